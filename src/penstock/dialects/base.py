@@ -1,0 +1,102 @@
+"""What a client dialect is: how its requests are read, and how answers and errors are drawn in its shape.
+
+All of it is sans-I/O: bytes in, domain objects out, and back. An `Endpoint` is one request-and-answer format (a
+*wire*); a `Dialect` is a family of them that share their form of error. Every module of this folder that has a
+`DIALECT` is found by itself; adding one is adding a file.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from penstock.domain.answer import Answer, Chunk, Usage
+from penstock.domain.call import Call, Provenance
+from penstock.domain.content import Content
+from penstock.domain.errors import PenstockError
+
+
+class Writer(Protocol):
+    """Draws one translated answer; one is made for every such call.
+
+    A streamed answer is the concatenation of `chunk(…)` for each chunk, then `close()`; or `error(…)` in place of
+    `close()` when it breaks. A whole one is `whole(…)`. Provenance is what was known when the answer began.
+    """
+
+    @property
+    def content_type(self) -> bytes:
+        """Of the streamed form when the call streams, else of the whole."""
+        ...
+
+    def chunk(self, chunk: Chunk) -> bytes:
+        """The bytes that this chunk adds, b"" for none; the first call brings the stream's opening events along."""
+        ...
+
+    def close(self) -> bytes:
+        """The closing events of a stream that ended well."""
+        ...
+
+    def error(self, error: PenstockError) -> bytes:
+        """The last event of a stream that broke."""
+        ...
+
+    def whole(self, answer: Answer, provenance: Provenance) -> bytes:
+        """The whole answer as one body."""
+        ...
+
+
+class Endpoint(Protocol):
+    """One wire: a format of requests and answers, and the paths where callers send it."""
+
+    @property
+    def wire(self) -> str:
+        """Its name, e.g. `openai.chat`; engines that speak the same wire get bodies as they came."""
+        ...
+
+    @property
+    def method(self) -> str:
+        """POST, mostly."""
+        ...
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The exact paths that it answers on."""
+        ...
+
+    def read(self, body: bytes, content_type: bytes) -> Call:
+        """Read as much as routing needs, in a few microseconds; raises InvalidRequest. Must not keep slices alive."""
+        ...
+
+    def decode(self, call: Call) -> Content:
+        """Read all of it, for an engine that speaks something else; raises InvalidRequest naming the field."""
+        ...
+
+    def writer(self, call: Call, provenance: Provenance) -> Writer:
+        """What will draw the answer to this call when it is translated."""
+        ...
+
+    def usage(self, tail: bytes, streamed: bool) -> Usage | None:
+        """What an answer in this wire says it has cost: `tail` is its last 4 KiB at least, or all of it."""
+        ...
+
+    def ended(self, tail: bytes) -> bool:
+        """Whether a stream in this wire that ends with `tail` had come to its proper end."""
+        ...
+
+    def broken(self, error: PenstockError) -> bytes:
+        """What ends a stream in this wire that passed through and broke; begins on a fresh line."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """A family of endpoints. `failure(error, request_id)` draws the body of an error response (JSON).
+
+    `prefixes` are the paths whose unknown members answer errors in this dialect; the longest match wins.
+    `media_type` is the Content-Type of errors.
+    """
+
+    name: str
+    endpoints: tuple[Endpoint, ...]
+    failure: Callable[[PenstockError, str], bytes]
+    prefixes: tuple[str, ...] = ()
+    media_type: bytes = b"application/json"

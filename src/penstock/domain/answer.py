@@ -1,0 +1,143 @@
+"""What comes back from an engine: a stream of chunks, or the whole that they add up to."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from penstock.domain.content import ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens spent, and where the engine tells, seconds. `estimated` marks counts that we made ourselves."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    load_seconds: float = 0.0
+    prompt_seconds: float = 0.0
+    completion_seconds: float = 0.0
+    total_seconds: float = 0.0
+    estimated: bool = False
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and completion together."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Logprob:
+    """A token's log probability (natural), its bytes where known, and the likeliest others."""
+
+    token: str
+    logprob: float
+    bytes: tuple[int, ...] | None = None
+    top: tuple["Logprob", ...] = ()
+
+
+@dataclass(slots=True)
+class ToolDelta:
+    """A piece of a tool call: the first of an `index` carries `id` and `name`; `arguments` is a fragment."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@dataclass(slots=True)
+class Chunk:
+    """What one event of an engine's stream adds. Not frozen: one is made for every token.
+
+    `finish` is stop, length, tool_calls, content_filter, load or unload, once, in the last chunk of a `choice`.
+    `step` is an agent's progress in words. `vectors` are embeddings in the order of the inputs (floats, or base64 of
+    little-endian float32).
+    """
+
+    text: str = ""
+    thinking: str = ""
+    tool_calls: tuple[ToolDelta, ...] = ()
+    finish: str = ""
+    usage: Usage | None = None
+    choice: int = 0
+    logprobs: tuple[Logprob, ...] = ()
+    refusal: str = ""
+    stop_sequence: str = ""
+    step: str = ""
+    vectors: tuple[tuple[float, ...] | str, ...] = ()
+    context: tuple[int, ...] = ()
+    thinking_signature: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of the answers."""
+
+    text: str = ""
+    thinking: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish: str = ""
+    logprobs: tuple[Logprob, ...] = ()
+    refusal: str = ""
+    stop_sequence: str = ""
+    context: tuple[int, ...] = ()
+    thinking_signature: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer: its choices by index, or vectors; `steps` is what an agent said on the way."""
+
+    choices: tuple[Choice, ...] = ()
+    usage: Usage | None = None
+    vectors: tuple[tuple[float, ...] | str, ...] = ()
+    steps: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Draft:
+    text: list[str] = field(default_factory=list)
+    thinking: list[str] = field(default_factory=list)
+    calls: dict[int, ToolDelta] = field(default_factory=dict)
+    logprobs: list[Logprob] = field(default_factory=list)
+    last: Choice = field(default_factory=Choice)
+
+    def add(self, chunk: Chunk) -> None:
+        self.text.append(chunk.text)
+        self.thinking.append(chunk.thinking)
+        self.logprobs.extend(chunk.logprobs)
+        for delta in chunk.tool_calls:
+            call = self.calls.setdefault(delta.index, ToolDelta(delta.index))
+            call.id = call.id or delta.id
+            call.name = call.name or delta.name
+            call.arguments += delta.arguments
+        for name in ("finish", "refusal", "stop_sequence", "context", "thinking_signature"):
+            if value := getattr(chunk, name):
+                self.last = replace(self.last, **{name: value})
+
+    def choice(self) -> Choice:
+        calls = tuple(ToolCall(c.id, c.name, c.arguments) for _, c in sorted(self.calls.items()))
+        return replace(
+            self.last,
+            text="".join(self.text),
+            thinking="".join(self.thinking),
+            tool_calls=calls,
+            logprobs=tuple(self.logprobs),
+        )
+
+
+def assemble(chunks: Iterable[Chunk]) -> Answer:
+    """Add a stream's chunks up to the answer that they tell."""
+    drafts: dict[int, _Draft] = {}
+    usage: Usage | None = None
+    vectors: list[tuple[float, ...] | str] = []
+    steps: list[str] = []
+    for chunk in chunks:
+        drafts.setdefault(chunk.choice, _Draft()).add(chunk)
+        usage = chunk.usage or usage
+        vectors.extend(chunk.vectors)
+        if chunk.step:
+            steps.append(chunk.step)
+    choices = tuple(draft.choice() for _, draft in sorted(drafts.items()))
+    return Answer(choices, usage, tuple(vectors), tuple(steps))

@@ -1,0 +1,79 @@
+"""One request for inference, as the gateway sees it before anybody has looked inside."""
+
+import enum
+from dataclasses import dataclass
+
+
+class Operation(enum.Enum):
+    """What kind of work a call is: decides which models and engines can take it."""
+
+    CHAT = "chat"
+    COMPLETION = "completion"
+    EMBEDDING = "embedding"
+    AGENT = "agent"
+    COUNT = "count"
+    MANAGE = "manage"
+
+
+@dataclass(slots=True)
+class Call:
+    """An inference request, read just far enough to be routed; its body stays as it came.
+
+    `wire` names the request and answer format, e.g. `openai.chat`: an engine that speaks the same gets `body` as it
+    is. `model` is what the caller wrote, "" when nothing. `kinds` restricts and orders the kinds of engine that may
+    answer; empty means any. `defaults` asks for the configured token limit and temperature where the caller gave none.
+    `server` is the name of the one server that the caller picked. `flags` is the dialect's own memory from `read` to
+    its writer (e.g. include_usage). `no_fallback` is for calls that must not be sent twice. Not frozen: made for
+    every request on the hot path; nobody changes it after `read`.
+    """
+
+    wire: str
+    operation: Operation
+    model: str
+    stream: bool
+    body: bytes
+    kinds: tuple[str, ...] = ()
+    defaults: bool = False
+    server: str = ""
+    flags: frozenset[str] = frozenset()
+    query: bytes = b""
+    idempotent: bool = True
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What settings put in where a service call leaves it out."""
+
+    model: str = "llama3.1:8b"
+    max_tokens: int = 256
+    temperature: float = 0.7
+    stream: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Who answered a call and why: what answers say of themselves in headers and metadata.
+
+    Times are seconds. `model` is the engine's name of it; `requested` is what the caller wrote. `reason` is a short
+    sentence. `warning` is set when something else than asked for answered.
+    """
+
+    request_id: str
+    created: float = 0.0
+    server: str = ""
+    server_url: str = ""
+    provider: str = ""
+    model: str = ""
+    requested: str = ""
+    distributed: bool = False
+    fallback: bool = False
+    reason: str = ""
+    warning: str = ""
+    complexity: str = ""
+    task_type: str = ""
+    fast_model: bool = False
+    queue_seconds: float = 0.0
+    ttft_seconds: float = 0.0
+    total_seconds: float = 0.0
+    simulated: bool = False

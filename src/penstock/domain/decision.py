@@ -1,0 +1,33 @@
+"""Which deployments may answer a call, in the order to try them, and why."""
+
+from dataclasses import dataclass
+
+from penstock.domain.fleet import Deployment
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One signal's say: its name, a score in [0, 1], and a few words."""
+
+    signal: str
+    score: float
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A deployment with its scores."""
+
+    deployment: Deployment
+    score: float
+    reasons: tuple[Reason, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Candidates, best first. `warning` is set when they are not what was asked for."""
+
+    candidates: tuple[Candidate, ...]
+    reason: str = ""
+    warning: str = ""
+    fallback: bool = False

@@ -1,0 +1,129 @@
+"""Servers, the models on them, and the immutable picture of all of them at one moment."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+
+class Priority(enum.IntEnum):
+    """Lower comes first; FALLBACK answers only when no other can."""
+
+    PRIMARY = 0
+    SECONDARY = 1
+    FALLBACK = 2
+
+
+class State(enum.Enum):
+    """What the last look at a server told."""
+
+    UNKNOWN = "unknown"
+    UP = "up"
+    LOADING = "loading"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A model server as configured or discovered. `urls` are addresses of the same server, tried in order.
+
+    `max_concurrent` is its number of slots. `configured` is False for a default address that is only looked at.
+    """
+
+    name: str
+    kind: str
+    urls: tuple[str, ...]
+    priority: Priority = Priority.SECONDARY
+    max_concurrent: int = 2
+    api_key: str = field(default="", repr=False)
+    verify_tls: bool | str = True
+    configured: bool = True
+    simulated: bool = False
+    models: tuple[str, ...] = ()
+
+    @property
+    def url(self) -> str:
+        """The main address."""
+        return self.urls[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model as its server describes it. Sizes are bytes, `context_length` tokens; 0 or "" where it is not told."""
+
+    name: str
+    size: int = 0
+    parameters: str = ""
+    quantization: str = ""
+    family: str = ""
+    format: str = ""
+    context_length: int = 0
+    embedding_length: int = 0
+    capabilities: frozenset[str] = frozenset()
+    digest: str = ""
+    modified_at: str = ""
+    loaded: bool = False
+    size_vram: int = 0
+    expires_at: str = ""
+    aliases: tuple[str, ...] = ()
+    template: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What looking at a server found: its models, how it feels, its version and slots where it tells them."""
+
+    models: tuple[Model, ...] = ()
+    state: State = State.UP
+    version: str = ""
+    slots: int = 0
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStatus:
+    """One server at one moment. `response_time` is seconds; `url` the address that answered; `error` why it is down."""
+
+    server: Server
+    state: State = State.UNKNOWN
+    url: str = ""
+    models: tuple[Model, ...] = ()
+    response_time: float = 0.0
+    checked_at: float = 0.0
+    version: str = ""
+    slots: int = 0
+    error: str = ""
+    detail: str = ""
+
+    @property
+    def up(self) -> bool:
+        """Whether it can be given work."""
+        return self.state is State.UP
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A model on a server."""
+
+    server: Server
+    model: Model
+    url: str
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """All servers at one moment. Published by single assignment; never changed.
+
+    `deployments` maps every name under which a model can be asked for (its own, without `:latest`, aliases; lower
+    case) to where it is, on servers that are up.
+    """
+
+    statuses: tuple[ServerStatus, ...] = ()
+    deployments: Mapping[str, tuple[Deployment, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    version: int = 0
+
+    @property
+    def simulated(self) -> bool:
+        """Whether these are the built-in simulated servers."""
+        return any(status.server.simulated for status in self.statuses)
