@@ -1,0 +1,285 @@
+"""Keeps the catalog true: looks at all servers at the start, then at each in the background, as long as it runs."""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from penstock.control.health import Pulse, Sight, forgivable, judge
+from penstock.control.look import FetchFunction, Look
+from penstock.domain.errors import PenstockError
+from penstock.domain.fleet import Model, Server, ServerStatus, State
+from penstock.engines.base import Engine
+from penstock.gateway.catalog import Catalog, names_of
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Watched:
+    """A server under watch. `joined`: it is part of the fleet; an unconfigured one joins when it first answers.
+
+    `known` is all models of the last look, also those that the settings do not offer.
+    """
+
+    server: Server
+    status: ServerStatus
+    pulse: Pulse
+    joined: bool
+    known: tuple[Model, ...] = ()
+    seen: asyncio.Event = field(default_factory=asyncio.Event)
+    poke: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+
+
+class Watcher:
+    """Owner of the looks at servers, and the only publisher of the catalog.
+
+    `start` begins, `first_look` waits until every server has been looked at, `stop` ends it and leaves no task behind.
+    Each server has one look in flight at most, every `interval` seconds ± 10 %, sooner while it fails or when
+    `suspect` tells of a failed call. `origins` says, by server name, which setting an address comes from.
+    Servers with `configured=False` are looked at without a word and join when they answer: every `search_interval`
+    seconds while the fleet is simulated or empty. The first real server with a model removes simulated ones for good;
+    then `on_real_server` is called with its status.
+    """
+
+    def __init__(
+        self,
+        servers: Iterable[Server],
+        engines: Mapping[str, Engine],
+        catalog: Catalog,
+        fetch: FetchFunction,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        interval: float = 30.0,
+        timeout: float = 2.0,
+        first_retry: float = 1.0,
+        search_interval: float = 5.0,
+        origins: Mapping[str, str] | None = None,
+        on_real_server: Callable[[ServerStatus], None] | None = None,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._engines = engines
+        self._catalog = catalog
+        self._look = Look(fetch, clock, timeout)
+        self._clock = clock
+        self._chance = chance
+        self._interval = interval
+        self._first_retry = first_retry
+        self._search_interval = search_interval
+        self._origins = origins or {}
+        self.on_real_server = on_real_server
+        self._running = False
+        self._announced = False
+        self._real_found = False
+        self._watched: dict[str, _Watched] = {}
+        self._ended: set[asyncio.Task[None]] = set()
+        self.set_servers(servers)
+
+    @property
+    def looked(self) -> bool:
+        """Whether every server has been looked at since it was added."""
+        return self._running and all(watched.seen.is_set() for watched in self._watched.values())
+
+    def start(self) -> None:
+        """Begin: needs a running event loop."""
+        self._running = True
+        configured = [w.server.kind for w in self._watched.values() if w.server.configured]
+        kinds = dict.fromkeys(configured or [w.server.kind for w in self._watched.values()])
+        titles = [self._engines[kind].title for kind in kinds if kind in self._engines]
+        logger.info("Discovering %s servers and models...", ", ".join(titles) or "model")
+        for watched in self._watched.values():
+            self._begin(watched)
+        if not self._watched:
+            self._announce()
+
+    async def first_look(self) -> None:
+        """Wait until every server that is watched now has been looked at; the catalog shows what was found."""
+        while waiting := [w for w in self._watched.values() if not w.seen.is_set()]:
+            await asyncio.gather(*(watched.seen.wait() for watched in waiting))
+
+    async def stop(self) -> None:
+        """End all looks and wait for them."""
+        self._running = False
+        for watched in self._watched.values():
+            self._end(watched)
+        while self._ended:
+            await asyncio.gather(*self._ended, return_exceptions=True)
+
+    def suspect(self, name: str) -> None:
+        """A call to this server has failed: look at it now, but not more than once a second."""
+        watched = self._watched.get(name)
+        if watched and watched.pulse.suspect(self._clock()):
+            watched.poke.set()
+
+    def set_servers(self, servers: Iterable[Server], origins: Mapping[str, str] | None = None) -> None:
+        """Watch these servers from now on, in this order. Those that stay as they are notice nothing.
+
+        One whose addresses, kind and credentials stay keeps what is known of it; the rest is looked at anew.
+        Simulated ones are left out once a real server was found.
+        """
+        self._origins = self._origins if origins is None else origins
+        before, self._watched = self._watched, {}
+        for server in servers:
+            if server.simulated and self._real_found:
+                continue
+            old = before.pop(server.name, None)
+            self._watched[server.name] = self._taken_over(old, server) if old else self._new(server)
+        for gone in before.values():
+            gone.seen.set()
+            self._end(gone)
+        self._publish()
+
+    def _new(self, server: Server) -> _Watched:
+        pulse = Pulse(self._interval, self._first_retry)
+        watched = _Watched(server, ServerStatus(server), pulse, joined=server.configured)
+        if self._running:
+            self._begin(watched)
+        return watched
+
+    def _taken_over(self, old: _Watched, server: Server) -> _Watched:
+        if old.server == server:
+            return old
+        if _reached(old.server) != _reached(server):
+            old.seen.set()
+            self._end(old)
+            return self._new(server)
+        old.server = server
+        old.status = replace(old.status, server=server)
+        old.joined = old.joined or server.configured
+        old.pulse.next_at = self._clock()
+        old.poke.set()
+        return old
+
+    def _begin(self, watched: _Watched) -> None:
+        watched.task = asyncio.create_task(self._keep_looking(watched), name=f"watch {watched.server.name}")
+
+    def _end(self, watched: _Watched) -> None:
+        if task := watched.task:
+            watched.task = None
+            self._ended.add(task)
+            task.add_done_callback(self._ended.discard)
+            task.cancel()
+
+    async def _keep_looking(self, watched: _Watched) -> None:
+        while True:
+            await self._look_once(watched)
+            while (wait := watched.pulse.next_at - self._clock()) > 0:
+                watched.poke.clear()
+                try:
+                    async with asyncio.timeout(wait):
+                        await watched.poke.wait()
+                except TimeoutError:
+                    break
+
+    async def _look_once(self, watched: _Watched) -> None:
+        watched.pulse.begin(self._clock())
+        engine = self._engines.get(watched.server.kind)
+        if engine is None:
+            sight = Sight(error=PenstockError(f"this gateway knows no engine of kind {watched.server.kind}"))
+        else:
+            sight = await self._look.at(watched.server, engine, watched.known)
+        self._take(watched, sight)
+
+    def _take(self, watched: _Watched, sight: Sight) -> None:
+        """What a look saw becomes the server's status, the log's line and the catalog's next snapshot."""
+        now, before = self._clock(), watched.status
+        pulse, name = watched.pulse, watched.server.name
+        if forgivable(before, sight, self._catalog.live.get(name), pulse.failures):
+            pulse.settle(now, False, self._chance())
+            logger.debug("Server %s is busy: %s", name, sight.error)
+            return
+        watched.status = judge(before, sight, now)
+        watched.known = sight.inventory.models if sight.inventory else watched.known
+        watched.joined = watched.joined or self._joins(watched)
+        if watched.joined:
+            pulse.settle(now, watched.status.up, self._chance())
+            self._tell(watched, before, sight)
+        else:
+            wanting = not any(w.joined and not w.server.simulated for w in self._watched.values())
+            pulse.idle(now, self._search_interval if wanting else self._interval, self._chance())
+            logger.debug("Nothing at %s: %s", watched.server.url, watched.status.error or "no model")
+        watched.seen.set()
+        self._publish()
+        self._welcome(watched)
+        if not self._announced and self.looked:
+            self._announce()
+
+    def _joins(self, watched: _Watched) -> bool:
+        """Whether an unconfigured server becomes part of the fleet; beside simulated ones it needs a model."""
+        simulated = any(other.server.simulated for other in self._watched.values())
+        return watched.status.up and bool(watched.status.models or not simulated)
+
+    def _welcome(self, watched: _Watched) -> None:
+        """The first real server with a model sends the simulated ones away."""
+        if watched.server.simulated or not (watched.joined and watched.status.up and watched.status.models):
+            return
+        simulated = [name for name, other in self._watched.items() if other.server.simulated]
+        self._real_found = True
+        if not simulated:
+            return
+        for name in simulated:
+            gone = self._watched.pop(name)
+            gone.seen.set()
+            self._end(gone)
+        logger.info("Server %s takes over: the simulated servers are gone", watched.server.name)
+        self._publish()
+        if self.on_real_server:
+            try:
+                self.on_real_server(watched.status)
+            except Exception:
+                logger.exception("Could not take leave of the simulated servers")
+
+    def _publish(self) -> None:
+        self._catalog.publish(watched.status for watched in self._watched.values() if watched.joined)
+
+    def _announce(self) -> None:
+        """What the first look found, a line for each server."""
+        self._announced = True
+        fleet = [watched.status for watched in self._watched.values() if watched.joined]
+        for status in fleet:
+            if status.state is State.DOWN:
+                self._warn(status)
+            else:
+                logger.info("Server %s (%s): %s", status.server.name, status.url, _size(status))
+        up = [status for status in fleet if status.up]
+        names = {names_of(model)[-1] for status in up for model in status.models}
+        logger.info("Discovery complete: %d/%d servers available, %d unique models", len(up), len(fleet), len(names))
+
+    def _tell(self, watched: _Watched, before: ServerStatus, sight: Sight) -> None:
+        """One line for each change of state."""
+        status = watched.status
+        unexpected = sight.error is not None and not isinstance(sight.error, PenstockError)
+        if unexpected and before.error != status.error:
+            kind = type(sight.error).__name__
+            logger.error("Looking at server %s failed: %s: %s", status.server.name, kind, sight.error)
+        if not self._announced or before.state is status.state:
+            return
+        if before.state is State.UNKNOWN and status.state is State.DOWN:
+            self._warn(status)
+        elif before.state is State.UNKNOWN:
+            logger.info("Server %s (%s): %s", status.server.name, status.url, _size(status))
+        elif status.state is State.DOWN:
+            logger.warning("Server %s is down: %s", status.server.name, status.error)
+        elif status.state is State.LOADING:
+            logger.info("Server %s is loading a model", status.server.name)
+        else:
+            again = "up again" if before.state is State.DOWN else "ready"
+            logger.info("Server %s is %s: %s", status.server.name, again, _size(status))
+
+    def _warn(self, status: ServerStatus) -> None:
+        server = status.server
+        origin = self._origins.get(server.name, "its address in the settings (`penstock check-config` shows it)")
+        line = "Server %s (%s) does not answer: %s; check that it runs, and %s"
+        logger.warning(line, server.name, ", ".join(server.urls), status.error, origin)
+
+
+def _reached(server: Server) -> tuple[object, ...]:
+    """What decides which server is talked to, and how."""
+    return server.kind, server.urls, server.api_key, server.verify_tls, server.simulated
+
+
+def _size(status: ServerStatus) -> str:
+    return f"{len(status.models)} models, {status.response_time * 1000:.0f}ms"
