@@ -1,0 +1,283 @@
+"""What a simulated model says: an answer that quotes its caller, a tool call, or the least JSON that fits a schema, cut into tokens."""
+
+import hashlib
+import itertools
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from penstock.sim.options import SimOptions
+
+_TOKEN = re.compile(r"\s?\w{1,5}|\s?[^\w\s]|\s")
+_CYRILLIC = re.compile(r"[а-яё]", re.IGNORECASE)
+_QUOTED = 160
+
+_ENGLISH = (
+    "You said: “{message}”. I am {model}, played by a simulated server: I hear you, but I do not think. "
+    "My words arrive at the pace of a real model, so you can watch how a busy server feels. What shall we try next?"
+)
+_RUSSIAN = (
+    "Вы написали: «{message}». Я — {model} на симулированном сервере: я вас слышу, но не думаю. "
+    "Слова приходят с той же скоростью, что и у настоящей модели. Что попробуем дальше?"
+)
+_TOOL_ENGLISH = "The tool answered: “{message}”. That is all I, {model}, wanted to know."
+_TOOL_RUSSIAN = "Инструмент ответил: «{message}». Это всё, что я, {model}, хотела узнать."
+_THOUGHT_ENGLISH = "The user writes “{message}”. I will quote it back and keep it short."
+_THOUGHT_RUSSIAN = "Пользователь пишет: «{message}». Процитирую и отвечу коротко."
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the caller offers; `parameters` is its JSON Schema."""
+
+    name: str
+    parameters: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What is asked of a model: the caller's last message and whatever shapes the answer.
+
+    `schema` is None for free text, True for any JSON object, else a JSON Schema. `tool_result` is what a tool said since the
+    last message. Numbers are tokens.
+    """
+
+    model: str
+    message: str = ""
+    prompt_tokens: int = 1
+    tool_result: str | None = None
+    tools: tuple[Tool, ...] = ()
+    schema: Any = None
+    thinking: bool = False
+    max_tokens: int | None = None
+    min_tokens: int = 0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A tool call; `arguments` fit the tool's schema."""
+
+    name: str
+    arguments: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model will say, token by token. `finish` is stop or length; `stopped_by` the stop word that ended it."""
+
+    thinking: tuple[str, ...] = ()
+    tokens: tuple[str, ...] = ()
+    call: Call | None = None
+    finish: str = "stop"
+    stopped_by: str | None = None
+
+    @property
+    def text(self) -> str:
+        return "".join(self.tokens)
+
+    @property
+    def count(self) -> int:
+        """Tokens generated, those of thinking and of a call's arguments included."""
+        return len(self.thinking) + len(self.tokens) + (len(tokens_of(str(self.call.arguments))) + 4 if self.call else 0)
+
+
+def tokens_of(text: str) -> list[str]:
+    """Pieces of at most five letters; joined they are the text again."""
+    return _TOKEN.findall(text)
+
+
+def compose(options: SimOptions, ask: Ask, encode: Callable[[Any], bytes]) -> Answer:
+    """What the model answers; `encode` writes JSON the way that the server's own JSON looks."""
+    if ask.tools and ask.tool_result is None:
+        tool = ask.tools[0]
+        return Answer(thinking=_thought(options, ask), call=Call(tool.name, instance(tool.parameters, _word(options))))
+    thinking = _thought(options, ask)
+    if ask.schema is not None:
+        value = {"answer": _word(options)} if ask.schema is True else instance(ask.schema, _word(options))
+        pieces = tokens_of(encode(value).decode())
+    else:
+        pieces = _spoken(options, ask)
+    pieces, stopped_by = _stopped(pieces, ask.stop, keep=1 if options.prefix and ask.schema is None else 0)
+    if len(pieces) < ask.min_tokens:
+        pieces = list(itertools.islice(itertools.cycle(pieces or [" …"]), ask.min_tokens))
+    allowed = math.inf if ask.max_tokens is None else ask.max_tokens
+    wanted = len(thinking) + len(pieces)
+    if wanted < allowed or (wanted == allowed and not ask.min_tokens):
+        return Answer(thinking, tuple(pieces), None, "stop", stopped_by)
+    left = int(allowed)
+    return Answer(thinking[:left], tuple(pieces[: max(0, left - len(thinking))]), None, "length")
+
+
+def _spoken(options: SimOptions, ask: Ask) -> list[str]:
+    source = ask.message if ask.tool_result is None else ask.tool_result
+    russian = bool(_CYRILLIC.search(ask.message or source))
+    if options.text is not None:
+        template = options.text
+    elif ask.tool_result is not None:
+        template = _TOOL_RUSSIAN if russian else _TOOL_ENGLISH
+    else:
+        template = _RUSSIAN if russian else _ENGLISH
+    pieces = tokens_of(_filled(template, source, ask.model))
+    return [options.prefix, *pieces] if options.prefix else pieces
+
+
+def _thought(options: SimOptions, ask: Ask) -> tuple[str, ...]:
+    if not ask.thinking:
+        return ()
+    template = _THOUGHT_RUSSIAN if _CYRILLIC.search(ask.message) else _THOUGHT_ENGLISH
+    pieces = tokens_of(_filled(template, ask.message, ask.model))
+    return (options.prefix, *pieces) if options.prefix else tuple(pieces)
+
+
+def _filled(template: str, message: str, model: str) -> str:
+    quoted = " ".join(message.split())
+    if len(quoted) > _QUOTED:
+        quoted = quoted[: _QUOTED - 1].rstrip() + "…"
+    return template.replace("{model}", model).replace("{message}", quoted)
+
+
+def _word(options: SimOptions) -> str:
+    return options.prefix.strip() or "simulated"
+
+
+def _stopped(pieces: list[str], stops: Sequence[str], *, keep: int) -> tuple[list[str], str | None]:
+    """The pieces before the first stop word; the first `keep` of them are never searched."""
+    spoken = "".join(pieces[keep:])
+    found = [(at, stop) for stop in stops if stop and (at := spoken.find(stop)) >= 0]
+    if not found:
+        return pieces, None
+    at, stop = min(found)
+    return [*pieces[:keep], *tokens_of(spoken[:at])], stop
+
+
+@dataclass(frozen=True, slots=True)
+class _Root:
+    schema: Any
+    word: str
+    seen: tuple[str, ...] = field(default=())
+
+
+def instance(schema: Any, word: str = "simulated") -> Any:
+    """A small value that is valid for a JSON Schema: what it requires, and no more. Strings that may be anything say `word`."""
+    return _instance(schema, _Root(schema, word))
+
+
+def _instance(schema: Any, root: _Root) -> Any:
+    if not isinstance(schema, dict):
+        return {}
+    for key in ("const", "default"):
+        if key in schema:
+            return schema[key]
+    for key in ("enum", "examples"):
+        if isinstance(schema.get(key), list) and schema[key]:
+            return schema[key][0]
+    if isinstance(schema.get("$ref"), str):
+        return _referred(schema["$ref"], root)
+    for key in ("anyOf", "oneOf"):
+        if isinstance(schema.get(key), list) and schema[key]:
+            return _instance({**_without(schema, key), **_simplest(schema[key])}, root)
+    if isinstance(schema.get("allOf"), list):
+        return _instance(_merged(schema), root)
+    kind = schema.get("type")
+    if isinstance(kind, list):
+        kind = kind[0] if kind else "null"
+    if kind is None:
+        kind = "array" if "items" in schema else "object"
+    return _MAKERS.get(kind, lambda _schema, _root: None)(schema, root)
+
+
+def _referred(reference: str, root: _Root) -> Any:
+    if reference in root.seen:
+        return {}
+    target = root.schema
+    for part in reference.lstrip("#").strip("/").split("/"):
+        if part and isinstance(target, dict):
+            target = target.get(part.replace("~1", "/").replace("~0", "~"), {})
+    return _instance(target, _Root(root.schema, root.word, (*root.seen, reference)))
+
+
+def _simplest(options: list[Any]) -> dict[str, Any]:
+    """The alternative that needs no reference, if there is one: a recursive schema ends there."""
+    usable = [option for option in options if isinstance(option, dict)]
+    return next((option for option in usable if "$ref" not in option), usable[0] if usable else {})
+
+
+def _without(schema: dict[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in schema.items() if name != key}
+
+
+def _merged(schema: dict[str, Any]) -> dict[str, Any]:
+    merged = _without(schema, "allOf")
+    for part in schema["allOf"]:
+        if not isinstance(part, dict):
+            continue
+        properties = {**merged.get("properties", {}), **part.get("properties", {})}
+        required = [*merged.get("required", []), *part.get("required", [])]
+        merged = {**merged, **part, "properties": properties, "required": required}
+    return merged
+
+
+def _object(schema: dict[str, Any], root: _Root) -> Any:
+    properties = schema.get("properties")
+    properties = properties if isinstance(properties, dict) else {}
+    required = schema.get("required")
+    names = required if isinstance(required, list) else list(properties)
+    return {str(name): _instance(properties.get(name, {"type": "string"}), root) for name in names}
+
+
+def _array(schema: dict[str, Any], root: _Root) -> Any:
+    least = schema.get("minItems")
+    return [_instance(schema.get("items", {"type": "string"}), root) for _ in range(least if isinstance(least, int) else 0)]
+
+
+def _string(schema: dict[str, Any], root: _Root) -> Any:
+    shaped = {
+        "date-time": "2025-01-01T00:00:00Z",
+        "date": "2025-01-01",
+        "time": "00:00:00Z",
+        "email": "simulated@example.com",
+        "uri": "https://example.com/",
+        "uuid": "00000000-0000-4000-8000-000000000000",
+    }.get(str(schema.get("format")))
+    text = shaped or root.word
+    least, most = schema.get("minLength"), schema.get("maxLength")
+    if isinstance(least, int):
+        text = text.ljust(least, ".")
+    return text[:most] if isinstance(most, int) else text
+
+
+def _number(schema: dict[str, Any], _root: _Root) -> Any:
+    low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
+    high, below = schema.get("maximum"), schema.get("exclusiveMaximum")
+    value: Any = 0
+    if isinstance(low, int | float):
+        value = max(value, low)
+    if isinstance(above, int | float) and not isinstance(above, bool):
+        value = max(value, above + 1)
+    if isinstance(high, int | float):
+        value = min(value, high)
+    if isinstance(below, int | float) and not isinstance(below, bool):
+        value = min(value, below - 1)
+    return math.ceil(value) if schema.get("type") == "integer" else value
+
+
+_MAKERS = {
+    "object": _object,
+    "array": _array,
+    "string": _string,
+    "integer": _number,
+    "number": _number,
+    "boolean": lambda _schema, _root: True,
+    "null": lambda _schema, _root: None,
+}
+
+
+def vector(text: str, size: int) -> list[float]:
+    """A unit vector that depends on the text alone."""
+    raw = b"".join(hashlib.blake2b(b"%d %b" % (block, text.encode()), digest_size=64).digest() for block in range(size // 32 + 1))
+    values = [int.from_bytes(raw[2 * at : 2 * at + 2], "big") / 32767.5 - 1 for at in range(size)]
+    length = math.sqrt(sum(value * value for value in values)) or 1.0
+    return [round(value / length, 8) for value in values]

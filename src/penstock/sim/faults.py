@@ -1,0 +1,122 @@
+"""What can go wrong with a server, each with its probability, and the draw that decides which one an exchange gets."""
+
+import dataclasses
+import difflib
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+# Drawn in this order, at most one an exchange.
+KINDS = (
+    "refuse",
+    "hang_before",
+    "status_429",
+    "status_500",
+    "status_503",
+    "garbage",
+    "bad_json",
+    "crash_before",
+    "crash_middle",
+    "hang_middle",
+    "cut",
+    "reset",
+    "lie_short",
+    "lie_long",
+    "slow",
+)
+SCOPES = ("all", "generation", "probe")
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """Probabilities, 0 to 1, of one fault per exchange, and what shapes them.
+
+    refuse: the connection is closed without an answer; at 1 the server stops listening.
+    hang_before, hang_middle: silence before the answer, or in the middle of it, for `hang_seconds` or until the client leaves.
+    cut, reset: the connection ends in mid-answer, by FIN or by RST.
+    garbage: bytes that are not HTTP. bad_json: good HTTP whose body is not JSON.
+    slow: the answer drips, `drip_seconds` between pieces.
+    status_429, status_500, status_503: that status, 429 and 503 with `retry_after` seconds.
+    crash_before, crash_middle: the engine itself reports a failure, in its own words, before or after the first token.
+    lie_short, lie_long: the content-length is less than the body, or more (and the connection stays open).
+
+    `scope` says whom it concerns: all, generation (what makes a model work) or probe (the rest). After `seconds` they cease.
+    """
+
+    refuse: float = 0.0
+    hang_before: float = 0.0
+    hang_middle: float = 0.0
+    cut: float = 0.0
+    reset: float = 0.0
+    garbage: float = 0.0
+    bad_json: float = 0.0
+    slow: float = 0.0
+    status_429: float = 0.0
+    status_500: float = 0.0
+    status_503: float = 0.0
+    crash_before: float = 0.0
+    crash_middle: float = 0.0
+    lie_short: float = 0.0
+    lie_long: float = 0.0
+    hang_seconds: float = math.inf
+    drip_seconds: float = 0.02
+    retry_after: float = 1.0
+    seconds: float = math.inf
+    scope: str = "all"
+
+    def __post_init__(self) -> None:
+        for kind in KINDS:
+            if not 0 <= getattr(self, kind) <= 1:
+                raise ValueError(f"fault {kind}={getattr(self, kind)}: a probability from 0 to 1 is needed")
+        for name in ("hang_seconds", "drip_seconds", "retry_after", "seconds"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"fault setting {name}={getattr(self, name)}: seconds, 0 or more, are needed")
+        if self.scope not in SCOPES:
+            raise ValueError(f"fault scope {self.scope!r}: one of {', '.join(SCOPES)} is needed")
+
+    def draw(self, dice: random.Random, *, generating: bool, refusing: bool) -> str | None:
+        """The fault that this exchange gets, or None; `refusing` is False when the connection's arrival was drawn for already."""
+        if self.scope != "all" and (self.scope == "generation") != generating:
+            return None
+        for kind in KINDS:
+            chance = getattr(self, kind)
+            if chance and (refusing or kind != "refuse") and dice.random() < chance:
+                return kind
+        return None
+
+    @classmethod
+    def parse(cls, text: str) -> "Faults":
+        """Read `refuse=0.1,cut=0.05,scope=generation`; a name alone means 1. Raises ValueError that names the nearest fault."""
+        values: dict[str, object] = {}
+        for part in filter(None, (part.strip() for part in text.split(","))):
+            name, _, value = part.partition("=")
+            values[name.strip()] = value.strip() or "1"
+        return cls.from_mapping(values)
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, object]) -> "Faults":
+        """Faults from names and numbers (or numbers as text). Raises ValueError for an unknown name or an impossible value."""
+        names = [known.name for known in dataclasses.fields(cls)]
+        taken: dict[str, float | str] = {}
+        for name, value in values.items():
+            if name not in names:
+                near = difflib.get_close_matches(name, names, 1)
+                raise ValueError(f"unknown fault {name!r}" + (f", did you mean {near[0]!r}?" if near else f"; known are {', '.join(names)}"))
+            taken[name] = str(value) if name == "scope" else _number(name, value)
+        return cls(**taken)  # type: ignore[arg-type]  # every value has just been read by its name
+
+    def as_mapping(self) -> dict[str, float | str | None]:
+        """The settings by name; an infinite time is None."""
+        return {name: None if value == math.inf else value for name, value in dataclasses.asdict(self).items()}
+
+
+def _number(name: str, value: object) -> float:
+    if value is None:
+        return math.inf
+    if isinstance(value, int | float | str):
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    raise ValueError(f"fault {name}={value!r}: a number is needed")

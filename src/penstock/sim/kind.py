@@ -1,0 +1,77 @@
+"""What a kind of simulated server has to say for itself: its routes, the look of its answers, and its words for failure."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import msgspec
+
+from penstock.sim.answer import Answer, Ask, compose
+from penstock.sim.engine import Engine
+from penstock.sim.http import Exchange, Style
+from penstock.sim.options import SimModel, SimOptions
+
+Handler = Callable[[Exchange], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Who answers a method on a path; `generates` marks what makes a model work."""
+
+    handler: Handler
+    generates: bool = False
+
+
+class Kind(ABC):
+    """A server's protocol over an engine. `routes` maps path to method to route; a path that ends in `/*` takes anything after it."""
+
+    name: ClassVar[str]
+    default_models: ClassVar[tuple[str, ...]] = ()
+    style: ClassVar[Style] = Style()
+    slots_per_model: ClassVar[bool] = False
+    # Single-model servers hold their model from the start; `deaf_while_loading` ones do not even listen before.
+    one_model: ClassVar[bool] = False
+    deaf_while_loading: ClassVar[bool] = False
+
+    def __init__(self, engine: Engine, options: SimOptions) -> None:
+        self.engine = engine
+        self.options = options
+        self.routes: dict[str, dict[str, Route]] = {}
+
+    async def gate(self, exchange: Exchange) -> bool:
+        """Look at a request before its route; True when it has been answered."""
+        return False
+
+    @abstractmethod
+    async def unrouted(self, exchange: Exchange, allowed: tuple[str, ...]) -> None:
+        """Answer an unknown path, or a method that is not among the allowed ones."""
+
+    @abstractmethod
+    def failure(self, status: int, message: str) -> bytes:
+        """An error body in this kind's shape."""
+
+    @property
+    def models(self) -> tuple[SimModel, ...]:
+        return self.engine.models
+
+    def find(self, path: str) -> dict[str, Route] | None:
+        """The routes of a path by method."""
+        if (exact := self.routes.get(path)) is not None:
+            return exact
+        for pattern, methods in self.routes.items():
+            if pattern.endswith("/*") and path.startswith(pattern[:-1]) and len(path) > len(pattern) - 1:
+                return methods
+        return None
+
+    def compose(self, ask: Ask) -> Answer:
+        return compose(self.options, ask, self.encode)
+
+    def encode(self, value: Any) -> bytes:
+        return msgspec.json.encode(value)
+
+    async def json(self, exchange: Exchange, value: Any, status: int = 200) -> None:
+        await exchange.reply(status, self.encode(value), self.style.json_type)
+
+    async def fail(self, exchange: Exchange, status: int, message: str) -> None:
+        await exchange.reply(status, self.failure(status, message), self.style.json_type)

@@ -1,0 +1,246 @@
+"""vLLM 0.32's OpenAI-compatible server, after recordings of the real one."""
+
+import secrets
+import time
+from typing import Any
+
+from penstock.sim.answer import tokens_of, vector
+from penstock.sim.engine import Engine
+from penstock.sim.http import Exchange, Headers, Style, http_date
+from penstock.sim.kind import Kind, Route
+from penstock.sim.kinds.vllm.answers import Chat, Completions
+from penstock.sim.openai_request import (
+    BrokenJsonError,
+    parse,
+    read_ask,
+    read_completion,
+    read_limit,
+    read_prompt,
+    read_prompts,
+    read_wish,
+)
+from penstock.sim.openai_shapes import embedding
+from penstock.sim.options import SimModel, SimOptions
+
+_VERSION = "0.32.0"
+_NUMBERS = {"temperature": float, "top_p": float, "max_tokens": int, "max_completion_tokens": int, "n": int, "seed": int}
+_TYPES = {400: "BadRequestError", 404: "NotFoundError", 429: "RateLimitError", 500: "InternalServerError", 503: "ServiceUnavailableError"}
+
+
+def _headers(_status: int) -> Headers:
+    return (("date", http_date()), ("server", "uvicorn"), ("vary", "Origin"))
+
+
+class RefusedError(Exception):
+    """The request gets an error: status, message, type, param."""
+
+    def __init__(self, status: int, message: str, kind: str | None = None, param: str | None = None) -> None:
+        super().__init__(message)
+        self.status, self.message, self.kind, self.param = status, message, kind, param
+
+
+class Vllm(Kind):
+    """One model (others are LoRA-like aliases of equal standing), no listening before it is loaded, no queue limit."""
+
+    name = "vllm"
+    default_models = ("meta-llama/Meta-Llama-3.1-8B-Instruct",)
+    style = Style(headers=_headers, lower=True)
+    one_model = True
+    deaf_while_loading = True
+
+    def __init__(self, engine: Engine, options: SimOptions) -> None:
+        super().__init__(engine, options)
+        self._created = int(time.time())
+        self.routes = {
+            "/health": {"GET": Route(self._health)},
+            "/ping": {"GET": Route(self._health), "POST": Route(self._health)},
+            "/version": {"GET": Route(self._version)},
+            "/v1/models": {"GET": Route(self._models)},
+            "/metrics": {"GET": Route(self._metrics)},
+            "/v1/chat/completions": {"POST": Route(self._chat, generates=True)},
+            "/v1/completions": {"POST": Route(self._completions, generates=True)},
+        }
+        if any(model.can("embedding") for model in self.models):
+            self.routes["/v1/embeddings"] = {"POST": Route(self._embeddings, generates=True)}
+
+    async def unrouted(self, exchange: Exchange, allowed: tuple[str, ...]) -> None:
+        if allowed:
+            exchange.headers.append(("allow", ", ".join(allowed)))
+            await self.json(exchange, {"detail": "Method Not Allowed"}, 405)
+        else:
+            await self.json(exchange, {"detail": "Not Found"}, 404)
+
+    def failure(self, status: int, message: str) -> bytes:
+        return self._error(RefusedError(status, message))
+
+    def _error(self, refused: RefusedError) -> bytes:
+        kind = refused.kind or _TYPES.get(refused.status, "InternalServerError")
+        return self.encode({"error": {"message": refused.message, "type": kind, "param": refused.param, "code": refused.status}})
+
+    async def _refuse(self, exchange: Exchange, refused: RefusedError) -> None:
+        await exchange.reply(refused.status, self._error(refused), self.style.json_type)
+
+    async def _health(self, exchange: Exchange) -> None:
+        await exchange.reply(200)
+
+    async def _version(self, exchange: Exchange) -> None:
+        await self.json(exchange, {"version": _VERSION})
+
+    async def _models(self, exchange: Exchange) -> None:
+        await self.json(exchange, {"object": "list", "data": [self._card(model) for model in self.models]})
+
+    def _card(self, model: SimModel) -> dict[str, Any]:
+        permission = {
+            "id": f"modelperm-{secrets.token_hex(8)}",
+            "object": "model_permission",
+            "created": self._created,
+            "allow_create_engine": False,
+            "allow_sampling": True,
+            "allow_logprobs": True,
+            "allow_search_indices": False,
+            "allow_view": True,
+            "allow_fine_tuning": False,
+            "organization": "*",
+            "group": None,
+            "is_blocking": False,
+        }
+        return {
+            "id": model.name,
+            "object": "model",
+            "created": self._created,
+            "owned_by": "vllm",
+            "root": model.name,
+            "parent": None,
+            "max_model_len": model.context_length,
+            "permission": [permission],
+        }
+
+    async def _metrics(self, exchange: Exchange) -> None:
+        counters, labels = self.engine.counters, f'{{engine="0",model_name="{self.models[0].name}"}}'
+        rows = (
+            ("num_requests_running", "gauge", "Number of requests in model execution batches.", self.engine.running),
+            ("num_requests_waiting", "gauge", "Number of requests waiting to be processed.", self.engine.waiting),
+            ("kv_cache_usage_perc", "gauge", "KV-cache usage. 1 means 100 percent usage.", self.engine.running / self.options.slots),
+            ("prompt_tokens_total", "counter", "Number of prefill tokens processed.", counters.prompt_tokens),
+            ("generation_tokens_total", "counter", "Number of generation tokens processed.", counters.generated_tokens),
+            ("request_success_total", "counter", "Count of successfully processed requests.", counters.completed),
+        )
+        lines = [f"# HELP vllm:{n} {text}\n# TYPE vllm:{n} {kind}\nvllm:{n}{labels} {float(value)}\n" for n, kind, text, value in rows]
+        await exchange.reply(200, "".join(lines).encode(), "text/plain; version=1.0.0; charset=utf-8")
+
+    # requests
+    async def _chat(self, exchange: Exchange) -> None:
+        try:
+            body = _validated(exchange.request.body, "messages", list)
+            model = self._model(body)
+            prompt = read_prompt(body["messages"])
+            if prompt.images and not model.can("vision"):
+                raise RefusedError(400, f"{model.name} is not a multimodal model")
+            if body.get("tools") and body.get("tool_choice", "auto") == "auto" and not model.can("tools"):
+                needs = '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
+                raise RefusedError(400, needs)
+            self._check_room(model, prompt.tokens, read_limit(body))
+            ask = read_ask(body, model, prompt)
+        except RefusedError as refused:
+            await self._refuse(exchange, refused)
+            return
+        chat = Chat(self, exchange, model, [ask], [self.compose(ask)], read_wish(body))
+        await (chat.stream() if chat.wish.stream else chat.whole())
+
+    async def _completions(self, exchange: Exchange) -> None:
+        try:
+            body = _validated(exchange.request.body, "prompt", object)
+            model = self._model(body)
+            prompts = read_prompts(body["prompt"])
+            if not prompts:
+                raise RefusedError(400, "Either prompt or prompt_embeds must be provided and non-empty.")
+            asks = [read_completion({"max_tokens": 16, **body}, model, text) for text in prompts]
+            for ask in asks:
+                self._check_room(model, ask.prompt_tokens, read_limit(body))
+        except RefusedError as refused:
+            await self._refuse(exchange, refused)
+            return
+        texts = Completions(self, exchange, model, asks, [self.compose(ask) for ask in asks], read_wish(body))
+        await (texts.stream() if texts.wish.stream else texts.whole())
+
+    async def _embeddings(self, exchange: Exchange) -> None:
+        try:
+            body = _validated(exchange.request.body, "input", object)
+            model = self._model(body)
+        except RefusedError as refused:
+            await self._refuse(exchange, refused)
+            return
+        texts = read_prompts(body["input"])
+        count = sum(len(tokens_of(text)) for text in texts)
+        async with self.engine.session(model, crash=exchange.fault) as session:
+            await session.prefill(count)
+        size = body["dimensions"] if isinstance(body.get("dimensions"), int) else 768
+        form = body.get("encoding_format")
+        data = [{"index": at, "object": "embedding", "embedding": embedding(vector(text, size), form)} for at, text in enumerate(texts)]
+        counted = {"prompt_tokens": count, "total_tokens": count, "completion_tokens": 0, "prompt_tokens_details": None}
+        head = {"id": f"embd-{secrets.token_hex(8)}", "object": "list", "created": int(time.time()), "model": model.name}
+        await self.json(exchange, {**head, "data": data, "usage": counted})
+
+    def _model(self, body: dict[str, Any]) -> SimModel:
+        wanted = body.get("model") or self.models[0].name
+        for model in self.models:
+            if model.name == wanted:
+                return model
+        known = ", ".join(model.name for model in self.models)
+        raise RefusedError(404, f"The model `{wanted}` does not exist. Valid aliases: {known}.", "NotFoundError", "model")
+
+    def _check_room(self, model: SimModel, tokens: int, limit: int | None) -> None:
+        if limit is not None and limit < 1:
+            raise RefusedError(400, f"max_tokens must be at least 1, got {limit}.", param="max_tokens")
+        if tokens + (limit or 1) > model.context_length:
+            asked = f"you requested {limit or 0} output tokens and your prompt contains at least {tokens} input tokens"
+            text = f"This model's maximum context length is {model.context_length} tokens. However, {asked}. Please reduce the length of the input prompt."
+            raise RefusedError(400, text, param="input_tokens")
+
+
+def _validated(raw: bytes, required: str, kind: type) -> dict[str, Any]:
+    """The body, checked as pydantic does. Raises RefusedError in vLLM's words."""
+    try:
+        body = parse(raw)
+    except BrokenJsonError as broken:
+        reason = "Expecting value" if broken.cut else "Expecting property name enclosed in double quotes"
+        raise _invalid([_flaw("json_invalid", str(broken.position), "JSON decode error", {}, f", 'ctx': {{'error': '{reason}'}}")]) from None
+    if not isinstance(body, dict):
+        raise _invalid([("body", f"{{'type': 'model_attributes_type', 'loc': 'body', 'msg': 'Input should be a valid dictionary or object', 'input': {body!r}}}")])
+    flaws = []
+    if body.get(required) is None:
+        flaws.append(_flaw("missing", required, "Field required", body))
+    elif not isinstance(body[required], kind):
+        flaws.append(_flaw("list_type", required, "Input should be a valid list", body[required]))
+    for name, number in _NUMBERS.items():
+        value = body.get(name)
+        if isinstance(value, str) and not _numeric(value, number):
+            word = "float_parsing" if number is float else "int_parsing"
+            text = "number" if number is float else "integer"
+            flaws.append(_flaw(word, name, f"Input should be a valid {text}, unable to parse string as {'a number' if number is float else 'an integer'}", value))
+        elif isinstance(value, list | dict):
+            flaws.append(_flaw("float_type" if number is float else "int_type", name, "Input should be a valid number", value))
+    if flaws:
+        raise _invalid(flaws)
+    return body
+
+
+def _numeric(text: str, kind: type) -> bool:
+    try:
+        kind(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _flaw(kind: str, where: str, text: str, given: Any, more: str = "") -> tuple[str, str]:
+    shown = f"<dict of {len(given)} items>" if isinstance(given, dict) else f"<list of {len(given)} items>" if isinstance(given, list) else str(given)
+    return f"body.{where}", f"{{'type': '{kind}', 'loc': 'body.{where}', 'msg': '{text}', 'input': '{shown}'{more}}}"
+
+
+def _invalid(flaws: list[tuple[str, str]]) -> RefusedError:
+    head = f"{len(flaws)} validation error{'s' if len(flaws) > 1 else ''}:"
+    return RefusedError(400, "\n  ".join([head, *(text for _, text in flaws)]), "Bad Request", flaws[0][0])
+
+
+KIND = Vllm

@@ -1,0 +1,174 @@
+"""Reading requests of OpenAI's form, as far as a simulated server needs to understand them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from penstock.sim.answer import Ask, Tool, tokens_of
+from penstock.sim.options import SimModel
+
+IMAGE_TOKENS = 256
+_MESSAGE_TOKENS = 4
+
+
+class BrokenJsonError(ValueError):
+    """The body is not JSON; `position` is the byte where it stops being it, `cut` says that it merely ends too early."""
+
+    def __init__(self, position: int, *, cut: bool) -> None:
+        super().__init__(f"broken at byte {position}")
+        self.position = position
+        self.cut = cut
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What matters of a conversation: how long it is, what was said last, what tools have said since, whether it holds images."""
+
+    tokens: int = 0
+    message: str = ""
+    tool_result: str | None = None
+    images: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How the answer is wanted: streamed, with usage, so many times, with so many alternatives a token (None: no logprobs)."""
+
+    stream: bool = False
+    include_usage: bool = False
+    n: int = 1
+    logprobs: int | None = None
+
+
+def parse(body: bytes) -> Any:
+    """The JSON in a body. Raises BrokenJsonError."""
+    try:
+        return msgspec.json.decode(body)
+    except msgspec.DecodeError as error:
+        words = str(error)
+        cut = "truncated" in words
+        digits = words.rpartition("byte ")[2].rstrip(")")
+        raise BrokenJsonError(int(digits) if digits.isdigit() and not cut else len(body), cut=cut) from None
+    except UnicodeDecodeError as error:
+        raise BrokenJsonError(error.start, cut=False) from None
+
+
+def text_of(content: Any) -> tuple[str, int]:
+    """(text, number of images) of a message's content, be it a string or parts."""
+    if isinstance(content, str):
+        return content, 0
+    if not isinstance(content, list):
+        return "", 0
+    parts = [part for part in content if isinstance(part, dict)]
+    text = "\n".join(str(part["text"]) for part in parts if isinstance(part.get("text"), str))
+    return text, sum("image" in str(part.get("type")) for part in parts)
+
+
+def read_prompt(messages: list[Any]) -> Prompt:
+    tokens, images, message, result = 3, 0, "", None
+    for entry in messages:
+        if not isinstance(entry, dict):
+            continue
+        text, pictures = text_of(entry.get("content"))
+        tokens += _MESSAGE_TOKENS + len(tokens_of(text)) + IMAGE_TOKENS * pictures
+        images += pictures
+        if entry.get("role") == "user":
+            message, result = text, None
+        elif entry.get("role") == "tool":
+            result = text
+    return Prompt(tokens, message, result, images)
+
+
+def read_tools(body: dict[str, Any]) -> tuple[Tool, ...]:
+    """The tools that may be called, the one that must be first."""
+    offered = body.get("tools")
+    choice = body.get("tool_choice")
+    if not isinstance(offered, list) or choice == "none":
+        return ()
+    functions = [tool["function"] for tool in offered if isinstance(tool, dict) and isinstance(tool.get("function"), dict)]
+    tools = [Tool(str(function.get("name")), function.get("parameters") or {}) for function in functions]
+    if isinstance(choice, dict) and isinstance(choice.get("function"), dict):
+        tools = [tool for tool in tools if tool.name == choice["function"].get("name")]
+    return tuple(tools)
+
+
+def read_schema(body: dict[str, Any]) -> Any:
+    """None for free text, True for any object, else the JSON Schema."""
+    wanted = body.get("response_format")
+    if not isinstance(wanted, dict):
+        return None
+    if wanted.get("type") == "json_schema" and isinstance(wanted.get("json_schema"), dict):
+        return wanted["json_schema"].get("schema") or True
+    return True if wanted.get("type") in {"json_object", "json_schema"} else None
+
+
+def read_stop(stop: Any) -> tuple[str, ...]:
+    if isinstance(stop, str):
+        return (stop,)
+    return tuple(word for word in stop if isinstance(word, str)) if isinstance(stop, list) else ()
+
+
+def read_wish(body: dict[str, Any]) -> Wish:
+    options = body.get("stream_options")
+    logprobs = body.get("logprobs")
+    alternatives: int | None = None
+    if logprobs is True:
+        alternatives = _count(body.get("top_logprobs")) or 0
+    elif isinstance(logprobs, int) and not isinstance(logprobs, bool):
+        alternatives = logprobs
+    return Wish(
+        stream=body.get("stream") is True,
+        include_usage=isinstance(options, dict) and options.get("include_usage") is True,
+        n=max(1, _count(body.get("n")) or 1),
+        logprobs=alternatives,
+    )
+
+
+def read_limit(body: dict[str, Any]) -> int | None:
+    """The most tokens wanted, or None."""
+    limit = _count(body.get("max_completion_tokens"))
+    limit = _count(body.get("max_tokens")) if limit is None else limit
+    return None if limit is None or limit < 0 else limit
+
+
+def read_ask(body: dict[str, Any], model: SimModel, prompt: Prompt) -> Ask:
+    """What a chat request asks of a model."""
+    limit = read_limit(body)
+    room = max(1, model.context_length - prompt.tokens)
+    forced = (limit or room) if body.get("ignore_eos") is True else _count(body.get("min_tokens")) or 0
+    template = body.get("chat_template_kwargs")
+    wants_thought = not (isinstance(template, dict) and template.get("enable_thinking") is False)
+    return Ask(
+        model=model.name,
+        message=prompt.message,
+        prompt_tokens=prompt.tokens,
+        tool_result=prompt.tool_result,
+        tools=read_tools(body) if model.can("tools") else (),
+        schema=read_schema(body),
+        thinking=wants_thought and model.can("thinking"),
+        max_tokens=room if limit is None else min(limit, room),
+        min_tokens=min(forced, room),
+        stop=read_stop(body.get("stop")),
+    )
+
+
+def read_completion(body: dict[str, Any], model: SimModel, text: str) -> Ask:
+    """What a completion request asks: the prompt is the message."""
+    return read_ask(body, model, Prompt(max(1, len(tokens_of(text))), text))
+
+
+def read_prompts(prompt: Any) -> list[str]:
+    """The prompts of a completion request: text, a list of texts, or token numbers (which stand for themselves)."""
+    if isinstance(prompt, str):
+        return [prompt]
+    if isinstance(prompt, list) and prompt and all(isinstance(entry, str) for entry in prompt):
+        return list(prompt)
+    if isinstance(prompt, list) and prompt:
+        rows = prompt if isinstance(prompt[0], list) else [prompt]
+        return [" ".join(map(str, row)) for row in rows]
+    return []
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,0 +1,49 @@
+"""Pieces of OpenAI's answers that several simulated servers write alike."""
+
+import base64
+import random
+import struct
+from typing import Any
+
+import msgspec
+
+DONE = b"data: [DONE]\n\n"
+JSON = "application/json"
+EVENTS = "text/event-stream"
+
+
+def event(value: Any) -> bytes:
+    return b"data: " + msgspec.json.encode(value) + b"\n\n"
+
+
+def usage(prompt: int, completion: int) -> dict[str, int]:
+    return {"prompt_tokens": prompt, "total_tokens": prompt + completion, "completion_tokens": completion}
+
+
+def arguments_text(arguments: Any) -> str:
+    """A call's arguments as the JSON text that OpenAI's form wants."""
+    return msgspec.json.encode(arguments).decode()
+
+
+def fragments(text: str, size: int = 8) -> list[str]:
+    """Text in pieces, as a model writes a call's arguments."""
+    return [text[at : at + size] for at in range(0, len(text), size)]
+
+
+def logprob(token: str, alternatives: int, *, byte_list: bool = True) -> dict[str, Any]:
+    """A token's made-up log-probability, and those of its alternatives; the same for the same token."""
+    dice = random.Random(token)
+    own = round(-dice.random() * 0.4, 6)
+
+    def entry(text: str, value: float) -> dict[str, Any]:
+        return {"token": text, "logprob": value, **({"bytes": list(text.encode())} if byte_list else {})}
+
+    others = [entry(token if rank == 0 else f"{token.strip()}{rank}", own - rank) for rank in range(alternatives)]
+    return {**entry(token, own), "top_logprobs": others}
+
+
+def embedding(vector: list[float], encoding: Any) -> list[float] | str:
+    """A vector as a list, or as base64 of little-endian float32 when `encoding` says so."""
+    if encoding == "base64":
+        return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+    return vector

@@ -1,0 +1,211 @@
+"""What a simulated server is told: its kind, its models, its speed. A model's name alone is enough; the rest is derived from it."""
+
+import math
+import re
+from dataclasses import dataclass, field
+
+from penstock.sim.faults import Faults
+
+_COUNT = re.compile(r"(?<![\d.])(?:(\d+)x)?(\d+(?:\.\d+)?)([bm])(?![a-z])", re.IGNORECASE)
+_QUANTIZATION = re.compile(r"(?<![a-z0-9])(q\d_k_[sml]|q\d_[01k]|q\dk|iq\d_\w+|bf16|fp16|f16|f32|fp8|awq|gptq|\dbit)(?![a-z0-9])", re.I)
+_BITS = {"BF16": 16.0, "F16": 16.0, "FP16": 16.0, "F32": 32.0, "FP8": 8.0, "AWQ": 4.5, "GPTQ": 4.5, "Q8_0": 8.5, "Q4_0": 4.6}
+
+TEXT = ("completion",)
+TOOLS = ("completion", "tools")
+VISION = ("completion", "vision")
+THINKING = ("completion", "tools", "thinking")
+EMBEDDING = ("embedding",)
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    architecture: str
+    context_length: int
+    capabilities: tuple[str, ...]
+    parameters: float = 7e9
+
+
+# The longest prefix wins.
+_FAMILIES = {
+    "all-minilm": _Family("bert", 512, EMBEDDING, 23e6),
+    "bge": _Family("bert", 8192, EMBEDDING, 567e6),
+    "deepseek-r1": _Family("qwen2", 131072, THINKING, 8.2e9),
+    "gemma2": _Family("gemma2", 8192, TEXT, 9.2e9),
+    "gemma3": _Family("gemma3", 131072, VISION, 4.3e9),
+    "gpt-oss": _Family("gptoss", 131072, THINKING, 20.9e9),
+    "llama3": _Family("llama", 8192, TEXT, 8e9),
+    "llama3.1": _Family("llama", 131072, TOOLS, 8e9),
+    "llama3.2": _Family("llama", 131072, TOOLS, 3.2e9),
+    "llama3.3": _Family("llama", 131072, TOOLS, 70.6e9),
+    "llava": _Family("llama", 32768, VISION, 7.2e9),
+    "meta-llama": _Family("llama", 131072, TOOLS, 8e9),
+    "mistral": _Family("llama", 32768, TOOLS, 7.2e9),
+    "mxbai-embed-large": _Family("bert", 512, EMBEDDING, 334e6),
+    "nomic-embed-text": _Family("nomic-bert", 2048, EMBEDDING, 137e6),
+    "phi3": _Family("phi3", 131072, TEXT, 3.8e9),
+    "phi4": _Family("phi3", 16384, TEXT, 14.7e9),
+    "qwen2.5": _Family("qwen2", 32768, TOOLS, 7.6e9),
+    "qwen2.5-coder": _Family("qwen2", 32768, (*TOOLS, "insert"), 7.6e9),
+    "qwen2.5vl": _Family("qwen25vl", 128000, VISION, 8.3e9),
+    "qwen3": _Family("qwen3", 40960, THINKING, 8.2e9),
+}
+# name: (parameters, bytes on disk) where the tag rounds them
+_EXACT = {
+    "gemma3:1b": (999.89e6, 815e6),
+    "gemma3:4b": (4.3e9, 3.3e9),
+    "gemma3:12b": (12.2e9, 8.1e9),
+    "gemma3:27b": (27.4e9, 17.4e9),
+    "llama3.1:8b": (8.0e9, 4.9e9),
+    "llama3.2:1b": (1.2e9, 1.3e9),
+    "llama3.2:3b": (3.2e9, 2.0e9),
+    "llama3.3:70b": (70.6e9, 42.5e9),
+    "phi3:3b": (3.8e9, 2.2e9),
+    "qwen2.5:1.5b": (1.5e9, 986e6),
+    "qwen2.5-coder:14b": (14.8e9, 9.0e9),
+    "qwen3:14b": (14.8e9, 9.3e9),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SimModel:
+    """One model that a simulated server holds.
+
+    `size_bytes` is its size on disk, `parameters` their number, `context_length` tokens. `capabilities` are Ollama's words:
+    completion, tools, insert, vision, embedding, thinking. The three rates replace the server's own where they are not None
+    (tokens per second, tokens per second, seconds).
+    """
+
+    name: str
+    size_bytes: int
+    parameters: int
+    quantization: str = "Q4_K_M"
+    context_length: int = 32768
+    family: str = "llama"
+    capabilities: tuple[str, ...] = TOOLS
+    tokens_per_second: float | None = None
+    prefill_tokens_per_second: float | None = None
+    load_seconds: float | None = None
+
+    @classmethod
+    def named(
+        cls,
+        name: str,
+        *,
+        capabilities: tuple[str, ...] | None = None,
+        context_length: int | None = None,
+        tokens_per_second: float | None = None,
+        prefill_tokens_per_second: float | None = None,
+        load_seconds: float | None = None,
+    ) -> "SimModel":
+        """A model with what its name says of it: `gemma3:12b` has 12.2 billion parameters in 8.1 GB. Raises ValueError without a name."""
+        if not name.strip():
+            raise ValueError("a simulated model needs a name, for example gemma3:1b")
+        base = name.lower().removesuffix(":latest")
+        family = _family_of(base)
+        quantization = _quantization_of(base)
+        parameters, size = _EXACT.get(base, (0.0, 0.0))
+        if not parameters:
+            parameters = _parameters_of(base) or family.parameters
+            size = parameters * _BITS.get(quantization, 4.9) / 8
+        context, skills = family.context_length, family.capabilities
+        if base.startswith("gemma3") and parameters < 2e9:
+            context, skills = 32768, TEXT
+        return cls(
+            name=name.strip(),
+            size_bytes=int(size),
+            parameters=int(parameters),
+            quantization=quantization,
+            context_length=context_length or context,
+            family=family.architecture,
+            capabilities=skills if capabilities is None else capabilities,
+            tokens_per_second=tokens_per_second,
+            prefill_tokens_per_second=prefill_tokens_per_second,
+            load_seconds=load_seconds,
+        )
+
+    @property
+    def parameter_size(self) -> str:
+        """The number of parameters as people write it: `12.2B`, `999.89M`."""
+        if self.parameters >= 1e9:
+            return f"{self.parameters / 1e9:.1f}B"
+        return f"{self.parameters / 1e6:.2f}M"
+
+    def can(self, capability: str) -> bool:
+        return capability in self.capabilities
+
+
+def _family_of(base: str) -> _Family:
+    short = base.rpartition("/")[2]
+    found = [prefix for prefix in _FAMILIES if base.startswith(prefix) or short.startswith(prefix)]
+    if found:
+        return _FAMILIES[max(found, key=len)]
+    if "embed" in base:
+        return _Family("bert", 8192, EMBEDDING, 137e6)
+    letters = re.match(r"[a-z]+", short)
+    return _Family(letters[0] if letters else "llama", 32768, TOOLS)
+
+
+def _parameters_of(base: str) -> float:
+    match = _COUNT.search(base)
+    if match is None:
+        return 0.0
+    experts, count, unit = match.groups()
+    return float(count) * int(experts or 1) * (1e9 if unit == "b" else 1e6)
+
+
+def _quantization_of(base: str) -> str:
+    match = _QUANTIZATION.search(base)
+    if match:
+        return match[1].upper()
+    return "BF16" if "/" in base and not base.startswith("hf.co/") else "Q4_K_M"
+
+
+@dataclass(frozen=True, slots=True)
+class SimOptions:
+    """One simulated server.
+
+    Times are seconds, rates tokens per second; `math.inf` (or 0 seconds) means at once. `clock_scale` is how many simulated
+    seconds pass in a real one. `slots` are generations at a time (on Ollama: per loaded model), `max_loaded` how many models
+    fit, `queue_limit` how many may wait. `text` replaces the answer; `{message}` and `{model}` in it are filled in. `prefix`
+    opens every text answer. A server of one model (vLLM, llama.cpp) is ready when started, unless `cold_start` makes it
+    load first, and then it behaves as the real one while loading. `progress` gives Victoria its `/stream`.
+    """
+
+    kind: str = "ollama"
+    host: str = "127.0.0.1"
+    port: int = 0
+    models: tuple[SimModel | str, ...] = ()
+    slots: int = 2
+    tokens_per_second: float = 50.0
+    prefill_tokens_per_second: float = 2000.0
+    load_seconds: float = 5.0
+    max_loaded: int = 3
+    queue_limit: int = 512
+    text: str | None = None
+    prefix: str = ""
+    seed: int = 0
+    faults: Faults = field(default_factory=Faults)
+    clock_scale: float = 1.0
+    cold_start: bool = False
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("slots", "max_loaded"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+        for name in ("tokens_per_second", "prefill_tokens_per_second", "clock_scale"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be more than 0 (inf: at once)")
+        if not 0 <= self.load_seconds < math.inf:
+            raise ValueError("load_seconds must be 0 or more")
+        if not 0 <= self.port <= 65535:
+            raise ValueError("port must be 0 (any free one) to 65535")
+
+    @classmethod
+    def instant(cls, kind: str = "ollama", *models: SimModel | str, text: str | None = None, slots: int = 2) -> "SimOptions":
+        """A server that loads, reads and writes without delay."""
+        return cls(kind, models=models, text=text, slots=slots, load_seconds=0, tokens_per_second=math.inf, prefill_tokens_per_second=math.inf)
+
+    def installed(self, default: tuple[str, ...]) -> tuple[SimModel, ...]:
+        """The models, each in full; `default` where none are named."""
+        return tuple(SimModel.named(model) if isinstance(model, str) else model for model in self.models or default)

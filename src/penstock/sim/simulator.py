@@ -1,0 +1,287 @@
+"""A simulated server: its socket, its faults, its engine and the protocol that it speaks, put together."""
+
+import asyncio
+import math
+import random
+import signal
+import socket
+import sys
+from typing import Any
+
+import msgspec
+
+from penstock.sim.engine import Counters, Engine, EngineCrashError
+from penstock.sim.faults import Faults
+from penstock.sim.http import Connection, Exchange
+from penstock.sim.kind import Kind
+from penstock.sim.kinds import KINDS
+from penstock.sim.options import SimOptions
+
+_STORMS = {
+    "status_429": (429, "Too many requests, please try again later"),
+    "status_500": (500, "internal server error"),
+    "status_503": (503, "server busy, please try again"),
+}
+
+
+class Simulator:
+    """One simulated model server on its own port.
+
+    Use as an async context manager, or `start` and `stop` it. `faults` may be set at any time, here or by `PUT /sim/faults`;
+    `GET /sim/state` tells what it does and what it has seen. Raises ValueError for an unknown kind, OSError for a port in use.
+    """
+
+    def __init__(self, options: SimOptions | None = None) -> None:
+        self.options = options or SimOptions()
+        kind = KINDS.get(self.options.kind)
+        if kind is None:
+            raise ValueError(f"unknown kind of server {self.options.kind!r}; one of {', '.join(sorted(KINDS))} is needed")
+        self.connections: set[Connection] = set()
+        models = self.options.installed(kind.default_models)
+        self.engine = Engine(self.options, models, per_model=kind.slots_per_model)
+        self.kind: Kind = kind(self.engine, self.options)
+        self._faults = self.options.faults
+        self._dice = random.Random(self.options.seed)
+        self._port = self.options.port
+        self._server: asyncio.Server | None = None
+        self._socket: socket.socket | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._relief: asyncio.TimerHandle | None = None
+        self.loading = False
+
+    # life
+    async def start(self) -> None:
+        """Listen. A `cold_start` server that does not listen while it loads starts to when it has loaded."""
+        self._socket = self._bound()
+        self._port = self._socket.getsockname()[1]
+        if self.kind.one_model and self.options.cold_start:
+            self.loading = True
+            self._spawn(self._warm_up())
+        elif self.kind.one_model:
+            self._preload()
+        if not (self.loading and self.kind.deaf_while_loading):
+            await self._listen()
+        self.faults = self._faults
+
+    async def stop(self) -> None:
+        """Stop listening, end every connection and whatever runs on it."""
+        if self._relief is not None:
+            self._relief.cancel()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._deafen()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        while self.connections:
+            for connection in tuple(self.connections):
+                connection.abort()
+            await asyncio.sleep(0)
+        self.engine.close()
+
+    async def __aenter__(self) -> "Simulator":
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.stop()
+
+    # what others look at
+    @property
+    def port(self) -> int:
+        return self._port
+
+    @property
+    def url(self) -> str:
+        host = self.options.host
+        host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
+        return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
+
+    @property
+    def running(self) -> int:
+        """Generations that hold a slot."""
+        return self.engine.running
+
+    @property
+    def waiting(self) -> int:
+        """Generations that wait for a model to load or for a slot."""
+        return self.engine.waiting
+
+    @property
+    def counters(self) -> Counters:
+        return self.engine.counters
+
+    @property
+    def faults(self) -> Faults:
+        return self._faults
+
+    @faults.setter
+    def faults(self, faults: Faults) -> None:
+        self._faults = faults
+        if self._socket is None and self._server is None:
+            return
+        if self._relief is not None:
+            self._relief.cancel()
+            self._relief = None
+        if faults.seconds != math.inf:
+            self._relief = asyncio.get_running_loop().call_later(faults.seconds, self._relieve)
+        if faults.refuse >= 1:
+            self._refuse()
+        elif self._server is None and not (self.loading and self.kind.deaf_while_loading):
+            self._resume()
+
+    def _relieve(self) -> None:
+        self.faults = Faults()
+
+    # the socket
+    def _bound(self) -> socket.socket:
+        host = self.options.host or "0.0.0.0"
+        ours = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        try:
+            ours.setblocking(False)
+            if sys.platform != "win32":
+                ours.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            ours.bind((host, self._port))
+        except OSError:
+            ours.close()
+            raise
+        return ours
+
+    async def _listen(self) -> None:
+        ours, self._socket = self._socket, None
+        if ours is not None:
+            self._server = await asyncio.get_running_loop().create_server(lambda: Connection(self), sock=ours, backlog=1024)
+
+    def _deafen(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def _refuse(self) -> None:
+        """Listen no more, but keep the port."""
+        if self._server is not None:
+            self._deafen()
+            self._socket = self._bound()
+        for connection in tuple(self.connections):
+            if not connection.busy:
+                connection.reset()
+
+    def _resume(self) -> None:
+        if self._socket is not None:
+            self._socket.listen(1024)
+            self._spawn(self._listen())
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _warm_up(self) -> None:
+        await self.engine.sleep(self.options.load_seconds)
+        self._preload()
+        self.loading = False
+        if self._server is None and self._faults.refuse < 1:
+            await self._listen()
+
+    def _preload(self) -> None:
+        for model in self.engine.models:
+            self.engine.preload(model)
+
+    # requests
+    def accepts(self) -> bool:
+        """False when a new connection is to be refused."""
+        if self._faults.scope == "all" and self._faults.refuse and self._dice.random() < self._faults.refuse:
+            self.counters.dealt("refuse")
+            return False
+        return True
+
+    async def handle(self, exchange: Exchange) -> None:
+        request = exchange.request
+        if request.path.startswith("/sim/"):
+            await self._control(exchange)
+            return
+        self.counters.saw(request.path)
+        exchange.style = self.kind.style
+        routes = self.kind.find(request.path)
+        route = routes.get(request.method) if routes else None
+        if await self._spoil(exchange, generating=route is not None and route.generates):
+            return
+        if await self.kind.gate(exchange):
+            return
+        if route is None:
+            await self.kind.unrouted(exchange, tuple(routes or ()))
+            return
+        try:
+            await route.handler(exchange)
+        except EngineCrashError:
+            await self.kind.fail(exchange, 500, "the simulated engine broke before its first token")
+
+    async def _spoil(self, exchange: Exchange, *, generating: bool) -> bool:
+        """Deal this exchange its fault; True when that was all the answer."""
+        exchange.faults = self._faults
+        refusing = exchange.reused or self._faults.scope != "all"
+        exchange.fault = fault = self._faults.draw(self._dice, generating=generating, refusing=refusing)
+        if fault is None:
+            return False
+        self.counters.dealt(fault)
+        exchange.strike_after = self._dice.randint(1, 3)
+        if fault in _STORMS:
+            status, message = _STORMS[fault]
+            if status != 500:
+                exchange.headers.append(("Retry-After", str(math.ceil(self._faults.retry_after))))
+            exchange.fault = None
+            await self.kind.fail(exchange, status, message)
+            return True
+        if fault in {"refuse", "garbage", "hang_before"}:
+            await exchange.strike()
+        return False
+
+    async def _control(self, exchange: Exchange) -> None:
+        request = exchange.request
+        if (request.method, request.path) == ("GET", "/sim/state"):
+            await exchange.reply(200, msgspec.json.encode(self.state()), "application/json")
+        elif (request.method, request.path) == ("PUT", "/sim/faults"):
+            try:
+                faults = Faults.from_mapping(msgspec.json.decode(request.body or b"{}", type=dict[str, float | str | None]))
+            except (ValueError, msgspec.DecodeError) as error:
+                await exchange.reply(400, msgspec.json.encode({"error": str(error)}), "application/json")
+                return
+            await exchange.reply(200, msgspec.json.encode(faults.as_mapping()), "application/json")
+            self.faults = faults
+        else:
+            known = "GET /sim/state and PUT /sim/faults"
+            await exchange.reply(404, msgspec.json.encode({"error": f"a simulated server has {known}"}), "application/json")
+
+    def state(self) -> dict[str, Any]:
+        """What `/sim/state` tells."""
+        return {
+            "kind": self.kind.name,
+            "url": self.url,
+            "running": self.running,
+            "waiting": self.waiting,
+            "loading": self.loading,
+            "connections": len(self.connections),
+            "models": [model.name for model in self.engine.models],
+            "loaded": list(self.engine.residents),
+            "faults": self._faults.as_mapping(),
+            "counters": msgspec.to_builtins(self.counters),
+        }
+
+
+def run(options: SimOptions) -> None:
+    """Serve until SIGINT or SIGTERM; says where on standard output."""
+    asyncio.run(_serve(options))
+
+
+async def _serve(options: SimOptions) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in ("SIGINT", "SIGTERM"):
+        if sys.platform != "win32":
+            loop.add_signal_handler(getattr(signal, name), stopped.set)
+    async with Simulator(options) as simulator:
+        names = ", ".join(model.name for model in simulator.engine.models) or "no models"
+        sys.stdout.write(f"Simulated {options.kind} at {simulator.url}: {names}\n")
+        sys.stdout.flush()
+        await stopped.wait()
