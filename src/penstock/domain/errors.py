@@ -11,6 +11,7 @@
     ├── MethodNotAllowed             405   method_not_allowed          no
     ├── BodyTooLarge                 413   body_too_large              no
     ├── RateLimited                  429   rate_limited                yes
+    ├── ClientStalled                408   client_stalled              no    it stopped reading
     ├── Unavailable                  503   unavailable                 yes
     │   ├── NoServer                 503   no_server                   yes
     │   ├── LlmDisabled              503   llm_disabled                no
@@ -111,6 +112,13 @@ class RateLimited(PenstockError):
     status = 429
     code = "rate_limited"
     retryable = True
+
+
+class ClientStalled(PenstockError):
+    """The client took too long to send its request, or has stopped reading its answer."""
+
+    status = 408
+    code = "client_stalled"
 
 
 class Unavailable(PenstockError):

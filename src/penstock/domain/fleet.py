@@ -103,12 +103,13 @@ class ServerStatus:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A model on a server."""
+    """A model on a server. `up` is False when the last look found the server away; its models are then remembered."""
 
     server: Server
     model: Model
     url: str
     slots: int
+    up: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ class Fleet:
     """All servers at one moment. Published by single assignment; never changed.
 
     `deployments` maps every name under which a model can be asked for (its own, without `:latest`, aliases; lower
-    case) to where it is, on servers that are up.
+    case) to where it is, servers that are up first.
     """
 
     statuses: tuple[ServerStatus, ...] = ()

@@ -50,14 +50,12 @@ def names_of(model: Model) -> tuple[str, ...]:
 def _index(
     statuses: tuple[ServerStatus, ...], aliases: Mapping[str, tuple[str, ...]]
 ) -> dict[str, tuple[Deployment, ...]]:
-    """Every name of every model on servers that are up. An alias links all the names of its group both ways."""
+    """Every name of every model, servers that are up first. An alias links all the names of its group both ways."""
     found: dict[str, list[Deployment]] = {}
-    for status in statuses:
-        if not status.up:
-            continue
+    for status in sorted(statuses, key=lambda status: not status.up):
         slots = status.slots or status.server.max_concurrent
         for model in status.models:
-            deployment = Deployment(status.server, model, status.url or status.server.url, slots)
+            deployment = Deployment(status.server, model, status.url or status.server.url, slots, status.up)
             for name in names_of(model):
                 found.setdefault(name, []).append(deployment)
     index = {name: tuple(deployments) for name, deployments in found.items()}

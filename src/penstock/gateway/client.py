@@ -1,0 +1,64 @@
+"""What the gateway knows of the one who waits for an answer; the serving layer implements it over a socket."""
+
+from typing import Protocol
+
+from penstock.gateway.upstream.connection import Connection
+
+
+class Client(Protocol):
+    """The caller's side of one call. Nothing here waits: when the caller is slow, `source` is paused.
+
+    An answer is either `whole`, or `begin`, any number of `write`, then `end`. `head` is ready header lines, each with
+    its CRLF.
+    """
+
+    source: Connection | None
+    """The engine's connection that feeds this client: paused when the client is slow, aborted when it is gone."""
+
+    @property
+    def request_id(self) -> str:
+        """Its own, or made for it."""
+        ...
+
+    @property
+    def gone(self) -> bool:
+        """Whether it has hung up."""
+        ...
+
+    @property
+    def begun(self) -> bool:
+        """Whether a byte of the answer has been written."""
+        ...
+
+    @property
+    def chunked(self) -> bool:
+        """Whether it takes the chunked transfer coding (HTTP/1.1)."""
+        ...
+
+    def whole(self, status: int, content_type: bytes, head: bytes, body: bytes) -> None:
+        """Write a whole answer."""
+        ...
+
+    def begin(self, content_type: bytes, head: bytes, first: bytes, length: int | None = None) -> None:
+        """Begin an answer of unknown length (or of `length` bytes) with its first piece."""
+        ...
+
+    def begin_raw(self, content_type: bytes, head: bytes, first: bytes) -> None:
+        """Begin a chunked answer whose pieces, the first included, already carry their framing."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Write a further piece."""
+        ...
+
+    def write_raw(self, data: bytes) -> None:
+        """Write bytes that already carry their framing."""
+        ...
+
+    def end(self, framed: bool = False) -> None:
+        """End the answer; `framed` when the last raw piece has done so."""
+        ...
+
+    def cut(self) -> None:
+        """Close the connection in the middle of the answer, so that the caller sees that it is not whole."""
+        ...

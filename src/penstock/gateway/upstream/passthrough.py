@@ -1,0 +1,128 @@
+"""Passing an engine's answer through: client and engine speak the same wire."""
+
+import asyncio
+
+import msgspec
+
+from penstock.dialects.base import Endpoint
+from penstock.domain.call import Call
+from penstock.domain.errors import PenstockError, UpstreamCut, UpstreamGarbage
+from penstock.gateway.client import Client
+from penstock.gateway.upstream.relay import Relay
+
+HOLD = 256 * 1024
+"""An unstreamed answer is held back until it is whole, so that another server can still take over; up to this size."""
+_PLAUSIBLE_SSE = frozenset(b"d:eir\r\n")
+_PLAUSIBLE_JSON = frozenset(b"{[ \r\n\t")
+_json = msgspec.json.Decoder(msgspec.Raw)
+
+
+class PassThrough(Relay):
+    """Client and engine speak the same wire: bytes go on as they are.
+
+    A stream is forwarded with the engine's own chunked framing where the client takes it (nothing is copied or framed
+    again); the parser has seen every byte before. The last few pieces are kept, for the usage that they tell.
+    """
+
+    __slots__ = ("_held", "_last", "_length", "_open", "_prior", "_raw", "_second", "_streaming")
+
+    def __init__(
+        self, client: Client, call: Call, endpoint: Endpoint, head: bytes, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        super().__init__(client, call, endpoint, head, loop)
+        self._streaming = False
+        self._raw = False
+        self._open = False
+        self._length: int | None = None
+        self._held = b""
+        self._last = self._prior = self._second = b""
+
+    def opened(self, length: int | None) -> None:
+        self._length = length
+        self._streaming = length is None and self.call.stream
+        connection = self.connection
+        if self._streaming and connection is not None and self.client.chunked and connection.can_be_raw:
+            self._raw = True
+            connection.raw = self._begin_raw
+
+    def piece(self, data: bytes) -> None:
+        self.pieces += 1
+        self._second, self._prior, self._last = self._prior, self._last, data
+        if self._raw:
+            return
+        if self._open:
+            self.client.write(data)
+        elif self._streaming:
+            self._check(data)
+            self._begin(data)
+        else:
+            self._body.append(data)
+            self._size += len(data)
+            if self._size > HOLD:
+                self._begin(b"".join(self._body))
+                self._body.clear()
+
+    def _begin(self, first: bytes) -> None:
+        self._open = True
+        length = None if self._streaming else self._length
+        self.client.begin(self.content_type, self._head, first, length)
+
+    def _begin_raw(self, data: bytes) -> None:
+        """The first framed bytes; they are held until there is some body in them."""
+        self._held += data
+        if not self._last:
+            return
+        try:
+            self._check(self._first())
+        except UpstreamGarbage as error:
+            self._break(error)
+            return
+        held, self._held = self._held, b""
+        self._open = True
+        self.client.begin_raw(self.content_type, self._head, held)
+        if self.connection is not None and self.connection.raw is not None:
+            self.connection.raw = self.client.write_raw
+
+    def _first(self) -> bytes:
+        return self._second or self._prior or self._last
+
+    def _check(self, data: bytes) -> None:
+        """Whether a stream begins as its kind does: what is plainly something else may still be had elsewhere."""
+        plausible = _PLAUSIBLE_SSE if b"event-stream" in self.content_type else _PLAUSIBLE_JSON
+        if data and data[0] not in plausible:
+            raise UpstreamGarbage("the engine sent something that is not a stream of answers")
+
+    def closed(self, whole: bool) -> None:
+        tail = self._second + self._prior + self._last
+        if self._raw and self._held:
+            raise UpstreamCut("the engine ended its stream without an answer")
+        if self._streaming or self._open:
+            if not self._open:
+                raise UpstreamCut("the engine ended its stream without an answer")
+            if not whole and self._streaming and not self.endpoint.ended(tail):
+                raise UpstreamCut("the engine closed the connection in the middle of its answer")
+            self.usage = self.endpoint.usage(tail, self.call.stream)
+            self.client.end(framed=self._raw)
+        else:
+            body = b"".join(self._body)
+            if b"json" in self.content_type and not _sound(body):
+                raise UpstreamGarbage("the engine's answer is not the JSON that it says it is")
+            self.usage = self.endpoint.usage(body, False)
+            self.client.whole(self.status, self.content_type, self._head, body)
+        self._settle(None)
+
+    def broken(self, error: PenstockError) -> None:
+        if self._streaming:
+            self.client.write(self.endpoint.broken(error))
+            self.client.end()
+        else:
+            self.client.cut()
+
+
+def _sound(body: bytes) -> bool:
+    """Whether it is one JSON value; an empty body is what some management calls answer."""
+    try:
+        _json.decode(body or b"null")
+    except msgspec.DecodeError:
+        return False
+    return True

@@ -1,0 +1,150 @@
+"""An engine's answer on its way to the client: what passing it through and translating it share.
+
+A relay is the sink of one attempt. `done` resolves to None when the answer has been delivered whole, or to the error
+that stopped it. As long as `client.begun` is False nothing has reached the client and another server may be tried;
+after that a relay has itself ended the client's stream with an error in its dialect.
+"""
+
+import abc
+import asyncio
+import logging
+
+from penstock.dialects.base import Endpoint
+from penstock.domain.answer import Usage
+from penstock.domain.call import Call
+from penstock.domain.errors import PenstockError, UpstreamGarbage
+from penstock.gateway.client import Client
+from penstock.gateway.upstream.connection import Connection, Headers
+
+log = logging.getLogger(__name__)
+
+MAX_ERROR = 64 * 1024
+
+
+class Relay(abc.ABC):
+    """What passing through and translating share: the head, error answers, and the outcome."""
+
+    __slots__ = (
+        "_body", "_failing", "_head", "_size", "call", "client", "connection", "content_type", "done", "endpoint",
+        "error_body", "first_at", "loop", "pieces", "retry_after", "status", "usage",
+    )  # fmt: skip
+
+    def __init__(
+        self, client: Client, call: Call, endpoint: Endpoint, head: bytes, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.client = client
+        self.call = call
+        self.endpoint = endpoint
+        self.connection: Connection | None = None
+        self.loop = loop
+        self.done: asyncio.Future[PenstockError | None] = loop.create_future()
+        self.status = 0
+        self.content_type = b""
+        self.retry_after: float | None = None
+        self.error_body = b""
+        self.first_at = 0.0
+        self.pieces = 0
+        self.usage: Usage | None = None
+        self._head = head
+        self._body: list[bytes] = []
+        self._size = 0
+        self._failing = False
+
+    # Sink
+
+    def head(self, status: int, headers: Headers) -> None:
+        """The engine's status decides whether its body is an answer or an error."""
+        self.status = status
+        length: int | None = None
+        for name, value in headers:
+            if name == b"content-type":
+                self.content_type = value
+            elif name == b"content-length":
+                length = int(value)
+            elif name == b"retry-after":
+                self.retry_after = _seconds(value)
+        if status >= 300:
+            self._failing = True
+            return
+        self.opened(length)
+
+    def body(self, data: bytes) -> None:
+        """A piece of the answer."""
+        if self._failing:
+            if self._size < MAX_ERROR:
+                self._body.append(data)
+                self._size += len(data)
+            return
+        try:
+            self.piece(data)
+        except PenstockError as error:
+            self._break(error)
+        except Exception as error:
+            log.exception("cannot read an answer in %s", self.endpoint.wire)
+            self._break(UpstreamGarbage(f"the engine's answer cannot be read: {type(error).__name__}"))
+
+    def end(self, whole: bool) -> None:
+        """The engine's response is over."""
+        if self._failing:
+            self.error_body = b"".join(self._body)
+            self._settle(None)
+            return
+        try:
+            self.closed(whole)
+        except PenstockError as error:
+            self.failed(error)
+        except Exception as error:
+            log.exception("cannot finish an answer in %s", self.endpoint.wire)
+            self.failed(UpstreamGarbage(f"the engine's answer cannot be read: {type(error).__name__}"))
+
+    def failed(self, error: PenstockError) -> None:
+        """The engine's response broke off."""
+        client = self.client
+        if client.begun and not client.gone:
+            self.broken(error)
+        self._settle(error)
+
+    # What the two kinds do differently
+
+    @abc.abstractmethod
+    def opened(self, length: int | None) -> None:
+        """An answer begins; `length` in bytes where the engine tells it."""
+
+    @abc.abstractmethod
+    def piece(self, data: bytes) -> None:
+        """A piece of it."""
+
+    @abc.abstractmethod
+    def closed(self, whole: bool) -> None:
+        """It has ended; `whole` as in `Sink.end`."""
+
+    @abc.abstractmethod
+    def broken(self, error: PenstockError) -> None:
+        """End the client's begun stream with an error."""
+
+    def _settle(self, error: PenstockError | None) -> None:
+        if not self.done.done():
+            self.done.set_result(error)
+
+    def _break(self, error: PenstockError) -> None:
+        if self.connection is not None:
+            self.connection.abort()
+        self.failed(error)
+
+    def again(self) -> None:
+        """Make ready for the same request on another connection; nothing has come on the first."""
+        self.done = self.loop.create_future()
+
+    def abandon(self, error: PenstockError) -> None:
+        """The client is gone: stop the engine's work."""
+        if self.connection is not None:
+            self.connection.abort()
+        self._settle(error)
+
+
+def _seconds(value: bytes) -> float | None:
+    """A Retry-After in seconds; the date form, which engines do not use, counts as none."""
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        return None
