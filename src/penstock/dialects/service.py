@@ -1,0 +1,137 @@
+"""The service API: one message in, one answer out, in plain words (`POST /chat`).
+
+The answer's keys are those of the service's document; `metadata` says who answered and why, and `warning` is there
+when something else than asked for did. Times are UTC.
+"""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from penstock.dialects import service_answer
+from penstock.dialects.base import Dialect, Writer
+from penstock.dialects.service_input import Temperature, Tokens, TopP, Turn, Words, chosen, messages, read, spoken
+from penstock.domain.answer import Answer, Chunk, Usage
+from penstock.domain.call import Call, Operation, Provenance
+from penstock.domain.content import Chat, Content, Message, Sampling, Text
+from penstock.domain.errors import PenstockError
+
+
+class _Body(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    message: Words
+    model: str | None = None
+    history: tuple[Turn, ...] | None = None
+    max_tokens: Tokens | None = None
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    system: str | None = None
+    chat_id: str | None = None
+
+
+_body = msgspec.json.Decoder(_Body)
+
+
+def _chat(body: bytes) -> Chat:
+    asked = read(_body, body)
+    system = (Message("system", (Text(asked.system),)),) if asked.system else ()
+    return Chat(
+        (*system, *messages(asked.history), Message("user", (Text(asked.message),))),
+        sampling=Sampling(max_tokens=asked.max_tokens, temperature=asked.temperature, top_p=asked.top_p),
+    )
+
+
+def _prompt(body: bytes) -> str:
+    return "".join(message.text for message in _chat(body).messages)
+
+
+def failure(error: PenstockError, request_id: str) -> bytes:
+    """An error in the service's form: `response` says it to a person, `error` to a program."""
+    return msgspec.json.encode(
+        {
+            "status": "error",
+            "response": error.message,
+            "error": service_answer.fault(error, request_id),
+            "model": None,
+            "timestamp": service_answer.stamp_now(),
+        }
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    body: bytes
+    request_id: str
+    content_type: bytes = b"application/json"
+
+    def chunk(self, chunk: Chunk) -> bytes:
+        return b""
+
+    def close(self) -> bytes:
+        return b""
+
+    def error(self, error: PenstockError) -> bytes:
+        return failure(error, self.request_id)
+
+    def whole(self, answer: Answer, provenance: Provenance) -> bytes:
+        choice = service_answer.first(answer)
+        usage = answer.usage or service_answer.estimated(_prompt(self.body), answer)
+        drawn = {
+            "status": "success",
+            "response": choice.text or choice.refusal,
+            "model": provenance.model,
+            "prompt_tokens": usage.prompt_tokens,
+            "response_tokens": usage.completion_tokens,
+            "total_tokens": usage.total_tokens,
+            "timestamp": service_answer.stamp_answer(provenance),
+            "metadata": service_answer.metadata(provenance, answer),
+        }
+        if usage.estimated:
+            drawn["tokens_estimated"] = True
+        if choice.thinking:
+            drawn["thinking"] = choice.thinking
+        if provenance.warning:
+            drawn["warning"] = provenance.warning
+        return msgspec.json.encode(drawn)
+
+
+@dataclass(frozen=True, slots=True)
+class _ChatEndpoint:
+    wire: str = "service.chat"
+    method: str = "POST"
+    paths: tuple[str, ...] = ("/chat", "/v1/chat")
+
+    def read(self, body: bytes, content_type: bytes) -> Call:
+        asked = read(_body, body)
+        spoken(asked.message, "message")
+        return Call(
+            self.wire,
+            Operation.CHAT,
+            chosen(asked.model),
+            stream=False,
+            body=body,
+            defaults=True,
+            max_tokens=asked.max_tokens,
+        )
+
+    def decode(self, call: Call) -> Content:
+        return _chat(call.body)
+
+    def writer(self, call: Call, provenance: Provenance) -> Writer:
+        return _Writer(call.body, provenance.request_id)
+
+    def usage(self, tail: bytes, streamed: bool) -> Usage | None:
+        return service_answer.usage(tail)
+
+    def ended(self, tail: bytes) -> bool:
+        return tail.rstrip().endswith(b"}")
+
+    def broken(self, error: PenstockError) -> bytes:
+        return b"\n" + failure(error, "")
+
+
+DIALECT = Dialect(
+    "service",
+    (_ChatEndpoint(),),
+    failure,
+    prefixes=("/chat", "/v1/chat", "/health", "/v1/health", "/models", "/stats", "/v1/stats", "/v2/", "/v3/"),
+)

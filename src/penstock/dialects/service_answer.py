@@ -1,0 +1,96 @@
+"""What the gateway's own answers share: the metadata that says who answered and why, and how times are written."""
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from penstock.domain.answer import Answer, Choice, Usage
+from penstock.domain.call import Provenance
+from penstock.domain.errors import PenstockError
+
+
+def stamp(seconds: float) -> str:
+    """Seconds since the epoch as ISO 8601 in UTC, to the second and without a zone: `2025-08-31T10:00:00`."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def stamp_now() -> str:
+    """The present moment, for errors: nobody hands them a time."""
+    return stamp(time.time())
+
+
+def stamp_answer(provenance: Provenance) -> str:
+    """When an answer was whole."""
+    return stamp(provenance.created + provenance.total_seconds)
+
+
+def first(answer: Answer) -> Choice:
+    """The answer that these surfaces show: they ask for one."""
+    return answer.choices[0] if answer.choices else Choice()
+
+
+def metadata(provenance: Provenance, answer: Answer) -> dict[str, Any]:
+    """Who answered and why; times in milliseconds."""
+    usage = answer.usage or Usage()
+    return {
+        "model": provenance.model,
+        "provider": provenance.provider,
+        "distributed_routing": provenance.distributed,
+        "server_used": provenance.server_url,
+        "complexity_level": provenance.complexity or None,
+        "used_fast_model": provenance.fast_model,
+        "task_type": provenance.task_type or None,
+        "fallback": provenance.fallback,
+        "reason": provenance.reason or None,
+        "finish_reason": first(answer).finish or None,
+        "queue_ms": _milliseconds(provenance.queue_seconds),
+        "load_ms": _milliseconds(usage.load_seconds),
+        "ttft_ms": _milliseconds(provenance.ttft_seconds),
+        "total_ms": _milliseconds(provenance.total_seconds),
+        "request_id": provenance.request_id,
+    } | ({"simulated": True} if provenance.simulated else {})
+
+
+def fault(error: PenstockError, request_id: str) -> dict[str, Any]:
+    """What an error tells a program: `code` and `message` always, the rest where there is something to say."""
+    told = {
+        "code": error.code,
+        "message": error.message,
+        "param": error.param,
+        "retry_after": error.retry_after,
+        "request_id": request_id or None,
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def estimated(prompt: str, answer: Answer) -> Usage:
+    """For engines that do not count: a token for every four bytes of UTF-8."""
+    choice = first(answer)
+    return Usage(_estimate(prompt), _estimate(choice.thinking + choice.text), estimated=True)
+
+
+class _Told(msgspec.Struct):
+    prompt_tokens: int
+    response_tokens: int
+
+
+_told = msgspec.json.Decoder(_Told)
+
+
+def usage(body: bytes) -> Usage | None:
+    """The tokens that a whole answer of the service API tells of; None when `body` is none."""
+    try:
+        told = _told.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return Usage(told.prompt_tokens, told.response_tokens)
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 1)
+
+
+def _estimate(text: str) -> int:
+    return -(-len(text.encode()) // 4)
