@@ -10,10 +10,10 @@ import msgspec
 
 from penstock.dialects import service_answer
 from penstock.dialects.base import Dialect, Writer
-from penstock.dialects.service_input import Temperature, Tokens, TopP, Turn, Words, chosen, messages, read, spoken
+from penstock.dialects.service_input import Temperature, Tokens, TopP, Turn, Words, chosen, conversation, read, spoken
 from penstock.domain.answer import Answer, Chunk, Usage
 from penstock.domain.call import Call, Operation, Provenance
-from penstock.domain.content import Chat, Content, Message, Sampling, Text
+from penstock.domain.content import Chat, Content, Sampling
 from penstock.domain.errors import PenstockError
 
 
@@ -33,9 +33,8 @@ _body = msgspec.json.Decoder(_Body)
 
 def _chat(body: bytes) -> Chat:
     asked = read(_body, body)
-    system = (Message("system", (Text(asked.system),)),) if asked.system else ()
     return Chat(
-        (*system, *messages(asked.history), Message("user", (Text(asked.message),))),
+        conversation(asked.system or "", asked.history, asked.message),
         sampling=Sampling(max_tokens=asked.max_tokens, temperature=asked.temperature, top_p=asked.top_p),
     )
 
@@ -79,14 +78,10 @@ class _Writer:
             "status": "success",
             "response": choice.text or choice.refusal,
             "model": provenance.model,
-            "prompt_tokens": usage.prompt_tokens,
-            "response_tokens": usage.completion_tokens,
-            "total_tokens": usage.total_tokens,
+            **service_answer.tokens(usage),
             "timestamp": service_answer.stamp_answer(provenance),
             "metadata": service_answer.metadata(provenance, answer),
         }
-        if usage.estimated:
-            drawn["tokens_estimated"] = True
         if choice.thinking:
             drawn["thinking"] = choice.thinking
         if provenance.warning:

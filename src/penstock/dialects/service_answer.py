@@ -71,21 +71,41 @@ def estimated(prompt: str, answer: Answer) -> Usage:
     return Usage(_estimate(prompt), _estimate(choice.thinking + choice.text), estimated=True)
 
 
-class _Told(msgspec.Struct):
-    prompt_tokens: int
-    response_tokens: int
+def tokens(usage: Usage) -> dict[str, Any]:
+    """What the answer has cost, in the words of the service API."""
+    told: dict[str, Any] = {
+        "prompt_tokens": usage.prompt_tokens,
+        "response_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+    }
+    return told | ({"tokens_estimated": True} if usage.estimated else {})
+
+
+class _Tokens(msgspec.Struct, frozen=True):
+    prompt_tokens: int = 0
+    response_tokens: int = 0
+    tokens_estimated: bool = False
+
+
+class _Told(_Tokens, frozen=True):
+    """The tokens stand at the top, or in the metadata."""
+
+    metadata: _Tokens = _Tokens()
 
 
 _told = msgspec.json.Decoder(_Told)
 
 
 def usage(body: bytes) -> Usage | None:
-    """The tokens that a whole answer of the service API tells of; None when `body` is none."""
+    """The tokens that a whole answer tells of; None when it tells of none."""
     try:
         told = _told.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    return Usage(told.prompt_tokens, told.response_tokens)
+    tokens = told if told.prompt_tokens else told.metadata
+    if not tokens.prompt_tokens:
+        return None
+    return Usage(tokens.prompt_tokens, tokens.response_tokens, estimated=tokens.tokens_estimated)
 
 
 def _milliseconds(seconds: float) -> float:

@@ -2,6 +2,7 @@
 
 import re
 from difflib import get_close_matches
+from itertools import takewhile
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
@@ -51,13 +52,19 @@ def chosen(model: str | None) -> str:
     return "" if name.lower() == "auto" else name
 
 
-def messages(history: tuple[Turn, ...] | None) -> tuple[Message, ...]:
-    """The history as messages."""
-    return tuple(Message(turn.role, (Text(turn.content),)) for turn in history or ())
+def conversation(system: str, history: tuple[Turn, ...] | None, message: str) -> tuple[Message, ...]:
+    """The history and after it the message; `system` joins its opening, as many models take only one."""
+    turns = history or ()
+    opening = list(takewhile(lambda turn: turn.role == "system", turns))
+    standing = "\n\n".join(text for text in (system, *(turn.content for turn in opening)) if text)
+    spoken_of = [("system", standing)] if standing else []
+    spoken_of += [(turn.role, turn.content) for turn in turns[len(opening) :]]
+    return tuple(Message(role, (Text(text),)) for role, text in (*spoken_of, ("user", message)))
 
 
 _PLACE = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
 _NAMED = re.compile(r"^Object (?P<how>contains unknown|missing required) field `(?P<field>.*)`$", re.DOTALL)
+_QUOTED = re.compile(r"`([^`]*)`")
 _KINDS = {
     "str": "text",
     "int": "a whole number",
@@ -83,9 +90,7 @@ def _invalid(told: str, shape: type[msgspec.Struct]) -> InvalidRequest:
         return InvalidRequest(f"`{field}` is not a field of this request: {hint}", param=field)
     if what.startswith("Invalid enum value"):
         return InvalidRequest(f"`{path}` must be one of {', '.join(_allowed(shape, path))}.", param=path)
-    wrong = what.removeprefix("Expected ").replace(" | `null`", "").replace(" | null", "")
-    for kind, word in _KINDS.items():
-        wrong = wrong.replace(f"`{kind}`", word)
+    wrong = _QUOTED.sub(_in_words, what.removeprefix("Expected "))
     subject = f"`{path}`" if path else "The body"
     path = path or "body"
     if not what.startswith("Expected "):
@@ -93,6 +98,12 @@ def _invalid(told: str, shape: type[msgspec.Struct]) -> InvalidRequest:
     if wrong == "text of length >= 1":
         return InvalidRequest(f"{subject} must not be empty.", param=path)
     return InvalidRequest(f"{subject} must be {wrong}.", param=path)
+
+
+def _in_words(quoted: re.Match[str]) -> str:
+    """`str | null` as `text`: that a field may also be null needs no saying."""
+    kinds = quoted[1].split(" | ")
+    return " or ".join(_KINDS.get(kind, kind) for kind in kinds if kind != "null" or len(kinds) == 1)
 
 
 def _fields(shape: type[msgspec.Struct], path: str) -> tuple[str, ...]:

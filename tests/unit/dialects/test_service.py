@@ -70,6 +70,19 @@ def test_the_documents_own_request_is_understood() -> None:
     ]
 
 
+def test_a_systems_texts_at_the_opening_are_one_message_and_later_ones_stay_where_they_are() -> None:
+    turns = [("system", "Answer in Russian"), ("user", "a"), ("system", "Now in English")]
+    history = [{"role": role, "content": content} for role, content in turns]
+    chat = ENDPOINT.decode(read({"message": "b", "system": "Be brief", "history": history}))
+    assert isinstance(chat, Chat)
+    assert [(message.role, message.text) for message in chat.messages] == [
+        ("system", "Be brief\n\nAnswer in Russian"),
+        ("user", "a"),
+        ("system", "Now in English"),
+        ("user", "b"),
+    ]
+
+
 def test_a_system_text_comes_first_and_sampling_is_kept() -> None:
     chat = ENDPOINT.decode(read({"message": "a", "system": "Be brief", "temperature": 0, "top_p": 0.5}))
     assert isinstance(chat, Chat)
@@ -160,7 +173,24 @@ def test_no_bytes_whatever_do_anything_but_read_or_be_refused(body: bytes) -> No
 
 NAMES = ("message", "model", "history", "max_tokens", "temperature", "top_p", "system", "chat_id", "mesage")
 TURN = {"role": "user", "content": "a"}
-VALUES = (None, True, 0, 1, -1, 0.5, 10**30, "", "a", "\x00", [], [None], [TURN], [TURN, {**TURN, "x": 1}], {}, TURN)
+VALUES: tuple[object, ...] = (
+    None,
+    True,
+    0,
+    1,
+    -1,
+    0.5,
+    10**30,
+    "",
+    "a",
+    "\x00",
+    [],
+    [None],
+    [TURN],
+    [TURN, {**TURN, "x": 1}],
+    {},
+    TURN,
+)
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), st.sampled_from(VALUES), max_size=5))
