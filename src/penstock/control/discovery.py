@@ -201,6 +201,7 @@ class Watcher:
             wanting = not any(w.joined and not w.server.simulated for w in self._watched.values())
             pulse.idle(now, self._search_interval if wanting else self._interval, self._chance())
             logger.debug("Nothing at %s: %s", watched.server.url, watched.status.error or "no model")
+            watched.status = ServerStatus(watched.server)
         watched.seen.set()
         self._publish()
         self._welcome(watched)

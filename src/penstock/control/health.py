@@ -80,15 +80,16 @@ class Sight:
 
 
 def judge(before: ServerStatus, sight: Sight, now: float) -> ServerStatus:
-    """The status after a look. A server that is down keeps the models that it was last seen with."""
+    """The status after a look. A server that is down or loading keeps the models that it was last seen with."""
     found = sight.inventory
     if found is None:
         return replace(before, state=State.DOWN, checked_at=now, error=explain(sight.error), detail="")
+    known = found.models if found.models or found.state is State.UP else before.models
     return ServerStatus(
         server=before.server,
         state=found.state,
         url=sight.url,
-        models=offered(before.server, found.models),
+        models=offered(before.server, known),
         response_time=sight.response_time,
         checked_at=now,
         version=found.version,
