@@ -229,7 +229,7 @@ class Settings:
     """The file that was read."""
     warnings: tuple[str, ...] = ()
     """To be logged at the start: what is odd but not wrong."""
-    provenance: Mapping[str, Provenance] = field(default_factory=_nothing, repr=False)
+    provenance: Mapping[str, Provenance] = field(default_factory=_nothing, repr=False, compare=False)
     """Key path, as ``server.port`` or ``llm.providers.vllm.servers[0].url``, to its value and source."""
 
     @property

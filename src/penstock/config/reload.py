@@ -1,0 +1,128 @@
+"""New settings while the gateway runs: on SIGHUP and when the file changes; bad ones are refused."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from operator import attrgetter
+from pathlib import Path
+from typing import TypeAlias
+
+from penstock.config.mistakes import SettingsError
+from penstock.config.settings import Settings
+
+log = logging.getLogger(__name__)
+
+Stamp: TypeAlias = tuple[int, int, int] | None
+
+AT_START_ONLY = (
+    "server.host",
+    "server.port",
+    "server.max_connections",
+    "server.keep_alive",
+    "server.log_file",
+    "server.log_format",
+    "storage.data_dir",
+    "storage.database_url",
+    "storage.redis_url",
+    "auth.secret_key",
+    "telemetry.otlp_endpoint",
+    "telemetry.service_name",
+)
+"""Keys that a running gateway cannot change."""
+
+
+class Reloader:
+    """Holds the settings in force and replaces them.
+
+    `load` reads everything again and raises SettingsError; `apply` is handed each new Settings. `files` are looked
+    at every `interval` seconds; `pause` is what waits.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Settings],
+        current: Settings,
+        apply: Callable[[Settings], None],
+        files: Sequence[Path],
+        *,
+        interval: float = 1.0,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.current = current
+        self._load = load
+        self._apply = apply
+        self._files = tuple(files)
+        self._interval = interval
+        self._pause = pause
+        self._loaded = self._seen = self._stamps()
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        with self._hangup_signal():
+            while True:
+                await self._pause(self._interval)
+                self.look()
+
+    def look(self) -> bool:
+        """Reload if a file has changed and has rested for one interval: half a file may be valid and wrong."""
+        stamps = self._stamps()
+        rested, self._seen = stamps == self._seen, stamps
+        if stamps == self._loaded or not rested:
+            return False
+        self._loaded = stamps
+        if not any(stamps):
+            log.warning("The settings file is gone; the settings stay as they are")
+            return False
+        return self.reload("the file changed")
+
+    def reload(self, cause: str) -> bool:
+        """Read everything again; True when new settings are in force."""
+        try:
+            settings = self._load()
+        except SettingsError as error:
+            for mistake in error.mistakes:
+                log.error("Settings: %s", mistake)
+            log.error("Settings not reloaded (%s): the old ones stay until the mistakes above are gone", cause)
+            return False
+        if settings == self.current:
+            log.info("Settings reloaded (%s): nothing changed", cause)
+            return False
+        for key in needs_restart(self.current, settings):
+            log.warning("Settings: %s has changed and takes effect when the gateway starts again", key)
+        for warning in settings.warnings:
+            log.warning("Settings: %s", warning)
+        self.current = settings
+        self._apply(settings)
+        log.info("Settings reloaded (%s)", cause)
+        return True
+
+    def _stamps(self) -> tuple[Stamp, ...]:
+        return tuple(_stamp(file) for file in self._files)
+
+    @contextmanager
+    def _hangup_signal(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        hangup = getattr(signal, "SIGHUP", None)
+        if hangup is None:  # Windows has none
+            yield
+            return
+        loop.add_signal_handler(hangup, self.reload, "SIGHUP")
+        try:
+            yield
+        finally:
+            loop.remove_signal_handler(hangup)
+
+
+def needs_restart(old: Settings, new: Settings) -> tuple[str, ...]:
+    """The keys whose new values must wait for the next start."""
+    return tuple(key for key in AT_START_ONLY if attrgetter(key)(old) != attrgetter(key)(new))
+
+
+def _stamp(file: Path) -> Stamp:
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
