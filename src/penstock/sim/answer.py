@@ -186,7 +186,8 @@ def _instance(schema: Any, root: _Root) -> Any:
         kind = kind[0] if kind else "null"
     if kind is None:
         kind = "array" if "items" in schema else "object"
-    return _MAKERS.get(kind, lambda _schema, _root: None)(schema, root)
+    maker = _MAKERS.get(str(kind))
+    return maker(schema, root) if maker else None
 
 
 def _referred(reference: str, root: _Root) -> Any:
@@ -264,7 +265,7 @@ def _number(schema: dict[str, Any], _root: _Root) -> Any:
     return math.ceil(value) if schema.get("type") == "integer" else value
 
 
-_MAKERS = {
+_MAKERS: dict[str, Callable[[dict[str, Any], _Root], Any]] = {
     "object": _object,
     "array": _array,
     "string": _string,

@@ -270,7 +270,8 @@ class Engine:
 
     def _admit(self, model: SimModel, setup: Hashable, keep_alive: float | None) -> Resident:
         lasting = self.default_keep_alive if keep_alive is None else keep_alive
-        resident = Resident(model, setup, Slots(self.options.slots), lasting, users=1)
+        slots = Slots(self.options.slots)
+        resident = Resident(model, setup, slots, lasting, users=1, expires_at=self.now() + lasting)
         self.residents[model.name] = resident
         return resident
 

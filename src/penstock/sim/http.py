@@ -31,6 +31,7 @@ class Request:
     method: str
     path: str
     query: dict[str, str]
+    query_string: str
     headers: dict[str, str]
     body: bytes
     version: str
@@ -298,6 +299,7 @@ class Connection(asyncio.Protocol):
             Request(
                 method=parser.get_method().decode(),
                 path=unquote(path),
+                query_string=query,
                 query=dict(parse_qsl(query, keep_blank_values=True)),
                 headers=incoming.headers,
                 body=b"".join(incoming.body),

@@ -1,0 +1,104 @@
+"""What the parts of a simulated Ollama share: the library and engine they work on, Go's JSON, and how an error is told."""
+
+import functools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from penstock.sim.engine import Engine, EngineCrashError, QueueFullError
+from penstock.sim.http import Exchange
+from penstock.sim.kind import Handler, Route
+from penstock.sim.kinds.ollama.fields import BadOptionError
+from penstock.sim.kinds.ollama.gojson import BadBodyError
+from penstock.sim.kinds.ollama.library import Installed, Library
+from penstock.sim.kinds.ollama.names import Name, parse
+from penstock.sim.options import SimOptions
+
+JSON = "application/json; charset=utf-8"
+BARE_JSON = "application/json"
+NDJSON = "application/x-ndjson"
+BUSY = "server busy, please try again.  maximum pending requests exceeded"
+CRASHED = (
+    "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error, "
+    "check ollama server logs for details"
+)
+_ESCAPES = ((b"<", b"\\u003c"), (b">", b"\\u003e"), (b"&", b"\\u0026"), ("\u2028".encode(), b"\\u2028"), ("\u2029".encode(), b"\\u2029"))
+
+
+class OllamaError(Exception):
+    """The request gets an error; `bare` ones are told without a charset."""
+
+    def __init__(self, status: int, message: str, *, bare: bool = False) -> None:
+        super().__init__(message)
+        self.status, self.message, self.bare = status, message, bare
+
+
+def encode(value: Any) -> bytes:
+    """JSON as Go writes it; the escaped characters occur in strings only."""
+    text = msgspec.json.encode(value)
+    for plain, escaped in _ESCAPES:
+        if plain in text:
+            text = text.replace(plain, escaped)
+    return text
+
+
+@dataclass(slots=True)
+class Core:
+    """What a server is made of."""
+
+    engine: Engine
+    options: SimOptions
+    library: Library
+
+
+class Part:
+    """Some of the routes over one core."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+
+    def route(self, handler: Handler, *, generates: bool = False) -> Route:
+        return Route(functools.partial(self._guarded, handler), generates)
+
+    async def json(self, exchange: Exchange, value: Any, status: int = 200, content_type: str = JSON) -> None:
+        await exchange.reply(status, encode(value), content_type)
+
+    async def tell(self, exchange: Exchange, error: OllamaError) -> None:
+        """Answer with an error, or end a stream that has begun with one."""
+        if exchange.started:
+            await exchange.send(encode({"error": error.message}) + b"\n")
+            await exchange.finish()
+        else:
+            await self.json(exchange, {"error": error.message}, error.status, BARE_JSON if error.bare else JSON)
+
+    async def _guarded(self, handler: Callable[[Exchange], Awaitable[None]], exchange: Exchange) -> None:
+        try:
+            await handler(exchange)
+        except BadBodyError as error:
+            await self.tell(exchange, OllamaError(400, str(error)))
+        except BadOptionError as error:
+            await self.tell(exchange, OllamaError(500, str(error)))
+        except QueueFullError:
+            await self.tell(exchange, OllamaError(503, BUSY))
+        except EngineCrashError:
+            await self.tell(exchange, OllamaError(500, CRASHED, bare=True))
+        except OllamaError as error:
+            await self.tell(exchange, error)
+
+    def named(self, text: str, missing: OllamaError) -> Installed:
+        """The installed model of that name. Raises `missing`, or an OllamaError for a malformed or cloud name."""
+        installed = self.core.library.find(well_named(text))
+        if installed is None:
+            raise missing
+        return installed
+
+
+def well_named(text: str) -> Name:
+    name = parse(text)
+    if name is None:
+        raise OllamaError(400, "invalid model name")
+    if name.cloud:
+        raise OllamaError(403, "ollama cloud is disabled: remote model is unavailable")
+    return name

@@ -1,0 +1,64 @@
+"""Fitting a prompt into the context the way Ollama does: old messages dropped, a long text cut in its middle, or an error."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from penstock.sim.answer import tokens_of
+from penstock.sim.kinds.ollama.part import OllamaError, encode
+from penstock.sim.openai_request import IMAGE_TOKENS, Prompt, read_prompt
+from penstock.sim.options import SimModel
+
+DEFAULT_CONTEXT = 32768  # what Ollama takes on 23 to 47 GiB of video memory
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A context of so many tokens, and what may be done to fit into it."""
+
+    tokens: int
+    truncate: bool
+    shift: bool
+
+    @classmethod
+    def of(cls, model: SimModel, num_ctx: int | None, *, truncate: bool = True, shift: bool = True) -> "Room":
+        least = 2048 if model.can("vision") else 4
+        wanted = DEFAULT_CONTEXT if num_ctx is None else max(num_ctx, least)
+        return cls(min(wanted, model.context_length), truncate, shift)
+
+    def overflow(self, tokens: int) -> OllamaError:
+        """The engine's own error, as text inside Ollama's."""
+        message = f"request ({tokens} tokens) exceeds the available context size ({self.tokens} tokens), try increasing it"
+        inner = {"code": 400, "message": message, "type": "exceed_context_size_error", "n_prompt_tokens": tokens, "n_ctx": self.tokens}
+        return OllamaError(400, encode({"error": inner}).decode(), bare=True)
+
+
+def fit_messages(messages: list[dict[str, Any]], room: Room) -> Prompt:
+    """The conversation without its oldest turns, as many as it takes; system messages and the last one stay."""
+    kept = list(messages)
+    prompt = _measured(kept)
+    if prompt.tokens >= room.tokens and not room.truncate:
+        raise room.overflow(prompt.tokens)
+    while prompt.tokens >= room.tokens:
+        droppable = [at for at, message in enumerate(kept[:-1]) if str(message.get("role", "")).lower() != "system"]
+        if not droppable:
+            raise room.overflow(prompt.tokens)
+        del kept[droppable[0]]
+        prompt = _measured(kept)
+    return prompt
+
+
+def fit_text(text: str, extra: int, images: int, room: Room) -> Prompt:
+    """A prompt cut to the context; `extra` tokens come with it."""
+    tokens = max(1, len(tokens_of(text)) + extra + images * IMAGE_TOKENS)
+    if tokens >= room.tokens:
+        if not room.truncate or not room.shift:
+            raise room.overflow(tokens)
+        tokens = room.tokens - 1
+    return Prompt(tokens, text, None, images)
+
+
+def _measured(messages: list[dict[str, Any]]) -> Prompt:
+    lowered = [{**message, "role": str(message.get("role", "")).lower()} for message in messages]
+    prompt = read_prompt(lowered)
+    images = sum(len(message.get("images", ())) for message in messages)
+    return replace(prompt, tokens=prompt.tokens + images * IMAGE_TOKENS, images=prompt.images + images)
