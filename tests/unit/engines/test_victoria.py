@@ -1,0 +1,217 @@
+"""Asking Victoria: what is sent, what looking at it finds."""
+
+import json
+from typing import Any
+
+import pytest
+
+from penstock.domain.call import Call, Operation
+from penstock.domain.content import (
+    AgentTask,
+    Chat,
+    Completion,
+    Content,
+    Format,
+    Image,
+    Message,
+    Sampling,
+    Text,
+    Tool,
+    ToolCall,
+)
+from penstock.domain.errors import InvalidRequest, Unsupported, UpstreamError, UpstreamStatus
+from penstock.domain.fleet import Inventory, Model, State
+from penstock.engines import load
+from penstock.engines.base import Fetched, Outgoing
+from penstock.engines.victoria import ENGINE
+
+VICTORIA = Model("victoria")
+
+
+def turn(role: str, text: str) -> Message:
+    return Message(role, (Text(text),))
+
+
+def ask(content: Content, stream: bool = False) -> Outgoing:
+    call = Call("openai.chat", Operation.CHAT, "victoria", stream, b"")
+    return ENGINE.translate(call, content, VICTORIA)
+
+
+def sent(content: Content, stream: bool = False) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(ask(content, stream).body)
+    return body
+
+
+def look(*answers: Fetched) -> tuple[Inventory, list[str]]:
+    inspection = ENGINE.inspect(())
+    paths = [next(inspection).path]
+    waiting = list(answers)
+    while True:
+        try:
+            paths.append(inspection.send(waiting.pop(0)).path)
+        except StopIteration as end:
+            return end.value, paths
+
+
+def test_it_is_found_by_its_kind() -> None:
+    assert load()["victoria"] is ENGINE
+    assert ENGINE.operations == {Operation.AGENT, Operation.CHAT}
+
+
+def test_a_task_is_a_goal_with_pairs_of_history() -> None:
+    history = (turn("user", "a"), turn("assistant", "b"), turn("user", "c"))
+    task = AgentTask("Построй план", history, session="chat-7")
+    assert sent(task) == {
+        "goal": "Построй план",
+        "session_id": "chat-7",
+        "chat_history": [{"user": "a", "assistant": "b"}, {"user": "c", "assistant": ""}],
+    }
+    assert "Построй".encode() in ask(task).body
+
+
+def test_a_bare_task_sends_a_goal_and_nothing_else() -> None:
+    assert sent(AgentTask("go")) == {"goal": "go"}
+
+
+def test_a_goal_is_addressed_to_the_expert() -> None:
+    assert sent(AgentTask("check it", expert="Виктор"))["goal"] == "Виктор: check it"
+
+
+def test_a_stream_falls_back_on_run_where_there_is_none() -> None:
+    outgoing = ask(AgentTask("go"), stream=True)
+    assert (outgoing.path, outgoing.streamed) == ("/stream", True)
+    assert outgoing.otherwise is not None
+    assert (outgoing.otherwise.path, outgoing.otherwise.streamed, outgoing.otherwise.body) == (
+        "/run",
+        False,
+        outgoing.body,
+    )
+    assert ask(AgentTask("go")).path == "/run"
+
+
+def test_a_plan_is_asked_of_plan() -> None:
+    outgoing = ask(AgentTask("go", plan=True, session="s"), stream=True)
+    assert (outgoing.path, json.loads(outgoing.body), outgoing.streamed) == ("/plan", {"goal": "go"}, False)
+
+
+def test_a_conversation_becomes_the_last_users_message_and_history() -> None:
+    chat = Chat(
+        (
+            turn("system", "Be brief"),
+            turn("user", "a"),
+            turn("user", "a2"),
+            turn("assistant", "b"),
+            turn("user", "c"),
+            turn("user", "d"),
+        )
+    )
+    assert sent(chat) == {"goal": "Be brief\n\nc\n\nd", "chat_history": [{"user": "a\n\na2", "assistant": "b"}]}
+
+
+def test_a_conversation_may_open_with_an_answer() -> None:
+    assert sent(Chat((turn("assistant", "hello"), turn("user", "a"))))["chat_history"] == [
+        {"user": "", "assistant": "hello"}
+    ]
+
+
+def test_sampling_that_an_agent_has_no_use_for_is_no_obstacle() -> None:
+    chat = Chat((turn("user", "a"),), sampling=Sampling(max_tokens=9, temperature=0.1, n=1))
+    assert sent(chat) == {"goal": "a"}
+
+
+@pytest.mark.parametrize(
+    ("content", "param", "words"),
+    [
+        (Chat((turn("user", "a"),), tools=(Tool("f"),)), "tools", "tools"),
+        (Chat((turn("user", "a"), Message("tool", (Text("1"),), tool_call_id="x"))), "tools", "tools"),
+        (Chat((Message("assistant", (), (ToolCall("x", "f", "{}"),)), turn("user", "a"))), "tools", "tools"),
+        (Chat((Message("user", (Image(url="http://a/b.png"),)),)), "messages", "text"),
+        (Chat((turn("user", "a"),), format=Format(b"{}")), "response_format", "schema"),
+        (Chat((turn("user", "a"),), sampling=Sampling(n=2)), "n", "several"),
+        (Chat((turn("user", "a"),), sampling=Sampling(logprobs=True)), "logprobs", "probabilities"),
+        (Chat((turn("user", "a"),), sampling=Sampling(stop=("b",))), "stop", "stop"),
+        (Chat((turn("user", "a"), turn("assistant", "b"))), "messages", "last message"),
+        (Completion(("a",)), None, "another model"),
+    ],
+)
+def test_what_it_cannot_do_is_refused_by_name(content: Content, param: str | None, words: str) -> None:
+    with pytest.raises(Unsupported) as caught:
+        ask(content)
+    assert caught.value.param == param
+    assert "Victoria" in caught.value.message
+    assert words in caught.value.message
+
+
+def test_a_conversation_without_a_question_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="user's message"):
+        ask(Chat((turn("system", "a"),)))
+
+
+def test_nothing_passes_through_unread() -> None:
+    assert not ENGINE.native
+    with pytest.raises(Unsupported):
+        ENGINE.forward(Call("openai.chat", Operation.CHAT, "victoria", False, b""), VICTORIA)
+
+
+@pytest.mark.parametrize("word", ["ok", "healthy", "OK"])
+def test_a_healthy_one_has_one_model(word: str) -> None:
+    found, paths = look(Fetched(200, json.dumps({"status": word, "agent": "Виктория", "version": "2.1"}).encode()))
+    assert (found.state, found.version, found.detail) == (State.UP, "2.1", "Виктория")
+    assert [model.name for model in found.models] == ["victoria"]
+    assert found.models[0].capabilities == {"agent", "completion"}
+    assert paths == ["/health"]
+
+
+def test_one_that_names_no_agent_must_show_its_status() -> None:
+    found, paths = look(Fetched(200, b'{"status":"ok"}'), Fetched(200, b"{}"))
+    assert (found.state, paths) == (State.UP, ["/health", "/status"])
+    with pytest.raises(UpstreamError, match="not Victoria"):
+        look(Fetched(200, b'{"status":"ok"}'), Fetched(404))
+
+
+@pytest.mark.parametrize(
+    ("status", "word", "state"),
+    [(200, "starting", State.LOADING), (503, "loading", State.LOADING), (200, "degraded", State.DOWN)],
+)
+def test_one_that_is_not_well_is_given_no_work(status: int, word: str, state: State) -> None:
+    found, _ = look(Fetched(status, json.dumps({"status": word, "agent": "v"}).encode()))
+    assert (found.state, found.detail) == (state, f"its status is {word}")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Fetched(200),
+        Fetched(200, b"ok"),
+        Fetched(200, b"[]"),
+        Fetched(200, b"\xff\xfe"),
+        Fetched(200, b"[" * 10_000),
+        Fetched(404, b'{"detail":"Not Found"}'),
+        Fetched(500, b'{"status":"ok","agent":"v"}'),
+    ],
+)
+def test_what_is_not_victoria_is_told_apart(answer: Fetched) -> None:
+    with pytest.raises(UpstreamError):
+        look(answer)
+
+
+def test_a_key_is_sent_as_a_bearer_token() -> None:
+    assert ENGINE.headers("k") == ((b"authorization", b"Bearer k"),)
+    assert ENGINE.headers("") == ()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words", "retryable"),
+    [
+        (500, b'{"detail":"Ollama is away"}', "answered 500: Ollama is away", True),
+        (503, b"busy", "answered 503: busy", True),
+        (429, b'{"error":{"message":"slow down"}}', "slow down", True),
+        (422, b'{"detail":[{"loc":["body","goal"],"msg":"field required"}]}', "field required", False),
+        (400, b"", "did not say why", False),
+    ],
+)
+def test_an_error_keeps_its_status_and_its_words(status: int, body: bytes, words: str, retryable: bool) -> None:
+    error = ENGINE.failure(status, body, 3.0)
+    assert isinstance(error, UpstreamStatus)
+    assert words in error.message
+    assert (error.status, error.retryable, error.retry_after) == (status, retryable, 3.0)
