@@ -54,7 +54,7 @@ def shown(keys: tuple[Key, ...], value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return f"{value:g}"
+        return str(int(value)) if value.is_integer() else repr(value)
     if isinstance(value, list):
         return f"[{', '.join(shown(keys, item) for item in value)}]"
     if isinstance(value, dict):

@@ -27,6 +27,7 @@ class Variable:
 
 
 VARIABLES = (
+    Variable("PENSTOCK_PORT", "server.port"),
     Variable("VLLM_OLLAMA_PORT", "server.port"),
     Variable("PENSTOCK_HOST", "server.host"),
     Variable("PENSTOCK_OPEN", "server.open"),
