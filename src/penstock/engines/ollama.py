@@ -1,0 +1,120 @@
+"""Ollama: chat, generate, embeddings and the management of its models."""
+
+from collections.abc import Generator, Mapping
+from types import MappingProxyType
+from typing import ClassVar
+
+import msgspec
+from msgspec import Raw
+
+from penstock.domain.call import Call, Operation
+from penstock.domain.content import Chat, Completion, Content, Embedding
+from penstock.domain.errors import PenstockError, Unsupported
+from penstock.domain.fleet import Inventory, Model
+from penstock.engines.base import Fetch, Fetched, Outgoing, Reader
+from penstock.engines.ollama_failure import read_failure, stream_error
+from penstock.engines.ollama_inspect import look
+from penstock.engines.ollama_reader import Reader as LineReader
+from penstock.engines.ollama_request import chat_fields, completion_fields, embedding_fields
+
+_INFERENCE = ("chat", "generate", "embed", "embeddings")
+_MANAGEMENT = ("pull", "push", "create", "copy", "delete")
+
+_fields = msgspec.json.Decoder(dict[str, Raw])
+_encode = msgspec.json.encode
+
+
+class Ollama:
+    """A server of ollama/ollama, or what speaks like one."""
+
+    kind: ClassVar[str] = "ollama"
+    title: ClassVar[str] = "Ollama"
+    native: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {f"ollama.{act}": f"/api/{act}" for act in _INFERENCE + _MANAGEMENT}
+    )
+    operations: ClassVar[frozenset[Operation]] = frozenset(
+        {Operation.CHAT, Operation.COMPLETION, Operation.EMBEDDING, Operation.MANAGE}
+    )
+
+    def forward(self, call: Call, model: Model) -> Outgoing:
+        """The body as it came. Ollama itself finds `M` for `m:latest`, so a new name is put in only for another model.
+
+        Management bodies lose `server`, which is a word of the gateway's.
+        """
+        body = call.body
+        if call.operation is Operation.MANAGE:
+            if call.server:
+                body = _without(body, "server")
+        elif not _same(call, model):
+            body = _renamed(body, model.name)
+        method = "DELETE" if call.wire == "ollama.delete" else "POST"
+        return Outgoing(self.native[call.wire], body, method, streamed=call.stream)
+
+    def translate(self, call: Call, content: Content, model: Model) -> Outgoing:
+        """The same in Ollama's words; raises Unsupported."""
+        if call.operation is Operation.COUNT:
+            raise Unsupported(f"{self.title} cannot count tokens.")
+        fields = {"model": model.name, "stream": call.stream}
+        if isinstance(content, Chat):
+            return Outgoing("/api/chat", _encode(fields | chat_fields(content, model)), streamed=call.stream)
+        if isinstance(content, Completion):
+            return Outgoing("/api/generate", _encode(fields | completion_fields(content)), streamed=call.stream)
+        if isinstance(content, Embedding):
+            return Outgoing("/api/embed", _encode({"model": model.name} | embedding_fields(content)))
+        raise Unsupported(f"{self.title} takes no goals for agents: send a conversation.")
+
+    def reader(self, call: Call, content: Content, outgoing: Outgoing) -> Reader:
+        """What reads NDJSON, or one object."""
+        return LineReader(self.title, stream_error, streamed=outgoing.streamed)
+
+    def failure(self, status: int, body: bytes, retry_after: float | None) -> PenstockError:
+        """The error that an error response tells of."""
+        return read_failure(status, body, retry_after, self.title)
+
+    def inspect(self, known: tuple[Model, ...]) -> Generator[Fetch, Fetched, Inventory]:
+        """Its models, which are loaded, its version; what older versions do not list is asked of each model once."""
+        return look(known, self.title)
+
+    def headers(self, api_key: str) -> tuple[tuple[bytes, bytes], ...]:
+        """Ollama knows no keys, a proxy before it may."""
+        return ((b"authorization", b"Bearer " + api_key.encode()),) if api_key else ()
+
+
+def _same(call: Call, model: Model) -> bool:
+    """Whether Ollama finds the model under the name that the caller wrote."""
+    if call.model == model.name:
+        return True
+    # The older embeddings look names up to the letter.
+    asked, name = (
+        (call.model, model.name) if call.wire == "ollama.embeddings" else (call.model.lower(), model.name.lower())
+    )
+    return bool(asked) and _tagged(asked) == _tagged(name)
+
+
+def _tagged(name: str) -> str:
+    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+
+
+def _renamed(body: bytes, name: str) -> bytes:
+    fields = {key: value for key, value in _members(body).items() if key.lower() != "model"}
+    return _encode({"model": name} | fields)
+
+
+def _without(body: bytes, field: str) -> bytes:
+    return _encode({key: value for key, value in _members(body).items() if key.lower() != field})
+
+
+def _members(body: bytes) -> dict[str, Raw]:
+    """The body's fields. Bodies that only Ollama's own leniency can read are cut after their first value."""
+    try:
+        return _fields.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        body = body.decode("utf-8", "replace").encode()
+    try:
+        return _fields.decode(body)
+    except msgspec.DecodeError as error:
+        at = str(error).rpartition("(byte ")[2].rstrip(")")
+        return _fields.decode(body[: int(at)]) if at.isdecimal() else {}
+
+
+ENGINE = Ollama()
