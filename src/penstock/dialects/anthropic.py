@@ -4,7 +4,8 @@ import msgspec
 
 from penstock.dialects.anthropic_answer import CountWriter, MessageWriter
 from penstock.dialects.anthropic_error import error_event, failure
-from penstock.dialects.anthropic_request import Positive, ThinkingConfig, decode
+from penstock.dialects.anthropic_request import decode
+from penstock.dialects.anthropic_wire import Positive, ThinkingConfig
 from penstock.dialects.base import Dialect, Writer
 from penstock.dialects.reading import check_text, last_object, read, wrong
 from penstock.domain.answer import Usage
@@ -45,7 +46,7 @@ class _Endpoint:
 
     def ended(self, tail: bytes) -> bool:
         """Whether `message_stop` was the last event."""
-        return tail.rstrip().rpartition(b"\n")[2].replace(b" ", b"") == b'data:{"type":"message_stop"}'
+        return b'"type":"message_stop"' in tail.rstrip().rpartition(b"\n")[2].replace(b" ", b"")
 
     def broken(self, error: PenstockError) -> bytes:
         """An `error` event behind bytes that may have stopped in the middle of a line."""

@@ -1,10 +1,10 @@
 """Reads Anthropic's Messages requests: https://docs.anthropic.com/en/api/messages, and the official client's types."""
 
 from collections.abc import Iterator
-from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
+from penstock.dialects import anthropic_wire as wire
 from penstock.dialects.reading import other_fields, read, wrong
 from penstock.domain.content import (
     Chat,
@@ -22,135 +22,7 @@ from penstock.domain.content import (
 )
 from penstock.domain.errors import InvalidRequest, Unsupported
 
-Positive = Annotated[int, msgspec.Meta(ge=1)]
-
-
-class _Base64(msgspec.Struct, tag_field="type", tag="base64"):
-    media_type: str
-    data: str
-
-
-class _Url(msgspec.Struct, tag_field="type", tag="url"):
-    url: str
-
-
-class _Stored(msgspec.Struct, tag_field="type", tag="file"):
-    file_id: str
-
-
-class _Plain(msgspec.Struct, tag_field="type", tag="text"):
-    data: str
-
-
-class _Text(msgspec.Struct, tag_field="type", tag="text"):
-    text: str
-
-
-class _Image(msgspec.Struct, tag_field="type", tag="image"):
-    source: _Base64 | _Url | _Stored
-
-
-class _Inline(msgspec.Struct, tag_field="type", tag="content"):
-    content: str | list[_Text | _Image]
-
-
-class _Document(msgspec.Struct, tag_field="type", tag="document"):
-    source: _Base64 | _Url | _Stored | _Plain | _Inline
-    title: str | None = None
-    context: str | None = None
-
-
-class _SearchResult(msgspec.Struct, tag_field="type", tag="search_result"):
-    source: str
-    title: str
-    content: list[_Text]
-
-
-class _Thinking(msgspec.Struct, tag_field="type", tag="thinking"):
-    thinking: str
-    signature: str = ""
-
-
-class _RedactedThinking(msgspec.Struct, tag_field="type", tag="redacted_thinking"):
-    data: str
-
-
-class _ToolUse(msgspec.Struct, tag_field="type", tag="tool_use"):
-    id: str
-    name: str
-    input: msgspec.Raw
-
-
-class _ToolResult(msgspec.Struct, tag_field="type", tag="tool_result"):
-    tool_use_id: str
-    content: str | list[_Text | _Image | _Document | _SearchResult] | None = None
-    is_error: bool | None = None
-
-
-_Shown: TypeAlias = _Text | _Image | _Document | _SearchResult
-_Block: TypeAlias = _Text | _Image | _Document | _SearchResult | _Thinking | _RedactedThinking | _ToolUse | _ToolResult
-
-
-class _Message(msgspec.Struct):
-    role: Literal["user", "assistant", "system"]
-    content: str | list[_Block]
-
-
-class _Tool(msgspec.Struct):
-    name: str = ""
-    type: str | None = None
-    description: str | None = None
-    input_schema: msgspec.Raw | None = None
-    strict: bool | None = None
-
-
-class _ToolChoice(msgspec.Struct):
-    type: Literal["auto", "any", "tool", "none"]
-    name: str | None = None
-    disable_parallel_tool_use: bool | None = None
-
-
-class ThinkingConfig(msgspec.Struct):
-    """How the caller wants thinking: `display` "omitted" asks that it not be shown."""
-
-    type: Literal["enabled", "disabled", "adaptive", "between_tools"]
-    budget_tokens: Positive | None = None
-    display: str | None = None
-
-
-class _Format(msgspec.Struct):
-    type: Literal["json_schema"]
-    schema: msgspec.Raw
-
-
-class _OutputConfig(msgspec.Struct):
-    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
-    format: _Format | None = None
-
-
-class _Metadata(msgspec.Struct):
-    user_id: str | None = None
-
-
-class _Request(msgspec.Struct):
-    model: str
-    messages: list[_Message]
-    max_tokens: Positive | None = None
-    system: str | list[_Text] | None = None
-    stream: bool | None = None
-    tools: list[_Tool] | None = None
-    tool_choice: _ToolChoice | None = None
-    thinking: ThinkingConfig | None = None
-    output_config: _OutputConfig | None = None
-    output_format: _Format | None = None
-    metadata: _Metadata | None = None
-    stop_sequences: list[str] | None = None
-    temperature: Annotated[float, msgspec.Meta(ge=0)] | None = None
-    top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    top_k: Annotated[int, msgspec.Meta(ge=0)] | None = None
-
-
-_REQUEST = msgspec.json.Decoder(_Request)
+_REQUEST = msgspec.json.Decoder(wire.Request)
 
 # About billing, caching and housekeeping at the provider: nothing is lost without them.
 _HINTS = frozenset(
@@ -163,10 +35,9 @@ _HINTS = frozenset(
         "speed",
         "user_profile_id",
         "workspace_id",
-        "betas",
     }
 )
-_KNOWN = _HINTS | frozenset(_Request.__struct_fields__)
+_KNOWN = _HINTS | frozenset(wire.Request.__struct_fields__)
 _EFFORTS = {"xhigh": "max"}
 
 
@@ -213,7 +84,7 @@ def _unserved(error: InvalidRequest) -> InvalidRequest:
     return error
 
 
-def _messages(request: _Request) -> Iterator[Message]:
+def _messages(request: wire.Request) -> Iterator[Message]:
     if request.system:
         yield Message("system", tuple(_parts(request.system, "system")))
     names: dict[str, str] = {}
@@ -225,7 +96,7 @@ def _messages(request: _Request) -> Iterator[Message]:
             yield from _turn(message, path, names)
 
 
-def _assistant(content: str | list[_Block], path: str, names: dict[str, str]) -> Message:
+def _assistant(content: str | list[wire.Block], path: str, names: dict[str, str]) -> Message:
     if isinstance(content, str):
         return Message("assistant", (Text(content),))
     parts: list[Part] = []
@@ -234,14 +105,14 @@ def _assistant(content: str | list[_Block], path: str, names: dict[str, str]) ->
     signature = ""
     for at, block in enumerate(content):
         match block:
-            case _Text(text):
+            case wire.Text(text):
                 parts.append(Text(text))
-            case _Thinking():
+            case wire.Thinking():
                 thinking.append(block.thinking)
                 signature = block.signature or signature
-            case _RedactedThinking():
+            case wire.RedactedThinking():
                 pass  # only its author could read it
-            case _ToolUse():
+            case wire.ToolUse():
                 calls.append(_tool_call(block, f"{path}.{at}"))
                 names[block.id] = block.name
             case _:
@@ -255,14 +126,14 @@ def _assistant(content: str | list[_Block], path: str, names: dict[str, str]) ->
     )
 
 
-def _tool_call(block: _ToolUse, path: str) -> ToolCall:
+def _tool_call(block: wire.ToolUse, path: str) -> ToolCall:
     arguments = bytes(block.input).decode()
     if not arguments.startswith("{"):
         raise wrong(f"{path}.input", "must be an object")
     return ToolCall(block.id, block.name, arguments)
 
 
-def _turn(message: _Message, path: str, names: dict[str, str]) -> Iterator[Message]:
+def _turn(message: wire.Message, path: str, names: dict[str, str]) -> Iterator[Message]:
     """A user's (or system's) message: tool results in it become messages of their own, in their place."""
     if isinstance(message.content, str):
         yield Message(message.role, (Text(message.content),))
@@ -271,7 +142,7 @@ def _turn(message: _Message, path: str, names: dict[str, str]) -> Iterator[Messa
     said = False
     for at, block in enumerate(message.content):
         match block:
-            case _ToolResult() if message.role == "user":
+            case wire.ToolResult() if message.role == "user":
                 if parts:
                     yield Message(message.role, tuple(parts))
                     parts.clear()
@@ -283,7 +154,7 @@ def _turn(message: _Message, path: str, names: dict[str, str]) -> Iterator[Messa
                     name=names.get(block.tool_use_id, ""),
                     is_error=bool(block.is_error),
                 )
-            case _Text() | _Image() | _Document() | _SearchResult():
+            case wire.Text() | wire.Image() | wire.Document() | wire.SearchResult():
                 parts.extend(_part(block, f"{path}.{at}"))
             case _:
                 raise wrong(f"{path}.{at}.type", f"a block of this type cannot stand in a {message.role} message")
@@ -291,7 +162,7 @@ def _turn(message: _Message, path: str, names: dict[str, str]) -> Iterator[Messa
         yield Message(message.role, tuple(parts))
 
 
-def _parts(content: str | list[_Text] | list[_Shown], path: str) -> Iterator[Part]:
+def _parts(content: str | list[wire.Text] | list[wire.Shown], path: str) -> Iterator[Part]:
     if isinstance(content, str):
         yield Text(content)
         return
@@ -299,50 +170,50 @@ def _parts(content: str | list[_Text] | list[_Shown], path: str) -> Iterator[Par
         yield from _part(block, f"{path}.{at}")
 
 
-def _part(block: _Shown, path: str) -> Iterator[Part]:
+def _part(block: wire.Shown, path: str) -> Iterator[Part]:
     match block:
-        case _Text(text):
+        case wire.Text(text):
             yield Text(text)
-        case _Image(source):
+        case wire.Image(source):
             yield _image(source, path)
-        case _Document():
+        case wire.Document():
             yield from _document(block, path)
-        case _SearchResult():
+        case wire.SearchResult():
             text = "\n".join(part.text for part in block.content)
             yield Text(f"{block.title}\n{block.source}\n{text}")
 
 
-def _image(source: _Base64 | _Url | _Stored, path: str) -> Image:
+def _image(source: wire.Base64 | wire.Url | wire.Stored, path: str) -> Image:
     match source:
-        case _Base64():
+        case wire.Base64():
             return Image(data=source.data, media_type=source.media_type)
-        case _Url(url):
+        case wire.Url(url):
             return Image(url=url)
-        case _Stored():
+        case wire.Stored():
             raise Unsupported(
                 f"{path}.source: no files are stored here. Send the image itself (base64) or its url.",
                 param=f"{path}.source",
             )
 
 
-def _document(block: _Document, path: str) -> Iterator[Part]:
+def _document(block: wire.Document, path: str) -> Iterator[Part]:
     heading = "\n".join(line for line in (block.title, block.context) if line)
     match block.source:
-        case _Base64() as source:
+        case wire.Base64() as source:
             yield File(data=source.data, media_type=source.media_type, name=block.title or "")
-        case _Url(url):
+        case wire.Url(url):
             yield File(url=url, name=block.title or "")
-        case _Stored(file_id):
+        case wire.Stored(file_id):
             yield File(id=file_id, name=block.title or "")
-        case _Plain(data):
+        case wire.Plain(data):
             yield Text(f"{heading}\n{data}" if heading else data)
-        case _Inline(content):
+        case wire.Inline(content):
             if heading:
                 yield Text(f"{heading}\n")
             yield from _parts(content, f"{path}.source.content")  # type: ignore[arg-type]
 
 
-def _tools(tools: list[_Tool]) -> Iterator[Tool]:
+def _tools(tools: list[wire.Tool]) -> Iterator[Tool]:
     for at, tool in enumerate(tools):
         if tool.type not in (None, "custom"):
             raise Unsupported(
@@ -351,13 +222,13 @@ def _tools(tools: list[_Tool]) -> Iterator[Tool]:
             )
         if not tool.name:
             raise wrong(f"tools.{at}.name", "field required")
-        schema = bytes(tool.input_schema or b"")
+        schema = bytes(tool.input_schema)
         if not schema.startswith(b"{"):
             raise wrong(f"tools.{at}.input_schema", "must be an object" if schema else "field required")
         yield Tool(tool.name, tool.description or "", schema, tool.strict)
 
 
-def _tool_choice(choice: _ToolChoice, names: set[str]) -> ToolChoice:
+def _tool_choice(choice: wire.ToolChoice, names: set[str]) -> ToolChoice:
     match choice.type:
         case "any" if not names:
             raise wrong("tool_choice", "may be given only together with tools")
@@ -373,7 +244,7 @@ def _tool_choice(choice: _ToolChoice, names: set[str]) -> ToolChoice:
             return ToolChoice(mode)
 
 
-def _format(request: _Request) -> Format | None:
+def _format(request: wire.Request) -> Format | None:
     for param, given in (
         ("output_config.format", request.output_config and request.output_config.format),
         ("output_format", request.output_format),
@@ -386,15 +257,15 @@ def _format(request: _Request) -> Format | None:
     return None
 
 
-def _thinking(request: _Request) -> Thinking | None:
-    effort = (request.output_config and request.output_config.effort) or ""
-    effort = _EFFORTS.get(effort, effort)
+def _thinking(request: wire.Request) -> Thinking | None:
+    asked = (request.output_config and request.output_config.effort) or ""
+    effort = _EFFORTS.get(asked, asked)
     match request.thinking:
         case None:
             return Thinking(effort=effort) if effort else None
-        case ThinkingConfig(type="disabled"):
+        case wire.ThinkingConfig(type="disabled"):
             return Thinking(enabled=False)
-        case ThinkingConfig(type="enabled", budget_tokens=None):
+        case wire.ThinkingConfig(type="enabled", budget_tokens=None):
             raise wrong("thinking.budget_tokens", "field required")
         case config:
             return Thinking(effort=effort, budget=config.budget_tokens)

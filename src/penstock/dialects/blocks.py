@@ -98,20 +98,26 @@ class BlockWriter(ABC):
     def _end(self, block: Block) -> bytes:
         """What closes a block."""
 
+    def _begun(self) -> bytes:
+        """What opens the stream, unless that is done."""
+        if self._started:
+            return b""
+        self._started = True
+        return self._start()
+
+    def _unfinished(self) -> list[Block]:
+        """The blocks that are open, in the order of their beginnings."""
+        return [*self._open, self._current] if self._current is not None else self._open
+
     def _finished(self) -> Iterator[bytes]:
         """Opens what was never opened, closes what is open."""
-        if not self._started:
-            self._started = True
-            yield self._start()
-        yield from self._close_current()
-        for block in self._open:
+        yield self._begun()
+        for block in self._unfinished():
             yield self._end(block)
-        self._open.clear()
+        self._open, self._current, self._text = [], None, None
 
     def _events(self, chunk: Chunk) -> Iterator[bytes]:
-        if not self._started:
-            self._started = True
-            yield self._start()
+        yield self._begun()
         self.usage = chunk.usage or self.usage
         if chunk.choice:
             return

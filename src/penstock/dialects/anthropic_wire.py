@@ -1,0 +1,132 @@
+"""The shapes of Anthropic's Messages requests, as far as a model can be told of them."""
+
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Base64(msgspec.Struct, tag_field="type", tag="base64"):
+    media_type: str
+    data: str
+
+
+class Url(msgspec.Struct, tag_field="type", tag="url"):
+    url: str
+
+
+class Stored(msgspec.Struct, tag_field="type", tag="file"):
+    file_id: str
+
+
+class Plain(msgspec.Struct, tag_field="type", tag="text"):
+    data: str
+
+
+class Text(msgspec.Struct, tag_field="type", tag="text"):
+    text: str
+
+
+class Image(msgspec.Struct, tag_field="type", tag="image"):
+    source: Base64 | Url | Stored
+
+
+class Inline(msgspec.Struct, tag_field="type", tag="content"):
+    content: str | list[Text | Image]
+
+
+class Document(msgspec.Struct, tag_field="type", tag="document"):
+    source: Base64 | Url | Stored | Plain | Inline
+    title: str | None = None
+    context: str | None = None
+
+
+class SearchResult(msgspec.Struct, tag_field="type", tag="search_result"):
+    source: str
+    title: str
+    content: list[Text]
+
+
+class Thinking(msgspec.Struct, tag_field="type", tag="thinking"):
+    thinking: str
+    signature: str = ""
+
+
+class RedactedThinking(msgspec.Struct, tag_field="type", tag="redacted_thinking"):
+    data: str
+
+
+class ToolUse(msgspec.Struct, tag_field="type", tag="tool_use"):
+    id: str
+    name: str
+    input: msgspec.Raw
+
+
+class ToolResult(msgspec.Struct, tag_field="type", tag="tool_result"):
+    tool_use_id: str
+    content: str | list[Text | Image | Document | SearchResult] | None = None
+    is_error: bool | None = None
+
+
+Shown: TypeAlias = Text | Image | Document | SearchResult
+Block: TypeAlias = Text | Image | Document | SearchResult | Thinking | RedactedThinking | ToolUse | ToolResult
+
+
+class Message(msgspec.Struct):
+    role: Literal["user", "assistant", "system"]
+    content: str | list[Block]
+
+
+class Tool(msgspec.Struct):
+    name: str = ""
+    type: str | None = None
+    description: str | None = None
+    input_schema: msgspec.Raw = msgspec.Raw()
+    strict: bool | None = None
+
+
+class ToolChoice(msgspec.Struct):
+    type: Literal["auto", "any", "tool", "none"]
+    name: str | None = None
+    disable_parallel_tool_use: bool | None = None
+
+
+class ThinkingConfig(msgspec.Struct):
+    """How the caller wants thinking: `display` "omitted" asks that it not be shown."""
+
+    type: Literal["enabled", "disabled", "adaptive", "between_tools"]
+    budget_tokens: Positive | None = None
+    display: str | None = None
+
+
+class Format(msgspec.Struct):
+    type: Literal["json_schema"]
+    schema: msgspec.Raw
+
+
+class OutputConfig(msgspec.Struct):
+    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
+    format: Format | None = None
+
+
+class Metadata(msgspec.Struct):
+    user_id: str | None = None
+
+
+class Request(msgspec.Struct):
+    model: str
+    messages: list[Message]
+    max_tokens: Positive | None = None
+    system: str | list[Text] | None = None
+    stream: bool | None = None
+    tools: list[Tool] | None = None
+    tool_choice: ToolChoice | None = None
+    thinking: ThinkingConfig | None = None
+    output_config: OutputConfig | None = None
+    output_format: Format | None = None
+    metadata: Metadata | None = None
+    stop_sequences: list[str] | None = None
+    temperature: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    top_k: Annotated[int, msgspec.Meta(ge=0)] | None = None
