@@ -81,7 +81,9 @@ class Answer:
     @property
     def count(self) -> int:
         """Tokens generated, those of thinking and of a call's arguments included."""
-        return len(self.thinking) + len(self.tokens) + (len(tokens_of(str(self.call.arguments))) + 4 if self.call else 0)
+        return (
+            len(self.thinking) + len(self.tokens) + (len(tokens_of(str(self.call.arguments))) + 4 if self.call else 0)
+        )
 
 
 def tokens_of(text: str) -> list[str]:
@@ -231,7 +233,9 @@ def _object(schema: dict[str, Any], root: _Root) -> Any:
 
 def _array(schema: dict[str, Any], root: _Root) -> Any:
     least = schema.get("minItems")
-    return [_instance(schema.get("items", {"type": "string"}), root) for _ in range(least if isinstance(least, int) else 0)]
+    return [
+        _instance(schema.get("items", {"type": "string"}), root) for _ in range(least if isinstance(least, int) else 0)
+    ]
 
 
 def _string(schema: dict[str, Any], root: _Root) -> Any:
@@ -278,7 +282,9 @@ _MAKERS: dict[str, Callable[[dict[str, Any], _Root], Any]] = {
 
 def vector(text: str, size: int) -> list[float]:
     """A unit vector that depends on the text alone."""
-    raw = b"".join(hashlib.blake2b(b"%d %b" % (block, text.encode()), digest_size=64).digest() for block in range(size // 32 + 1))
+    raw = b"".join(
+        hashlib.blake2b(b"%d %b" % (block, text.encode()), digest_size=64).digest() for block in range(size // 32 + 1)
+    )
     values = [int.from_bytes(raw[2 * at : 2 * at + 2], "big") / 32767.5 - 1 for at in range(size)]
     length = math.sqrt(sum(value * value for value in values)) or 1.0
     return [round(value / length, 8) for value in values]

@@ -130,13 +130,17 @@ class Session:
 
 
 class Engine:
-    """Models in memory, slots, and the clock. `per_model` gives each loaded model its own slots, else the server has one set."""
+    """Models in memory, slots, and the clock. `per_model` gives each loaded model its own slots, else there is one set.
+
+    `loading` is True while a server of one model gets ready.
+    """
 
     def __init__(self, options: SimOptions, models: tuple[SimModel, ...], *, per_model: bool) -> None:
         self.options = options
         self.models = models
         self.counters = Counters()
         self.residents: dict[str, Resident] = {}
+        self.loading = False
         self.running = 0
         self.waiting = 0
         self.default_keep_alive = math.inf

@@ -102,7 +102,10 @@ class Faults:
         for name, value in values.items():
             if name not in names:
                 near = difflib.get_close_matches(name, names, 1)
-                raise ValueError(f"unknown fault {name!r}" + (f", did you mean {near[0]!r}?" if near else f"; known are {', '.join(names)}"))
+                raise ValueError(
+                    f"unknown fault {name!r}"
+                    + (f", did you mean {near[0]!r}?" if near else f"; known are {', '.join(names)}")
+                )
             taken[name] = str(value) if name == "scope" else _number(name, value)
         return cls(**taken)  # type: ignore[arg-type]  # every value has just been read by its name
 

@@ -86,7 +86,11 @@ class Exchange:
             length //= 2
         elif self.fault == "lie_long":
             length += 64
-        chunked = self.style.chunk_above is not None and length > self.style.chunk_above and self.fault not in {"lie_short", "lie_long"}
+        chunked = (
+            self.style.chunk_above is not None
+            and length > self.style.chunk_above
+            and self.fault not in {"lie_short", "lie_long"}
+        )
         if status >= 400 and self.style.close_on_error:
             self._close = True
         self._head(status, content_type, headers, None if chunked else length)
@@ -257,7 +261,9 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             self.close()
         except httptools.HttpParserError:
-            self.write(b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: 15\r\n\r\n400 Bad Request")
+            self.write(
+                b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: 15\r\n\r\n400 Bad Request"
+            )
             self.close()
 
     def pause_writing(self) -> None:

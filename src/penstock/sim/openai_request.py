@@ -86,7 +86,9 @@ def read_tools(body: dict[str, Any]) -> tuple[Tool, ...]:
     choice = body.get("tool_choice")
     if not isinstance(offered, list) or choice == "none":
         return ()
-    functions = [tool["function"] for tool in offered if isinstance(tool, dict) and isinstance(tool.get("function"), dict)]
+    functions = [
+        tool["function"] for tool in offered if isinstance(tool, dict) and isinstance(tool.get("function"), dict)
+    ]
     tools = [Tool(str(function.get("name")), function.get("parameters") or {}) for function in functions]
     if isinstance(choice, dict) and isinstance(choice.get("function"), dict):
         tools = [tool for tool in tools if tool.name == choice["function"].get("name")]

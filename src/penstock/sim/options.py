@@ -7,8 +7,21 @@ from dataclasses import dataclass, field
 from penstock.sim.faults import Faults
 
 _COUNT = re.compile(r"(?<![\d.])(?:(\d+)x)?(\d+(?:\.\d+)?)([bm])(?![a-z])", re.IGNORECASE)
-_QUANTIZATION = re.compile(r"(?<![a-z0-9])(q\d_k_[sml]|q\d_[01k]|q\dk|iq\d_\w+|bf16|fp16|f16|f32|fp8|awq|gptq|\dbit)(?![a-z0-9])", re.I)
-_BITS = {"BF16": 16.0, "F16": 16.0, "FP16": 16.0, "F32": 32.0, "FP8": 8.0, "AWQ": 4.5, "GPTQ": 4.5, "Q8_0": 8.5, "Q4_0": 4.6}
+_QUANTIZATION = re.compile(
+    r"(?<![a-z0-9])(q\d_k_[sml]|q\d_[01k]|q\dk|iq\d_\w+|bf16|fp16|f16|f32|fp8|awq|gptq|\dbit)(?![a-z0-9])",
+    re.IGNORECASE,
+)
+_BITS = {
+    "BF16": 16.0,
+    "F16": 16.0,
+    "FP16": 16.0,
+    "F32": 32.0,
+    "FP8": 8.0,
+    "AWQ": 4.5,
+    "GPTQ": 4.5,
+    "Q8_0": 8.5,
+    "Q4_0": 4.6,
+}
 
 TEXT = ("completion",)
 TOOLS = ("completion", "tools")
@@ -123,6 +136,11 @@ class SimModel:
             load_seconds=load_seconds,
         )
 
+    @staticmethod
+    def is_published(name: str) -> bool:
+        """Whether a model of that name could be pulled: its family is one that is known."""
+        return any(name.lower().startswith(prefix) for prefix in _FAMILIES)
+
     @property
     def parameter_size(self) -> str:
         """The number of parameters as people write it: `12.2B`, `999.89M`."""
@@ -202,9 +220,19 @@ class SimOptions:
             raise ValueError("port must be 0 (any free one) to 65535")
 
     @classmethod
-    def instant(cls, kind: str = "ollama", *models: SimModel | str, text: str | None = None, slots: int = 2) -> "SimOptions":
+    def instant(
+        cls, kind: str = "ollama", *models: SimModel | str, text: str | None = None, slots: int = 2
+    ) -> "SimOptions":
         """A server that loads, reads and writes without delay."""
-        return cls(kind, models=models, text=text, slots=slots, load_seconds=0, tokens_per_second=math.inf, prefill_tokens_per_second=math.inf)
+        return cls(
+            kind,
+            models=models,
+            text=text,
+            slots=slots,
+            load_seconds=0,
+            tokens_per_second=math.inf,
+            prefill_tokens_per_second=math.inf,
+        )
 
     def installed(self, default: tuple[str, ...]) -> tuple[SimModel, ...]:
         """The models, each in full; `default` where none are named."""

@@ -6,7 +6,7 @@ import random
 import signal
 import socket
 import sys
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -35,7 +35,9 @@ class Simulator:
         self.options = options or SimOptions()
         kind = KINDS.get(self.options.kind)
         if kind is None:
-            raise ValueError(f"unknown kind of server {self.options.kind!r}; one of {', '.join(sorted(KINDS))} is needed")
+            raise ValueError(
+                f"unknown kind of server {self.options.kind!r}; one of {', '.join(sorted(KINDS))} is needed"
+            )
         self.connections: set[Connection] = set()
         models = self.options.installed(kind.default_models)
         self.engine = Engine(self.options, models, per_model=kind.slots_per_model)
@@ -47,7 +49,6 @@ class Simulator:
         self._socket: socket.socket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._relief: asyncio.TimerHandle | None = None
-        self.loading = False
 
     # life
     async def start(self) -> None:
@@ -55,11 +56,11 @@ class Simulator:
         self._socket = self._bound()
         self._port = self._socket.getsockname()[1]
         if self.kind.one_model and self.options.cold_start:
-            self.loading = True
+            self.engine.loading = True
             self._spawn(self._warm_up())
         elif self.kind.one_model:
             self._preload()
-        if not (self.loading and self.kind.deaf_while_loading):
+        if not (self.engine.loading and self.kind.deaf_while_loading):
             await self._listen()
         self.faults = self._faults
 
@@ -80,7 +81,7 @@ class Simulator:
             await asyncio.sleep(0)
         self.engine.close()
 
-    async def __aenter__(self) -> "Simulator":
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 
@@ -128,7 +129,7 @@ class Simulator:
             self._relief = asyncio.get_running_loop().call_later(faults.seconds, self._relieve)
         if faults.refuse >= 1:
             self._refuse()
-        elif self._server is None and not (self.loading and self.kind.deaf_while_loading):
+        elif self._server is None and not (self.engine.loading and self.kind.deaf_while_loading):
             self._resume()
 
     def _relieve(self) -> None:
@@ -151,7 +152,9 @@ class Simulator:
     async def _listen(self) -> None:
         ours, self._socket = self._socket, None
         if ours is not None:
-            self._server = await asyncio.get_running_loop().create_server(lambda: Connection(self), sock=ours, backlog=1024)
+            self._server = await asyncio.get_running_loop().create_server(
+                lambda: Connection(self), sock=ours, backlog=1024
+            )
 
     def _deafen(self) -> None:
         if self._server is not None:
@@ -180,7 +183,7 @@ class Simulator:
     async def _warm_up(self) -> None:
         await self.engine.sleep(self.options.load_seconds)
         self._preload()
-        self.loading = False
+        self.engine.loading = False
         if self._server is None and self._faults.refuse < 1:
             await self._listen()
 
@@ -243,7 +246,9 @@ class Simulator:
             await exchange.reply(200, msgspec.json.encode(self.state()), "application/json")
         elif (request.method, request.path) == ("PUT", "/sim/faults"):
             try:
-                faults = Faults.from_mapping(msgspec.json.decode(request.body or b"{}", type=dict[str, float | str | None]))
+                faults = Faults.from_mapping(
+                    msgspec.json.decode(request.body or b"{}", type=dict[str, float | str | None])
+                )
             except (ValueError, msgspec.DecodeError) as error:
                 await exchange.reply(400, msgspec.json.encode({"error": str(error)}), "application/json")
                 return
@@ -251,7 +256,9 @@ class Simulator:
             self.faults = faults
         else:
             known = "GET /sim/state and PUT /sim/faults"
-            await exchange.reply(404, msgspec.json.encode({"error": f"a simulated server has {known}"}), "application/json")
+            await exchange.reply(
+                404, msgspec.json.encode({"error": f"a simulated server has {known}"}), "application/json"
+            )
 
     def state(self) -> dict[str, Any]:
         """What `/sim/state` tells."""
@@ -260,7 +267,7 @@ class Simulator:
             "url": self.url,
             "running": self.running,
             "waiting": self.waiting,
-            "loading": self.loading,
+            "loading": self.engine.loading,
             "connections": len(self.connections),
             "models": [model.name for model in self.engine.models],
             "loaded": list(self.engine.residents),

@@ -11,7 +11,9 @@ def _found() -> dict[str, type[Kind]]:
     for module in pkgutil.iter_modules(__path__, f"{__name__}."):
         kind: type[Kind] = importlib.import_module(module.name).KIND
         if kind.name in kinds:
-            raise ImportError(f"two simulated kinds are called {kind.name}: {kinds[kind.name].__module__} and {module.name}")
+            raise ImportError(
+                f"two simulated kinds are called {kind.name}: {kinds[kind.name].__module__} and {module.name}"
+            )
         kinds[kind.name] = kind
     return kinds
 

@@ -8,10 +8,13 @@ from urllib.parse import urlsplit
 from penstock.sim.engine import Engine
 from penstock.sim.http import Exchange, Headers, Style, http_date
 from penstock.sim.kind import Kind
+from penstock.sim.kinds.ollama.compatible import Compatible
+from penstock.sim.kinds.ollama.embedding import Embedding
 from penstock.sim.kinds.ollama.generation import GenerationRoutes
 from penstock.sim.kinds.ollama.library import Library
 from penstock.sim.kinds.ollama.listing import Listing
 from penstock.sim.kinds.ollama.part import JSON, Core, encode
+from penstock.sim.kinds.ollama.transfer import Transfer
 from penstock.sim.options import SimOptions
 
 _KEEP_ALIVE_SECONDS = 300.0
@@ -20,7 +23,10 @@ _LOOPBACK = re.compile(r"https?://(localhost|127\.0\.0\.1|0\.0\.0\.0)(:\d+)?")
 _SUFFIXES = (".localhost", ".local", ".internal")
 _PREFLIGHT = (
     ("Access-Control-Allow-Methods", "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"),
-    ("Access-Control-Allow-Headers", "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,Openai-Beta,X-Stainless-Arch"),
+    (
+        "Access-Control-Allow-Headers",
+        "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,Openai-Beta,X-Stainless-Arch",
+    ),
     ("Access-Control-Max-Age", "43200"),
     ("Vary", "Access-Control-Request-Method"),
     ("Vary", "Access-Control-Request-Headers"),
@@ -43,7 +49,8 @@ class Ollama(Kind):
         super().__init__(engine, options)
         engine.default_keep_alive = _KEEP_ALIVE_SECONDS
         core = Core(engine, options, Library(engine.models))
-        for part in (Listing(core), GenerationRoutes(core)):
+        embedding = Embedding(core)
+        for part in (Listing(core), GenerationRoutes(core), embedding, Transfer(core), Compatible(core, embedding)):
             self.routes |= part.routes
         self._local = _is_loopback(options.host)
 

@@ -104,8 +104,14 @@ EMBED = Struct(
         "keep_alive": keep_alive,
     },
 )
-EMBEDDINGS = Struct("EmbeddingRequest", {"model": "string", "prompt": "string", "options": "map[string]interface {}", "keep_alive": keep_alive})
-SHOW = Struct("ShowRequest", {"model": "string", "name": "string", "verbose": "bool", "system": "string", "options": "map[string]interface {}"})
+EMBEDDINGS = Struct(
+    "EmbeddingRequest",
+    {"model": "string", "prompt": "string", "options": "map[string]interface {}", "keep_alive": keep_alive},
+)
+SHOW = Struct(
+    "ShowRequest",
+    {"model": "string", "name": "string", "verbose": "bool", "system": "string", "options": "map[string]interface {}"},
+)
 NAMED = {"model": "string", "name": "string"}
 DELETE = Struct("DeleteRequest", NAMED)
 COPY = Struct("CopyRequest", {"source": "string", "destination": "string"})

@@ -100,7 +100,9 @@ class Generation(Part):
             return
         streamed = body.get("stream", True)
         crash = run.exchange.fault
-        async with self.core.engine.session(model, setup=setup, keep_alive=body.get("keep_alive"), crash=crash) as session:
+        async with self.core.engine.session(
+            model, setup=setup, keep_alive=body.get("keep_alive"), crash=crash
+        ) as session:
             ask = _ask(run)
             answer = compose(self.core.options, ask, encode)
             await session.prefill(ask.prompt_tokens)
@@ -138,7 +140,9 @@ def _closed(run: Generating, chunk: dict[str, Any], session: Session, ask: Ask, 
     """The last object: why it ended and what it took, zeros left out."""
     closing: dict[str, Any] = {"done": True, "done_reason": answer.finish}
     if not run.chat and not run.body.get("raw"):
-        closing["context"] = [zlib.crc32(token.encode()) % 262144 for token in (*tokens_of(ask.message), *answer.tokens)]
+        closing["context"] = [
+            zlib.crc32(token.encode()) % 262144 for token in (*tokens_of(ask.message), *answer.tokens)
+        ]
     return {**chunk, **closing, **metrics(session, ask.prompt_tokens, answer.count)}
 
 
@@ -159,7 +163,9 @@ def _nanoseconds(seconds: float) -> int:
     return math.ceil(seconds * 1e9)
 
 
-def check_skills(installed: Installed, asked: str, use: str, *, think: Any = None, tools: bool = False, suffix: bool = False) -> None:
+def check_skills(
+    installed: Installed, asked: str, use: str, *, think: Any = None, tools: bool = False, suffix: bool = False
+) -> None:
     """Raises OllamaError for what the model cannot do."""
     model = installed.model
     if think and not model.can("thinking"):
@@ -181,14 +187,18 @@ def _logprobs(run: Generating, tokens: list[str]) -> dict[str, Any]:
     if not run.body.get("logprobs"):
         return {}
     rows = [logprob(token, run.body.get("top_logprobs", 0)) for token in tokens if token]
-    return {"logprobs": [{name: value for name, value in row.items() if value or name != "top_logprobs"} for row in rows]}
+    return {
+        "logprobs": [{name: value for name, value in row.items() if value or name != "top_logprobs"} for row in rows]
+    }
 
 
 def _ask(run: Generating) -> Ask:
     """What is asked of the model, the prompt fitted into the context. Raises OllamaError when it does not fit."""
     body, options, model = run.body, run.options, run.installed.model
     shape = fields.read_format(body.get("format"))
-    room = Room.of(model, fields.integer(options, "num_ctx"), truncate=body.get("truncate", True), shift=body.get("shift", True))
+    room = Room.of(
+        model, fields.integer(options, "num_ctx"), truncate=body.get("truncate", True), shift=body.get("shift", True)
+    )
     prompt = fit_messages(body["messages"], room) if run.chat else _generate_prompt(body, room)
     if prompt.images and not model.can("vision"):
         raise OllamaError(500, IMAGES)

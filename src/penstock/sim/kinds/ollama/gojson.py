@@ -101,7 +101,9 @@ def _parsed(body: bytes) -> Any:
         if not digits.isdigit():
             raise BadBodyError("unexpected EOF") from None
         at = min(int(digits), len(first) - 1)
-        raise BadBodyError(f"invalid character '{first[at:].decode(errors='replace')[0]}' {_context(first[:at])}") from None
+        raise BadBodyError(
+            f"invalid character '{first[at:].decode(errors='replace')[0]}' {_context(first[:at])}"
+        ) from None
 
 
 def _first_value(body: bytes) -> bytes:
@@ -128,7 +130,9 @@ def _check_beginning(body: bytes) -> None:
     """A body that ends too early may be wrong before that."""
     wrong = re.match(rb"\{\s*([^\s\"}])", body)
     if wrong:
-        raise BadBodyError(f"invalid character '{wrong[1].decode('latin-1')}' looking for beginning of object key string")
+        raise BadBodyError(
+            f"invalid character '{wrong[1].decode('latin-1')}' looking for beginning of object key string"
+        )
 
 
 def _context(before: bytes) -> str:

@@ -28,7 +28,9 @@ class Installed:
     @property
     def digest(self) -> str:
         """64 hexadecimal digits, the same for the same content."""
-        content = repr((self.model.size_bytes, self.model.family, self.model.quantization, self.system, self.parameters))
+        content = repr(
+            (self.model.size_bytes, self.model.family, self.model.quantization, self.system, self.parameters)
+        )
         return hashlib.sha256(f"{self.name.model} {content}".encode()).hexdigest()
 
     @property
@@ -67,7 +69,10 @@ class Installed:
 
     def tensors(self) -> list[dict[str, Any]]:
         shape = [self.embedding_length, 32000]
-        return [{"name": "token_embd.weight", "type": "Q6_K", "shape": shape}, {"name": "output_norm.weight", "type": "F32", "shape": shape[:1]}]
+        return [
+            {"name": "token_embd.weight", "type": "Q6_K", "shape": shape},
+            {"name": "output_norm.weight", "type": "F32", "shape": shape[:1]},
+        ]
 
 
 class Library:
@@ -84,7 +89,9 @@ class Library:
             self.add(Installed(name, model, start - timedelta(hours=age)))
 
     def add(self, installed: Installed) -> None:
-        self._installed[installed.name.key] = replace(installed, model=replace(installed.model, name=installed.name.display))
+        self._installed[installed.name.key] = replace(
+            installed, model=replace(installed.model, name=installed.name.display)
+        )
 
     def find(self, name: Name) -> Installed | None:
         return self._installed.get(name.key)

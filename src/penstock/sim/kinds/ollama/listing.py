@@ -64,7 +64,11 @@ class Listing(Part):
             "modified_at": local_time(installed.modified_at),
             "size": model.size_bytes,
             "digest": installed.digest,
-            "details": {**installed.details(), "context_length": model.context_length, "embedding_length": installed.embedding_length},
+            "details": {
+                **installed.details(),
+                "context_length": model.context_length,
+                "embedding_length": installed.embedding_length,
+            },
             "capabilities": list(model.capabilities),
         }
 

@@ -54,5 +54,10 @@ def parse(text: str) -> Name | None:
     elif places:
         return None
     name = Name(host, namespace, model, tag or "latest")
-    well = _HOST.fullmatch(host) and _NAMESPACE.fullmatch(namespace) and _PART.fullmatch(model) and _PART.fullmatch(name.tag)
+    well = (
+        _HOST.fullmatch(host)
+        and _NAMESPACE.fullmatch(namespace)
+        and _PART.fullmatch(model)
+        and _PART.fullmatch(name.tag)
+    )
     return name if well else None

@@ -27,8 +27,16 @@ class Room:
 
     def overflow(self, tokens: int) -> OllamaError:
         """The engine's own error, as text inside Ollama's."""
-        message = f"request ({tokens} tokens) exceeds the available context size ({self.tokens} tokens), try increasing it"
-        inner = {"code": 400, "message": message, "type": "exceed_context_size_error", "n_prompt_tokens": tokens, "n_ctx": self.tokens}
+        message = (
+            f"request ({tokens} tokens) exceeds the available context size ({self.tokens} tokens), try increasing it"
+        )
+        inner = {
+            "code": 400,
+            "message": message,
+            "type": "exceed_context_size_error",
+            "n_prompt_tokens": tokens,
+            "n_ctx": self.tokens,
+        }
         return OllamaError(400, encode({"error": inner}).decode(), bare=True)
 
 

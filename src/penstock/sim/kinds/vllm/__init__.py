@@ -23,8 +23,21 @@ from penstock.sim.openai_shapes import embedding
 from penstock.sim.options import SimModel, SimOptions
 
 _VERSION = "0.32.0"
-_NUMBERS = {"temperature": float, "top_p": float, "max_tokens": int, "max_completion_tokens": int, "n": int, "seed": int}
-_TYPES = {400: "BadRequestError", 404: "NotFoundError", 429: "RateLimitError", 500: "InternalServerError", 503: "ServiceUnavailableError"}
+_NUMBERS = {
+    "temperature": float,
+    "top_p": float,
+    "max_tokens": int,
+    "max_completion_tokens": int,
+    "n": int,
+    "seed": int,
+}
+_TYPES = {
+    400: "BadRequestError",
+    404: "NotFoundError",
+    429: "RateLimitError",
+    500: "InternalServerError",
+    503: "ServiceUnavailableError",
+}
 
 
 def _headers(_status: int) -> Headers:
@@ -75,7 +88,9 @@ class Vllm(Kind):
 
     def _error(self, refused: RefusedError) -> bytes:
         kind = refused.kind or _TYPES.get(refused.status, "InternalServerError")
-        return self.encode({"error": {"message": refused.message, "type": kind, "param": refused.param, "code": refused.status}})
+        return self.encode(
+            {"error": {"message": refused.message, "type": kind, "param": refused.param, "code": refused.status}}
+        )
 
     async def _refuse(self, exchange: Exchange, refused: RefusedError) -> None:
         await exchange.reply(refused.status, self._error(refused), self.style.json_type)
@@ -120,12 +135,20 @@ class Vllm(Kind):
         rows = (
             ("num_requests_running", "gauge", "Number of requests in model execution batches.", self.engine.running),
             ("num_requests_waiting", "gauge", "Number of requests waiting to be processed.", self.engine.waiting),
-            ("kv_cache_usage_perc", "gauge", "KV-cache usage. 1 means 100 percent usage.", self.engine.running / self.options.slots),
+            (
+                "kv_cache_usage_perc",
+                "gauge",
+                "KV-cache usage. 1 means 100 percent usage.",
+                self.engine.running / self.options.slots,
+            ),
             ("prompt_tokens_total", "counter", "Number of prefill tokens processed.", counters.prompt_tokens),
             ("generation_tokens_total", "counter", "Number of generation tokens processed.", counters.generated_tokens),
             ("request_success_total", "counter", "Count of successfully processed requests.", counters.completed),
         )
-        lines = [f"# HELP vllm:{n} {text}\n# TYPE vllm:{n} {kind}\nvllm:{n}{labels} {float(value)}\n" for n, kind, text, value in rows]
+        lines = [
+            f"# HELP vllm:{n} {text}\n# TYPE vllm:{n} {kind}\nvllm:{n}{labels} {float(value)}\n"
+            for n, kind, text, value in rows
+        ]
         await exchange.reply(200, "".join(lines).encode(), "text/plain; version=1.0.0; charset=utf-8")
 
     # requests
@@ -144,8 +167,7 @@ class Vllm(Kind):
         except RefusedError as refused:
             await self._refuse(exchange, refused)
             return
-        chat = Chat(self, exchange, model, [ask], [self.compose(ask)], read_wish(body))
-        await (chat.stream() if chat.wish.stream else chat.whole())
+        await Chat(self, exchange, model, [ask], [self.compose(ask)], read_wish(body)).run()
 
     async def _completions(self, exchange: Exchange) -> None:
         try:
@@ -160,8 +182,7 @@ class Vllm(Kind):
         except RefusedError as refused:
             await self._refuse(exchange, refused)
             return
-        texts = Completions(self, exchange, model, asks, [self.compose(ask) for ask in asks], read_wish(body))
-        await (texts.stream() if texts.wish.stream else texts.whole())
+        await Completions(self, exchange, model, asks, [self.compose(ask) for ask in asks], read_wish(body)).run()
 
     async def _embeddings(self, exchange: Exchange) -> None:
         try:
@@ -176,9 +197,17 @@ class Vllm(Kind):
             await session.prefill(count)
         size = body["dimensions"] if isinstance(body.get("dimensions"), int) else 768
         form = body.get("encoding_format")
-        data = [{"index": at, "object": "embedding", "embedding": embedding(vector(text, size), form)} for at, text in enumerate(texts)]
+        data = [
+            {"index": at, "object": "embedding", "embedding": embedding(vector(text, size), form)}
+            for at, text in enumerate(texts)
+        ]
         counted = {"prompt_tokens": count, "total_tokens": count, "completion_tokens": 0, "prompt_tokens_details": None}
-        head = {"id": f"embd-{secrets.token_hex(8)}", "object": "list", "created": int(time.time()), "model": model.name}
+        head = {
+            "id": f"embd-{secrets.token_hex(8)}",
+            "object": "list",
+            "created": int(time.time()),
+            "model": model.name,
+        }
         await self.json(exchange, {**head, "data": data, "usage": counted})
 
     def _model(self, body: dict[str, Any]) -> SimModel:
@@ -187,7 +216,9 @@ class Vllm(Kind):
             if model.name == wanted:
                 return model
         known = ", ".join(model.name for model in self.models)
-        raise RefusedError(404, f"The model `{wanted}` does not exist. Valid aliases: {known}.", "NotFoundError", "model")
+        raise RefusedError(
+            404, f"The model `{wanted}` does not exist. Valid aliases: {known}.", "NotFoundError", "model"
+        )
 
     def _check_room(self, model: SimModel, tokens: int, limit: int | None) -> None:
         if limit is not None and limit < 1:
@@ -204,9 +235,18 @@ def _validated(raw: bytes, required: str, kind: type) -> dict[str, Any]:
         body = parse(raw)
     except BrokenJsonError as broken:
         reason = "Expecting value" if broken.cut else "Expecting property name enclosed in double quotes"
-        raise _invalid([_flaw("json_invalid", str(broken.position), "JSON decode error", {}, f", 'ctx': {{'error': '{reason}'}}")]) from None
+        raise _invalid(
+            [_flaw("json_invalid", str(broken.position), "JSON decode error", {}, f", 'ctx': {{'error': '{reason}'}}")]
+        ) from None
     if not isinstance(body, dict):
-        raise _invalid([("body", f"{{'type': 'model_attributes_type', 'loc': 'body', 'msg': 'Input should be a valid dictionary or object', 'input': {body!r}}}")])
+        raise _invalid(
+            [
+                (
+                    "body",
+                    f"{{'type': 'model_attributes_type', 'loc': 'body', 'msg': 'Input should be a valid dictionary or object', 'input': {body!r}}}",
+                )
+            ]
+        )
     flaws = []
     if body.get(required) is None:
         flaws.append(_flaw("missing", required, "Field required", body))
@@ -217,9 +257,18 @@ def _validated(raw: bytes, required: str, kind: type) -> dict[str, Any]:
         if isinstance(value, str) and not _numeric(value, number):
             word = "float_parsing" if number is float else "int_parsing"
             text = "number" if number is float else "integer"
-            flaws.append(_flaw(word, name, f"Input should be a valid {text}, unable to parse string as {'a number' if number is float else 'an integer'}", value))
+            flaws.append(
+                _flaw(
+                    word,
+                    name,
+                    f"Input should be a valid {text}, unable to parse string as {'a number' if number is float else 'an integer'}",
+                    value,
+                )
+            )
         elif isinstance(value, list | dict):
-            flaws.append(_flaw("float_type" if number is float else "int_type", name, "Input should be a valid number", value))
+            flaws.append(
+                _flaw("float_type" if number is float else "int_type", name, "Input should be a valid number", value)
+            )
     if flaws:
         raise _invalid(flaws)
     return body
@@ -234,7 +283,13 @@ def _numeric(text: str, kind: type) -> bool:
 
 
 def _flaw(kind: str, where: str, text: str, given: Any, more: str = "") -> tuple[str, str]:
-    shown = f"<dict of {len(given)} items>" if isinstance(given, dict) else f"<list of {len(given)} items>" if isinstance(given, list) else str(given)
+    shown = (
+        f"<dict of {len(given)} items>"
+        if isinstance(given, dict)
+        else f"<list of {len(given)} items>"
+        if isinstance(given, list)
+        else str(given)
+    )
     return f"body.{where}", f"{{'type': '{kind}', 'loc': 'body.{where}', 'msg': '{text}', 'input': '{shown}'{more}}}"
 
 

@@ -1,117 +1,62 @@
 """How vLLM writes a generation: whole, and as server-sent events, key by key as recorded."""
 
 import secrets
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
-from penstock.sim.answer import Answer, Ask
-from penstock.sim.engine import EngineCrashError, QueueFullError
-from penstock.sim.http import Exchange
-from penstock.sim.kind import Kind
-from penstock.sim.openai_request import Wish
-from penstock.sim.openai_shapes import DONE, EVENTS, JSON, arguments_text, event, fragments, logprob, usage
-from penstock.sim.options import SimModel
+from penstock.sim.answer import Answer
+from penstock.sim.engine import Session
+from penstock.sim.openai_generation import Chunk, Generation
+from penstock.sim.openai_shapes import EVENTS, arguments_text, fragments, logprob, usage
 
 FINGERPRINT = "vllm-0.32.0-5e9aa960"
-_STREAMED = f"{EVENTS}; charset=utf-8"
-_BROKEN = "EngineCore encountered an issue. See stack trace (above) for the root cause."
-_FULL = "The simulated server has no room for another request."
 
 
 @dataclass(slots=True)
-class Generation:
-    """One request's answers, one per prompt and choice, and where they go."""
+class _Vllm(Generation):
+    """What chat and completions have in common."""
 
-    kind: Kind
-    exchange: Exchange
-    model: SimModel
-    asks: Sequence[Ask]
-    answers: Sequence[Answer]
-    wish: Wish
+    head_first: ClassVar[bool] = True
+    event_type: ClassVar[str] = f"{EVENTS}; charset=utf-8"
+    broken: ClassVar[str] = "EngineCore encountered an issue. See stack trace (above) for the root cause."
+
     id: str = field(default_factory=lambda: secrets.token_hex(8))
-    created: int = field(default_factory=lambda: int(time.time()))
 
-    @property
-    def _prompt_tokens(self) -> int:
-        return sum(ask.prompt_tokens for ask in self.asks)
+    def head(self) -> Chunk:
+        return {}
 
-    @property
-    def _choices(self) -> list[Answer]:
-        return [answer for answer in self.answers for _ in range(self.wish.n)]
+    def usage(self) -> dict[str, Any]:
+        return usage(self.prompt_tokens, self.completion_tokens)
 
-    @property
-    def _usage(self) -> dict[str, Any]:
-        return usage(self._prompt_tokens, sum(answer.count for answer in self._choices))
-
-    async def whole(self) -> None:
-        """Generate, then answer at once."""
-        try:
-            async with self.kind.engine.session(self.model, crash=self.exchange.fault) as session:
-                await session.prefill(self._prompt_tokens)
-                for _ in range(max(answer.count for answer in self.answers)):
-                    await session.token()
-        except EngineCrashError:
-            await self.kind.fail(self.exchange, 500, _BROKEN)
-        except QueueFullError:
-            await self.kind.fail(self.exchange, 503, _FULL)
-        else:
-            await self.exchange.reply(200, self.kind.encode(self._body()), JSON)
-
-    async def stream(self) -> None:
-        """Answer while generating; the head goes out before the first token."""
-        await self.exchange.start(200, _STREAMED)
-        try:
-            async with self.kind.engine.session(self.model, crash=self.exchange.fault) as session:
-                await session.prefill(self._prompt_tokens)
-                await self._opening()
-                rows = [self._deltas(answer) for answer in self.answers for _ in range(self.wish.n)]
-                for step in range(max(map(len, rows))):
-                    await session.token()
-                    for index, row in enumerate(rows):
-                        if step < len(row):
-                            await self.exchange.send(event(self._chunk(index, row[step], last=step == len(row) - 1)))
-        except EngineCrashError:
-            await self.exchange.send(b"data: " + self.kind.failure(500, _BROKEN) + b"\n\n")
-        except QueueFullError:
-            await self.exchange.send(b"data: " + self.kind.failure(503, _FULL) + b"\n\n")
-        else:
-            if self.wish.include_usage:
-                await self.exchange.send(event({**self._head(), "choices": [], "usage": self._usage, **self._closing()}))
-        await self.exchange.send(DONE)
-        await self.exchange.finish()
-
-    async def _opening(self) -> None:
-        """What comes before the first token."""
-
-    def _head(self) -> dict[str, Any]:
-        raise TypeError("a generation is a chat or a completion")
-
-    def _body(self) -> dict[str, Any]:
-        raise TypeError("a generation is a chat or a completion")
-
-    def _deltas(self, answer: Answer) -> list[dict[str, Any]]:
-        raise TypeError("a generation is a chat or a completion")
-
-    def _chunk(self, index: int, delta: dict[str, Any], *, last: bool) -> dict[str, Any]:
-        raise TypeError("a generation is a chat or a completion")
-
-    def _closing(self) -> dict[str, Any]:
-        return {"system_fingerprint": FINGERPRINT}
+    def ending(self, session: Session) -> list[Chunk]:
+        if not self.wish.include_usage:
+            return []
+        return [{**self.head(), "choices": [], "usage": self.usage(), "system_fingerprint": FINGERPRINT}]
 
 
 @dataclass(slots=True)
-class Chat(Generation):
+class Chat(_Vllm):
     """`/v1/chat/completions`."""
 
-    def _head(self) -> dict[str, Any]:
-        return {"id": f"chatcmpl-{self.id}", "object": "chat.completion.chunk", "created": self.created, "model": self.model.name}
+    def head(self) -> Chunk:
+        return {
+            "id": f"chatcmpl-{self.id}",
+            "object": "chat.completion.chunk",
+            "created": self.created,
+            "model": self.model.name,
+        }
 
-    async def _opening(self) -> None:
-        for index in range(self.wish.n):
-            choice = {"index": index, "delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}
-            await self.exchange.send(event({**self._head(), "choices": [choice], "prompt_token_ids": None, "prompt_text": None}))
+    def opening(self) -> list[Chunk]:
+        delta = {"role": "assistant", "content": ""}
+        choices = [{"index": at, "delta": delta, "logprobs": None, "finish_reason": None} for at in range(self.wish.n)]
+        return [
+            {**self.head(), "choices": [choice], "prompt_token_ids": None, "prompt_text": None} for choice in choices
+        ]
+
+    def steps(self, index: int, answer: Answer) -> list[Chunk]:
+        deltas = self._deltas(answer)
+        return [self._chunk(index, answer, delta, last=delta is deltas[-1]) for delta in deltas]
 
     def _deltas(self, answer: Answer) -> list[dict[str, Any]]:
         deltas: list[dict[str, Any]] = [{"reasoning": piece} for piece in answer.thinking]
@@ -120,21 +65,25 @@ class Chat(Generation):
             deltas += _call_deltas(answer.call.name, arguments_text(answer.call.arguments))
         return deltas or [{"content": ""}]
 
-    def _chunk(self, index: int, delta: dict[str, Any], *, last: bool) -> dict[str, Any]:
-        answer = self._choices[index]
-        choice: dict[str, Any] = {"index": index, "delta": delta, "logprobs": self._logprobs([delta.get("content")]), "finish_reason": None}
+    def _chunk(self, index: int, answer: Answer, delta: Chunk, *, last: bool) -> Chunk:
+        choice: Chunk = {
+            "index": index,
+            "delta": delta,
+            "logprobs": self._logprobs([delta.get("content")]),
+            "finish_reason": None,
+        }
         if last:
             choice |= {"finish_reason": _finish(answer), "stop_reason": answer.stopped_by}
         choice["token_ids"] = None
-        closing = self._closing() if last and not self.wish.include_usage else {}
-        return {**self._head(), "choices": [choice], **closing}
+        closing = {"system_fingerprint": FINGERPRINT} if last and not self.wish.include_usage else {}
+        return {**self.head(), "choices": [choice], **closing}
 
     def _logprobs(self, tokens: Sequence[str | None]) -> dict[str, Any] | None:
         wanted = self.wish.logprobs
         given = [token for token in tokens if token]
         return None if wanted is None or not given else {"content": [logprob(token, wanted) for token in given]}
 
-    def _body(self) -> dict[str, Any]:
+    def whole_body(self, session: Session) -> Chunk:
         choices = [
             {
                 "index": index,
@@ -145,16 +94,16 @@ class Chat(Generation):
                 "token_ids": None,
                 "routed_experts": None,
             }
-            for index, answer in enumerate(self._choices)
+            for index, answer in enumerate(self.choices)
         ]
         details = {"prompt_tokens_details": None, "completion_tokens_details": None}
         return {
-            **self._head(),
+            **self.head(),
             "object": "chat.completion",
             "choices": choices,
             "service_tier": None,
             "system_fingerprint": FINGERPRINT,
-            "usage": {**self._usage, **details},
+            "usage": {**self.usage(), **details},
             "prompt_logprobs": None,
             "prompt_token_ids": None,
             "prompt_text": None,
@@ -165,27 +114,31 @@ class Chat(Generation):
 
 
 @dataclass(slots=True)
-class Completions(Generation):
+class Completions(_Vllm):
     """`/v1/completions`."""
 
-    def _head(self) -> dict[str, Any]:
+    def head(self) -> Chunk:
         return {"id": f"cmpl-{self.id}", "object": "text_completion", "created": self.created, "model": self.model.name}
 
-    def _deltas(self, answer: Answer) -> list[dict[str, Any]]:
-        return [{"text": piece} for piece in answer.tokens] or [{"text": ""}]
+    def opening(self) -> list[Chunk]:
+        return []
 
-    def _chunk(self, index: int, delta: dict[str, Any], *, last: bool) -> dict[str, Any]:
-        answer = self._choices[index]
-        choice: dict[str, Any] = {
-            "index": index,
-            "text": delta["text"],
-            "logprobs": self._logprobs([delta["text"]]),
-            "finish_reason": answer.finish if last else None,
-            "stop_reason": answer.stopped_by if last else None,
-            "prompt_token_ids": None,
-            "token_ids": None,
-        }
-        return {**self._head(), "choices": [choice]}
+    def steps(self, index: int, answer: Answer) -> list[Chunk]:
+        pieces = answer.tokens or ("",)
+        rows = []
+        for at, piece in enumerate(pieces):
+            last = at == len(pieces) - 1
+            choice = {
+                "index": index,
+                "text": piece,
+                "logprobs": self._logprobs([piece]),
+                "finish_reason": answer.finish if last else None,
+                "stop_reason": answer.stopped_by if last else None,
+                "prompt_token_ids": None,
+                "token_ids": None,
+            }
+            rows.append({**self.head(), "choices": [choice]})
+        return rows
 
     def _logprobs(self, tokens: Sequence[str]) -> dict[str, Any] | None:
         if self.wish.logprobs is None:
@@ -199,7 +152,7 @@ class Completions(Generation):
             "top_logprobs": [{top["token"]: top["logprob"] for top in row["top_logprobs"]} for row in rows],
         }
 
-    def _body(self) -> dict[str, Any]:
+    def whole_body(self, session: Session) -> Chunk:
         choices = [
             {
                 "index": index,
@@ -212,14 +165,14 @@ class Completions(Generation):
                 "prompt_token_ids": None,
                 "routed_experts": None,
             }
-            for index, answer in enumerate(self._choices)
+            for index, answer in enumerate(self.choices)
         ]
         return {
-            **self._head(),
+            **self.head(),
             "choices": choices,
             "service_tier": None,
             "system_fingerprint": FINGERPRINT,
-            "usage": {**self._usage, "prompt_tokens_details": None, "completion_tokens_details": None},
+            "usage": {**self.usage(), "prompt_tokens_details": None, "completion_tokens_details": None},
             "kv_transfer_params": None,
             "ec_transfer_params": None,
             "metrics": None,

@@ -1,0 +1,306 @@
+"""Ollama's own `/v1`: OpenAI's chat, completions, embeddings and models, with Ollama's habits."""
+
+import random
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from penstock.sim.answer import Answer, Ask, compose, tokens_of
+from penstock.sim.engine import EngineCrashError, QueueFullError, Session
+from penstock.sim.http import Exchange
+from penstock.sim.kinds.ollama.calls import call_id
+from penstock.sim.kinds.ollama.embedding import Embedding, read_texts
+from penstock.sim.kinds.ollama.fields import setup
+from penstock.sim.kinds.ollama.generation import check_skills
+from penstock.sim.kinds.ollama.gojson import BadBodyError, Struct, decode
+from penstock.sim.kinds.ollama.library import Installed
+from penstock.sim.kinds.ollama.names import parse
+from penstock.sim.kinds.ollama.part import BUSY, CRASHED, Core, OllamaError, Part, encode
+from penstock.sim.kinds.ollama.prompt import Room
+from penstock.sim.openai_request import Wish, read_ask, read_prompt, read_wish
+from penstock.sim.openai_shapes import DONE, EVENTS, arguments_text, embedding, logprob, usage
+
+_TYPES = {400: "invalid_request_error", 404: "not_found_error"}
+_EFFORTS = frozenset({"none", "minimal", "low", "medium", "high", "xhigh", "ultra", "max"})
+_ANY = "interface {}"
+_SAMPLING = dict.fromkeys(
+    ("max_tokens", "seed", "stop", "temperature", "top_p", "frequency_penalty", "presence_penalty"), _ANY
+)
+_CHAT = Struct(
+    "ChatCompletionRequest",
+    {
+        "model": "string",
+        "messages": [_ANY],
+        "stream": "bool",
+        "stream_options": _ANY,
+        "response_format": _ANY,
+        "tools": [_ANY],
+        "reasoning": _ANY,
+        "reasoning_effort": "string",
+        "logprobs": "bool",
+        "top_logprobs": "int",
+        **_SAMPLING,
+    },
+)
+_COMPLETION = Struct(
+    "CompletionRequest",
+    {
+        "model": "string",
+        "prompt": "string",
+        "suffix": "string",
+        "stream": "bool",
+        "stream_options": _ANY,
+        "logprobs": "int",
+        **_SAMPLING,
+    },
+)
+_EMBEDDING = Struct(
+    "EmbedRequest", {"model": "string", "input": _ANY, "dimensions": "int", "encoding_format": "string"}
+)
+
+
+@dataclass(slots=True)
+class _Reply:
+    """One generation on its way out as OpenAI's events or as one object."""
+
+    exchange: Exchange
+    model: str
+    ask: Ask
+    answer: Answer
+    wish: Wish
+    chat: bool
+    created: int = field(default_factory=lambda: int(time.time()))
+    number: int = field(default_factory=lambda: random.randint(0, 998))
+
+    def head(self, kind: str) -> dict[str, Any]:
+        prefix = "chatcmpl" if self.chat else "cmpl"
+        head: dict[str, Any] = {"id": f"{prefix}-{self.number}", "object": kind, "created": self.created}
+        return {**head, "model": self.model, "system_fingerprint": "fp_ollama"}
+
+    def usage(self) -> dict[str, int]:
+        counted = usage(self.ask.prompt_tokens, self.answer.count)
+        return {name: counted[name] for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
+
+    @property
+    def finish(self) -> str:
+        return "tool_calls" if self.answer.call else self.answer.finish
+
+    def calls(self) -> list[dict[str, Any]]:
+        call = self.answer.call
+        if call is None:
+            return []
+        function = {"name": call.name, "arguments": arguments_text(call.arguments)}
+        return [{"id": call_id(), "index": 0, "type": "function", "function": function}]
+
+    def logprobs(self, tokens: list[str]) -> dict[str, Any]:
+        if self.wish.logprobs is None:
+            return {}
+        return {"logprobs": {"content": [logprob(token, self.wish.logprobs) for token in tokens if token]}}
+
+
+class Compatible(Part):
+    """The routes under `/v1`."""
+
+    def __init__(self, core: Core, embeddings: Embedding) -> None:
+        super().__init__(core)
+        self._embedding = embeddings
+        self.routes = {
+            "/v1/chat/completions": {"POST": self.route(self._chat, generates=True)},
+            "/v1/completions": {"POST": self.route(self._completion, generates=True)},
+            "/v1/embeddings": {"POST": self.route(self._embeddings, generates=True)},
+            "/v1/models": {"GET": self.route(self._models)},
+            "/v1/models/*": {"GET": self.route(self._model)},
+        }
+
+    async def tell(self, exchange: Exchange, error: OllamaError) -> None:
+        kind = _TYPES.get(error.status, "api_error")
+        body = encode({"error": {"message": error.message, "type": kind, "param": None, "code": None}})
+        await exchange.reply(error.status, body + b"\n", "application/json")
+
+    async def _chat(self, exchange: Exchange) -> None:
+        body = _decoded(exchange, _CHAT)
+        if not body.get("messages"):
+            raise OllamaError(400, "[] is too short - 'messages'")
+        asked = body.get("model", "")
+        if not asked.strip():
+            raise OllamaError(400, "model is required")
+        installed = self.named(asked, OllamaError(404, f"model '{asked}' not found"))
+        thinking = _thinking(body)
+        check_skills(installed, asked, "chat", think=thinking, tools=bool(body.get("tools")))
+        prompt = read_prompt(body["messages"])
+        room = Room.of(installed.model, None)
+        if prompt.tokens >= room.tokens:
+            raise room.overflow(prompt.tokens)
+        ask = read_ask(body, installed.model, prompt)
+        ask = replace(ask, thinking=installed.model.can("thinking") if thinking is None else thinking)
+        await self._answer(exchange, installed, body, ask, chat=True)
+
+    async def _completion(self, exchange: Exchange) -> None:
+        body = _decoded(exchange, _COMPLETION)
+        asked = body.get("model", "")
+        missing = OllamaError(404, f"model '{asked}' not found")
+        if not asked.strip():
+            raise missing
+        installed = self.named(asked, missing)
+        check_skills(installed, asked, "generate", suffix=bool(body.get("suffix")))
+        text = body.get("prompt", "")
+        ask = read_ask(
+            body, installed.model, replace(read_prompt([]), message=text, tokens=max(1, len(tokens_of(text))))
+        )
+        ask = replace(ask, thinking=False)
+        if not text:
+            await self.core.engine.load(installed.model, setup=setup({}, None))
+            reply = _Reply(
+                exchange, asked, replace(ask, prompt_tokens=0), Answer(finish="load"), read_wish(body), chat=False
+            )
+            await self.json(exchange, _completed(reply))
+            return
+        await self._answer(exchange, installed, body, ask, chat=False)
+
+    async def _answer(
+        self, exchange: Exchange, installed: Installed, body: dict[str, Any], ask: Ask, *, chat: bool
+    ) -> None:
+        engine, crash = self.core.engine, exchange.fault
+        reply = _Reply(exchange, body["model"], ask, compose(self.core.options, ask, encode), read_wish(body), chat)
+        try:
+            async with engine.session(installed.model, setup=setup({}, None), crash=crash) as session:
+                await session.prefill(ask.prompt_tokens)
+                if reply.wish.stream:
+                    await self._stream(reply, session)
+                    return
+                for _ in range(reply.answer.count):
+                    await session.token()
+        except QueueFullError:
+            raise OllamaError(503, BUSY) from None
+        except EngineCrashError:
+            if not exchange.started:
+                raise OllamaError(500, CRASHED) from None
+            # A failure in mid-stream is lost here: an empty chunk of no model, and no [DONE].
+            choices = [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]
+            await exchange.send(_event({**reply.head("chat.completion.chunk"), "model": "", "choices": choices}))
+            await exchange.finish()
+            return
+        await self.json(exchange, _chatted(reply) if chat else _completed(reply))
+
+    async def _stream(self, reply: _Reply, session: Session) -> None:
+        exchange, answer = reply.exchange, reply.answer
+        rows = [({"reasoning": piece}, piece) for piece in answer.thinking] + [
+            ({"content": piece}, piece) for piece in answer.tokens
+        ]
+        for at, (piece, token) in enumerate(rows):
+            await session.token()
+            delta: dict[str, Any] = {"role": "assistant"} if at == 0 else {}
+            if reply.chat and "reasoning" in piece:
+                piece = {"content": "", **piece}
+            await self._event(reply, {**delta, **piece}, [token])
+        for _ in range(answer.count - len(rows)):
+            await session.token()
+        if answer.call is not None:
+            opened = {} if rows else {"role": "assistant"}
+            await self._event(reply, {**opened, "content": "", "tool_calls": reply.calls()}, [])
+        await self._event(reply, {}, [], finish=reply.finish)
+        if reply.wish.include_usage:
+            kind = "chat.completion.chunk" if reply.chat else "text_completion"
+            await exchange.send(_event({**reply.head(kind), "choices": [], "usage": reply.usage()}))
+        await exchange.send(DONE)
+        await exchange.finish()
+
+    async def _event(
+        self, reply: _Reply, delta: dict[str, Any], tokens: list[str], *, finish: str | None = None
+    ) -> None:
+        if not reply.exchange.started:
+            await reply.exchange.start(200, EVENTS)
+        if reply.chat:
+            chunk = reply.head("chat.completion.chunk")
+            choice = {"index": 0, "delta": delta, "finish_reason": finish, **(reply.logprobs(tokens) if tokens else {})}
+        else:
+            chunk = reply.head("text_completion")
+            choice = {"text": delta.get("content", ""), "index": 0, "finish_reason": finish}
+            if reply.wish.include_usage:
+                chunk["usage"] = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+        await reply.exchange.send(_event({**chunk, "choices": [choice]}))
+
+    async def _embeddings(self, exchange: Exchange) -> None:
+        body = _decoded(exchange, _EMBEDDING)
+        if not body.get("input"):
+            raise OllamaError(400, "invalid input")
+        form = body.get("encoding_format", "float")
+        if form not in {"float", "base64"}:
+            raise OllamaError(
+                400, f"Invalid value for 'encoding_format' = {form}. Supported values: ['float', 'base64']."
+            )
+        texts = read_texts(body["input"])
+        installed = self._embedding.embedder(body.get("model", ""), OllamaError(404, "model '' not found"))
+        if not installed.model.can("embedding"):
+            raise OllamaError(501, "This server does not support embeddings. Start it with `--embeddings`")
+        vectors, _, count = await self._embedding.vectors(exchange, installed, texts, body)
+        data = [
+            {"object": "embedding", "embedding": embedding(row, form), "index": at} for at, row in enumerate(vectors)
+        ]
+        counted = {"prompt_tokens": count, "total_tokens": count}
+        await self.json(exchange, {"object": "list", "data": data, "model": body["model"], "usage": counted})
+
+    async def _models(self, exchange: Exchange) -> None:
+        cards = [_card(installed) for installed in self.core.library.all()]
+        await self.json(exchange, {"object": "list", "data": cards or None})
+
+    async def _model(self, exchange: Exchange) -> None:
+        asked = exchange.request.path.removeprefix("/v1/models/")
+        if "/" in asked:
+            await exchange.reply(404, b"404 page not found", "text/plain")
+            return
+        name = parse(asked)
+        installed = self.core.library.find(name) if name else None
+        if installed is None:
+            raise OllamaError(404, f"model '{name.display if name else asked}' not found")
+        await self.json(exchange, {**_card(installed), "id": asked})
+
+
+def _decoded(exchange: Exchange, struct: Struct) -> dict[str, Any]:
+    if not exchange.request.body:
+        raise OllamaError(400, "EOF")
+    try:
+        return decode(exchange.request.body, struct)
+    except BadBodyError as error:
+        raise OllamaError(400, str(error)) from None
+
+
+def _thinking(body: dict[str, Any]) -> bool | None:
+    """Whether thinking is wanted; None where the request does not say."""
+    reasoning = body.get("reasoning")
+    effort = reasoning.get("effort") if isinstance(reasoning, dict) else None
+    effort = body.get("reasoning_effort") or effort
+    if not effort:
+        return None
+    if effort not in _EFFORTS:
+        raise OllamaError(400, f"invalid reasoning value: '{effort}' (must be one of {', '.join(sorted(_EFFORTS))})")
+    return bool(effort != "none")
+
+
+def _card(installed: Installed) -> dict[str, Any]:
+    created = int(installed.modified_at.timestamp())
+    return {"id": installed.model.name, "object": "model", "created": created, "owned_by": installed.name.namespace}
+
+
+def _chatted(reply: _Reply) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": reply.answer.text}
+    if reply.answer.thinking:
+        message["reasoning"] = "".join(reply.answer.thinking)
+    if reply.answer.call:
+        message["tool_calls"] = reply.calls()
+    choice = {
+        "index": 0,
+        "message": message,
+        "finish_reason": reply.finish,
+        **reply.logprobs(list(reply.answer.tokens)),
+    }
+    return {**reply.head("chat.completion"), "choices": [choice], "usage": reply.usage()}
+
+
+def _completed(reply: _Reply) -> dict[str, Any]:
+    choice = {"text": reply.answer.text, "index": 0, "finish_reason": reply.finish}
+    return {**reply.head("text_completion"), "choices": [choice], "usage": reply.usage()}
+
+
+def _event(value: Any) -> bytes:
+    return b"data: " + encode(value) + b"\n\n"

@@ -1,0 +1,124 @@
+"""A generation on its way out in OpenAI's form, whole or as server-sent events; what differs between servers is left to them."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from penstock.sim.answer import Answer, Ask
+from penstock.sim.engine import EngineCrashError, QueueFullError, Session
+from penstock.sim.http import Exchange
+from penstock.sim.kind import Kind
+from penstock.sim.openai_request import Wish
+from penstock.sim.openai_shapes import DONE, EVENTS, event
+from penstock.sim.options import SimModel
+
+Chunk = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Generation(ABC):
+    """One request's answers, `wish.n` for each prompt, and where they go.
+
+    `head_first` servers send the head before they generate, so that whatever breaks then is told inside the stream.
+    """
+
+    head_first: ClassVar[bool] = False
+    event_type: ClassVar[str] = EVENTS
+    broken: ClassVar[str] = "the simulated engine broke"
+    full: ClassVar[str] = "the simulated server has no room for another request"
+
+    kind: Kind
+    exchange: Exchange
+    model: SimModel
+    asks: Sequence[Ask]
+    answers: Sequence[Answer]
+    wish: Wish
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    @property
+    def prompt_tokens(self) -> int:
+        return sum(ask.prompt_tokens for ask in self.asks)
+
+    @property
+    def choices(self) -> list[Answer]:
+        return [answer for answer in self.answers for _ in range(self.wish.n)]
+
+    @property
+    def completion_tokens(self) -> int:
+        return sum(answer.count for answer in self.choices)
+
+    @property
+    def longest(self) -> int:
+        return max(answer.count for answer in self.answers)
+
+    @abstractmethod
+    def whole_body(self, session: Session) -> Any:
+        """The answer to a request that is not streamed."""
+
+    @abstractmethod
+    def opening(self) -> list[Chunk]:
+        """What comes with the first token, before it."""
+
+    @abstractmethod
+    def steps(self, index: int, answer: Answer) -> list[Chunk]:
+        """A choice's chunks, one a token."""
+
+    @abstractmethod
+    def ending(self, session: Session) -> list[Chunk]:
+        """What comes after the last token, before `[DONE]`."""
+
+    async def run(self) -> None:
+        await (self._stream() if self.wish.stream else self._whole())
+
+    async def _whole(self) -> None:
+        try:
+            async with self.kind.engine.session(self.model, crash=self.exchange.fault) as session:
+                await session.prefill(self.prompt_tokens)
+                for _ in range(self.longest):
+                    await session.token()
+        except EngineCrashError:
+            await self.kind.fail(self.exchange, 500, self.broken)
+        except QueueFullError:
+            await self.kind.fail(self.exchange, 503, self.full)
+        else:
+            await self.kind.json(self.exchange, self.whole_body(session))
+
+    async def _stream(self) -> None:
+        if self.head_first:
+            await self.exchange.start(200, self.event_type)
+        try:
+            async with self.kind.engine.session(self.model, crash=self.exchange.fault) as session:
+                await session.prefill(self.prompt_tokens)
+                await self._tokens(session)
+                for chunk in self.ending(session):
+                    await self.exchange.send(event(chunk))
+        except EngineCrashError:
+            await self._broke(500, self.broken)
+        except QueueFullError:
+            await self._broke(503, self.full)
+        else:
+            await self.exchange.send(DONE)
+            await self.exchange.finish()
+
+    async def _tokens(self, session: Session) -> None:
+        rows = [self.steps(index, answer) for index, answer in enumerate(self.choices)]
+        for step in range(max(1, self.longest, *map(len, rows))):
+            await session.token()
+            if step == 0:
+                if not self.exchange.started:
+                    await self.exchange.start(200, self.event_type)
+                for chunk in self.opening():
+                    await self.exchange.send(event(chunk))
+            for row in rows:
+                if step < len(row):
+                    await self.exchange.send(event(row[step]))
+
+    async def _broke(self, status: int, message: str) -> None:
+        if not self.exchange.started:
+            await self.kind.fail(self.exchange, status, message)
+            return
+        await self.exchange.send(b"data: " + self.kind.failure(status, message) + b"\n\n")
+        await self.exchange.send(DONE)
+        await self.exchange.finish()
