@@ -258,8 +258,7 @@ async def test_a_hanging_server_delays_the_first_look_by_the_time_out_and_no_mor
 
 
 async def test_a_configured_server_that_is_away_gets_one_warning_with_address_reason_and_setting(away, caplog):
-    origins = {"primary": "llm.providers.ollama.base_url"}
-    async with Watching(server("primary", away), origins=origins) as w:
+    async with Watching(server("primary", away, setting="llm.providers.ollama.base_url")) as w:
         await w.until(lambda fleet: w.catalog.fleet.version > 4)
         assert w.status("primary").state is State.DOWN
     warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]

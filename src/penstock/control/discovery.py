@@ -39,7 +39,7 @@ class Watcher:
 
     `start` begins, `first_look` waits until every server has been looked at, `stop` ends it and leaves no task behind.
     Each server has one look in flight at most, every `interval` seconds ± 10 %, sooner while it fails or when
-    `suspect` tells of a failed call. `origins` says, by server name, which setting an address comes from.
+    `suspect` tells of a failed call.
     Servers with `configured=False` are looked at without a word and join when they answer: every `search_interval`
     seconds while the fleet is simulated or empty. The first real server with a model removes simulated ones for good;
     then `on_real_server` is called with its status.
@@ -57,7 +57,6 @@ class Watcher:
         timeout: float = 2.0,
         first_retry: float = 1.0,
         search_interval: float = 5.0,
-        origins: Mapping[str, str] | None = None,
         on_real_server: Callable[[ServerStatus], None] | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -69,7 +68,6 @@ class Watcher:
         self._interval = interval
         self._first_retry = first_retry
         self._search_interval = search_interval
-        self._origins = origins or {}
         self.on_real_server = on_real_server
         self._running = False
         self._announced = False
@@ -114,13 +112,12 @@ class Watcher:
         if watched and watched.pulse.suspect(self._clock()):
             watched.poke.set()
 
-    def set_servers(self, servers: Iterable[Server], origins: Mapping[str, str] | None = None) -> None:
+    def set_servers(self, servers: Iterable[Server]) -> None:
         """Watch these servers from now on, in this order. Those that stay as they are notice nothing.
 
         One whose addresses, kind and credentials stay keeps what is known of it; the rest is looked at anew.
         Simulated ones are left out once a real server was found.
         """
-        self._origins = self._origins if origins is None else origins
         before, self._watched = self._watched, {}
         for server in servers:
             if server.simulated and self._real_found:
@@ -272,14 +269,14 @@ class Watcher:
 
     def _warn(self, status: ServerStatus) -> None:
         server = status.server
-        origin = self._origins.get(server.name, "its address in the settings (`penstock check-config` shows it)")
+        setting = server.setting or "its address in the settings (`penstock check-config` shows it)"
         line = "Server %s (%s) does not answer: %s; check that it runs, and %s"
-        logger.warning(line, server.name, ", ".join(server.urls), status.error, origin)
+        logger.warning(line, server.name, ", ".join(server.urls), status.error, setting)
 
 
 def _reached(server: Server) -> tuple[object, ...]:
     """What decides which server is talked to, and how."""
-    return server.kind, server.urls, server.api_key, server.verify_tls, server.simulated
+    return server.kind, server.urls, server.api_key, server.credentials, server.verify_tls, server.simulated
 
 
 def _size(status: ServerStatus) -> str:
