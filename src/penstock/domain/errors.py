@@ -12,6 +12,7 @@
     ├── BodyTooLarge                 413   body_too_large              no
     ├── RateLimited                  429   rate_limited                yes
     ├── ClientStalled                408   client_stalled              no    it stopped reading
+    ├── ClientGone                   499   client_gone                 no    it hung up
     ├── Unavailable                  503   unavailable                 yes
     │   ├── NoServer                 503   no_server                   yes
     │   ├── LlmDisabled              503   llm_disabled                no
@@ -119,6 +120,13 @@ class ClientStalled(PenstockError):
 
     status = 408
     code = "client_stalled"
+
+
+class ClientGone(PenstockError):
+    """The client hung up; nobody is left to tell."""
+
+    status = 499
+    code = "client_gone"
 
 
 class Unavailable(PenstockError):

@@ -28,6 +28,8 @@ class Server:
     """A model server as configured or discovered. `urls` are addresses of the same server, tried in order.
 
     `max_concurrent` is its number of slots. `configured` is False for a default address that is only looked at.
+    `setting` is where its address is set, to be named when it cannot be reached. `api_key` is the engine's own kind of
+    credential, `credentials` are `user:password` for HTTP Basic.
     """
 
     name: str
@@ -36,10 +38,12 @@ class Server:
     priority: Priority = Priority.SECONDARY
     max_concurrent: int = 2
     api_key: str = field(default="", repr=False)
+    credentials: str = field(default="", repr=False)
     verify_tls: bool | str = True
     configured: bool = True
     simulated: bool = False
     models: tuple[str, ...] = ()
+    setting: str = ""
 
     @property
     def url(self) -> str:

@@ -15,9 +15,9 @@ from penstock.domain.errors import PenstockError
 from penstock.domain.fleet import Inventory, Model
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outgoing:
-    """A request to an engine. `path` is below the server's base URL; `streamed` says how the answer will come.
+    """A request to an engine. Not frozen: one is made for every call; nobody changes it. `path` is below the server's base URL; `streamed` says how the answer will come.
 
     `otherwise` is what to send in its place when the engine answers 404: older versions lack the path.
     """

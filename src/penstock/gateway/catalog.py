@@ -54,10 +54,15 @@ def _index(
     found: dict[str, list[Deployment]] = {}
     for status in sorted(statuses, key=lambda status: not status.up):
         slots = status.slots or status.server.max_concurrent
+        here: dict[str, Model] = {}
         for model in status.models:
-            deployment = Deployment(status.server, model, status.url or status.server.url, slots, status.up)
             for name in names_of(model):
-                found.setdefault(name, []).append(deployment)
+                # a model's own name counts more than another's name without its tag
+                if name not in here or name == model.name.lower():
+                    here[name] = model
+        for name, model in here.items():
+            deployment = Deployment(status.server, model, status.url or status.server.url, slots, status.up)
+            found.setdefault(name, []).append(deployment)
     index = {name: tuple(deployments) for name, deployments in found.items()}
     for alias, others in aliases.items():
         group = [alias.lower(), *(other.lower() for other in others)]

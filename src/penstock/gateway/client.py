@@ -1,7 +1,9 @@
 """What the gateway knows of the one who waits for an answer; the serving layer implements it over a socket."""
 
+from collections.abc import Callable
 from typing import Protocol
 
+from penstock.domain.errors import PenstockError
 from penstock.gateway.upstream.connection import Connection
 
 
@@ -31,8 +33,17 @@ class Client(Protocol):
         ...
 
     @property
+    def first_at(self) -> float:
+        """When the answer began (loop time); 0 before."""
+        ...
+
+    @property
     def chunked(self) -> bool:
         """Whether it takes the chunked transfer coding (HTTP/1.1)."""
+        ...
+
+    def fail(self, error: PenstockError) -> None:
+        """Answer with an error in the caller's dialect; only before the answer has begun."""
         ...
 
     def whole(self, status: int, content_type: bytes, head: bytes, body: bytes) -> None:
@@ -51,8 +62,9 @@ class Client(Protocol):
         """Write a further piece."""
         ...
 
-    def write_raw(self, data: bytes) -> None:
-        """Write bytes that already carry their framing."""
+    @property
+    def write_raw(self) -> Callable[[bytes], None]:
+        """What writes bytes that already carry their framing."""
         ...
 
     def end(self, framed: bool = False) -> None:

@@ -1,1 +1,1 @@
-"""."""
+"""HTTP in: inference routes straight from the parser, everything else through ASGI."""

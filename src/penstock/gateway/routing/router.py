@@ -35,9 +35,21 @@ class Router:
         self.policy = policy
         self._signals = signals
         self._operations = operations
+        self._settled: dict[str, Decision] = {}
+        self._settled_for = -1
 
     def decide(self, fleet: Fleet, call: Call, situation: SituationOf, explain: bool = False) -> Decision:
         """The candidates for a call, best first. Raises ModelNotFound, NoServer, Unsupported or LlmDisabled."""
+        if fleet.version != self._settled_for:
+            self._settled_for = fleet.version
+            self._settled.clear()
+        if call.operation is Operation.CHAT and not (call.kinds or call.server or call.defaults or explain):
+            settled = self._settled.get(call.model)
+            if settled is not None:
+                return settled
+        return self._decide(fleet, call, situation, explain)
+
+    def _decide(self, fleet: Fleet, call: Call, situation: SituationOf, explain: bool) -> Decision:
         if self.policy.mode == "none" and call.operation is not Operation.MANAGE:
             raise LlmDisabled("the language model is turned off (LLM_MODE=none); set LLM_MODE to ollama or vllm")
         if call.operation is Operation.AGENT:
@@ -52,7 +64,10 @@ class Router:
             return self._vllm_first(fleet, call, found, situation, explain)
         if not found:
             raise missing.error(fleet, call, self.policy.mismatch)
-        return Decision(self.rank(found, situation, explain), _reason(found))
+        decision = Decision(self.rank(found, situation, explain), _reason(found))
+        if len(found) == 1 and call.operation is Operation.CHAT and not (call.kinds or call.server or explain):
+            self._settled[call.model] = decision  # one server has it: the same decision until the fleet changes
+        return decision
 
     def rank(
         self, found: tuple[Deployment, ...], situation: SituationOf, explain: bool = False

@@ -1,6 +1,8 @@
 """One try: a request to one deployment, until its answer is delivered or an error says why not."""
 
-from collections.abc import Mapping
+import asyncio
+import base64
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from penstock.domain.errors import ConnectFailed, UpstreamCut
@@ -21,13 +23,27 @@ class Timeouts:
     idle: float = 240.0
 
 
-class Attempts:
-    """Makes single tries. Keeps the request heads that it has drawn, one for each address, path and key."""
+def credentials(server: Server, engine: Engine) -> list[bytes]:
+    """The header lines that let us in: the engine's own form of an API key, or HTTP Basic."""
+    lines = [name + b": " + value for name, value in engine.headers(server.api_key)]
+    if server.credentials:
+        lines.append(b"authorization: Basic " + base64.b64encode(server.credentials.encode()))
+    return lines
 
-    def __init__(self, pools: Pools, engines: Mapping[str, Engine], timeouts: Timeouts, version: str) -> None:
+
+class Attempts:
+    """Makes single tries; `timeouts` tells those of a server.
+
+    Keeps the request heads that it has drawn, one for each address, path and key.
+    """
+
+    def __init__(
+        self, pools: Pools, engines: Mapping[str, Engine], timeouts: Callable[[str], Timeouts], version: str
+    ) -> None:
         self.pools = pools
+        self.loop = asyncio.get_running_loop()
         self._engines = engines
-        self._timeouts = timeouts
+        self.timeouts = timeouts
         self._agent = f"penstock/{version}".encode()
         self._heads: dict[tuple[Pool, str, str, str, bytes], bytes] = {}
 
@@ -43,13 +59,13 @@ class Attempts:
             connection = pool.take()
             if connection is None:
                 fresh = True
-                connection = await pool.connect()
+                connection = await self.loop.create_task(pool.connect())
                 if client.gone:
                     pool.give_back(connection)
                     return
             relay.connection = client.source = connection
-            now = pool.loop.time()
-            connection.request(data, relay, now + self._timeouts.first_byte, self._timeouts.idle)
+            limits = self.timeouts(server.name)
+            connection.request(data, relay, self.loop.time() + limits.first_byte, limits.idle)
             error = await relay.done
             if error is None:
                 break
@@ -76,7 +92,7 @@ class Attempts:
                 b"user-agent: " + self._agent,
                 b"content-type: " + outgoing.content_type,
                 b"accept: */*",
-                *(name + b": " + value for name, value in self._engines[server.kind].headers(server.api_key)),
+                *credentials(server, self._engines[server.kind]),
             ]
             self._heads[key] = head = b"\r\n".join(lines)
         more = b"".join(b"\r\n%b: %b" % header for header in outgoing.headers) if outgoing.headers else b""

@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_chunked", "_closing", "_complete", "_freed", "_head_open", "_head_size", "_headers", "_interim", "_length",
+        "_chunked", "_closing", "_complete", "_freed", "_head_open", "_head_size", "_headers", "_interim", "_keep_alive", "_length",
         "_on_free", "_parser", "_spoiled", "_stalled", "_started", "address", "deadline", "idle_limit", "idle_since",
         "raw", "seen", "served", "sink", "transport",
     )  # fmt: skip
@@ -83,6 +83,7 @@ class Connection(asyncio.Protocol):
         self._interim = False
         self._spoiled = False
         self._chunked = False
+        self._keep_alive = False
         self._length = False
         self._stalled = False
         self._head_open = True
@@ -96,7 +97,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def can_be_raw(self) -> bool:
-        """Asked in `Sink.head`: whether the answer is chunked, and its head came in one piece so that its end is known."""
+        """Asked in `Sink.head`: whether the answer is chunked and its head came in one piece (its end is known)."""
         return self._chunked and self._head_open
 
     @property
@@ -249,6 +250,7 @@ class Connection(asyncio.Protocol):
                 self._chunked = True
         if status in (204, 304):
             self._length = True
+        self._keep_alive = self._parser.should_keep_alive()
         if self.sink is not None:
             self.sink.head(status, self._headers)
 
@@ -272,7 +274,7 @@ class Connection(asyncio.Protocol):
         sound = not self._spoiled
         if self.raw is not None and sound:
             self.raw(data)
-        reusable = sound and self._parser.should_keep_alive()
+        reusable = sound and self._keep_alive
         if not reusable:
             self._closing = True
             if self.transport is not None:

@@ -1,6 +1,6 @@
 """An engine's answer on its way to the client: what passing it through and translating it share.
 
-A relay is the sink of one attempt. `done` resolves to None when the answer has been delivered whole, or to the error
+A relay is the sink of one attempt. The outcome `done` is None when the answer has been delivered whole, or to the error
 that stopped it. As long as `client.begun` is False nothing has reached the client and another server may be tried;
 after that a relay has itself ended the client's stream with an error in its dialect.
 """
@@ -14,6 +14,7 @@ from penstock.domain.answer import Usage
 from penstock.domain.call import Call
 from penstock.domain.errors import PenstockError, UpstreamGarbage
 from penstock.gateway.client import Client
+from penstock.gateway.driver import Outcome
 from penstock.gateway.upstream.connection import Connection, Headers
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ class Relay(abc.ABC):
         self.endpoint = endpoint
         self.connection: Connection | None = None
         self.loop = loop
-        self.done: asyncio.Future[PenstockError | None] = loop.create_future()
+        self.done: Outcome[PenstockError | None] = Outcome()
         self.status = 0
         self.content_type = b""
         self.retry_after: float | None = None
@@ -123,8 +124,7 @@ class Relay(abc.ABC):
         """End the client's begun stream with an error."""
 
     def _settle(self, error: PenstockError | None) -> None:
-        if not self.done.done():
-            self.done.set_result(error)
+        self.done.set(error)
 
     def _break(self, error: PenstockError) -> None:
         if self.connection is not None:
@@ -133,7 +133,7 @@ class Relay(abc.ABC):
 
     def again(self) -> None:
         """Make ready for the same request on another connection; nothing has come on the first."""
-        self.done = self.loop.create_future()
+        self.done = Outcome()
 
     def abandon(self, error: PenstockError) -> None:
         """The client is gone: stop the engine's work."""

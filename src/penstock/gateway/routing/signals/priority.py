@@ -6,11 +6,11 @@ from penstock.gateway.routing.signals.base import Signal, Situation
 _SCORES = {Priority.PRIMARY: 1.0, Priority.SECONDARY: 0.85, Priority.FALLBACK: 0.0}
 
 
-def _score(deployment: Deployment, situation: Situation) -> float:
+def _score(deployment: Deployment, _: Situation) -> float:
     return _SCORES[deployment.server.priority]
 
 
-def _words(deployment: Deployment, situation: Situation) -> str:
+def _words(deployment: Deployment, _: Situation) -> str:
     return deployment.server.priority.name
 
 

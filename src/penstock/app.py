@@ -1,0 +1,246 @@
+"""The composition root: the only module that knows everyone. Builds a gateway from settings and runs it."""
+
+import asyncio
+import gc
+import logging
+import sys
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+
+from penstock import __version__, dialects, engines
+from penstock.config.reload import Reloader
+from penstock.config.settings import ServerSettings, Settings
+from penstock.config.sources import load
+from penstock.control.discovery import Watcher
+from penstock.domain.call import Defaults
+from penstock.domain.errors import PenstockError
+from penstock.domain.fleet import Priority, Server, ServerStatus
+from penstock.gateway.catalog import Catalog
+from penstock.gateway.meter import Meter
+from penstock.gateway.pipeline import Pipeline
+from penstock.gateway.routing import signals
+from penstock.gateway.routing.router import Policy, Router
+from penstock.gateway.upstream.attempt import Attempts, Timeouts
+from penstock.gateway.upstream.failover import Failover
+from penstock.gateway.upstream.fetch import Fetcher
+from penstock.gateway.upstream.pool import PoolLimits, Pools
+from penstock.logs import configure as configure_logs
+from penstock.serving import routes
+from penstock.serving.protocol import GatewayProtocol
+from penstock.serving.server import Listening, gated, listening_socket
+from penstock.serving.server import Server as HttpServer
+from penstock.sim import SimOptions, Simulator, scenario_one
+
+log = logging.getLogger("penstock")
+
+SIMULATED_NAMES = ("remote", "localhost")
+
+
+class Gateway:
+    """One gateway: its parts, and how they hang together. Made inside a running event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.started_at = time.monotonic()
+        self.engines = engines.load()
+        self.dialects = dialects.load()
+        self.catalog = Catalog(settings.aliases)
+        self.meter = Meter()
+        self.pools = Pools(
+            PoolLimits(
+                connect_timeout=settings.server.timeouts.connect, max_connections=settings.server.max_connections
+            )
+        )
+        self.fetch = Fetcher(self.pools, self.engines, time.monotonic)
+        self.simulators: list[Simulator] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.watcher = Watcher(
+            servers(settings), self.engines, self.catalog, self.fetch, on_real_server=self._on_real_server
+        )
+        operations = {kind: engine.operations for kind, engine in self.engines.items()}
+        self.router = Router(policy(settings), signals.load(), operations)
+        self.attempts = Attempts(self.pools, self.engines, self._timeouts, __version__)
+        self.failover = Failover(
+            self.catalog,
+            self.engines,
+            self.attempts,
+            defaults(settings),
+            self.watcher.suspect,
+            time.monotonic,
+            time.time,
+        )
+        self.pipeline = Pipeline(self.catalog, self.router, self.failover, self.meter, time.monotonic)
+        self._limits = timeouts(settings)
+
+    def _timeouts(self, server: str) -> Timeouts:
+        return self._limits.get(server) or Timeouts()
+
+    async def start(self) -> None:
+        """Look at every server; with nothing configured and nothing found, start the simulated pair."""
+        self.watcher.start()
+        await self.watcher.first_look()
+        nothing = not any(status.up for status in self.catalog.fleet.statuses)
+        if self.settings.demo or (nothing and not self.settings.anything_configured):
+            await self._simulate()
+
+    async def stop(self) -> None:
+        """Leave nothing behind."""
+        await self.watcher.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.pools.close()
+        for simulator in self.simulators:
+            await simulator.stop()
+
+    def apply(self, settings: Settings) -> None:
+        """Take new settings without dropping a stream."""
+        self.settings = settings
+        self._limits = timeouts(settings)
+        self.catalog.aliases = settings.aliases
+        self.router.policy = policy(settings)
+        self.failover.defaults = defaults(settings)
+        self.attempts.forget()
+        self.watcher.set_servers(servers(settings))
+        wanted = {url for server in servers(settings) for url in server.urls}
+        self.pools.retain(wanted.__contains__)
+
+    async def _simulate(self) -> None:
+        pair = []
+        for name, options in zip(SIMULATED_NAMES, scenario_one(), strict=True):
+            simulator = Simulator(options)
+            await simulator.start()
+            self.simulators.append(simulator)
+            pair.append(_simulated(name, simulator, options))
+        log.warning("No model server was found: two simulated ones answer; every answer begins with [simulated]")
+        real = [] if self.settings.demo else [s for s in servers(self.settings) if s.name not in SIMULATED_NAMES]
+        self.watcher.set_servers([*pair, *real])
+        await self.watcher.first_look()
+
+    def _on_real_server(self, status: ServerStatus) -> None:
+        """The first real server takes over: the simulated ones end when what they are saying has ended."""
+        log.warning("A real server was found: %s (%s); the simulated ones are gone", status.server.name, status.url)
+        self._spawn(self._retire())
+
+    async def _retire(self) -> None:
+        simulators, self.simulators = self.simulators, []
+        while any(simulator.running or simulator.waiting for simulator in simulators):
+            await asyncio.sleep(0.2)
+        for simulator in simulators:
+            await simulator.stop()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _simulated(name: str, simulator: Simulator, options: SimOptions) -> Server:
+    priority = Priority.PRIMARY if name == SIMULATED_NAMES[0] else Priority.SECONDARY
+    return Server(name, options.kind, (simulator.url,), priority, options.slots, simulated=True)
+
+
+def servers(settings: Settings) -> tuple[Server, ...]:
+    """The model servers that settings name."""
+    return tuple(_server(one) for one in settings.servers)
+
+
+def _server(one: ServerSettings) -> Server:
+    return Server(
+        name=one.name,
+        kind=one.kind,
+        urls=one.urls,
+        priority=Priority[one.priority],
+        max_concurrent=one.max_concurrent,
+        api_key=one.api_key or "",
+        credentials=one.credentials or "",
+        verify_tls=one.verify_tls,
+        configured=one.configured,
+        models=one.models,
+    )
+
+
+def policy(settings: Settings) -> Policy:
+    """What settings say of routing."""
+    mismatch = ""
+    if settings.vllm.model and settings.llm.mode == "vllm" and settings.vllm.model != settings.llm.model:
+        mismatch = (
+            f"LLM_MODEL ({settings.llm.model}) and VLLM_MODEL ({settings.vllm.model}) differ: "
+            "vLLM serves the second, so set both to the same name."
+        )
+    return Policy(settings.llm.mode, settings.llm.model, mismatch)
+
+
+def defaults(settings: Settings) -> Defaults:
+    """What service calls leave out."""
+    llm = settings.llm
+    return Defaults(llm.model, llm.max_tokens, llm.temperature, llm.stream)
+
+
+def timeouts(settings: Settings) -> dict[str, Timeouts]:
+    """Time-outs by server name."""
+    fallback = settings.llm.timeout
+    return {
+        one.name: Timeouts(
+            one.timeouts.first_byte or fallback, one.timeouts.idle or one.timeouts.first_byte or fallback
+        )
+        for one in settings.servers
+    }
+
+
+def serve(settings: Settings, *, config_path: Path | None, overrides: Mapping[str, object]) -> int:
+    """Run a gateway until it is told to stop; the process's exit code."""
+    configure_logs(settings.server.log_format, settings.server.log_level, settings.server.log_file)
+    for warning in settings.warnings:
+        log.warning("%s", warning)
+    host, port = settings.server.host, settings.server.port
+    try:
+        bound = listening_socket(host, port)
+    except OSError as error:
+        print(f"penstock: cannot listen on {host}:{port}: {error.strerror}; choose another --port", file=sys.stderr)
+        return 1
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_serve(settings, bound, lambda: load(config_path, overrides)))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # lazy: not on Windows
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+async def _serve(settings: Settings, bound: Any, again: Callable[[], Settings]) -> int:
+    gateway = Gateway(settings)
+    gate = routes.Gate(frozenset(settings.server.allowed_hosts), frozenset(settings.server.cors_origins))
+    protocol = GatewayProtocol.bind(gateway.pipeline, routes.table(gateway.dialects), gate, settings.server.max_body)
+    app = _app
+    listening = Listening(keep_alive=settings.server.keep_alive, drain=settings.server.drain_seconds)
+    server = HttpServer(gated(app, gate, _refuse), protocol, listening, lambda: None)
+    reloader = Reloader(again, settings, gateway.apply, [settings.config_path] if settings.config_path else [])
+    watching = asyncio.get_running_loop().create_task(reloader.run())
+    try:
+        await gateway.start()
+        # what was imported and built stays: the collector need not walk it again and again
+        gc.collect()
+        gc.freeze()
+        log.info("Penstock %s listens on http://%s:%d", __version__, *bound.getsockname()[:2])
+        await server.serve([bound])
+    finally:
+        watching.cancel()
+        await gateway.stop()
+    return 0
+
+
+async def _app(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _refuse(path: str, error: PenstockError) -> tuple[bytes, bytes]:
+    detail = error.message.replace("\\", "").replace('"', "'")
+    body = f'{{"type":"about:blank","title":"Forbidden","status":{error.status},"code":"{error.code}","detail":"{detail}"}}'
+    return b"application/problem+json", body.encode()

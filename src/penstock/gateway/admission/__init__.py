@@ -1,0 +1,1 @@
+"""Who may, who is next, and how many at once."""

@@ -1,0 +1,240 @@
+"""The loop of tries: one candidate after the other, until one has delivered or the client has seen a first byte."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from penstock.dialects.base import Endpoint
+from penstock.domain.answer import Answer, Choice, Usage
+from penstock.domain.call import Call, Defaults, Operation, Provenance
+from penstock.domain.content import Chat, Completion, Content
+from penstock.domain.decision import Candidate, Decision
+from penstock.domain.errors import (
+    ConnectFailed,
+    ModelNotFound,
+    NoServer,
+    PenstockError,
+    RateLimited,
+    Unsupported,
+    UpstreamStatus,
+)
+from penstock.domain.fleet import Deployment
+from penstock.engines.base import Engine, Outgoing
+from penstock.gateway.admission.lease import Lease
+from penstock.gateway.catalog import Catalog
+from penstock.gateway.client import Client
+from penstock.gateway.upstream.attempt import Attempts
+from penstock.gateway.upstream.passthrough import PassThrough
+from penstock.gateway.upstream.relay import Relay
+from penstock.gateway.upstream.translated import BYTES_PER_TOKEN, Translated
+
+MAX_HEADS = 4096
+
+
+@dataclass(slots=True)
+class Tries:
+    """What became of a call: how often it was tried, where it ended, and what it brought."""
+
+    attempts: int = 0
+    deployment: Deployment | None = None
+    relay: Relay | None = None
+    usage: Usage | None = None
+
+
+class Failover:
+    """Tries candidates. `suspect(server name)` is told of a server that failed, so that it is looked at. `clock` gives
+    monotonic seconds, `wall` the time of day."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        engines: Mapping[str, Engine],
+        attempts: Attempts,
+        defaults: Defaults,
+        suspect: Callable[[str], None],
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        self._catalog = catalog
+        self._engines = engines
+        self._attempts = attempts
+        self.defaults = defaults
+        self._suspect = suspect
+        self._clock = clock
+        self._wall = wall
+        self._heads: dict[tuple[str, str, str, bool], bytes] = {}
+
+    async def run(self, client: Client, endpoint: Endpoint, call: Call, decision: Decision, tries: Tries) -> None:
+        """Deliver the call's answer to the client, or raise what is to be told to it."""
+        failed: list[tuple[Deployment, PenstockError]] = []
+        content: Content | None = None
+        for candidate in decision.candidates:
+            deployment = candidate.deployment
+            engine = self._engines[deployment.server.kind]
+            live = self._catalog.live[deployment.server.name]
+            tries.attempts += 1
+            tries.deployment = deployment
+            try:
+                with Lease(live):
+                    if endpoint.wire in engine.native:
+                        head = self._head(candidate, decision, tries.attempts)
+                        relay: Relay = PassThrough(client, call, endpoint, head, self._attempts.loop)
+                        tries.relay = relay
+                        outgoing = engine.forward(call, deployment.model)
+                        await self._attempts.run(deployment.server, deployment.url, outgoing, relay, client)
+                    else:
+                        if content is None:
+                            content = self._content(endpoint, call)
+                        await self._translated(client, endpoint, call, content, candidate, decision, tries)
+                live.failures = 0
+                return
+            except PenstockError as error:
+                if client.gone or client.begun:
+                    if error.retryable:
+                        self._blame(deployment, error)
+                    raise
+                if error.retryable:
+                    self._blame(deployment, error)
+                elif not isinstance(error, Unsupported | ModelNotFound):
+                    raise
+                failed.append((deployment, error))
+        raise _sum_up(failed)
+
+    async def _translated(
+        self,
+        client: Client,
+        endpoint: Endpoint,
+        call: Call,
+        content: Content,
+        candidate: Candidate,
+        decision: Decision,
+        tries: Tries,
+    ) -> None:
+        """One try on an engine that speaks another wire; on 404 once more where the engine's older versions differ."""
+        deployment = candidate.deployment
+        engine = self._engines[deployment.server.kind]
+        head = self._head(candidate, decision, tries.attempts)
+        told = self._told(client, call, deployment, decision, tries.attempts)
+        answer = _without_engine(call, content)
+        asked = call
+        if call.defaults and self.defaults.stream and not call.stream:
+            asked = replace(call, stream=True)
+        try:
+            outgoing: Outgoing | None = None if answer else engine.translate(asked, content, deployment.model)
+        except Unsupported:
+            if call.operation is not Operation.COUNT:
+                raise
+            answer, outgoing = Answer(usage=_count(call)), None
+        if answer is not None:
+            _deliver(client, endpoint, call, answer, head, told)
+            return
+        while outgoing is not None:
+            reader = engine.reader(asked, content, outgoing)
+            relay = Translated(client, call, endpoint, head, self._attempts.loop, reader, told)
+            tries.relay = relay
+            try:
+                await self._attempts.run(deployment.server, deployment.url, outgoing, relay, client)
+                return
+            except PenstockError:
+                if relay.status != 404 or outgoing.otherwise is None:
+                    raise
+                outgoing = outgoing.otherwise
+
+    def _content(self, endpoint: Endpoint, call: Call) -> Content:
+        """The call read whole, with the configured token limit and temperature where it asks for them."""
+        content = endpoint.decode(call)
+        if not call.defaults or not isinstance(content, Chat | Completion):
+            return content
+        sampling = content.sampling
+        if sampling.max_tokens is None:
+            sampling = replace(sampling, max_tokens=self.defaults.max_tokens)
+        if sampling.temperature is None:
+            sampling = replace(sampling, temperature=self.defaults.temperature)
+        return replace(content, sampling=sampling)
+
+    def _head(self, candidate: Candidate, decision: Decision, attempt: int) -> bytes:
+        """The header lines that say who answers. Drawn once for each answerer and reason."""
+        deployment = candidate.deployment
+        fallback = decision.fallback or attempt > 1
+        key = (deployment.server.name, deployment.model.name, decision.reason, fallback)
+        head = self._heads.get(key)
+        if head is None:
+            if len(self._heads) >= MAX_HEADS:
+                self._heads.clear()
+            lines = {
+                "server": deployment.server.name,
+                "model": deployment.model.name,
+                "reason": decision.reason if attempt == 1 else "another server failed",
+                "fallback": str(fallback).lower(),
+            }
+            if deployment.server.simulated:
+                lines["simulated"] = "true"
+            head = b"".join(b"x-penstock-%b: %b\r\n" % (name.encode(), _ascii(value)) for name, value in lines.items())
+            self._heads[key] = head
+        return head
+
+    def _told(self, client: Client, call: Call, deployment: Deployment, decision: Decision, attempt: int) -> Provenance:
+        server = deployment.server
+        fallback = decision.fallback or attempt > 1
+        return Provenance(
+            request_id=client.request_id,
+            created=self._wall(),
+            requested=call.model,
+            server=server.name,
+            server_url=deployment.url,
+            provider=server.kind,
+            model=deployment.model.name,
+            fallback=fallback,
+            reason=decision.reason,
+            warning=decision.warning,
+            distributed=sum(status.server.kind == server.kind for status in self._catalog.fleet.statuses) > 1,
+            simulated=server.simulated,
+        )
+
+    def _blame(self, deployment: Deployment, error: PenstockError) -> None:
+        live = self._catalog.live[deployment.server.name]
+        live.failures += 1
+        live.failed_at = self._clock()
+        if not isinstance(error, UpstreamStatus):
+            self._suspect(deployment.server.name)
+
+
+def _without_engine(call: Call, content: Content) -> Answer | None:
+    """The answer to a request that only loads or unloads a model, which no other engine than Ollama knows."""
+    if call.wire.startswith("ollama.") and isinstance(content, Chat) and not content.messages:
+        finish = "unload" if content.keep_alive in (b"0", b'"0"', b'"0s"') else "load"
+        return Answer((Choice(finish=finish),))
+    return None
+
+
+def _count(call: Call) -> Usage:
+    return Usage(prompt_tokens=max(1, len(call.body) // BYTES_PER_TOKEN), estimated=True)
+
+
+def _deliver(
+    client: Client, endpoint: Endpoint, call: Call, answer: Answer, head: bytes, provenance: Provenance
+) -> None:
+    whole = replace(call, stream=False)
+    writer = endpoint.writer(whole, provenance)
+    client.whole(200, writer.content_type, head, writer.whole(answer, provenance))
+
+
+def _sum_up(failed: list[tuple[Deployment, PenstockError]]) -> PenstockError:
+    """What to tell of several failures: the one that says most, and of servers that are away each and why."""
+    if all(isinstance(error, ConnectFailed) for _, error in failed):
+        told = "; ".join(
+            f"{deployment.server.name}: {error.message}"
+            + (f" (its address is set in {deployment.server.setting})" if deployment.server.setting else "")
+            for deployment, error in failed
+        )
+        return NoServer(f"no server can answer just now: {told}", retry_after=5)
+    busy = [error for _, error in failed if error.status == 429]
+    if len(busy) == len(failed):
+        waits = [error.retry_after for error in busy if error.retry_after is not None]
+        return RateLimited(busy[0].message, retry_after=min(waits, default=1.0))
+    telling = [error for _, error in failed if not isinstance(error, ConnectFailed)]
+    return telling[-1]
+
+
+def _ascii(text: str) -> bytes:
+    """A header value: what is not printable ASCII is percent-encoded as UTF-8."""
+    return b"".join(bytes((byte,)) if 32 <= byte < 127 else b"%%%02X" % byte for byte in text.encode())

@@ -1,0 +1,305 @@
+"""The client's side of a connection: uvicorn's HTTP protocol, with the inference routes taken out before ASGI.
+
+Parsing, ASGI, WebSocket upgrades and keep-alive of everything else are uvicorn's. A request for an inference route
+becomes an `Exchange` and goes to the pipeline as soon as its body is whole: no scope, no queues, no extra task.
+"""
+
+import asyncio
+import itertools
+import logging
+import re
+import secrets
+import sys
+from typing import Any
+
+import httptools
+from uvicorn._types import ASGI3Application
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from penstock.domain.errors import BodyTooLarge, ClientStalled, InvalidRequest, PenstockError
+from penstock.gateway.pipeline import Pipeline
+from penstock.serving.exchange import Exchange
+from penstock.serving.routes import Gate, Route
+
+log = logging.getLogger(__name__)
+
+SANE_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}\Z")
+_PREFIX = secrets.token_hex(4).encode()
+_numbers = itertools.count(1)
+MAX_HEAD = 64 * 1024
+LINGER = 1.0
+"""Seconds between a refusal and the close, so that a client still sending gets to read why."""
+
+
+class GatewayProtocol(HttpToolsProtocol):
+    """One client connection. The class attributes are set by `bind`, before the server starts."""
+
+    calls: Pipeline
+    table: dict[tuple[bytes, bytes], Route]
+    gate: Gate
+    max_body: int
+    cycle: Any  # uvicorn's own, or an Exchange
+    _date_of: object = None
+    _date_line = b""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.active_at = self.loop.time()
+        self.answering: Exchange | None = None
+        self._head_size = 0
+        self._in_head = False
+        self._deaf = False
+
+    @classmethod
+    def bind(
+        cls, calls: Pipeline, table: dict[tuple[bytes, bytes], Route], gate: Gate, max_body: int
+    ) -> "type[GatewayProtocol]":
+        """A protocol class for one gateway."""
+        return type(cls.__name__, (cls,), {"calls": calls, "table": table, "gate": gate, "max_body": max_body})
+
+    # What the transport tells
+
+    def data_received(self, data: bytes) -> None:
+        """A piece came; after a refusal that closes the connection nothing more is listened to."""
+        if self._deaf:
+            return
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.send_400_response("")
+        except httptools.HttpParserUpgrade:
+            if self._should_upgrade():
+                self.handle_websocket_upgrade()
+            else:
+                self._unsupported_upgrade_warning()
+        if self._in_head:
+            self._head_size += len(data)
+            if self._head_size > MAX_HEAD:
+                self._refuse(InvalidRequest("the head of the request is too large"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone: so is the engine's work for it, and what it had queued."""
+        self.pipeline.clear()
+        if self.answering is not None:
+            self.answering.lost()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client is slow."""
+        super().pause_writing()
+        if self.answering is not None:
+            self.answering.pause()
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        super().resume_writing()
+        if self.answering is not None:
+            self.answering.resume()
+
+    def send_400_response(self, msg: str) -> None:
+        """What came cannot be understood."""
+        reason = sys.exception()
+        cause = reason.__context__ if reason is not None else None
+        if cause is not None and not isinstance(cause, PenstockError):
+            log.error("a request broke the gateway's own parsing", exc_info=cause)
+        self._refuse(cause if isinstance(cause, PenstockError) else InvalidRequest(f"this is not HTTP/1.1: {reason}"))
+
+    def _refuse(self, error: PenstockError) -> None:
+        """Say so where nothing is being answered, and listen no more."""
+        self._deaf = True
+        current = self.cycle
+        if isinstance(current, Exchange) and not current.ready:
+            current.refusal = error
+            current.keep_alive = False
+            self._ready(current)
+        elif current is not None and not current.response_complete:
+            current.keep_alive = False
+        else:
+            body = b'{"type":"about:blank","title":"Bad Request","status":400,"code":"%b","detail":"%b"}' % (
+                error.code.encode(), re.sub(rb'[^ !#-\\[\\]-~]', b"?", error.message.encode()),
+            )  # fmt: skip
+            self.transport.write(
+                b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\ncontent-length: %d\r\n"
+                b"connection: close\r\n\r\n%b" % (len(body), body)
+            )
+            self._hang_up()
+
+    def sweep(self, now: float, keep_alive: float, patience: float) -> None:
+        """Close a connection that has been idle for `keep_alive` seconds, or sends its request too slowly."""
+        current = self.cycle
+        if isinstance(current, Exchange) and not current.ready:
+            if now - self.active_at > patience and not current.queued:
+                self._deaf = True
+                current.refusal = ClientStalled("the request did not arrive in time")
+                current.keep_alive = False
+                self._ready(current)
+        elif (current is None or current.response_complete) and now - self.active_at > keep_alive:
+            self.transport.close()
+
+    # What the parser tells
+
+    def on_message_begin(self) -> None:
+        """A request begins; uvicorn's scope is made only when it turns out to be needed."""
+        self.url = b""
+        self.headers = []
+        self._in_head = True
+        self._head_size = 0
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the request's target."""
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header line."""
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """The head is whole: an inference route becomes an exchange, anything else is uvicorn's."""
+        self._in_head = False
+        parser = self.parser
+        http11 = parser.get_http_version() == "1.1"
+        headers = dict(self.headers)
+        self.expect_100_continue = headers.get(b"expect", b"").lower() == b"100-continue"
+        self._refuse_ambiguous(headers, http11)
+        route = self.table.get((parser.get_method(), self.url.partition(b"?")[0]))
+        if route is None:
+            self._to_asgi()
+            return
+        own_id = headers.get(b"x-request-id")
+        request_id = own_id if own_id is not None and SANE_ID.match(own_id) else b"%b%08x" % (_PREFIX, next(_numbers))
+        exchange = Exchange(self, route, request_id, http11 and parser.should_keep_alive(), http11)
+        exchange.content_type = headers.get(b"content-type", b"")
+        origin = headers.get(b"origin")
+        exchange.refusal = self.gate.check(headers.get(b"host"), origin) or self._too_large(headers)
+        if origin is not None and exchange.refusal is None:
+            exchange.cors = b"access-control-allow-origin: %b\r\nvary: origin\r\n" % origin
+        before = self.cycle
+        self.cycle = exchange
+        if before is not None and not before.response_complete:
+            exchange.queued = True
+            self.flow.pause_reading()
+            self.pipeline.appendleft((exchange, self.app))  # type: ignore[arg-type]
+        if exchange.refusal is not None:
+            exchange.keep_alive = False
+            self._deaf = True
+            self._ready(exchange)
+        elif self.expect_100_continue and not exchange.queued:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        exchange = self.cycle
+        if not isinstance(exchange, Exchange):
+            super().on_body(body)
+            return
+        if exchange.ready:
+            return
+        exchange.parts.append(body)
+        exchange.size += len(body)
+        if exchange.size > self.max_body:
+            self._deaf = True
+            exchange.refusal = _too_large(self.max_body)
+            exchange.keep_alive = False
+            self._ready(exchange)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        exchange = self.cycle
+        if not isinstance(exchange, Exchange):
+            super().on_message_complete()
+        elif not exchange.ready:
+            self._ready(exchange)
+
+    def _ready(self, exchange: Exchange) -> None:
+        exchange.ready = True
+        if not exchange.queued:
+            self.answering = exchange
+            exchange.start()
+
+    def _refuse_ambiguous(self, headers: dict[bytes, bytes], http11: bool) -> None:
+        """What llhttp lets pass and two parsers may read differently."""
+        coding = headers.get(b"transfer-encoding")
+        if coding is not None and (not http11 or coding.strip().lower() != b"chunked"):
+            raise InvalidRequest("the only transfer coding understood is chunked, in HTTP/1.1")
+        if http11 and b"host" not in headers:
+            raise InvalidRequest("a request needs a Host header")
+        if len(headers) != len(self.headers) and sum(name == b"host" for name, _ in self.headers) > 1:
+            raise InvalidRequest("a request has one Host header")
+
+    def _too_large(self, headers: dict[bytes, bytes]) -> PenstockError | None:
+        if headers.get(b"content-encoding", b"identity") != b"identity":
+            return InvalidRequest("compressed request bodies are not understood; send the body as it is")
+        if int(headers.get(b"content-length", b"0")) > self.max_body:
+            return _too_large(self.max_body)
+        return None
+
+    def _to_asgi(self) -> None:
+        url, headers, expect = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expect
+        self.headers.extend(headers)
+        super().on_headers_complete()
+
+    # The order of answers on this connection
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle | Exchange, app: ASGI3Application) -> None:
+        """The turn of a queued request has come."""
+        if not isinstance(cycle, Exchange):
+            super()._start_asgi_task(cycle, app)
+            return
+        cycle.queued = False
+        if cycle.ready:
+            self.answering = cycle
+            cycle.start()
+
+    def on_response_complete(self) -> None:
+        """An ASGI answer is out."""
+        self.active_at = self.loop.time()
+        super().on_response_complete()
+
+    def exchange_done(self, exchange: Exchange) -> None:
+        """An exchange's answer is out."""
+        self.answering = None
+        self.server_state.total_requests += 1
+        if exchange.gone or self.transport.is_closing():
+            return
+        if not exchange.keep_alive:
+            self._hang_up()
+            return
+        self.active_at = exchange.first_at
+        if self.pipeline:
+            self.flow.resume_reading()
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+        elif self.flow.read_paused:
+            self.flow.resume_reading()
+
+    def _hang_up(self) -> None:
+        """Close, but leave the client a moment to read the answer while it may still be sending."""
+        if not self._deaf:
+            self.transport.close()
+            return
+        self.loop.call_later(LINGER, self.transport.close)
+
+    def date(self) -> bytes:
+        """The Date header line, drawn once a second."""
+        headers = self.server_state.default_headers
+        cls = type(self)
+        if cls._date_of is not headers:
+            cls._date_of = headers
+            cls._date_line = b"".join(b"%b: %b\r\n" % header for header in headers)
+        return cls._date_line
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the request body is over {limit} bytes (server.max_body)")
