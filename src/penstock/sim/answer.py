@@ -1,14 +1,15 @@
-"""What a simulated model says: an answer that quotes its caller, a tool call, or the least JSON that fits a schema, cut into tokens."""
+"""What a simulated model says, in tokens: an answer that quotes its caller, a tool call, or JSON of a schema."""
 
 import hashlib
 import itertools
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from penstock.sim.options import SimOptions
+from penstock.sim.schema import instance
 
 _TOKEN = re.compile(r"\s?\w{1,5}|\s?[^\w\s]|\s")
 _CYRILLIC = re.compile(r"[а-яё]", re.IGNORECASE)
@@ -40,8 +41,8 @@ class Tool:
 class Ask:
     """What is asked of a model: the caller's last message and whatever shapes the answer.
 
-    `schema` is None for free text, True for any JSON object, else a JSON Schema. `tool_result` is what a tool said since the
-    last message. Numbers are tokens.
+    `schema` is None for free text, True for any JSON object, else a JSON Schema. `tool_result` is what a tool has said
+    since the last message. Numbers are tokens.
     """
 
     model: str
@@ -153,131 +154,6 @@ def _stopped(pieces: list[str], stops: Sequence[str], *, keep: int) -> tuple[lis
         return pieces, None
     at, stop = min(found)
     return [*pieces[:keep], *tokens_of(spoken[:at])], stop
-
-
-@dataclass(frozen=True, slots=True)
-class _Root:
-    schema: Any
-    word: str
-    seen: tuple[str, ...] = field(default=())
-
-
-def instance(schema: Any, word: str = "simulated") -> Any:
-    """A small value that is valid for a JSON Schema: what it requires, and no more. Strings that may be anything say `word`."""
-    return _instance(schema, _Root(schema, word))
-
-
-def _instance(schema: Any, root: _Root) -> Any:
-    if not isinstance(schema, dict):
-        return {}
-    for key in ("const", "default"):
-        if key in schema:
-            return schema[key]
-    for key in ("enum", "examples"):
-        if isinstance(schema.get(key), list) and schema[key]:
-            return schema[key][0]
-    if isinstance(schema.get("$ref"), str):
-        return _referred(schema["$ref"], root)
-    for key in ("anyOf", "oneOf"):
-        if isinstance(schema.get(key), list) and schema[key]:
-            return _instance({**_without(schema, key), **_simplest(schema[key])}, root)
-    if isinstance(schema.get("allOf"), list):
-        return _instance(_merged(schema), root)
-    kind = schema.get("type")
-    if isinstance(kind, list):
-        kind = kind[0] if kind else "null"
-    if kind is None:
-        kind = "array" if "items" in schema else "object"
-    maker = _MAKERS.get(str(kind))
-    return maker(schema, root) if maker else None
-
-
-def _referred(reference: str, root: _Root) -> Any:
-    if reference in root.seen:
-        return {}
-    target = root.schema
-    for part in reference.lstrip("#").strip("/").split("/"):
-        if part and isinstance(target, dict):
-            target = target.get(part.replace("~1", "/").replace("~0", "~"), {})
-    return _instance(target, _Root(root.schema, root.word, (*root.seen, reference)))
-
-
-def _simplest(options: list[Any]) -> dict[str, Any]:
-    """The alternative that needs no reference, if there is one: a recursive schema ends there."""
-    usable = [option for option in options if isinstance(option, dict)]
-    return next((option for option in usable if "$ref" not in option), usable[0] if usable else {})
-
-
-def _without(schema: dict[str, Any], key: str) -> dict[str, Any]:
-    return {name: value for name, value in schema.items() if name != key}
-
-
-def _merged(schema: dict[str, Any]) -> dict[str, Any]:
-    merged = _without(schema, "allOf")
-    for part in schema["allOf"]:
-        if not isinstance(part, dict):
-            continue
-        properties = {**merged.get("properties", {}), **part.get("properties", {})}
-        required = [*merged.get("required", []), *part.get("required", [])]
-        merged = {**merged, **part, "properties": properties, "required": required}
-    return merged
-
-
-def _object(schema: dict[str, Any], root: _Root) -> Any:
-    properties = schema.get("properties")
-    properties = properties if isinstance(properties, dict) else {}
-    required = schema.get("required")
-    names = required if isinstance(required, list) else list(properties)
-    return {str(name): _instance(properties.get(name, {"type": "string"}), root) for name in names}
-
-
-def _array(schema: dict[str, Any], root: _Root) -> Any:
-    least = schema.get("minItems")
-    return [
-        _instance(schema.get("items", {"type": "string"}), root) for _ in range(least if isinstance(least, int) else 0)
-    ]
-
-
-def _string(schema: dict[str, Any], root: _Root) -> Any:
-    shaped = {
-        "date-time": "2025-01-01T00:00:00Z",
-        "date": "2025-01-01",
-        "time": "00:00:00Z",
-        "email": "simulated@example.com",
-        "uri": "https://example.com/",
-        "uuid": "00000000-0000-4000-8000-000000000000",
-    }.get(str(schema.get("format")))
-    text = shaped or root.word
-    least, most = schema.get("minLength"), schema.get("maxLength")
-    if isinstance(least, int):
-        text = text.ljust(least, ".")
-    return text[:most] if isinstance(most, int) else text
-
-
-def _number(schema: dict[str, Any], _root: _Root) -> Any:
-    low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
-    high, below = schema.get("maximum"), schema.get("exclusiveMaximum")
-    value: Any = 0
-    if isinstance(low, int | float):
-        value = max(value, low)
-    if isinstance(above, int | float) and not isinstance(above, bool):
-        value = max(value, above + 1)
-    if isinstance(high, int | float):
-        value = min(value, high)
-    if isinstance(below, int | float) and not isinstance(below, bool):
-        value = min(value, below - 1)
-    return math.ceil(value) if schema.get("type") == "integer" else value
-
-
-_MAKERS: dict[str, Callable[[dict[str, Any], _Root], Any]] = {
-    "object": _object,
-    "array": _array,
-    "string": _string,
-    "integer": _number,
-    "number": _number,
-    "boolean": lambda _schema, _root: True,
-    "null": lambda _schema, _root: None,
-}
 
 
 def vector(text: str, size: int) -> list[float]:

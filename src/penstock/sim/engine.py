@@ -1,4 +1,4 @@
-"""The speed model: which models are loaded, who generates, who waits, and how long each part takes in simulated seconds."""
+"""The speed model: which models are loaded, who generates, who waits, and how long each part takes."""
 
 import asyncio
 import math

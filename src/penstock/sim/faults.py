@@ -14,6 +14,7 @@ KINDS = (
     "status_429",
     "status_500",
     "status_503",
+    "status_504",
     "garbage",
     "bad_json",
     "crash_before",
@@ -33,15 +34,16 @@ class Faults:
     """Probabilities, 0 to 1, of one fault per exchange, and what shapes them.
 
     refuse: the connection is closed without an answer; at 1 the server stops listening.
-    hang_before, hang_middle: silence before the answer, or in the middle of it, for `hang_seconds` or until the client leaves.
+    hang_before, hang_middle: silence before the answer, or in mid-answer, for `hang_seconds` or until the client goes.
     cut, reset: the connection ends in mid-answer, by FIN or by RST.
     garbage: bytes that are not HTTP. bad_json: good HTTP whose body is not JSON.
     slow: the answer drips, `drip_seconds` between pieces.
-    status_429, status_500, status_503: that status, 429 and 503 with `retry_after` seconds.
+    status_429, status_500, status_503, status_504: that status; 429 and 503 with `retry_after` seconds.
     crash_before, crash_middle: the engine itself reports a failure, in its own words, before or after the first token.
     lie_short, lie_long: the content-length is less than the body, or more (and the connection stays open).
 
-    `scope` says whom it concerns: all, generation (what makes a model work) or probe (the rest). After `seconds` they cease.
+    `scope` says whom it concerns: all, generation (what makes a model work) or probe (the rest). After `seconds` they
+    cease.
     """
 
     refuse: float = 0.0
@@ -55,6 +57,7 @@ class Faults:
     status_429: float = 0.0
     status_500: float = 0.0
     status_503: float = 0.0
+    status_504: float = 0.0
     crash_before: float = 0.0
     crash_middle: float = 0.0
     lie_short: float = 0.0
@@ -76,7 +79,10 @@ class Faults:
             raise ValueError(f"fault scope {self.scope!r}: one of {', '.join(SCOPES)} is needed")
 
     def draw(self, dice: random.Random, *, generating: bool, refusing: bool) -> str | None:
-        """The fault that this exchange gets, or None; `refusing` is False when the connection's arrival was drawn for already."""
+        """The fault that this exchange gets, or None.
+
+        `refusing` is False when the connection's arrival has been drawn for already.
+        """
         if self.scope != "all" and (self.scope == "generation") != generating:
             return None
         for kind in KINDS:
@@ -87,7 +93,10 @@ class Faults:
 
     @classmethod
     def parse(cls, text: str) -> "Faults":
-        """Read `refuse=0.1,cut=0.05,scope=generation`; a name alone means 1. Raises ValueError that names the nearest fault."""
+        """Read `refuse=0.1,cut=0.05,scope=generation`; a name alone means 1.
+
+        Raises ValueError that names the nearest fault.
+        """
         values: dict[str, object] = {}
         for part in filter(None, (part.strip() for part in text.split(","))):
             name, _, value = part.partition("=")
@@ -96,7 +105,7 @@ class Faults:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, object]) -> "Faults":
-        """Faults from names and numbers (or numbers as text). Raises ValueError for an unknown name or an impossible value."""
+        """Faults from names and numbers (or text). Raises ValueError for an unknown name or an impossible value."""
         names = [known.name for known in dataclasses.fields(cls)]
         taken: dict[str, float | str] = {}
         for name, value in values.items():

@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 server that can also misbehave: requests parsed by httptools, answers written as each kind of server writes them."""
+"""A small HTTP/1.1 server that can misbehave: httptools reads, and answers look as each kind of server writes them."""
 
 import asyncio
 import contextlib
@@ -40,7 +40,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How a kind of server writes the head of an answer: the headers that it always sends and where its defaults differ."""
+    """How a kind of server writes the head of an answer: its standing headers, and where it differs from others."""
 
     headers: Callable[[int], Headers] = lambda _status: ()
     lower: bool = False
@@ -56,7 +56,8 @@ def http_date() -> str:
 class Exchange:
     """One request and the answer to it, with the fault that it was dealt, if any.
 
-    Either `reply` once, or `start`, `send` as often as needed, `finish`. When the client leaves, the task that answers is cancelled.
+    Either `reply` once, or `start`, `send` as often as needed, `finish`. When the client leaves, the task that answers
+    is cancelled.
     """
 
     def __init__(self, connection: "Connection", request: Request) -> None:
@@ -262,7 +263,8 @@ class Connection(asyncio.Protocol):
             self.close()
         except httptools.HttpParserError:
             self.write(
-                b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: 15\r\n\r\n400 Bad Request"
+                b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n"
+                b"Content-Length: 15\r\n\r\n400 Bad Request"
             )
             self.close()
 

@@ -1,5 +1,6 @@
-"""What a kind of simulated server has to say for itself: its routes, the look of its answers, and its words for failure."""
+"""What a kind of simulated server says of itself: its routes, the look of its answers, its words for failure."""
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -24,7 +25,10 @@ class Route:
 
 
 class Kind(ABC):
-    """A server's protocol over an engine. `routes` maps path to method to route; a path that ends in `/*` takes anything after it."""
+    """A server's protocol over an engine.
+
+    `routes` maps path to method to route; a path that ends in `/*` takes anything after it.
+    """
 
     name: ClassVar[str]
     default_models: ClassVar[tuple[str, ...]] = ()
@@ -38,6 +42,8 @@ class Kind(ABC):
         self.engine = engine
         self.options = options
         self.routes: dict[str, dict[str, Route]] = {}
+        # What goes on without a request; the simulator ends it.
+        self.background: set[asyncio.Task[None]] = set()
 
     async def gate(self, exchange: Exchange) -> bool:
         """Look at a request before its route; True when it has been answered."""

@@ -1,4 +1,4 @@
-"""A generation on its way out in OpenAI's form, whole or as server-sent events; what differs between servers is left to them."""
+"""A generation on its way out in OpenAI's form, whole or as server-sent events; servers fill in what differs."""
 
 import time
 from abc import ABC, abstractmethod

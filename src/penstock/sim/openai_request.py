@@ -13,7 +13,7 @@ _MESSAGE_TOKENS = 4
 
 
 class BrokenJsonError(ValueError):
-    """The body is not JSON; `position` is the byte where it stops being it, `cut` says that it merely ends too early."""
+    """The body is not JSON; `position` is the byte where that shows, `cut` says that it merely ends too early."""
 
     def __init__(self, position: int, *, cut: bool) -> None:
         super().__init__(f"broken at byte {position}")
@@ -23,7 +23,7 @@ class BrokenJsonError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What matters of a conversation: how long it is, what was said last, what tools have said since, whether it holds images."""
+    """What matters of a conversation: its length, what was said last, what tools have said since, its images."""
 
     tokens: int = 0
     message: str = ""
@@ -33,7 +33,10 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """How the answer is wanted: streamed, with usage, so many times, with so many alternatives a token (None: no logprobs)."""
+    """How the answer is wanted: streamed, with usage, so many times, with so many alternatives a token.
+
+    `logprobs` is None where none are wanted.
+    """
 
     stream: bool = False
     include_usage: bool = False

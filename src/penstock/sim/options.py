@@ -1,4 +1,4 @@
-"""What a simulated server is told: its kind, its models, its speed. A model's name alone is enough; the rest is derived from it."""
+"""What a simulated server is told: its kind, its models, its speed. Of a model its name is enough."""
 
 import math
 import re
@@ -83,9 +83,9 @@ _EXACT = {
 class SimModel:
     """One model that a simulated server holds.
 
-    `size_bytes` is its size on disk, `parameters` their number, `context_length` tokens. `capabilities` are Ollama's words:
-    completion, tools, insert, vision, embedding, thinking. The three rates replace the server's own where they are not None
-    (tokens per second, tokens per second, seconds).
+    `size_bytes` is its size on disk, `parameters` their number, `context_length` tokens. `capabilities` are Ollama's
+    words: completion, tools, insert, vision, embedding, thinking. The two rates (tokens per second) and `load_seconds`
+    replace the server's own where they are not None.
     """
 
     name: str
@@ -110,7 +110,10 @@ class SimModel:
         prefill_tokens_per_second: float | None = None,
         load_seconds: float | None = None,
     ) -> "SimModel":
-        """A model with what its name says of it: `gemma3:12b` has 12.2 billion parameters in 8.1 GB. Raises ValueError without a name."""
+        """A model with what its name says of it: `gemma3:12b` has 12.2 billion parameters in 8.1 GB.
+
+        Raises ValueError without a name.
+        """
         if not name.strip():
             raise ValueError("a simulated model needs a name, for example gemma3:1b")
         base = name.lower().removesuffix(":latest")
@@ -182,11 +185,12 @@ def _quantization_of(base: str) -> str:
 class SimOptions:
     """One simulated server.
 
-    Times are seconds, rates tokens per second; `math.inf` (or 0 seconds) means at once. `clock_scale` is how many simulated
-    seconds pass in a real one. `slots` are generations at a time (on Ollama: per loaded model), `max_loaded` how many models
-    fit, `queue_limit` how many may wait. `text` replaces the answer; `{message}` and `{model}` in it are filled in. `prefix`
-    opens every text answer. A server of one model (vLLM, llama.cpp) is ready when started, unless `cold_start` makes it
-    load first, and then it behaves as the real one while loading. `progress` gives Victoria its `/stream`.
+    Times are seconds, rates tokens per second; `math.inf` (or 0 seconds) means at once. `clock_scale` is how many
+    simulated seconds pass in a real one. `slots` are generations at a time (on Ollama: per loaded model), `max_loaded`
+    how many models fit, `queue_limit` how many may wait. `text` replaces the answer; `{message}` and `{model}` in it
+    are filled in. `prefix` opens every text answer. A server of one model (vLLM, llama.cpp) is ready when started,
+    unless `cold_start` makes it load first, and then it behaves as the real one while loading. `progress` gives
+    Victoria its `/stream`.
     """
 
     kind: str = "ollama"

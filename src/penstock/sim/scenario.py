@@ -8,8 +8,8 @@ PREFIX = "[simulated] "
 def scenario_one() -> tuple[SimOptions, SimOptions]:
     """("remote", "localhost"): an Ollama with three RTX 3090, and one on a processor, each on any free port.
 
-    The rates are those of such machines; only loading is hurried, so that a first short answer begins within a second and is
-    complete within about three. Every text begins with `[simulated]`.
+    The rates are those of such machines; only loading is hurried, so that a first short answer begins within about a
+    second and is complete within about three. Every text begins with `[simulated]`.
     """
     remote = SimOptions(
         kind="ollama",

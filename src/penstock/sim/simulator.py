@@ -21,14 +21,16 @@ _STORMS = {
     "status_429": (429, "Too many requests, please try again later"),
     "status_500": (500, "internal server error"),
     "status_503": (503, "server busy, please try again"),
+    "status_504": (504, "timed out waiting for the model"),
 }
 
 
 class Simulator:
     """One simulated model server on its own port.
 
-    Use as an async context manager, or `start` and `stop` it. `faults` may be set at any time, here or by `PUT /sim/faults`;
-    `GET /sim/state` tells what it does and what it has seen. Raises ValueError for an unknown kind, OSError for a port in use.
+    Use as an async context manager, or `start` and `stop` it. `faults` may be set at any time, here or by
+    `PUT /sim/faults`; `GET /sim/state` tells what it does and what it has seen. Raises ValueError for an unknown kind,
+    OSError for a port in use.
     """
 
     def __init__(self, options: SimOptions | None = None) -> None:
@@ -68,9 +70,10 @@ class Simulator:
         """Stop listening, end every connection and whatever runs on it."""
         if self._relief is not None:
             self._relief.cancel()
-        for task in tuple(self._tasks):
+        going = (*self._tasks, *self.kind.background)
+        for task in going:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*going, return_exceptions=True)
         self._deafen()
         if self._socket is not None:
             self._socket.close()
@@ -231,7 +234,7 @@ class Simulator:
         exchange.strike_after = self._dice.randint(1, 3)
         if fault in _STORMS:
             status, message = _STORMS[fault]
-            if status != 500:
+            if status in {429, 503}:
                 exchange.headers.append(("Retry-After", str(math.ceil(self._faults.retry_after))))
             exchange.fault = None
             await self.kind.fail(exchange, status, message)

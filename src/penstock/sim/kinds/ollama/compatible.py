@@ -184,15 +184,13 @@ class Compatible(Part):
 
     async def _stream(self, reply: _Reply, session: Session) -> None:
         exchange, answer = reply.exchange, reply.answer
-        rows = [({"reasoning": piece}, piece) for piece in answer.thinking] + [
+        rows = [({"content": "", "reasoning": piece}, piece) for piece in answer.thinking] + [
             ({"content": piece}, piece) for piece in answer.tokens
         ]
         for at, (piece, token) in enumerate(rows):
             await session.token()
-            delta: dict[str, Any] = {"role": "assistant"} if at == 0 else {}
-            if reply.chat and "reasoning" in piece:
-                piece = {"content": "", **piece}
-            await self._event(reply, {**delta, **piece}, [token])
+            opened = {"role": "assistant"} if at == 0 else {}
+            await self._event(reply, {**opened, **piece}, [token])
         for _ in range(answer.count - len(rows)):
             await session.token()
         if answer.call is not None:

@@ -66,7 +66,7 @@ class Embedding(Part):
     async def vectors(
         self, exchange: Exchange, installed: Installed, texts: list[str], body: dict[str, Any]
     ) -> tuple[list[list[float]], Session, int]:
-        """(one unit vector a text, the session that made them, prompt tokens). Raises OllamaError for a text too long."""
+        """(one unit vector a text, the session that made them, prompt tokens). OllamaError for a text too long."""
         options = body.get("options") or {}
         room = Room.of(installed.model, fields.integer(options, "num_ctx"))
         counts = [max(1, len(tokens_of(text))) for text in texts]

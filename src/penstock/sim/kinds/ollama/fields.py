@@ -1,4 +1,4 @@
-"""Ollama's request fields: the structs, and the values that are read by rules of their own (durations, think, options, format)."""
+"""Ollama's request fields: the structs, and the values that have rules of their own (durations, think, options)."""
 
 import math
 import re
@@ -12,9 +12,23 @@ _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, 
 _THINK = '"high", "medium", "low", "max", true, or false'
 
 _INTEGERS = frozenset(
-    "num_ctx num_batch num_gpu main_gpu num_thread draft_num_predict num_keep seed num_predict top_k repeat_last_n".split()
+    (
+        "num_ctx",
+        "num_batch",
+        "num_gpu",
+        "main_gpu",
+        "num_thread",
+        "draft_num_predict",
+        "num_keep",
+        "seed",
+        "num_predict",
+        "top_k",
+        "repeat_last_n",
+    )
 )
-_FLOATS = frozenset("top_p min_p typical_p temperature repeat_penalty presence_penalty frequency_penalty".split())
+_FLOATS = frozenset(
+    ("top_p", "min_p", "typical_p", "temperature", "repeat_penalty", "presence_penalty", "frequency_penalty")
+)
 # A model loaded with other values of these is loaded anew.
 _LOAD_TIME = ("num_ctx", "num_batch", "num_thread", "main_gpu", "use_mmap", "draft_num_predict")
 

@@ -1,5 +1,5 @@
-"""Reading a request body as Ollama's Go code reads it: keys in any case, null as absent, anything after the first value ignored,
-and errors in Go's words."""
+"""Reading a request body as Ollama's Go code reads it: keys in any case, null as absent, anything after the first value
+ignored, and errors in Go's words."""
 
 import re
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""What the parts of a simulated Ollama share: the library and engine they work on, Go's JSON, and how an error is told."""
+"""What the parts of a simulated Ollama share: library and engine, Go's JSON, and how an error is told."""
 
 import functools
 from collections.abc import Awaitable, Callable

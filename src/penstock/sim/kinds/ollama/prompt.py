@@ -1,4 +1,4 @@
-"""Fitting a prompt into the context the way Ollama does: old messages dropped, a long text cut in its middle, or an error."""
+"""Fitting a prompt into the context as Ollama does: old messages dropped, a long text cut, or an error."""
 
 from dataclasses import dataclass, replace
 from typing import Any

@@ -9,9 +9,8 @@ from penstock.sim.engine import Engine
 from penstock.sim.http import Exchange, Headers, Style, http_date
 from penstock.sim.kind import Kind, Route
 from penstock.sim.kinds.vllm.answers import Chat, Completions
+from penstock.sim.kinds.vllm.validation import RefusedError, validated
 from penstock.sim.openai_request import (
-    BrokenJsonError,
-    parse,
     read_ask,
     read_completion,
     read_limit,
@@ -42,14 +41,6 @@ _TYPES = {
 
 def _headers(_status: int) -> Headers:
     return (("date", http_date()), ("server", "uvicorn"), ("vary", "Origin"))
-
-
-class RefusedError(Exception):
-    """The request gets an error: status, message, type, param."""
-
-    def __init__(self, status: int, message: str, kind: str | None = None, param: str | None = None) -> None:
-        super().__init__(message)
-        self.status, self.message, self.kind, self.param = status, message, kind, param
 
 
 class Vllm(Kind):
@@ -154,7 +145,7 @@ class Vllm(Kind):
     # requests
     async def _chat(self, exchange: Exchange) -> None:
         try:
-            body = _validated(exchange.request.body, "messages", list)
+            body = validated(exchange.request.body, "messages", list)
             model = self._model(body)
             prompt = read_prompt(body["messages"])
             if prompt.images and not model.can("vision"):
@@ -171,7 +162,7 @@ class Vllm(Kind):
 
     async def _completions(self, exchange: Exchange) -> None:
         try:
-            body = _validated(exchange.request.body, "prompt", object)
+            body = validated(exchange.request.body, "prompt", object)
             model = self._model(body)
             prompts = read_prompts(body["prompt"])
             if not prompts:
@@ -186,7 +177,7 @@ class Vllm(Kind):
 
     async def _embeddings(self, exchange: Exchange) -> None:
         try:
-            body = _validated(exchange.request.body, "input", object)
+            body = validated(exchange.request.body, "input", object)
             model = self._model(body)
         except RefusedError as refused:
             await self._refuse(exchange, refused)
@@ -225,77 +216,9 @@ class Vllm(Kind):
             raise RefusedError(400, f"max_tokens must be at least 1, got {limit}.", param="max_tokens")
         if tokens + (limit or 1) > model.context_length:
             asked = f"you requested {limit or 0} output tokens and your prompt contains at least {tokens} input tokens"
-            text = f"This model's maximum context length is {model.context_length} tokens. However, {asked}. Please reduce the length of the input prompt."
+            most = f"This model's maximum context length is {model.context_length} tokens."
+            text = f"{most} However, {asked}. Please reduce the length of the input prompt."
             raise RefusedError(400, text, param="input_tokens")
-
-
-def _validated(raw: bytes, required: str, kind: type) -> dict[str, Any]:
-    """The body, checked as pydantic does. Raises RefusedError in vLLM's words."""
-    try:
-        body = parse(raw)
-    except BrokenJsonError as broken:
-        reason = "Expecting value" if broken.cut else "Expecting property name enclosed in double quotes"
-        raise _invalid(
-            [_flaw("json_invalid", str(broken.position), "JSON decode error", {}, f", 'ctx': {{'error': '{reason}'}}")]
-        ) from None
-    if not isinstance(body, dict):
-        raise _invalid(
-            [
-                (
-                    "body",
-                    f"{{'type': 'model_attributes_type', 'loc': 'body', 'msg': 'Input should be a valid dictionary or object', 'input': {body!r}}}",
-                )
-            ]
-        )
-    flaws = []
-    if body.get(required) is None:
-        flaws.append(_flaw("missing", required, "Field required", body))
-    elif not isinstance(body[required], kind):
-        flaws.append(_flaw("list_type", required, "Input should be a valid list", body[required]))
-    for name, number in _NUMBERS.items():
-        value = body.get(name)
-        if isinstance(value, str) and not _numeric(value, number):
-            word = "float_parsing" if number is float else "int_parsing"
-            text = "number" if number is float else "integer"
-            flaws.append(
-                _flaw(
-                    word,
-                    name,
-                    f"Input should be a valid {text}, unable to parse string as {'a number' if number is float else 'an integer'}",
-                    value,
-                )
-            )
-        elif isinstance(value, list | dict):
-            flaws.append(
-                _flaw("float_type" if number is float else "int_type", name, "Input should be a valid number", value)
-            )
-    if flaws:
-        raise _invalid(flaws)
-    return body
-
-
-def _numeric(text: str, kind: type) -> bool:
-    try:
-        kind(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _flaw(kind: str, where: str, text: str, given: Any, more: str = "") -> tuple[str, str]:
-    shown = (
-        f"<dict of {len(given)} items>"
-        if isinstance(given, dict)
-        else f"<list of {len(given)} items>"
-        if isinstance(given, list)
-        else str(given)
-    )
-    return f"body.{where}", f"{{'type': '{kind}', 'loc': 'body.{where}', 'msg': '{text}', 'input': '{shown}'{more}}}"
-
-
-def _invalid(flaws: list[tuple[str, str]]) -> RefusedError:
-    head = f"{len(flaws)} validation error{'s' if len(flaws) > 1 else ''}:"
-    return RefusedError(400, "\n  ".join([head, *(text for _, text in flaws)]), "Bad Request", flaws[0][0])
 
 
 KIND = Vllm

@@ -195,7 +195,7 @@ def _message(answer: Answer) -> dict[str, Any]:
 
 
 def _call_deltas(name: str, arguments: str) -> list[dict[str, Any]]:
-    """Name first, then the arguments in pieces; the name's chunk holds a second entry of the same index, as vLLM's may."""
+    """The name, then the arguments in pieces; the name's chunk has a second entry of its index, as vLLM's may."""
     first, *rest = fragments(arguments)
     opened = {"id": _call_id(), "type": "function", "index": 0, "function": {"name": name, "arguments": ""}}
     deltas = [{"tool_calls": [opened, {"index": 0, "function": {"arguments": first}}]}]

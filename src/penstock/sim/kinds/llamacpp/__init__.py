@@ -1,0 +1,300 @@
+"""llama.cpp's llama-server b11669, after recordings of the real one."""
+
+import time
+from typing import Any
+
+from penstock.sim.answer import tokens_of, vector
+from penstock.sim.engine import Engine, EngineCrashError
+from penstock.sim.http import Exchange, Headers, Style
+from penstock.sim.kind import Kind, Route
+from penstock.sim.kinds.llamacpp.answers import FINGERPRINT, Chat, Completions
+from penstock.sim.openai_request import (
+    BrokenJsonError,
+    parse,
+    read_ask,
+    read_completion,
+    read_prompt,
+    read_prompts,
+    read_wish,
+)
+from penstock.sim.openai_shapes import embedding
+from penstock.sim.options import SimModel, SimOptions
+
+_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+    501: "not_supported_error",
+    503: "unavailable_error",
+}
+_ALLOWED_WHILE_LOADING = frozenset({"/models", "/v1/models", "/api/tags"})
+_VALUES = "expected '[', '{', or a literal"
+
+
+def _headers(_status: int) -> Headers:
+    return (("Server", "llama.cpp"), ("Access-Control-Allow-Origin", ""), ("Keep-Alive", "timeout=5, max=100"))
+
+
+class RefusedError(Exception):
+    """The request gets an error."""
+
+    def __init__(self, status: int, message: str, kind: str | None = None, **more: int) -> None:
+        super().__init__(message)
+        self.status, self.message, self.kind, self.more = status, message, kind, more
+
+
+class LlamaCpp(Kind):
+    """One model, whatever name is asked for; answers 503 while it loads."""
+
+    name = "llamacpp"
+    default_models = ("qwen2.5:1.5b",)
+    style = Style(headers=_headers, close_on_error=True, json_type="application/json; charset=utf-8")
+    one_model = True
+
+    def __init__(self, engine: Engine, options: SimOptions) -> None:
+        super().__init__(engine, options)
+        self._created = int(time.time())
+        chat = {"POST": Route(self._chat, generates=True)}
+        completions = {"POST": Route(self._completions, generates=True)}
+        embeddings = {"POST": Route(self._embeddings, generates=True)}
+        health, models = {"GET": Route(self._health)}, {"GET": Route(self._models)}
+        self.routes = {
+            "/health": health,
+            "/v1/health": health,
+            "/models": models,
+            "/v1/models": models,
+            "/props": {"GET": Route(self._props)},
+            "/slots": {"GET": Route(self._slots)},
+            "/metrics": {"GET": Route(self._metrics)},
+            "/tokenize": {"POST": Route(self._tokenize)},
+            "/chat/completions": chat,
+            "/v1/chat/completions": chat,
+            "/v1/completions": completions,
+            "/completions": completions,
+            "/v1/embeddings": embeddings,
+            "/embeddings": embeddings,
+        }
+
+    @property
+    def _model(self) -> SimModel:
+        return self.models[0]
+
+    async def gate(self, exchange: Exchange) -> bool:
+        if self.engine.loading and exchange.request.path not in _ALLOWED_WHILE_LOADING:
+            await self._refuse(exchange, RefusedError(503, "Loading model"), code_last=True)
+            return True
+        return False
+
+    async def unrouted(self, exchange: Exchange, allowed: tuple[str, ...]) -> None:
+        await self._refuse(exchange, RefusedError(404, "File Not Found"), code_last=True)
+
+    def failure(self, status: int, message: str) -> bytes:
+        return self._error(RefusedError(status, message))
+
+    def _error(self, refused: RefusedError, *, code_last: bool = False) -> bytes:
+        error: dict[str, Any] = {
+            "code": refused.status,
+            "message": refused.message,
+            "type": refused.kind or _TYPES.get(refused.status, "server_error"),
+            **refused.more,
+        }
+        if code_last:
+            error["code"] = error.pop("code")
+        return self.encode({"error": error})
+
+    async def _refuse(self, exchange: Exchange, refused: RefusedError, *, code_last: bool = False) -> None:
+        await exchange.reply(refused.status, self._error(refused, code_last=code_last), self.style.json_type)
+
+    # what it is
+    async def _health(self, exchange: Exchange) -> None:
+        await self.json(exchange, {"status": "ok"})
+
+    async def _models(self, exchange: Exchange) -> None:
+        model = self._model
+        capability = "embedding" if model.can("embedding") else "completion"
+        details = {"parent_model": "", "format": "gguf", "family": "", "families": [""]}
+        old = {
+            "name": model.name,
+            "model": model.name,
+            "modified_at": "",
+            "size": "",
+            "digest": "",
+            "type": "model",
+            "description": "",
+            "tags": [""],
+            "capabilities": [capability, *(["multimodal"] if model.can("vision") else [])],
+            "parameters": "",
+            "details": {**details, "parameter_size": "", "quantization_level": ""},
+        }
+        meta = {
+            "vocab_type": 2,
+            "n_vocab": 32000,
+            "n_ctx": model.context_length,
+            "n_ctx_train": model.context_length,
+            "n_embd": 1024,
+            "n_params": model.parameters,
+            "size": model.size_bytes,
+            "ftype": model.quantization,
+        }
+        modalities = ["text", "image"] if model.can("vision") else ["text"]
+        card = {
+            "id": model.name,
+            "aliases": [model.name],
+            "tags": [],
+            "object": "model",
+            "architecture": {"input_modalities": modalities, "output_modalities": ["text"]},
+            "created": self._created,
+            "owned_by": "llamacpp",
+            "meta": None if self.engine.loading else meta,
+        }
+        await self.json(exchange, {"models": [old], "object": "list", "data": [card]})
+
+    async def _props(self, exchange: Exchange) -> None:
+        model = self._model
+        settings = {"id": 0, "n_ctx": model.context_length, "is_processing": self.engine.running > 0}
+        await self.json(
+            exchange,
+            {
+                "default_generation_settings": settings,
+                "total_slots": self.options.slots,
+                "model_alias": model.name,
+                "model_path": f"/models/{model.name}.gguf",
+                "modalities": {"vision": model.can("vision"), "audio": False},
+                "chat_template": "",
+                "build_info": FINGERPRINT,
+            },
+        )
+
+    async def _slots(self, exchange: Exchange) -> None:
+        busy = self.engine.running
+        ctx = self._model.context_length
+        slots = range(self.options.slots)
+        await self.json(
+            exchange, [{"id": at, "n_ctx": ctx, "speculative": False, "is_processing": at < busy} for at in slots]
+        )
+
+    async def _metrics(self, exchange: Exchange) -> None:
+        counters = self.engine.counters
+        rows = (
+            ("prompt_tokens_total", "counter", "Number of prompt tokens processed.", counters.prompt_tokens),
+            ("tokens_predicted_total", "counter", "Number of generation tokens processed.", counters.generated_tokens),
+            ("requests_processing", "gauge", "Number of requests processing.", self.engine.running),
+            ("requests_deferred", "gauge", "Number of requests deferred.", self.engine.waiting),
+        )
+        lines = [
+            f"# HELP llamacpp:{n} {text}\n# TYPE llamacpp:{n} {kind}\nllamacpp:{n} {value}\n"
+            for n, kind, text, value in rows
+        ]
+        exchange.headers.append(("Process-Start-Time-Unix", str(self._created)))
+        await exchange.reply(200, "".join(lines).encode(), "text/plain; version=0.0.4")
+
+    async def _tokenize(self, exchange: Exchange) -> None:
+        try:
+            text = str(_parsed(exchange.request.body).get("content", ""))
+        except RefusedError as refused:
+            await self._refuse(exchange, refused)
+            return
+        await self.json(exchange, {"tokens": list(range(len(tokens_of(text))))})
+
+    # what it does
+    async def _chat(self, exchange: Exchange) -> None:
+        try:
+            body = _parsed(exchange.request.body)
+            if "messages" not in body:
+                raise RefusedError(400, "'messages' is required")
+            if not isinstance(body["messages"], list):
+                raise RefusedError(400, "Expected 'messages' to be an array")
+            _check_numbers(body)
+            prompt = read_prompt(body["messages"])
+            if prompt.images and not self._model.can("vision"):
+                hint = "hint: if this is unexpected, you may need to provide the mmproj"
+                raise RefusedError(500, f"image input is not supported - {hint}", "server_error")
+            self._check_room(prompt.tokens)
+            ask = read_ask(body, self._model, prompt)
+        except RefusedError as refused:
+            await self._refuse(exchange, refused)
+            return
+        await Chat(self, exchange, self._model, [ask], [self.compose(ask)], read_wish(body)).run()
+
+    async def _completions(self, exchange: Exchange) -> None:
+        try:
+            body = _parsed(exchange.request.body)
+            prompts = read_prompts(body.get("prompt"))
+            if not prompts:
+                raise RefusedError(400, "'prompt' is required")
+            _check_numbers(body)
+            asks = [read_completion(body, self._model, text) for text in prompts]
+            for ask in asks:
+                self._check_room(ask.prompt_tokens)
+        except RefusedError as refused:
+            await self._refuse(exchange, refused)
+            return
+        answers = [self.compose(ask) for ask in asks]
+        await Completions(self, exchange, self._model, asks, answers, read_wish(body)).run()
+
+    async def _embeddings(self, exchange: Exchange) -> None:
+        try:
+            if not self._model.can("embedding"):
+                raise RefusedError(501, "This server does not support embeddings. Start it with `--embeddings`")
+            body = _parsed(exchange.request.body)
+            texts = read_prompts(body.get("input", body.get("content")))
+            if not texts:
+                raise RefusedError(400, '"input" or "content" must be provided')
+        except RefusedError as refused:
+            await self._refuse(exchange, refused)
+            return
+        count = sum(len(tokens_of(text)) for text in texts)
+        try:
+            async with self.engine.session(self._model, crash=exchange.fault) as session:
+                await session.prefill(count)
+        except EngineCrashError:
+            await self.fail(exchange, 500, Chat.broken)
+            return
+        form = body.get("encoding_format")
+        rows = [
+            {"embedding": embedding(vector(text, 1024), form), "index": at, "object": "embedding"}
+            for at, text in enumerate(texts)
+        ]
+        counted = {"prompt_tokens": count, "total_tokens": count}
+        await self.json(exchange, {"model": self._model.name, "object": "list", "usage": counted, "data": rows})
+
+    def _check_room(self, tokens: int) -> None:
+        limit = self._model.context_length
+        if tokens >= limit:
+            message = (
+                f"request ({tokens} tokens) exceeds the available context size ({limit} tokens), try increasing it"
+            )
+            raise RefusedError(400, message, "exceed_context_size_error", n_prompt_tokens=tokens, n_ctx=limit)
+
+
+def _parsed(raw: bytes) -> dict[str, Any]:
+    """The body. Raises RefusedError in the words of llama.cpp's JSON library."""
+    try:
+        body = parse(raw)
+    except BrokenJsonError as broken:
+        before = raw[: broken.position]
+        line, column = before.count(b"\n") + 1, len(before) - (before.rfind(b"\n") + 1) + 1
+        what = "unexpected end of input" if broken.cut else "invalid literal"
+        where = f"parse error at line {line}, column {column}"
+        text = f"[json.exception.parse_error.101] {where}: syntax error while parsing value - {what}; {_VALUES}"
+        raise RefusedError(400, text) from None
+    if not isinstance(body, dict):
+        raise RefusedError(400, "[json.exception.type_error.304] cannot use at() with a value that is no object")
+    return body
+
+
+def _check_numbers(body: dict[str, Any]) -> None:
+    limit = body.get("max_tokens", body.get("max_completion_tokens"))
+    if isinstance(limit, int) and not -1 <= limit <= 2147483647:
+        rule = "Value must be between -1 <= value <= 2147483647"
+        raise RefusedError(400, f"Field 'max_tokens': {rule}, but got {limit}")
+    for name in ("temperature", "top_p", "min_p", "max_tokens", "seed", "n"):
+        value = body.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            word = {str: "string", bool: "boolean", list: "array", dict: "object"}[type(value)]
+            text = f"[json.exception.type_error.302] type must be number, but is {word}"
+            raise RefusedError(400, f"Field '{name}': {text}")
+
+
+KIND = LlamaCpp

@@ -1,0 +1,171 @@
+"""How llama-server writes a generation: whole, and as server-sent events, key by key as recorded."""
+
+import secrets
+import string
+from dataclasses import dataclass, field
+from typing import Any
+
+from penstock.sim.answer import Answer
+from penstock.sim.engine import Session
+from penstock.sim.openai_generation import Chunk, Generation
+from penstock.sim.openai_shapes import arguments_text, fragments, logprob
+
+FINGERPRINT = "b11669-Debian"
+_LETTERS = string.ascii_letters + string.digits
+
+
+def random_id() -> str:
+    """32 letters and digits."""
+    return "".join(secrets.choice(_LETTERS) for _ in range(32))
+
+
+def timings(session: Session, prompt: int, predicted: int) -> dict[str, Any]:
+    """What llama.cpp tells of its speed: tokens and milliseconds."""
+    prompt_ms = max(session.prefill_seconds * 1e3, 1e-3)
+    predicted_ms = max(session.decode_seconds * 1e3, 1e-3)
+    return {
+        "cache_n": 0,
+        "prompt_n": prompt,
+        "prompt_ms": prompt_ms,
+        "prompt_per_token_ms": prompt_ms / max(1, prompt),
+        "prompt_per_second": prompt / prompt_ms * 1e3,
+        "predicted_n": predicted,
+        "predicted_ms": predicted_ms,
+        "predicted_per_token_ms": predicted_ms / max(1, predicted),
+        "predicted_per_second": predicted / predicted_ms * 1e3,
+    }
+
+
+@dataclass(slots=True)
+class _LlamaCpp(Generation):
+    """What chat and completions have in common."""
+
+    id: str = field(default_factory=lambda: f"chatcmpl-{random_id()}")
+
+    def usage(self) -> dict[str, Any]:
+        completion, prompt = self.completion_tokens, self.prompt_tokens
+        counts = {"completion_tokens": completion, "prompt_tokens": prompt, "total_tokens": prompt + completion}
+        return {**counts, "prompt_tokens_details": {"cached_tokens": 0}}
+
+    def timings(self, session: Session) -> dict[str, Any]:
+        return timings(session, self.prompt_tokens, self.completion_tokens)
+
+    def body(self, choices: list[Any], kind: str, session: Session) -> Chunk:
+        return {
+            "choices": choices,
+            "created": self.created,
+            "model": self.model.name,
+            "system_fingerprint": FINGERPRINT,
+            "object": kind,
+            "usage": self.usage(),
+            "id": self.id,
+            "timings": self.timings(session),
+        }
+
+    def chunk(self, choices: list[Any], kind: str = "chat.completion.chunk") -> Chunk:
+        return {
+            "choices": choices,
+            "created": self.created,
+            "id": self.id,
+            "model": self.model.name,
+            "system_fingerprint": FINGERPRINT,
+            "object": kind,
+        }
+
+
+@dataclass(slots=True)
+class Chat(_LlamaCpp):
+    """`/v1/chat/completions`."""
+
+    def whole_body(self, session: Session) -> Chunk:
+        choices = [
+            {
+                "finish_reason": _finish(answer),
+                "index": index,
+                "message": _message(answer),
+                **self._logprobs(answer.tokens),
+            }
+            for index, answer in enumerate(self.choices)
+        ]
+        return self.body(choices, "chat.completion", session)
+
+    def opening(self) -> list[Chunk]:
+        delta = {"role": "assistant", "content": None}
+        return [self._chunk(index, delta) for index in range(len(self.choices))]
+
+    def steps(self, index: int, answer: Answer) -> list[Chunk]:
+        rows = [self._chunk(index, {"reasoning_content": piece}) for piece in answer.thinking]
+        rows += [self._chunk(index, {"content": piece}, piece) for piece in answer.tokens]
+        if answer.call is not None:
+            rows += [self._chunk(index, delta) for delta in _call_deltas(answer)]
+        return rows
+
+    def ending(self, session: Session) -> list[Chunk]:
+        finished = [self._chunk(index, {}, finish=_finish(answer)) for index, answer in enumerate(self.choices)]
+        if self.wish.include_usage:
+            return [*finished, {**self.chunk([]), "usage": self.usage(), "timings": self.timings(session)}]
+        finished[-1]["timings"] = self.timings(session)
+        return finished
+
+    def _chunk(self, index: int, delta: Chunk, token: str = "", *, finish: str | None = None) -> Chunk:
+        choice = {"finish_reason": finish, "index": index, "delta": delta, **self._logprobs((token,))}
+        return self.chunk([choice])
+
+    def _logprobs(self, tokens: tuple[str, ...]) -> dict[str, Any]:
+        given = [token for token in tokens if token]
+        if self.wish.logprobs is None or not given:
+            return {}
+        return {"logprobs": {"content": [{"id": len(token), **logprob(token, self.wish.logprobs)} for token in given]}}
+
+
+@dataclass(slots=True)
+class Completions(_LlamaCpp):
+    """`/v1/completions`."""
+
+    def whole_body(self, session: Session) -> Chunk:
+        choices = [_text_choice(answer.text, index, answer.finish) for index, answer in enumerate(self.choices)]
+        return self.body(choices, "text_completion", session)
+
+    def opening(self) -> list[Chunk]:
+        return []
+
+    def steps(self, index: int, answer: Answer) -> list[Chunk]:
+        return [self.chunk([_text_choice(piece, index, None)], "text_completion") for piece in answer.tokens]
+
+    def ending(self, session: Session) -> list[Chunk]:
+        choices = [_text_choice("", index, answer.finish) for index, answer in enumerate(self.choices)]
+        numbers = {"usage": self.usage(), "timings": self.timings(session)}
+        return [{**self.chunk(choices, "text_completion"), **numbers}]
+
+
+def _text_choice(text: str, index: int, finish: str | None) -> Chunk:
+    return {"text": text, "index": index, "logprobs": None, "finish_reason": finish}
+
+
+def _finish(answer: Answer) -> str:
+    return "tool_calls" if answer.call is not None else answer.finish
+
+
+def _message(answer: Answer) -> Chunk:
+    message: Chunk = {"role": "assistant", "content": answer.text}
+    if answer.thinking:
+        message["reasoning_content"] = "".join(answer.thinking)
+    if answer.call is not None:
+        function = {"name": answer.call.name, "arguments": arguments_text(answer.call.arguments)}
+        message["tool_calls"] = [{"type": "function", "function": function, "id": random_id()}]
+    return message
+
+
+def _call_deltas(answer: Answer) -> list[Chunk]:
+    """The call's name, then its arguments in pieces."""
+    if answer.call is None:
+        return []
+    opened = {
+        "index": 0,
+        "id": random_id(),
+        "type": "function",
+        "function": {"name": answer.call.name, "arguments": ""},
+    }
+    pieces = fragments(arguments_text(answer.call.arguments))
+    parts = [opened, *({"index": 0, "function": {"arguments": piece}} for piece in pieces)]
+    return [{"tool_calls": [part]} for part in parts]

@@ -1,0 +1,195 @@
+"""The MLX API server: Ollama-like paths with rules of their own, busy answers 429 and 503, no token counts."""
+
+import time
+from typing import Any
+
+from penstock.sim.answer import Ask, tokens_of
+from penstock.sim.engine import Engine, EngineCrashError, QueueFullError
+from penstock.sim.http import Exchange, Headers, Style, http_date
+from penstock.sim.kind import Kind, Route
+from penstock.sim.openai_request import BrokenJsonError, parse, read_prompt
+from penstock.sim.options import SimModel, SimOptions
+
+_DEFAULT_TOKENS = 512
+_BUSY = "Server is busy: the request queue is full, try again later"
+
+
+def _headers(_status: int) -> Headers:
+    return (("date", http_date()), ("server", "uvicorn"))
+
+
+class Mlx(Kind):
+    """Several models, loaded on demand; the queue is bounded by `queue_limit`."""
+
+    name = "mlx"
+    default_models = ("mlx-community/Qwen2.5-7B-Instruct-4bit", "mlx-community/Qwen2.5-1.5B-Instruct-4bit")
+    style = Style(headers=_headers, lower=True)
+
+    def __init__(self, engine: Engine, options: SimOptions) -> None:
+        super().__init__(engine, options)
+        self._began = time.time()
+        self.routes = {
+            "/": {"GET": Route(self._root)},
+            "/health": {"GET": Route(self._health)},
+            "/queue/stats": {"GET": Route(self._queue)},
+            "/api/tags": {"GET": Route(self._tags)},
+            "/api/generate": {"POST": Route(self._generate, generates=True)},
+            "/api/chat": {"POST": Route(self._chat, generates=True)},
+        }
+
+    async def unrouted(self, exchange: Exchange, allowed: tuple[str, ...]) -> None:
+        if allowed:
+            exchange.headers.append(("allow", ", ".join(allowed)))
+            await self.json(exchange, {"detail": "Method Not Allowed"}, 405)
+        else:
+            await self.json(exchange, {"detail": "Not Found"}, 404)
+
+    def failure(self, status: int, message: str) -> bytes:
+        return self.encode({"detail": message})
+
+    @property
+    def _status(self) -> str:
+        """healthy, degraded (some wait), warning (half the queue is taken), critical (no room)."""
+        waiting, limit = self.engine.waiting, self.options.queue_limit
+        if waiting >= limit:
+            return "critical"
+        if waiting * 2 >= limit:
+            return "warning"
+        return "degraded" if waiting else "healthy"
+
+    async def _root(self, exchange: Exchange) -> None:
+        await self.json(exchange, {"service": "MLX API Server", "status": "running"})
+
+    async def _health(self, exchange: Exchange) -> None:
+        loaded = list(self.engine.residents)
+        await self.json(
+            exchange,
+            {
+                "status": self._status,
+                "active_requests": self.engine.running,
+                "max_concurrent": self.options.slots,
+                "queue_size": self.engine.waiting,
+                "models_cached": len(loaded),
+                "cached_models": loaded,
+                "uptime": round(time.time() - self._began, 1),
+            },
+        )
+
+    async def _queue(self, exchange: Exchange) -> None:
+        counters = self.engine.counters
+        await self.json(
+            exchange,
+            {
+                "queue_size": self.engine.waiting,
+                "max_queue_size": self.options.queue_limit,
+                "active_requests": self.engine.running,
+                "max_concurrent": self.options.slots,
+                "completed": counters.completed,
+                "cancelled": counters.cancelled,
+            },
+        )
+
+    async def _tags(self, exchange: Exchange) -> None:
+        rows = [
+            {
+                "name": model.name,
+                "model": model.name,
+                "modified_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._began)),
+                "size": model.size_bytes,
+                "details": {"format": "mlx", "family": model.family, "parameter_size": model.parameter_size},
+            }
+            for model in self.models
+        ]
+        await self.json(exchange, {"models": rows})
+
+    async def _generate(self, exchange: Exchange) -> None:
+        body = await self._body(exchange, "prompt", str)
+        if body is None:
+            return
+        prompt = body["prompt"]
+        await self._answer(exchange, body, prompt, max(1, len(tokens_of(prompt))), chat=False)
+
+    async def _chat(self, exchange: Exchange) -> None:
+        body = await self._body(exchange, "messages", list)
+        if body is None:
+            return
+        prompt = read_prompt(body["messages"])
+        await self._answer(exchange, body, prompt.message, prompt.tokens, chat=True)
+
+    async def _body(self, exchange: Exchange, required: str, kind: type) -> dict[str, Any] | None:
+        """The request, or None when it has been refused."""
+        try:
+            body = parse(exchange.request.body)
+        except BrokenJsonError as broken:
+            flaw = {"type": "json_invalid", "loc": ["body", broken.position], "msg": "JSON decode error", "input": {}}
+            await self.json(exchange, {"detail": [flaw]}, 422)
+            return None
+        if not isinstance(body, dict) or required not in body:
+            flaw = {"type": "missing", "loc": ["body", required], "msg": "Field required", "input": body}
+            await self.json(exchange, {"detail": [flaw]}, 422)
+            return None
+        if not isinstance(body[required], kind):
+            word = "string" if kind is str else "list"
+            flaw = {"type": f"{word}_type", "loc": ["body", required], "msg": f"Input should be a valid {word}"}
+            await self.json(exchange, {"detail": [{**flaw, "input": body[required]}]}, 422)
+            return None
+        return body
+
+    def _pick(self, body: dict[str, Any]) -> SimModel | None:
+        """The model by name; without one the first, or for category `fast` the smallest."""
+        wanted = body.get("model")
+        if wanted:
+            return next((model for model in self.models if model.name == wanted), None)
+        if body.get("category") == "fast":
+            return min(self.models, key=lambda model: model.parameters)
+        return self.models[0]
+
+    async def _answer(self, exchange: Exchange, body: dict[str, Any], message: str, tokens: int, *, chat: bool) -> None:
+        model = self._pick(body)
+        if model is None:
+            await self.fail(exchange, 404, f"Model {body['model']} not found")
+            return
+        wanted = body.get("max_tokens", _DEFAULT_TOKENS)
+        limit = wanted if isinstance(wanted, int) and wanted > 0 else _DEFAULT_TOKENS
+        answer = self.compose(Ask(model.name, message, tokens, max_tokens=limit))
+        try:
+            async with self.engine.session(model, crash=exchange.fault) as session:
+                await session.prefill(tokens)
+                streamed = body.get("stream") is True
+                for piece in answer.tokens:
+                    await session.token()
+                    if streamed:
+                        await self._line(exchange, _object(model, piece, chat=chat, done=False))
+        except QueueFullError:
+            # Who is in a hurry hears that there is no room, others that they ask too often.
+            hurried = exchange.request.headers.get("x-request-priority") == "high"
+            exchange.headers.append(("retry-after", "5"))
+            await self.fail(exchange, 503 if hurried else 429, _BUSY)
+        except EngineCrashError:
+            await self._crashed(exchange)
+        else:
+            if streamed:
+                await self._line(exchange, _object(model, "", chat=chat, done=True))
+                await exchange.finish()
+            else:
+                await self.json(exchange, _object(model, answer.text, chat=chat, done=True))
+
+    async def _line(self, exchange: Exchange, value: dict[str, Any]) -> None:
+        if not exchange.started:
+            await exchange.start(200, "application/json")
+        await exchange.send(self.encode(value) + b"\n")
+
+    async def _crashed(self, exchange: Exchange) -> None:
+        if exchange.started:
+            await exchange.send(self.encode({"error": "generation failed", "done": True}) + b"\n")
+            await exchange.finish()
+        else:
+            await self.fail(exchange, 500, "generation failed")
+
+
+def _object(model: SimModel, text: str, *, chat: bool, done: bool) -> dict[str, Any]:
+    said = {"message": {"role": "assistant", "content": text}} if chat else {"response": text}
+    return {"model": model.name, **said, "done": done}
+
+
+KIND = Mlx
