@@ -39,10 +39,6 @@ def _chat(body: bytes) -> Chat:
     )
 
 
-def _prompt(body: bytes) -> str:
-    return "".join(message.text for message in _chat(body).messages)
-
-
 def failure(error: PenstockError, request_id: str) -> bytes:
     """An error in the service's form: `response` says it to a person, `error` to a program."""
     return msgspec.json.encode(
@@ -58,7 +54,6 @@ def failure(error: PenstockError, request_id: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Writer:
-    body: bytes
     request_id: str
     content_type: bytes = b"application/json"
 
@@ -73,12 +68,11 @@ class _Writer:
 
     def whole(self, answer: Answer, provenance: Provenance) -> bytes:
         choice = service_answer.first(answer)
-        usage = answer.usage or service_answer.estimated(_prompt(self.body), answer)
         drawn = {
             "status": "success",
             "response": choice.text or choice.refusal,
             "model": provenance.model,
-            **service_answer.tokens(usage),
+            **service_answer.tokens(answer),
             "timestamp": service_answer.stamp_answer(provenance),
             "metadata": service_answer.metadata(provenance, answer),
         }
@@ -112,7 +106,7 @@ class _ChatEndpoint:
         return _chat(call.body)
 
     def writer(self, call: Call, provenance: Provenance) -> Writer:
-        return _Writer(call.body, provenance.request_id)
+        return _Writer(provenance.request_id)
 
     def usage(self, tail: bytes, streamed: bool) -> Usage | None:
         return service_answer.usage(tail)

@@ -65,14 +65,9 @@ def fault(error: PenstockError, request_id: str) -> dict[str, Any]:
     return {name: value for name, value in told.items() if value is not None}
 
 
-def estimated(prompt: str, answer: Answer) -> Usage:
-    """For engines that do not count: a token for every four bytes of UTF-8."""
-    choice = first(answer)
-    return Usage(_estimate(prompt), _estimate(choice.thinking + choice.text), estimated=True)
-
-
-def tokens(usage: Usage) -> dict[str, Any]:
+def tokens(answer: Answer) -> dict[str, Any]:
     """What the answer has cost, in the words of the service API."""
+    usage = answer.usage or Usage()
     told: dict[str, Any] = {
         "prompt_tokens": usage.prompt_tokens,
         "response_tokens": usage.completion_tokens,
@@ -110,7 +105,3 @@ def usage(body: bytes) -> Usage | None:
 
 def _milliseconds(seconds: float) -> float:
     return round(seconds * 1000, 1)
-
-
-def _estimate(text: str) -> int:
-    return -(-len(text.encode()) // 4)

@@ -43,7 +43,6 @@ def failure(error: PenstockError, request_id: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Writer:
-    body: bytes
     request_id: str
     content_type: bytes = b"application/json"
 
@@ -58,16 +57,12 @@ class _Writer:
 
     def whole(self, answer: Answer, provenance: Provenance) -> bytes:
         choice = service_answer.first(answer)
-        usage = answer.usage
-        if usage is None:
-            prompt = "".join(message.text for message in _chat(self.body).messages)
-            usage = service_answer.estimated(prompt, answer)
         drawn: dict[str, Any] = {"success": True, "message": choice.text or choice.refusal}
         if choice.thinking:
             drawn["thinking"] = choice.thinking
         if provenance.warning:
             drawn["warning"] = provenance.warning
-        drawn["metadata"] = service_answer.metadata(provenance, answer) | service_answer.tokens(usage)
+        drawn["metadata"] = service_answer.metadata(provenance, answer) | service_answer.tokens(answer)
         return msgspec.json.encode(drawn)
 
 
@@ -91,7 +86,7 @@ class _ChatEndpoint:
         return _chat(call.body)
 
     def writer(self, call: Call, provenance: Provenance) -> Writer:
-        return _Writer(call.body, provenance.request_id)
+        return _Writer(provenance.request_id)
 
     def usage(self, tail: bytes, streamed: bool) -> Usage | None:
         return service_answer.usage(tail)

@@ -33,8 +33,8 @@ def read(body: object) -> Call:
     return ENDPOINT.read(json.dumps(body, ensure_ascii=False).encode(), b"application/json")
 
 
-def drawn(answer: Answer = ANSWER, provenance: Provenance = BY, body: object = None) -> dict[str, Any]:
-    whole = ENDPOINT.writer(read(body or {"message": "Привет"}), provenance).whole(answer, provenance)
+def drawn(answer: Answer = ANSWER, provenance: Provenance = BY) -> dict[str, Any]:
+    whole = ENDPOINT.writer(read({"message": "Привет"}), provenance).whole(answer, provenance)
     loaded: dict[str, Any] = json.loads(whole)
     return loaded
 
@@ -250,8 +250,8 @@ def test_a_warning_and_a_simulated_answer_are_told() -> None:
     assert (answer["metadata"]["simulated"], answer["metadata"]["fallback"]) == (True, True)
 
 
-def test_an_engine_that_does_not_count_gets_an_estimate_that_says_so() -> None:
-    answer = drawn(Answer((Choice("12345678"),)), body={"message": "abcd", "history": []})
+def test_a_count_that_is_an_estimate_says_so() -> None:
+    answer = drawn(Answer((Choice("a"),), Usage(1, 2, estimated=True)))
     assert (answer["prompt_tokens"], answer["response_tokens"], answer["total_tokens"]) == (1, 2, 3)
     assert answer["tokens_estimated"] is True
     assert "tokens_estimated" not in drawn()

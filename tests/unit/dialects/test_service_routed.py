@@ -56,7 +56,6 @@ def test_a_fallback_warns_in_the_users_words() -> None:
     assert told["warning"] == "Используется упрощённая модель"
     assert told["thinking"] == "c"
     assert (told["metadata"]["fallback"], told["metadata"]["simulated"]) == (True, True)
-    assert told["metadata"]["tokens_estimated"] is True
 
 
 def test_an_error_is_a_sentence_and_a_code() -> None:

@@ -1,0 +1,205 @@
+"""Draws the service API's pages about itself: what it is, how it is, which models and servers there are."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+
+from penstock.dialects.service_answer import stamp
+from penstock.dialects.service_models import entries, shown_name
+from penstock.domain.fleet import Fleet, Priority, ServerStatus, State
+
+ENDPOINTS: Mapping[str, str] = {
+    "/": "GET: this page",
+    "/health": "GET: how the service and each of its parts are",
+    "/models": "GET: the models there are",
+    "/chat": "POST {message}: an answer",
+    "/stats": "GET: requests, tokens, times",
+    "/api/v1/chat": "POST {message}: an answer, with how it was routed",
+    "/api/models/servers": "GET: the model servers and their state",
+    "/api/chat/send": "POST {content}: an agent's answer; also /stream, /plan, /status, /models",
+    "/v1/chat/completions": "POST: OpenAI's API; also /v1/completions, /v1/embeddings, /v1/responses, /v1/models",
+    "/v1/messages": "POST: Anthropic's API",
+    "/api/chat": "POST: Ollama's API; also /api/generate, /api/embed, /api/tags, /api/show, /api/ps",
+}
+
+_USUAL = {"ollama": "http://localhost:11434", "vllm": "http://localhost:8000"}
+"""Where the two providers that `/health` always shows are looked for when nothing says otherwise."""
+
+
+def info(version: str, now: float, simulated: bool = False) -> bytes:
+    """`GET /`. `now` is seconds since the epoch, here and below."""
+    drawn: dict[str, Any] = {
+        "service": "Penstock",
+        "version": version,
+        "description": "One address in front of your own model servers.",
+        "endpoints": ENDPOINTS,
+        "timestamp": stamp(now),
+    }
+    return msgspec.json.encode(drawn | _simulated(simulated))
+
+
+def health(fleet: Fleet, mode: str, now: float, monotonic: float, full: bool) -> tuple[int, bytes]:
+    """`GET /health`: status code and body. `mode` is LLM_MODE; not `full`: statuses only, for strangers.
+
+    200 while anything can answer, else 503 with each unreachable server, the address that was tried and what to do.
+    """
+    used = [status for status in fleet.statuses if _in_use(status)]
+    answering = any(status.up and status.models for status in used)
+    kinds = dict.fromkeys([*_USUAL, *(status.server.kind for status in used)])
+    services = {kind: _service(kind, used, now - monotonic) for kind in kinds}
+    overall = _overall(mode, answering, services.values())
+    if not full:
+        services = {kind: {"status": service["status"]} for kind, service in services.items()}
+    drawn: dict[str, Any] = {"status": overall, "services": services, "timestamp": stamp(now)}
+    if full:
+        drawn |= _troubles(mode, used or list(fleet.statuses), answering)
+    code = 200 if answering and mode != "none" else 503
+    return code, msgspec.json.encode(drawn | _simulated(fleet.simulated))
+
+
+def models(fleet: Fleet, now: float) -> bytes:
+    """`GET /models`: every model of the Ollama servers once; where there is no Ollama, of the servers there are."""
+    used = [status for status in fleet.statuses if _in_use(status) and status.up]
+    ollama = [status for status in used if status.server.kind == "ollama"]
+    found = entries(ollama or used)
+    drawn = {"status": "success", "models": found, "total_count": len(found), "timestamp": stamp(now)}
+    return msgspec.json.encode(drawn | _simulated(fleet.simulated))
+
+
+def servers(fleet: Fleet, running: Mapping[str, int], now: float, monotonic: float) -> bytes:
+    """`GET /api/models/servers`. `running` is calls in work by a server's name."""
+    drawn = [_server(status, running.get(status.server.name, 0), now - monotonic) for status in fleet.statuses]
+    up = sum(status.up for status in fleet.statuses)
+    told = {"success": True, "servers": drawn, "total": len(drawn), "available": up, "timestamp": stamp(now)}
+    return msgspec.json.encode(told | _simulated(fleet.simulated))
+
+
+def bare(url: str) -> str:
+    """An address without credentials."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def address(status: ServerStatus) -> str:
+    """The address of a server that answered, else the main one."""
+    return bare(status.url or status.server.url)
+
+
+def trouble(status: ServerStatus) -> dict[str, Any]:
+    """A server that cannot be given work: the addresses that were tried, why, and what to do."""
+    return {
+        "server": status.server.name,
+        "kind": status.server.kind,
+        "url": address(status),
+        "tried": [bare(url) for url in status.server.urls],
+        "error": _why(status),
+        "what_to_do": _remedy(status),
+    }
+
+
+def checked(status: ServerStatus, offset: float) -> str | None:
+    """When the last look was; `offset` is the epoch's seconds at monotonic 0."""
+    return stamp(status.checked_at + offset) if status.checked_at else None
+
+
+def _in_use(status: ServerStatus) -> bool:
+    """A default address that nobody asked for counts only when something is there."""
+    return status.server.configured or status.state in (State.UP, State.LOADING)
+
+
+def _simulated(simulated: bool) -> dict[str, Any]:
+    return {"simulated": True} if simulated else {}
+
+
+def _overall(mode: str, answering: bool, services: Iterable[Mapping[str, Any]]) -> str:
+    if mode == "none":
+        return "disabled"
+    if not answering:
+        return "unhealthy"
+    well = all(service["status"] in ("healthy", "disabled") for service in services)
+    return "healthy" if well else "degraded"
+
+
+def _service(kind: str, used: list[ServerStatus], offset: float) -> dict[str, Any]:
+    """One provider's part of `/health`; Ollama's has the names that its document gives."""
+    mine = [status for status in used if status.server.kind == kind]
+    main = next((status for status in mine if status.up), mine[0]) if mine else None
+    drawn: dict[str, Any] = {"status": _state(mine)}
+    drawn["ollama_url" if kind == "ollama" else "url"] = address(main) if main else _USUAL.get(kind, "")
+    names = sorted({shown_name(model.name) for status in mine if status.up for model in status.models})
+    if kind == "ollama":
+        drawn |= {
+            "available_models": names,
+            "bge_m3_available": any(name.startswith("bge-m3") for name in names),
+            "gpt_oss_available": any(name.startswith("gpt-oss") for name in names),
+            "total_models": len(names),
+        }
+    elif main:
+        drawn["available_models"] = names
+    if main:
+        drawn["response_time_ms"] = round(main.response_time * 1000, 1) if main.up else None
+        drawn["last_check"] = checked(main, offset)
+        drawn["servers"] = {status.server.name: "healthy" if status.up else _down(status) for status in mine}
+    return drawn
+
+
+def _state(mine: list[ServerStatus]) -> str:
+    if not mine:
+        return "disabled"
+    if all(status.up for status in mine):
+        return "healthy"
+    some = any(status.state in (State.UP, State.LOADING) for status in mine)
+    return "degraded" if some else "unhealthy"
+
+
+def _down(status: ServerStatus) -> str:
+    return "loading" if status.state is State.LOADING else "unhealthy"
+
+
+def _troubles(mode: str, looked_at: list[ServerStatus], answering: bool) -> dict[str, Any]:
+    """What is wrong, in words; nothing when all is well."""
+    told: dict[str, Any] = {}
+    down = [trouble(status) for status in looked_at if not status.up]
+    if mode == "none":
+        told["message"] = "The language model is turned off (LLM_MODE=none): set LLM_MODE to ollama or vllm."
+    elif not answering and any(status.up for status in looked_at):
+        told["message"] = "A model server is up but has no model: get one, with `ollama pull llama3.1:8b` for Ollama."
+    elif not answering:
+        told["message"] = "No model server can be reached: see `problems` for the addresses tried and what to do."
+    return told | ({"problems": down} if down else {})
+
+
+def _why(status: ServerStatus) -> str:
+    if status.error or status.detail:
+        return status.error or status.detail
+    return "it is loading" if status.state is State.LOADING else "it has not been looked at yet"
+
+
+def _remedy(status: ServerStatus) -> str:
+    if status.state in (State.LOADING, State.UNKNOWN):
+        return "Wait a moment: it is looked at again by itself."
+    start = "Start it (`ollama serve`)" if status.server.kind == "ollama" else "Start it"
+    return f"{start}, or set {status.server.setting or 'its url in penstock.yaml'} to the address where it runs."
+
+
+def _server(status: ServerStatus, running: int, offset: float) -> dict[str, Any]:
+    server = status.server
+    return {
+        "name": server.name,
+        "url": address(status),
+        "kind": server.kind,
+        "priority": Priority(server.priority).name,
+        "state": status.state.value,
+        "models": [shown_name(model.name) for model in status.models],
+        "loaded_models": [shown_name(model.name) for model in status.models if model.loaded],
+        "response_time_ms": round(status.response_time * 1000, 1) if status.up else None,
+        "last_check": checked(status, offset),
+        "running": running,
+        "waiting": 0,
+        "slots": status.slots or server.max_concurrent,
+        "version": status.version or None,
+        "configured": server.configured,
+        "last_error": status.error or None,
+    } | _simulated(server.simulated)
