@@ -100,6 +100,8 @@ class ChatFields(SamplingFields):
     reasoning_effort: str | None = None
     reasoning: Reasoning | None = None
     think: bool | str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    thinking_budget_tokens: int | None = None
     user: str | None = None
     stream_options: StreamOptions | None = None
 
@@ -111,6 +113,10 @@ IDLE = frozenset(
         *("prompt_cache_retention", "prediction", "user"),
     }
 )
+EFFORTS = {name: name for name in ("none", "minimal", "low", "medium", "high", "max")} | {"xhigh": "max"}
+# Arguments of a chat template that are not about thinking go on with the rest of what nobody here knows.
+_TEMPLATE = frozenset({"enable_thinking", "reasoning_effort"})
+_KNOWN = IDLE.union(ChatFields.__struct_fields__)
 _chat = msgspec.json.Decoder(ChatFields)
 _object = msgspec.json.Decoder(dict[str, Raw])
 
@@ -118,13 +124,12 @@ _object = msgspec.json.Decoder(dict[str, Raw])
 def decode_chat(body: bytes) -> Chat:
     """The whole request; raises InvalidRequest naming the field, Unsupported for what nothing else could do."""
     fields = read_body(_chat, body)
-    extra = leftovers(body, ChatFields)
     return Chat(
         messages=read_messages(fields.messages),
         tools=_tools(fields),
         tool_choice=_tool_choice(fields),
         parallel_tool_calls=fields.parallel_tool_calls,
-        format=_format(fields.response_format),
+        format=read_format(fields.response_format),
         sampling=sampling(
             fields,
             max_tokens=fields.max_tokens if fields.max_completion_tokens is None else fields.max_completion_tokens,
@@ -133,7 +138,7 @@ def decode_chat(body: bytes) -> Chat:
         ),
         thinking=_thinking(fields),
         user=fields.user or "",
-        extra=_without_plain_modalities(extra),
+        extra=_extra(fields, body),
     )
 
 
@@ -158,15 +163,22 @@ def sampling(fields: SamplingFields, *, max_tokens: int | None, logprobs: bool, 
     )
 
 
-def leftovers(body: bytes, known: type[msgspec.Struct]) -> tuple[tuple[str, Json], ...]:
+def leftovers(body: bytes, known: frozenset[str]) -> tuple[tuple[str, Json], ...]:
     """The fields that nobody here knows, as they came; a null says nothing and is left out."""
-    taken = IDLE.union(known.__struct_fields__)
-    fields = ((name, bytes(raw)) for name, raw in read_body(_object, body).items() if name not in taken)
-    return tuple((name, raw) for name, raw in fields if raw != b"null")
+    fields = _object.decode(body)
+    if not fields.keys() - known:
+        return ()
+    return tuple((name, bytes(raw)) for name, raw in fields.items() if name not in known and bytes(raw) != b"null")
 
 
-def _without_plain_modalities(extra: tuple[tuple[str, Json], ...]) -> tuple[tuple[str, Json], ...]:
-    return tuple((k, v) for k, v in extra if not (k == "modalities" and v.replace(b" ", b"") == b'["text"]'))
+def _extra(fields: ChatFields, body: bytes) -> tuple[tuple[str, Json], ...]:
+    extra = leftovers(body, _KNOWN)
+    template = fields.chat_template_kwargs
+    if template and template.keys() - _TEMPLATE:
+        extra += (("chat_template_kwargs", msgspec.json.encode(template)),)
+    if not any(name == "modalities" for name, _ in extra):
+        return extra
+    return tuple((name, raw) for name, raw in extra if name != "modalities" or raw.replace(b" ", b"") != b'["text"]')
 
 
 def schema_bytes(raw: Raw | None) -> Json:
@@ -203,7 +215,8 @@ def _tool_choice(fields: ChatFields) -> ToolChoice | None:
     return ToolChoice("function", named.name)
 
 
-def _format(sent: ResponseFormat | None) -> Format | None:
+def read_format(sent: ResponseFormat | None) -> Format | None:
+    """The form asked of the answer; plain text is none."""
     if sent is None or sent.type == "text":
         return None
     if sent.type == "json_object":
@@ -223,14 +236,17 @@ def _format(sent: ResponseFormat | None) -> Format | None:
 
 
 def _thinking(fields: ChatFields) -> Thinking | None:
-    reasoning = fields.reasoning or Reasoning()
-    effort = fields.reasoning_effort or reasoning.effort
-    if isinstance(fields.think, str):
-        effort = effort or fields.think
-    elif fields.think is not None and effort is None:
-        return Thinking(enabled=fields.think)
-    if effort is None and reasoning.max_tokens is None and reasoning.enabled is None:
+    reasoning, template, think = fields.reasoning or Reasoning(), fields.chat_template_kwargs or {}, fields.think
+    told = (fields.reasoning_effort, reasoning.effort, template.get("reasoning_effort"), think)
+    effort = next((word for word in told if isinstance(word, str)), None)
+    budget = fields.thinking_budget_tokens if reasoning.max_tokens is None else reasoning.max_tokens
+    switches = tuple(s for s in (reasoning.enabled, template.get("enable_thinking"), think) if isinstance(s, bool))
+    if effort is not None and effort not in EFFORTS:
+        raise InvalidRequest(
+            f"`reasoning_effort` is `{effort}`: it must be one of {', '.join(EFFORTS)}.", param="reasoning_effort"
+        )
+    if effort is None and budget is None and not switches:
         return None
-    if effort == "none" or reasoning.enabled is False:
+    if effort == "none" or False in switches:
         return Thinking(enabled=False)
-    return Thinking(effort=effort or "", budget=reasoning.max_tokens)
+    return Thinking(effort=EFFORTS.get(effort or "", ""), budget=budget)

@@ -82,6 +82,20 @@ def invalid(error: Exception) -> InvalidRequest:
     )
 
 
+def read_inputs(given: str | list[str | int | list[int]], name: str) -> tuple[str | tuple[int, ...], ...]:
+    """Texts and lists of tokens; a bare text or a bare list of tokens is one."""
+    if isinstance(given, str):
+        return (given,)
+    if not given:
+        raise InvalidRequest(f"`{name}` must not be empty.", param=name)
+    numbers = [one for one in given if isinstance(one, int)]
+    if not numbers:
+        return tuple(one if isinstance(one, str) else tuple(one) for one in given if not isinstance(one, int))
+    if len(numbers) < len(given):
+        raise InvalidRequest(f"`{name}` must be texts or lists of tokens, not both in one list.", param=name)
+    return (tuple(numbers),)
+
+
 def usage_object(usage: Usage) -> dict[str, Any]:
     """`usage` as OpenAI writes it, details included."""
     return {

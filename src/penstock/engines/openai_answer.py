@@ -7,7 +7,8 @@ import msgspec
 from msgspec import Raw
 
 from penstock.domain.answer import Chunk, Logprob, ToolDelta, Usage
-from penstock.domain.errors import UpstreamCut
+from penstock.domain.errors import UpstreamCut, UpstreamGarbage
+from penstock.engines.openai_failure import stream_error
 
 _FINISH = {
     "stop": "stop",
@@ -61,7 +62,7 @@ class ChoiceObject(msgspec.Struct, gc=False):
     index: int = 0
     delta: MessageObject | None = None
     finish_reason: str | None = None
-    logprobs: Raw | None = None
+    logprobs: "Logprobs | None" = None
     text: str | None = None
     message: MessageObject | None = None
     stop_reason: str | int | None = None
@@ -111,22 +112,77 @@ class TokenLogprob(msgspec.Struct, gc=False):
     top_logprobs: list["TokenLogprob"] | None = None
 
 
-class ChatLogprobs(msgspec.Struct, gc=False):
-    """Log probabilities as chats have them."""
+class Logprobs(msgspec.Struct, gc=False):
+    """Log probabilities: `content` as chats have them (llama.cpp's completions too), else parallel lists.
+
+    The first token of an echo has no log probability.
+    """
 
     content: list[TokenLogprob] | None = None
-
-
-class TextLogprobs(msgspec.Struct, gc=False):
-    """Log probabilities as completions have them; the first token of an echo has none."""
-
-    tokens: list[str] = []
-    token_logprobs: list[float | None] = []
+    tokens: list[str] | None = None
+    token_logprobs: list[float | None] | None = None
     top_logprobs: list[dict[str, float] | None] | None = None
 
 
-_chat_logprobs = msgspec.json.Decoder(ChatLogprobs)
-_text_logprobs = msgspec.json.Decoder(TextLogprobs)
+class EmbeddingObject(msgspec.Struct, gc=False):
+    """One vector: floats, or base64 of little-endian float32."""
+
+    embedding: list[float] | str
+    index: int = 0
+
+
+class EmbeddingsObject(msgspec.Struct, gc=False):
+    """The answer of `/v1/embeddings`."""
+
+    data: list[EmbeddingObject] | None = None
+    usage: UsageObject | None = None
+    error: Raw | None = None
+
+
+class CountObject(msgspec.Struct, gc=False):
+    """A count of tokens: vLLM's `count`, llama.cpp's `input_tokens`."""
+
+    count: int | None = None
+    input_tokens: int | None = None
+
+
+_answer = msgspec.json.Decoder(AnswerObject)
+_embeddings = msgspec.json.Decoder(EmbeddingsObject)
+_count = msgspec.json.Decoder(CountObject)
+
+
+def parse_answer(body: bytes, title: str) -> Iterator[Chunk]:
+    """The chunks of a whole chat or completion."""
+    answer = _answer.decode(body)
+    _check(answer.error, body, title)
+    if answer.choices is None:
+        raise UpstreamGarbage(f"{title} sent an answer without `choices`.")
+    return chunks(answer, title)
+
+
+def parse_embeddings(body: bytes, title: str) -> Iterator[Chunk]:
+    """The vectors in the order of the inputs, and what they cost."""
+    answer = _embeddings.decode(body)
+    _check(answer.error, body, title)
+    if answer.data is None:
+        raise UpstreamGarbage(f"{title} sent embeddings without `data`.")
+    found = [one.embedding for one in sorted(answer.data, key=lambda one: one.index)]
+    vectors = tuple(vector if isinstance(vector, str) else tuple(vector) for vector in found)
+    return iter((Chunk(vectors=vectors, usage=read_usage(AnswerObject(usage=answer.usage))),))
+
+
+def parse_count(body: bytes, title: str) -> Iterator[Chunk]:
+    """How many tokens a prompt has."""
+    found = _count.decode(body)
+    count = found.input_tokens if found.count is None else found.count
+    if count is None:
+        raise UpstreamGarbage(f"{title} sent no count of tokens.")
+    return iter((Chunk(usage=Usage(prompt_tokens=count)),))
+
+
+def _check(error: Raw | None, body: bytes, title: str) -> None:
+    if error is not None and bytes(error) != b"null":
+        raise stream_error(body, title)
 
 
 def chunks(answer: AnswerObject, title: str) -> Iterator[Chunk]:
@@ -151,7 +207,7 @@ def _chunk(choice: ChoiceObject, title: str) -> Chunk:
         tool_calls=_tool_calls(message),
         finish="" if choice.finish_reason is None else _finish(choice.finish_reason, title),
         choice=choice.index,
-        logprobs=_logprobs(choice),
+        logprobs=_logprobs(choice.logprobs),
         refusal=message.refusal or "",
         stop_sequence=choice.stop_reason if isinstance(choice.stop_reason, str) else "",
     )
@@ -188,18 +244,17 @@ def _arguments(arguments: str | dict[str, Any] | None) -> str:
     return msgspec.json.encode(arguments).decode()
 
 
-def _logprobs(choice: ChoiceObject) -> tuple[Logprob, ...]:
-    if choice.logprobs is None or bytes(choice.logprobs) == b"null":
+def _logprobs(found: Logprobs | None) -> tuple[Logprob, ...]:
+    if found is None:
         return ()
-    if choice.text is None:
-        return tuple(_logprob(one) for one in _chat_logprobs.decode(choice.logprobs).content or ())
-    found = _text_logprobs.decode(choice.logprobs)
-    tops = found.top_logprobs or []
+    if found.tokens is None:
+        return tuple(_logprob(one) for one in found.content or ())
+    tokens = found.tokens
+    logprobs = found.token_logprobs or [None] * len(tokens)
+    tops = found.top_logprobs or [None] * len(tokens)
     return tuple(
         Logprob(token, logprob or 0.0, None, tuple(Logprob(t, p) for t, p in (top or {}).items()))
-        for token, logprob, top in zip(
-            found.tokens, found.token_logprobs, tops or [None] * len(found.tokens), strict=False
-        )
+        for token, logprob, top in zip(tokens, logprobs, tops, strict=False)
     )
 
 

@@ -21,14 +21,20 @@ _NO_ROUTE = frozenset({"not found", "file not found", "method not allowed"})
 # request has 2900 input tokens", "You passed 2900 input tokens … the model's context length is only 2048 tokens";
 # llama.cpp: "request (2900 tokens) exceeds the available context size (2048 tokens)".
 _LIMIT = re.compile(
-    r"(?:maximum context length (?:is|of)|context length is only|maximum model length of|max_model_len[ =]*|"
-    r"available context size \(|context window of)\s*\(?(\d+)",
+    r"(?:maximum context length (?:is|of)|context length is only|maximum model length of|available context size|"
+    r"context window of|max_model_len)[ =(]*(\d+)",
     re.IGNORECASE,
 )
-_ASKED = re.compile(
-    r"(?:you requested|your request has|you passed|request has|resulted in|contains at least|prompt \(length|"
-    r"request \(|prompt contains)\s*\(?(\d+)",
-    re.IGNORECASE,
+_ASKED = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        r"for a total of (?:at least )?(\d+)",
+        r"you requested (\d+) tokens",
+        r"(\d+) input tokens",
+        r"request \((\d+) tokens\)",
+        r"prompt \(length (\d+)\)",
+        r"(?:resulted in|contains|you passed) (?:at least )?(\d+) tokens",
+    )
 )
 _CONTEXT = re.compile(
     r"context_length_exceeded|exceed_context_size|exceeds? the (?:available )?context|maximum context length|"
@@ -76,9 +82,13 @@ def read_failure(status: int, body: bytes, retry_after: float | None, title: str
     told = _Told(body)
     if status in {401, 403}:
         return UpstreamError(f"{title} refused the gateway's key: check the `api_key` of this server.")
-    if status == 501 or (status in {404, 405} and told.message.lower() in _NO_ROUTE):
-        said = f": {told.message}" if status == 501 and told.message else ""
-        return Unsupported(f"{title} on this server cannot do this{said}.".replace("..", "."))
+    if (
+        status == 501
+        or "input is not supported" in told.message
+        or (status in {404, 405} and told.message.lower() in _NO_ROUTE)
+    ):
+        said = "" if told.message.lower() in _NO_ROUTE else told.message
+        return Unsupported(f"{title} cannot do this: {said or 'it has no such route'}")
     if status < 500 and _overflows(told):
         return _too_long(told, title)
     if status == 404:
@@ -98,13 +108,18 @@ def stream_error(data: bytes, title: str) -> PenstockError:
     return UpstreamError(f"{title} failed: {told.message or 'it gave no reason, look at its log.'}")
 
 
+def sentence(body: bytes) -> str:
+    """What an error's body says, "" when it says nothing."""
+    return _Told(body).message
+
+
 def _overflows(told: _Told) -> bool:
     return any(_CONTEXT.search(text) for text in (told.message, told.kind, _word(told.code)))
 
 
 def _too_long(told: _Told, title: str) -> ContextLengthExceeded:
     limit = told.limit or _first(_LIMIT, told.message)
-    asked = told.asked or _first(_ASKED, told.message)
+    asked = told.asked or next(filter(None, (_first(pattern, told.message) for pattern in _ASKED)), 0)
     if asked and limit:
         return ContextLengthExceeded(
             f"The request needs {asked} tokens, and the model's context holds {limit}: "

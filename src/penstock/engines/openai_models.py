@@ -28,6 +28,9 @@ class Listing(msgspec.Struct):
     data: list[ModelObject]
 
 
+LISTING = msgspec.json.Decoder(Listing)
+
+
 def read_listing(fetched: Fetched, decoder: msgspec.json.Decoder[T], title: str, path: str) -> T:
     """The listing; raises UpstreamError when the server refuses it, UpstreamGarbage when it makes no sense."""
     if fetched.status in {401, 403}:

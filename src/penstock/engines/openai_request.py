@@ -1,6 +1,5 @@
 """Says in OpenAI's words what a caller asked in other words."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from msgspec import Raw
@@ -13,7 +12,6 @@ from penstock.domain.content import (
     File,
     Format,
     Image,
-    Json,
     Message,
     Part,
     Sampling,
@@ -27,9 +25,11 @@ from penstock.domain.errors import Unsupported
 Fields = dict[str, Any]
 
 
-def chat_fields(chat: Chat, title: str) -> Fields:
+def chat_fields(chat: Chat, title: str, *, keeps_thinking: bool, takes_files: bool) -> Fields:
     """A chat's body but for the model, the stream and the thinking, of which servers differ in what they know."""
-    fields: Fields = {"messages": [message_object(message, title) for message in chat.messages]}
+    if not takes_files and any(isinstance(part, File) for message in chat.messages for part in message.parts):
+        raise Unsupported(f"{title} cannot read documents: send their text.", param="messages")
+    fields: Fields = {"messages": [message_object(message, title, keeps_thinking) for message in chat.messages]}
     fields |= sampling_fields(chat.sampling)
     if chat.sampling.logprobs:
         fields["logprobs"] = True
@@ -93,12 +93,7 @@ def embedding_fields(embedding: Embedding) -> Fields:
     return fields
 
 
-def carried(fields: Iterable[tuple[str, Json]]) -> Fields:
-    """Fields whose JSON goes on as it is."""
-    return {name: Raw(value) for name, value in fields}
-
-
-def message_object(message: Message, title: str) -> Fields:
+def message_object(message: Message, title: str, keeps_thinking: bool) -> Fields:
     """One message; text alone stays a plain string, which every server takes."""
     sent: Fields = {"role": message.role, "content": _content(message.parts, title)}
     if message.role == "assistant":
@@ -106,7 +101,7 @@ def message_object(message: Message, title: str) -> Fields:
             sent["content"] = None
         if message.tool_calls:
             sent["tool_calls"] = [_tool_call_object(call) for call in message.tool_calls]
-        if message.thinking:
+        if message.thinking and keeps_thinking:
             sent["reasoning_content"] = message.thinking
         if message.refusal:
             sent["refusal"] = message.refusal

@@ -10,7 +10,7 @@ import msgspec
 
 from penstock.domain.answer import Chunk
 from penstock.domain.errors import UpstreamCut, UpstreamGarbage
-from penstock.engines.openai_answer import AnswerObject, chunks
+from penstock.engines.openai_answer import AnswerObject, chunks, parse_answer
 from penstock.engines.openai_failure import stream_error
 
 MAX_EVENT = 16 << 20  # bytes: the longest tool call fits
@@ -23,7 +23,7 @@ _FIELDS = frozenset({b"id", b"retry", b""})
 class WholeReader:
     """Keeps a body until it is whole, then has it parsed."""
 
-    def __init__(self, title: str, parse: Callable[[bytes], Iterable[Chunk]]) -> None:
+    def __init__(self, title: str, parse: Callable[[bytes, str], Iterable[Chunk]]) -> None:
         self._title = title
         self._parse = parse
         self._pieces: list[bytes] = []
@@ -43,19 +43,9 @@ class WholeReader:
         if not body.strip():
             raise UpstreamCut(f"{self._title} sent an empty answer: try again, and look at its log if it stays so.")
         try:
-            return tuple(self._parse(body))
+            return tuple(self._parse(body, self._title))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UpstreamGarbage(f"{self._title} sent an answer that cannot be read: {error}.") from None
-
-
-def parse_answer(body: bytes, title: str) -> Iterator[Chunk]:
-    """The chunks of a whole chat or completion."""
-    answer = _decode(body)
-    if answer.error is not None and bytes(answer.error) != b"null":
-        raise stream_error(body, title)
-    if answer.choices is None:
-        raise UpstreamGarbage(f"{title} sent an answer without `choices`.")
-    return chunks(answer, title)
 
 
 class EventReader:
@@ -93,8 +83,7 @@ class EventReader:
 
     def _feed(self, data: bytes) -> Iterator[Chunk]:
         if self._instead is None and not self._begun and (self._line + data).lstrip()[:1] == b"{":
-            title = self._title
-            self._instead = WholeReader(title, lambda body: parse_answer(body, title))
+            self._instead = WholeReader(self._title, parse_answer)
             data = self._line + data
         if self._instead is not None:
             self._instead.feed(data)

@@ -8,20 +8,39 @@ import msgspec
 from msgspec import Raw
 
 from penstock.domain.call import Call, Operation
-from penstock.domain.content import AgentTask, Chat, Content, Embedding, Thinking
+from penstock.domain.content import AgentTask, Chat, Completion, Content, Embedding, Thinking
 from penstock.domain.errors import PenstockError, Unsupported
 from penstock.domain.fleet import Model
 from penstock.engines.base import Outgoing, Reader
+from penstock.engines.openai_answer import parse_answer, parse_count, parse_embeddings
 from penstock.engines.openai_failure import read_failure
-from penstock.engines.openai_request import carried, chat_fields, completion_fields, embedding_fields
-from penstock.engines.openai_stream import EventReader, WholeReader, parse_answer
+from penstock.engines.openai_form import form_type, rename_model
+from penstock.engines.openai_request import chat_fields, completion_fields, embedding_fields
+from penstock.engines.openai_stream import EventReader, WholeReader
 
 _encode = msgspec.json.Encoder().encode
 _object = msgspec.json.Decoder(dict[str, Raw])
 
+# Ollama's options on how it loads a model, and what it no longer heeds itself: another server has its own ways, and
+# the answer is none the worse. `num_ctx` is among them: the context of these servers is set when they start.
+_LOADING = frozenset(
+    {
+        *("num_ctx", "num_keep", "num_batch", "num_gpu", "main_gpu", "num_thread", "numa", "low_vram", "f16_kv"),
+        *("use_mmap", "use_mlock", "vocab_only", "logits_all", "penalize_newline", "tfs_z", "draft_num_predict"),
+    }
+)
+# Fields of other dialects that ask for what is so anyway.
+_IDLE = frozenset({"raw", "truncate", "shift"})
+_NOTHING = frozenset({b"null", b"false", b"{}", b"[]", b'""'})
+
 
 class OpenAIWire:
-    """Base of the engines that speak OpenAI's wires; what differs between them are a few methods."""
+    """Base of the engines that speak OpenAI's wires.
+
+    Class variables say what differs. `options` maps names of Ollama's options to the engine's own; `fields` are the
+    names beyond OpenAI's chat API that mean something to it, whichever dialect they came in; `hints` are those that
+    it may pass over; `keeps_thinking` is whether it takes the model's earlier thoughts back.
+    """
 
     kind: ClassVar[str] = ""
     title: ClassVar[str] = ""
@@ -30,49 +49,84 @@ class OpenAIWire:
             "openai.chat": "/v1/chat/completions",
             "openai.completions": "/v1/completions",
             "openai.embeddings": "/v1/embeddings",
+            "openai.transcriptions": "/v1/audio/transcriptions",
         }
     )
     operations: ClassVar[frozenset[Operation]] = frozenset({Operation.CHAT, Operation.COMPLETION, Operation.EMBEDDING})
+    options: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    fields: ClassVar[frozenset[str]] = frozenset()
+    hints: ClassVar[frozenset[str]] = frozenset()
+    keeps_thinking: ClassVar[bool] = True
+    takes_files: ClassVar[bool] = False
 
     def forward(self, call: Call, model: Model) -> Outgoing:
-        """The body as it came; another name of the model is put in where the server knows it by another."""
+        """The body as it came; the name is changed where the server knows the model by another."""
         body = call.body
-        if call.model != model.name:
+        renamed = call.model != model.name
+        if call.wire == "openai.transcriptions":
+            body = rename_model(body, model.name) if renamed else body
+            return Outgoing(self.native[call.wire], body, streamed=call.stream, content_type=form_type(body))
+        if renamed:
             fields = _object.decode(body)
             fields["model"] = Raw(_encode(model.name))
             body = _encode(fields)
         return Outgoing(self.native[call.wire], body, streamed=call.stream)
 
     def translate(self, call: Call, content: Content, model: Model) -> Outgoing:
-        """A request in OpenAI's words. A stream is always asked for its usage."""
-        if isinstance(content, AgentTask):
-            raise Unsupported(f"{self.title} is no agent: send this to one, or ask for a chat.")
+        """A request in OpenAI's words. A stream is always asked for its usage.
+
+        `keep_alive` is left out: these servers keep their models loaded.
+        """
         fields: dict[str, Any] = {"model": model.name}
-        if isinstance(content, Embedding):
-            return Outgoing(self.native["openai.embeddings"], _encode(fields | embedding_fields(content)))
-        if isinstance(content, Chat):
-            wire = "openai.chat"
-            fields |= chat_fields(content, self.title)
-            if content.thinking is not None:
-                fields |= self.thinking(content.thinking)
-        else:
-            wire = "openai.completions"
-            fields |= completion_fields(content, self.title)
+        match content:
+            case AgentTask():
+                raise Unsupported(f"{self.title} is no agent: send this to one, or ask for a chat.")
+            case Embedding():
+                fields |= self.embedding(content) | self._carried(content.options, call)
+                return Outgoing(self.native["openai.embeddings"], _encode(fields))
+            case Chat():
+                wire = "openai.chat"
+                fields |= self.chat(content)
+            case Completion():
+                wire = "openai.completions"
+                fields |= self.completion(content)
+        fields |= self._carried(content.options, call) | self._carried(content.extra, call)
+        if call.operation is Operation.COUNT:
+            return self.count(fields)
         if call.stream:
             fields |= {"stream": True, "stream_options": {"include_usage": True}}
-        fields |= carried(content.extra)
         return Outgoing(self.native[wire], _encode(fields), streamed=call.stream)
+
+    def chat(self, chat: Chat) -> dict[str, Any]:
+        """A chat's fields in this engine's words."""
+        fields = chat_fields(chat, self.title, keeps_thinking=self.keeps_thinking, takes_files=self.takes_files)
+        return fields if chat.thinking is None else fields | self.thinking(chat.thinking)
+
+    def completion(self, completion: Completion) -> dict[str, Any]:
+        """A completion's fields in this engine's words."""
+        return completion_fields(completion, self.title)
+
+    def embedding(self, embedding: Embedding) -> dict[str, Any]:
+        """An embedding's fields in this engine's words."""
+        return embedding_fields(embedding)
 
     def thinking(self, thinking: Thinking) -> dict[str, Any]:
         """How this engine is told to think or not."""
-        return {"reasoning_effort": thinking.effort} if thinking.effort else {}
+        if not thinking.enabled:
+            return {"reasoning_effort": "none"}
+        return {"reasoning_effort": EFFORTS.get(thinking.effort, thinking.effort)} if thinking.effort else {}
+
+    def count(self, fields: dict[str, Any]) -> Outgoing:
+        """What asks for the number of tokens that the chat with these fields has."""
+        raise Unsupported(f"{self.title} cannot count tokens before it answers.")
 
     def reader(self, call: Call, content: Content, outgoing: Outgoing) -> Reader:
         """Of events or of a whole body."""
         if outgoing.streamed:
             return EventReader(self.title)
-        title = self.title
-        return WholeReader(title, lambda body: parse_answer(body, title))
+        if call.operation is Operation.COUNT:
+            return WholeReader(self.title, parse_count)
+        return WholeReader(self.title, parse_embeddings if isinstance(content, Embedding) else parse_answer)
 
     def failure(self, status: int, body: bytes, retry_after: float | None) -> PenstockError:
         """The error that an error response tells of."""
@@ -81,3 +135,19 @@ class OpenAIWire:
     def headers(self, api_key: str) -> tuple[tuple[bytes, bytes], ...]:
         """A bearer token where there is a key."""
         return ((b"authorization", b"Bearer " + api_key.encode()),) if api_key else ()
+
+    def _carried(self, given: tuple[tuple[str, bytes], ...], call: Call) -> dict[str, Any]:
+        """What goes on as it is: everything of OpenAI's own wires, of others what this engine knows."""
+        fields: dict[str, Any] = {}
+        own = call.wire in self.native
+        for name, value in given:
+            if own or name in self.fields:
+                fields[name] = Raw(value)
+            elif name in self.options:
+                fields[self.options[name]] = Raw(value)
+            elif name not in _LOADING and name not in _IDLE and name not in self.hints and value not in _NOTHING:
+                raise Unsupported(f"{self.title} cannot do `{name}`: leave it out, or ask another server.", param=name)
+        return fields
+
+
+EFFORTS: Mapping[str, str] = MappingProxyType({"max": "xhigh"})

@@ -1,17 +1,19 @@
 """vLLM's OpenAI-compatible server."""
 
 from collections.abc import Generator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
+from penstock.domain.call import Operation
+from penstock.domain.content import Embedding, Thinking
 from penstock.domain.errors import UpstreamError
 from penstock.domain.fleet import Inventory, Model, State
-from penstock.engines.base import Fetch, Fetched
-from penstock.engines.openai_models import Listing, ModelObject, read_listing
-from penstock.engines.openai_wire import OpenAIWire
+from penstock.engines.base import Fetch, Fetched, Outgoing
+from penstock.engines.openai_models import LISTING, ModelObject, read_listing
+from penstock.engines.openai_wire import EFFORTS, OpenAIWire
 
-_listing = msgspec.json.Decoder(Listing)
+_COUNTED = ("model", "messages", "tools", "chat_template_kwargs")
 
 
 class _Version(msgspec.Struct):
@@ -22,23 +24,56 @@ _version = msgspec.json.Decoder(_Version)
 
 
 class Vllm(OpenAIWire):
-    """vLLM refuses connections until it is ready; `/health` is 200 and empty while its engine lives, else 503."""
+    """vLLM refuses connections until it is ready; `/health` is 200 and empty while its engine lives, else 503.
+
+    A budget for thinking is a hint that is not sent: servers without a reasoning parser refuse it.
+    """
 
     kind: ClassVar[str] = "vllm"
     title: ClassVar[str] = "vLLM"
+    operations: ClassVar[frozenset[Operation]] = OpenAIWire.operations | {Operation.COUNT}
+    fields: ClassVar[frozenset[str]] = frozenset(
+        {
+            *(
+                "logit_bias",
+                "length_penalty",
+                "stop_token_ids",
+                "include_stop_str_in_output",
+                "ignore_eos",
+                "min_tokens",
+            ),
+            *("skip_special_tokens", "spaces_between_special_tokens", "truncate_prompt_tokens", "prompt_logprobs"),
+            *("allowed_token_ids", "bad_words", "chat_template", "chat_template_kwargs", "mm_processor_kwargs"),
+            *("structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "priority"),
+            *("add_generation_prompt", "continue_final_message", "documents", "best_of"),
+        }
+    )
+    hints: ClassVar[frozenset[str]] = frozenset({"verbosity"})
+
+    def thinking(self, thinking: Thinking) -> dict[str, Any]:
+        """By the chat template, and by effort for models that have degrees of it."""
+        fields: dict[str, Any] = {"chat_template_kwargs": {"enable_thinking": thinking.enabled}}
+        if thinking.enabled and thinking.effort:
+            fields["reasoning_effort"] = EFFORTS.get(thinking.effort, thinking.effort)
+        return fields
+
+    def embedding(self, embedding: Embedding) -> dict[str, Any]:
+        """What is too long is cut where that was asked for."""
+        fields = super().embedding(embedding)
+        return fields | {"truncate_prompt_tokens": -1} if embedding.truncate else fields
+
+    def count(self, fields: dict[str, Any]) -> Outgoing:
+        """`/tokenize` applies the chat template and counts."""
+        return Outgoing("/tokenize", msgspec.json.encode({name: fields[name] for name in _COUNTED if name in fields}))
 
     def inspect(self, known: tuple[Model, ...]) -> Generator[Fetch, Fetched, Inventory]:
         """Health, models with their context and the path or repository they came from, version."""
         health = yield Fetch("/health", optional=True)
         if health.status >= 500:
             raise UpstreamError(f"vLLM's engine has died (status {health.status} at /health): restart vLLM.")
-        listing = read_listing((yield Fetch("/v1/models")), _listing, self.title, "/v1/models")
+        listing = read_listing((yield Fetch("/v1/models")), LISTING, self.title, "/v1/models")
         version = yield Fetch("/version", optional=True)
-        return Inventory(
-            models=tuple(_model(entry) for entry in listing.data),
-            state=State.UP,
-            version=_read_version(version),
-        )
+        return Inventory(tuple(_model(entry) for entry in listing.data), State.UP, version=_read_version(version))
 
 
 def _read_version(fetched: Fetched) -> str:
