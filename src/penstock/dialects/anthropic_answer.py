@@ -120,7 +120,7 @@ class MessageWriter(BlockWriter):
             if block.kind != THINKING:
                 self._refusal.append(text)
             return b""
-        return b"%b%b}}\n\n" % (block.head, _encode(text))
+        return block.head + _encode(text) + b"}}\n\n"
 
     def _end(self, block: Block) -> bytes:
         if not block.head:

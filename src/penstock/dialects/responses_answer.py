@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from penstock.dialects.blocks import REFUSAL, TEXT, THINKING, TOOL, Block, BlockWriter
+from penstock.dialects.reading import read
 from penstock.dialects.responses_wire import ReasoningConfig
 from penstock.domain.answer import Answer, Choice, Logprob, Usage
 from penstock.domain.call import Call, Provenance
@@ -45,7 +46,9 @@ class _Echo(msgspec.Struct):
         members["reasoning"] = self.reasoning or ReasoningConfig()
         members["service_tier"] = "default"
         members["store"] = False
-        members["text"] = {"format": {"type": "text"}} | (self.text or {})
+        members["text"] = {"format": {"type": "text"}} | {
+            name: value for name, value in (self.text or {}).items() if value != _NULL
+        }
         members["tool_choice"] = "auto" if self.tool_choice == _NULL else self.tool_choice
         members["tools"] = self.tools or []
         members["top_logprobs"] = self.top_logprobs or 0
@@ -65,7 +68,7 @@ class ResponseWriter(BlockWriter):
         self._id = provenance.request_id
         self._created = int(provenance.created)
         self._model = provenance.model or provenance.requested or call.model
-        echo = _ECHO.decode(call.body)
+        echo = read(_ECHO, call.body)
         self._summary = bool(echo.reasoning and echo.reasoning.summary)
         self._echo = echo.drawn()
         self._sequence = -1
@@ -162,7 +165,7 @@ class ResponseWriter(BlockWriter):
             name, place = self._place(block)
             return self._event(f"{name}.delta", place | {"delta": text, "logprobs": _logprobs(logprobs)})
         self._sequence += 1
-        return b'%b%b,"sequence_number":%d}\n\n' % (block.head, _encode(text), self._sequence)
+        return block.head + _encode(text) + b',"sequence_number":%d}\n\n' % self._sequence
 
     def _end(self, block: Block) -> bytes:
         name, place = self._place(block)
