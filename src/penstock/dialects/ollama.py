@@ -27,7 +27,7 @@ _COUNT = re.compile(rb'"(total_duration|load_duration|(?:prompt_)?eval_(?:count|
 
 
 class _Limit(msgspec.Struct, gc=False):
-    num_predict: msgspec.Raw = _NONE
+    num_predict: int | float | None = None
 
 
 class _ChatHead(msgspec.Struct, gc=False):
@@ -294,14 +294,10 @@ def _loading(keep_alive: msgspec.Raw) -> frozenset[str]:
 
 
 def _limit(options: _Limit | None) -> int | None:
-    """`num_predict`, where it is a limit. What is wrong with it is told by who reads the whole body."""
-    if options is None or not len(options.num_predict):
+    """`num_predict`, where it is a limit."""
+    if options is None or options.num_predict is None or options.num_predict < 0:
         return None
-    try:
-        limit = int(float(bytes(options.num_predict)))
-    except (ValueError, OverflowError):
-        return None
-    return limit if limit >= 0 else None
+    return int(options.num_predict)
 
 
 def _managed(act: str, method: str = "POST") -> _Manage:

@@ -12,6 +12,7 @@ import msgspec
 from penstock.domain.errors import InvalidRequest
 
 _encode = msgspec.json.encode
+_ESCAPED = re.compile("[<>&\x85\u2028\u2029]").search
 
 _FIELDS = """
     model name stream messages keep_alive options prompt suffix raw system template context images format think truncate
@@ -27,6 +28,7 @@ _LONE_SURROGATE = re.compile(
 _AT = re.compile(r"\(byte (\d+)\)")
 _EXPECTED = re.compile(r"Expected `([^`]+)`, got `([^`]+)`(?: - at `\$\.?([^`]*)`)?")
 _GO_KINDS = {"int": "number", "float": "number", "str": "string"}
+_OPTION_TYPES = {"int | float": "integer"}
 _GO_TYPES = {"str": "string", "int": "int", "float": "float32", "object": "map[string]interface {}"}
 _GO_FIELDS = {
     "options": "map[string]interface {}",
@@ -50,9 +52,10 @@ def quoted(text: str) -> bytes:
         drawn = _encode(text)
     except UnicodeEncodeError:
         drawn = _encode(text.encode("utf-8", "replace").decode())
-    if b"<" in drawn or b">" in drawn or b"&" in drawn:
-        drawn = drawn.replace(b"<", b"\\u003c").replace(b">", b"\\u003e").replace(b"&", b"\\u0026")
-    return drawn if text.isascii() else one_line(drawn)
+    if _ESCAPED(text) is None:
+        return drawn
+    drawn = drawn.replace(b"<", b"\\u003c").replace(b">", b"\\u003e").replace(b"&", b"\\u0026")
+    return one_line(drawn)
 
 
 def one_line(drawn: bytes) -> bytes:
@@ -92,7 +95,9 @@ def complaint(error: msgspec.ValidationError, request: str) -> InvalidRequest:
         return InvalidRequest(str(error))
     expected, got, path = match[1].removesuffix(" | null"), match[2], re.sub(r"\[[^]]*]", "", match[3] or "")
     if path.startswith("options."):
-        return InvalidRequest(f'option "{path[8:]}" must be of type {_GO_TYPES.get(expected, expected)}', param=path)
+        return InvalidRequest(
+            f'option "{path[8:]}" must be of type {_OPTION_TYPES.get(expected, expected)}', param=path
+        )
     wanted = _GO_FIELDS.get(path) or _GO_TYPES.get(expected, expected)
     where = f"struct field {request}.{path}" if path else "value"
     kind = _GO_KINDS.get(got, got)

@@ -63,6 +63,7 @@ class AnswerWriter:
         self._finish = ""
         self._usage: Usage | None = None
         self._context: tuple[int, ...] = ()
+        self._open = b'Z","response":' if generate else b'Z","message":{"role":"assistant","content":'
         self._tail = b',"done":false}\n' if generate else b'},"done":false}\n'
 
     @property
@@ -120,12 +121,9 @@ class AnswerWriter:
             self._first = self._first or now
             stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
             self._head = b'{"model":%b,"created_at":"%b' % (self._model, stamp)
-        digits = b".%09d" % fraction
-        if digits.endswith(b"0"):
-            digits = digits.rstrip(b"0").rstrip(b".")
-        if self._generate:
-            return b'%b%bZ","response":' % (self._head, digits)
-        return b'%b%bZ","message":{"role":"assistant","content":' % (self._head, digits)
+        if fraction % 10:
+            return b"%b.%09d%b" % (self._head, fraction, self._open)
+        return self._head + (b".%09d" % fraction).rstrip(b"0").rstrip(b".") + self._open
 
     def _unusual(self, chunk: Chunk) -> bytes:
         if chunk.choice:

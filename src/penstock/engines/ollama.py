@@ -84,11 +84,10 @@ def _same(call: Call, model: Model) -> bool:
     """Whether Ollama finds the model under the name that the caller wrote."""
     if call.model == model.name:
         return True
-    # The older embeddings look names up to the letter.
-    asked, name = (
-        (call.model, model.name) if call.wire == "ollama.embeddings" else (call.model.lower(), model.name.lower())
-    )
-    return bool(asked) and _tagged(asked) == _tagged(name)
+    asked, name = _tagged(call.model), _tagged(model.name)
+    if call.wire == "ollama.embeddings":
+        return asked == name  # this one looks names up to the letter
+    return asked.lower() == name.lower()
 
 
 def _tagged(name: str) -> str:

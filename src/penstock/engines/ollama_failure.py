@@ -1,4 +1,4 @@
-"""What Ollama says when it fails, as errors of ours: in a response, in a stream's line, or nested as JSON in its text."""
+"""What Ollama says when it fails, as errors of ours: in a response, in a stream's line, or as JSON within its text."""
 
 import re
 from typing import Any

@@ -118,12 +118,12 @@ class Reader:
         except _REFUSED:
             read = self._mended(line)
         message = read.message
-        if message is not None and not read.done and read.logprobs is None:
-            if message.tool_calls is None and message.thinking is None:
-                if message.content:
-                    return (Chunk(message.content),)
-                if not len(read.error):
-                    return ()
+        if not read.done and read.logprobs is None:
+            if message is None:
+                if read.response and read.thinking is None and read.tool_calls is None:
+                    return (Chunk(read.response),)
+            elif message.content and message.thinking is None and message.tool_calls is None:
+                return (Chunk(message.content),)
         return self._rest(read)
 
     def _mended(self, line: bytes) -> _Line:
@@ -164,7 +164,7 @@ class Reader:
         return Chunk(vectors=tuple(tuple(vector) for vector in vectors if vector), usage=_usage(read))
 
     def _tool_calls(self, read: _Line, calls: Iterable[_ToolCall]) -> tuple[ToolDelta, ...]:
-        """Each comes whole. Before 0.12.10 they had no ids; one is made of what the line says, so it is ever the same."""
+        """Each comes whole. Before 0.12.10 they had no ids: one is made of what the line says."""
         deltas: list[ToolDelta] = []
         for call in calls:
             arguments = bytes(call.function.arguments).decode() or "{}"

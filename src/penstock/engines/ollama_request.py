@@ -47,7 +47,7 @@ _OPTIONS = frozenset(
         *("penalize_newline", "vocab_only", "logits_all"),
     }
 )
-_CHAT_EXTRA = frozenset({"truncate", "shift", "_debug_render_only"})
+_CHAT_EXTRA = frozenset({"truncate", "shift", "keep_alive"})
 _GENERATE_EXTRA = _CHAT_EXTRA | {"template", "system", "context", "raw"}
 # Bookkeeping of other APIs: without it the answer is the same.
 _HARMLESS = frozenset(
@@ -127,7 +127,7 @@ def embedding_fields(embedding: Embedding) -> Fields:
 
 def _common(fields: Fields, content: Chat | Completion, known_extra: frozenset[str]) -> None:
     sampling = content.sampling
-    if sampling.n is not None and sampling.n > 1:
+    if (sampling.n or 1) > 1:
         raise _unsupported("n", "above 1: send as many requests")
     if content.format is not None:
         fields["format"] = Raw(content.format.schema) if content.format.schema else "json"
@@ -135,14 +135,18 @@ def _common(fields: Fields, content: Chat | Completion, known_extra: frozenset[s
         fields["logprobs"] = True
     if sampling.top_logprobs is not None:
         fields["top_logprobs"] = sampling.top_logprobs
+    _carry(fields, content, known_extra)
+
+
+def _carry(fields: Fields, content: Chat | Completion, known_extra: frozenset[str]) -> None:
     if content.keep_alive:
         fields["keep_alive"] = Raw(content.keep_alive)
-    options = _sampled(sampling) | _options(content.options)
+    options = _sampled(content.sampling) | _options(content.options)
     for name, value in content.extra:
-        if name in known_extra or (name == "keep_alive" and "keep_alive" not in fields):
-            fields[name] = Raw(value)
-        elif name in _OPTIONS:
+        if name in _OPTIONS:
             options[name] = Raw(value)
+        elif name in known_extra:
+            fields[name] = Raw(value)
         elif name not in _HARMLESS and value.strip() not in _NOTHING:
             raise _unsupported(name)
     if options:
@@ -163,7 +167,8 @@ def _options(options: Iterable[tuple[str, Json]]) -> Fields:
     for name, value in options:
         if name not in _OPTIONS and value.strip() not in _NOTHING:
             raise _unsupported(name)
-        taken[name] = Raw(value)
+        if name in _OPTIONS:
+            taken[name] = Raw(value)
     return taken
 
 
