@@ -60,6 +60,7 @@ VARIABLES = (
 )
 """In this order: of two that set one key the later wins."""
 OTHER_VARIABLES = ("OLLAMA_BASE_URLS", "PENSTOCK_CONFIG")
+_PREFIX = "PENSTOCK_"
 _KNOWN = {*(variable.name for variable in VARIABLES), *OTHER_VARIABLES}
 
 
@@ -96,14 +97,16 @@ class Environment:
             self.mistakes.append(Mistake("", f"file {dotenv}", f"cannot be read: {_reason(error)}"))
             return
         for binding in bindings:
+            text = binding.original.string
+            place = f"{dotenv}:{binding.original.line + text[: len(text) - len(text.lstrip())].count(chr(10))}"
             if binding.error:
-                self.warnings.append(f"{dotenv}:{binding.original.line} is not of the form NAME=value; it is left out")
+                self.warnings.append(f"{place} is not of the form NAME=value; it is left out")
             elif binding.key and binding.value:
                 try:
                     yield binding.key, expand(binding.value, self.get).strip()
                 except ValueError as error:
                     if binding.key in _KNOWN:  # the rest is for other programs
-                        self.mistakes.append(Mistake(binding.key, f"file {dotenv}:{binding.original.line}", str(error)))
+                        self.mistakes.append(Mistake(binding.key, f"file {place}", str(error)))
 
 
 def load(
@@ -203,11 +206,11 @@ def _same_place(kind: str, one: str, other: str) -> bool:
 
 
 def _unknown_variables(variables: Environment) -> Iterator[str]:
-    known = [name for name in _KNOWN if name.startswith("PENSTOCK_")]
+    ours = [name.removeprefix(_PREFIX) for name in _KNOWN if name.startswith(_PREFIX)]
     for name in sorted(variables.names()):
-        if name.startswith("PENSTOCK_") and name not in known:
-            close = nearest(name, known)
-            yield f"the variable {name} means nothing here" + (f'; did you mean "{close}"?' if close else "")
+        if name.startswith(_PREFIX) and name not in _KNOWN:
+            close = nearest(name.removeprefix(_PREFIX), ours)
+            yield f"the variable {name} means nothing here" + (f'; did you mean "{_PREFIX}{close}"?' if close else "")
 
 
 def _place(mistake: Mistake) -> tuple[str, int]:

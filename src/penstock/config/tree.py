@@ -14,6 +14,7 @@ Lookup: TypeAlias = Callable[[str], str | None]
 Key: TypeAlias = str | int
 
 _REFERENCE = re.compile(r"\$(?:(\$\{)|\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|(\{))")
+_DEEPEST = 32
 
 
 class Text(str):
@@ -140,8 +141,12 @@ class _Reader:
             line = mark.line + 1 if mark else 1
             self._mistake((), line, f"is not YAML: {error.problem or error.context}")
             return empty
-        except (yaml.YAMLError, RecursionError) as error:
-            self._mistake((), 1, f"is not YAML: {str(error).splitlines()[0] or 'nested too deeply'}")
+        except yaml.reader.ReaderError as error:
+            line = self._text.count("\n", 0, error.position) + 1
+            self._mistake((), line, f"is not YAML: has the character {error.character!r}")
+            return empty
+        except RecursionError:
+            self._mistake((), 1, "is not YAML: nested too deeply")
             return empty
         if root is None or (isinstance(root, yaml.ScalarNode) and root.tag.endswith(":null")):
             return empty
@@ -156,6 +161,12 @@ class _Reader:
     def _convert(self, node: yaml.Node, path: tuple[Key, ...], line: int) -> Node | None:
         if id(node) in self._open:
             self._mistake(path, line, "contains itself through a YAML alias")
+            return None
+        if len(path) > _DEEPEST:
+            self._mistake(path[:3], line, "is nested too deeply")
+            return None
+        if not isinstance(node, yaml.ScalarNode) and not node.tag.endswith((":map", ":seq")):
+            self._mistake(path, line, f"has the tag {node.tag}, which means nothing here")
             return None
         self._open.add(id(node))
         try:

@@ -1,0 +1,58 @@
+"""Settings from a folder and variables that belong to the test alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from penstock.config.mistakes import Mistake, SettingsError
+from penstock.config.settings import ServerSettings, Settings
+from penstock.config.sources import load
+
+
+@dataclass(frozen=True)
+class Place:
+    """A working folder with what a user put into it."""
+
+    folder: Path
+
+    def write(self, text: str, name: str = "penstock.yaml") -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def load(
+        self,
+        text: str | None = None,
+        *,
+        config: Path | None = None,
+        overrides: Mapping[str, object] | None = None,
+        demo: bool = False,
+        **variables: str,
+    ) -> Settings:
+        if text is not None:
+            self.write(text)
+        environ = {"HOME": str(self.folder / "home"), **variables}
+        return load(config, overrides, demo=demo, environ=environ, directory=self.folder)
+
+    def mistakes(self, text: str | None = None, **options: str) -> tuple[Mistake, ...]:
+        with pytest.raises(SettingsError) as caught:
+            self.load(text, **options)
+        return caught.value.mistakes
+
+    def mistake(self, text: str | None = None, **options: str) -> Mistake:
+        (only,) = self.mistakes(text, **options)
+        return only
+
+
+
+def configured(settings: Settings) -> list[str]:
+    """The servers that somebody asked for."""
+    return [server.name for server in settings.servers if server.configured]
+
+
+def server(settings: Settings, name: str) -> ServerSettings:
+    (found,) = (one for one in settings.servers if one.name == name)
+    return found
