@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from penstock.sim.answer import Answer, Ask
 from penstock.sim.engine import EngineCrashError, QueueFullError, Session
-from penstock.sim.http import Exchange
+from penstock.sim.http import Exchange, Headers
 from penstock.sim.kind import Kind
 from penstock.sim.openai_request import Wish
 from penstock.sim.openai_shapes import DONE, EVENTS, event
@@ -26,6 +26,7 @@ class Generation(ABC):
 
     head_first: ClassVar[bool] = False
     event_type: ClassVar[str] = EVENTS
+    event_headers: ClassVar[Headers] = ()
     broken: ClassVar[str] = "the simulated engine broke"
     full: ClassVar[str] = "the simulated server has no room for another request"
 
@@ -87,7 +88,7 @@ class Generation(ABC):
 
     async def _stream(self) -> None:
         if self.head_first:
-            await self.exchange.start(200, self.event_type)
+            await self.exchange.start(200, self.event_type, self.event_headers)
         try:
             async with self.kind.engine.session(self.model, crash=self.exchange.fault) as session:
                 await session.prefill(self.prompt_tokens)
@@ -108,7 +109,7 @@ class Generation(ABC):
             await session.token()
             if step == 0:
                 if not self.exchange.started:
-                    await self.exchange.start(200, self.event_type)
+                    await self.exchange.start(200, self.event_type, self.event_headers)
                 for chunk in self.opening():
                     await self.exchange.send(event(chunk))
             for row in rows:

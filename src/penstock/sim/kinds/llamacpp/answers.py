@@ -3,10 +3,11 @@
 import secrets
 import string
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from penstock.sim.answer import Answer
 from penstock.sim.engine import Session
+from penstock.sim.http import Headers
 from penstock.sim.openai_generation import Chunk, Generation
 from penstock.sim.openai_shapes import arguments_text, fragments, logprob
 
@@ -39,6 +40,8 @@ def timings(session: Session, prompt: int, predicted: int) -> dict[str, Any]:
 @dataclass(slots=True)
 class _LlamaCpp(Generation):
     """What chat and completions have in common."""
+
+    event_headers: ClassVar[Headers] = (("X-Accel-Buffering", "no"),)
 
     id: str = field(default_factory=lambda: f"chatcmpl-{random_id()}")
 
