@@ -21,7 +21,7 @@ from penstock.domain.call import Call, Provenance
 from penstock.domain.content import Content
 from penstock.domain.errors import PenstockError
 
-EVENTS = b"text/event-stream"
+EVENTS = b"text/event-stream; charset=utf-8"
 
 
 def event(name: str, **data: Any) -> bytes:

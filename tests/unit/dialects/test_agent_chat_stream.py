@@ -41,7 +41,7 @@ def drawn(*chunks: Chunk, by: Provenance = BY) -> list[tuple[str, dict[str, Any]
 def test_it_streams_and_says_so() -> None:
     assert CALL.stream
     assert CALL.kinds == ("victoria", "mlx")
-    assert ENDPOINT.writer(CALL, BY).content_type == b"text/event-stream"
+    assert ENDPOINT.writer(CALL, BY).content_type == b"text/event-stream; charset=utf-8"
 
 
 def test_steps_and_pieces_come_between_start_and_end() -> None:
@@ -96,7 +96,7 @@ def test_a_stream_that_breaks_ends_with_an_error_and_an_end() -> None:
 
 
 def test_an_error_before_the_start_is_told_in_events_too() -> None:
-    assert DIALECT.media_type == b"text/event-stream"
+    assert DIALECT.media_type == b"text/event-stream; charset=utf-8"
     told = events(DIALECT.failure(NoServer("Никто не отвечает.", retry_after=5), "r"))
     assert [name for name, _ in told] == ["error", "end"]
     assert told[0][1].items() >= {"code": "no_server", "status": 503, "retry_after": 5, "retryable": True}.items()

@@ -1,0 +1,101 @@
+"""Victoria as it is simulated, asked over real sockets: request and answer fit each other."""
+
+import asyncio
+import math
+from dataclasses import replace
+from http.client import HTTPConnection, IncompleteRead
+
+import pytest
+
+from penstock.domain.answer import Answer, assemble
+from penstock.domain.call import Call, Operation
+from penstock.domain.content import AgentTask
+from penstock.domain.errors import UpstreamCut, UpstreamError
+from penstock.domain.fleet import Inventory, Model, State
+from penstock.engines.base import Fetched
+from penstock.engines.victoria import ENGINE
+from penstock.sim import SimOptions, Simulator
+from penstock.sim.faults import Faults
+
+FAST = SimOptions(kind="victoria", tokens_per_second=math.inf, prefill_tokens_per_second=math.inf, load_seconds=0)
+
+
+async def exchange(port: int, method: str, path: str, body: bytes) -> Fetched:
+    def talk() -> Fetched:
+        connection = HTTPConnection("127.0.0.1", port, timeout=20)
+        try:
+            connection.request(method, path, body, {"content-type": "application/json"} if body else {})
+            answer = connection.getresponse()
+            return Fetched(answer.status, answer.read())
+        except IncompleteRead as cut:
+            return Fetched(200, cut.partial)
+        finally:
+            connection.close()
+
+    return await asyncio.to_thread(talk)
+
+
+async def ask(task: AgentTask, options: SimOptions = FAST, stream: bool = False) -> Answer:
+    """What the gateway does with a task, in small."""
+    call = Call("agent.stream", Operation.AGENT, "", stream, b"")
+    outgoing = ENGINE.translate(call, task, Model("victoria"))
+    async with Simulator(options) as simulator:
+        came = await exchange(simulator.port, outgoing.method, outgoing.path, outgoing.body)
+        if came.status == 404 and outgoing.otherwise is not None:
+            outgoing = outgoing.otherwise
+            came = await exchange(simulator.port, outgoing.method, outgoing.path, outgoing.body)
+    if came.status != 200:
+        raise ENGINE.failure(came.status, came.body, None)
+    reader = ENGINE.reader(call, task, outgoing)
+    return assemble([*reader.feed(came.body), *reader.close()])
+
+
+async def test_a_task_is_answered_whole_and_streamed_alike() -> None:
+    whole = await ask(AgentTask("Сделай отчёт"))
+    streamed = await ask(AgentTask("Сделай отчёт"), stream=True)
+    assert "Сделай отчёт" in whole.choices[0].text
+    assert streamed.choices == whole.choices
+    assert streamed.steps == ("Читаю цель", "Выбираю эксперта", "Пишу ответ")
+
+
+async def test_an_older_version_without_a_stream_answers_all_the_same() -> None:
+    answer = await ask(AgentTask("go"), replace(FAST, progress=False), stream=True)
+    assert "go" in answer.choices[0].text
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_question_back_is_heard(stream: bool) -> None:
+    answer = await ask(AgentTask("Сделай [уточни]"), stream=stream)
+    assert answer.steps == ("Нужно уточнение:\n1. Что именно должно получиться?\nЦель понята так: Сделай",)
+    assert answer.choices[0].text == ""
+
+
+async def test_a_plan_comes_in_lines() -> None:
+    answer = await ask(AgentTask("go", plan=True))
+    assert answer.choices[0].text.splitlines()[0] == "1. Reading the goal"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("fault", ["crash_before", "status_500", "status_503", "bad_json"])
+async def test_a_fault_is_an_upstream_error(stream: bool, fault: str) -> None:
+    with pytest.raises(UpstreamError) as caught:
+        await ask(AgentTask("go"), replace(FAST, faults=Faults.parse(fault)), stream)
+    assert caught.value.message.startswith("Victoria")
+    assert caught.value.retryable
+
+
+async def test_a_cut_stream_is_not_taken_for_a_whole_one() -> None:
+    with pytest.raises(UpstreamCut):
+        await ask(AgentTask("go"), replace(FAST, faults=Faults.parse("cut")), stream=True)
+
+
+async def test_looking_at_it_finds_the_agent() -> None:
+    async with Simulator(FAST) as simulator:
+        look = ENGINE.inspect(())
+        wanted = next(look)
+        came = await exchange(simulator.port, wanted.method, wanted.path, wanted.body)
+        with pytest.raises(StopIteration) as done:
+            look.send(came)
+    found = done.value.value
+    assert isinstance(found, Inventory)
+    assert (found.state, found.detail, [model.name for model in found.models]) == (State.UP, "Victoria", ["victoria"])
