@@ -70,8 +70,8 @@ def parse_address(text: str, *, bare_port: int, http_port: int = 80, endings: tu
 
 
 def mask_credentials(text: str) -> str:
-    """The text of a URL with user and password hidden, whether or not it is a good URL."""
-    return re.sub(r"(?<=//)[^/\s]*@|^(?!\w+://)[^/\s]*@", "***@", text)
+    """The text with all before the last @ hidden, scheme excepted, whether or not it is a good URL."""
+    return re.sub(r"^([a-z][a-z0-9+.-]*://)?.*@", r"\1***@", text, flags=re.IGNORECASE | re.DOTALL)
 
 
 def is_loopback(host: str) -> bool:

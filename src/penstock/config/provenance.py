@@ -1,7 +1,6 @@
 """The record of the effective settings: each key, its value with secrets masked, and where it was said."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
@@ -61,6 +60,5 @@ def shown(keys: tuple[Key, ...], value: object) -> str:
         return "{}"
     if "webhooks" in keys and keys[-1] == "url":
         return f"{urlsplit(str(value)).scheme}://{urlsplit(str(value)).hostname}/***"  # such paths are passwords
-    if isinstance(value, Path) or "://" not in str(value):
-        return mask_credentials(str(value)) if str(keys[-1]).endswith("url") else str(value)
-    return mask_credentials(str(value))
+    text = str(value)
+    return mask_credentials(text) if "url" in str(keys[-1]) or "://" in text else text

@@ -47,7 +47,6 @@ class Place:
         return only
 
 
-
 def configured(settings: Settings) -> list[str]:
     """The servers that somebody asked for."""
     return [server.name for server in settings.servers if server.configured]

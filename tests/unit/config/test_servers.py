@@ -83,7 +83,11 @@ ollama:
 @pytest.mark.parametrize("url", ["http://gpu:11434", "gpu", "http://localhost:11435"])
 def test_localhost_joins_as_secondary_when_the_main_server_is_elsewhere(place: Place, url: str) -> None:
     localhost = server(place.load(OLLAMA_URL=url), "localhost")
-    assert (localhost.urls, localhost.priority, localhost.configured) == (("http://localhost:11434",), "SECONDARY", False)
+    assert (localhost.urls, localhost.priority, localhost.configured) == (
+        ("http://localhost:11434",),
+        "SECONDARY",
+        False,
+    )
 
 
 @pytest.mark.parametrize("url", ["http://localhost:11434", "127.0.0.1", "http://[::1]:11434/v1", "localhost/api"])

@@ -226,10 +226,16 @@ def test_russian_text_in_file_and_dotenv_is_read(place: Place) -> None:
 
 def test_dotenv_understands_quotes_comments_exports_and_references(place: Place) -> None:
     place.write(
-        "# comment\nexport LLM_MODE=vllm  # note\nLLM_MODEL='a/b'\nVLLM_MODEL=${LLM_MODEL}\nLLM_TIMEOUT=\"90\"\n\n", ".env"
+        "# comment\nexport LLM_MODE=vllm  # note\nLLM_MODEL='a/b'\nVLLM_MODEL=${LLM_MODEL}\nLLM_TIMEOUT=\"90\"\n\n",
+        ".env",
     )
     settings = place.load()
-    assert (settings.llm.mode, settings.llm.model, settings.vllm.model, settings.llm.timeout) == ("vllm", "a/b", "a/b", 90)
+    assert (settings.llm.mode, settings.llm.model, settings.vllm.model, settings.llm.timeout) == (
+        "vllm",
+        "a/b",
+        "a/b",
+        90,
+    )
 
 
 def test_what_other_programs_keep_in_dotenv_does_no_harm(place: Place) -> None:

@@ -158,9 +158,11 @@ def test_references_between_other_text_are_expanded_one_by_one(parts: list[tuple
 
 
 scalars = st.none() | st.booleans() | st.integers(-(10**6), 10**6) | st.text(alphabet="abcdef xyz:#-'\"", max_size=8)
-keys = st.text(alphabet="abcdefgh_", min_size=1, max_size=6).filter(lambda key: key not in ("<<",))
+keys = st.text(alphabet="abcdefgh_", min_size=1, max_size=6).filter(lambda key: key != "<<")
 documents = st.dictionaries(
-    keys, st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3)), max_size=4
+    keys,
+    st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3)),
+    max_size=4,
 )
 
 
