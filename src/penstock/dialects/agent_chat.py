@@ -71,6 +71,8 @@ class _Writer:
 
 @dataclass(frozen=True, slots=True)
 class _Endpoint:
+    """`{content, expert_name?, model?, use_victoria?, mode?, chat_id?}`; one whole answer, or a plan."""
+
     wire: str
     paths: tuple[str, ...]
     field: str

@@ -100,6 +100,8 @@ _end = msgspec.json.Decoder(_End)
 
 @dataclass(frozen=True, slots=True)
 class _Endpoint:
+    """`{content, expert_name?, model?, use_victoria?, mode?, chat_id?}`; server-sent events."""
+
     wire: str = "agent.stream"
     method: str = "POST"
     paths: tuple[str, ...] = ("/api/chat/stream",)

@@ -85,6 +85,8 @@ class _Writer:
 
 @dataclass(frozen=True, slots=True)
 class _ChatEndpoint:
+    """`{message, model?, history?, max_tokens?, temperature?, top_p?, system?, chat_id?}`; one whole answer."""
+
     wire: str = "service.chat"
     method: str = "POST"
     paths: tuple[str, ...] = ("/chat", "/v1/chat")

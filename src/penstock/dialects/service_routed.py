@@ -68,6 +68,8 @@ class _Writer:
 
 @dataclass(frozen=True, slots=True)
 class _ChatEndpoint:
+    """`{message, history?, model?, provider?, context?, mode?}`; one whole answer, with how it was routed."""
+
     wire: str = "service.routed"
     method: str = "POST"
     paths: tuple[str, ...] = ("/api/v1/chat",)
