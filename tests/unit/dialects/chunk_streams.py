@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from penstock.dialects.base import Writer
@@ -14,6 +15,8 @@ from penstock.domain.answer import Chunk, Logprob, ToolDelta, Usage
 from penstock.domain.call import Provenance
 
 BY = Provenance("abc123", created=1_700_000_000.0, model="llama3.1:8b", requested="llama3.1")
+
+unhurried = settings(deadline=None)  # the official clients build their models at first use
 
 texts = st.text(st.characters(codec="utf-8"), max_size=12)
 words = st.text("abcdefghij_", min_size=1, max_size=8)

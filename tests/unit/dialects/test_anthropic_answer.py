@@ -7,7 +7,7 @@ import anthropic
 import pytest
 from anthropic.types import Message as OfficialMessage
 from anthropic.types import RawMessageStreamEvent
-from chunk_streams import BY, drawn, events, playing, streams, usages
+from chunk_streams import BY, drawn, events, playing, streams, unhurried, usages
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -123,11 +123,13 @@ def expected(answer: Answer) -> Answer:
     )
 
 
+@unhurried
 @given(streams())
 def test_a_stream_tells_the_answer_that_the_engine_gave(chunks: list[Chunk]) -> None:
     assert read_back(drawn(MESSAGES.writer(CALL, BY), chunks)) == expected(assemble(chunks))
 
 
+@unhurried
 @given(streams())
 def test_a_whole_message_tells_the_same_as_its_stream(chunks: list[Chunk]) -> None:
     whole = json.loads(MESSAGES.writer(CALL, BY).whole(assemble(chunks), BY))
@@ -138,6 +140,7 @@ def test_a_whole_message_tells_the_same_as_its_stream(chunks: list[Chunk]) -> No
     assert _answer(whole["content"], whole, whole["usage"]) == expected(assemble(chunks))
 
 
+@unhurried
 @given(streams())
 def test_thinking_that_was_not_wanted_is_not_shown(chunks: list[Chunk]) -> None:
     told = read_back(drawn(MESSAGES.writer(QUIET, BY), chunks))
@@ -147,6 +150,7 @@ def test_thinking_that_was_not_wanted_is_not_shown(chunks: list[Chunk]) -> None:
     assert all(block["type"] != "thinking" for block in whole["content"])
 
 
+@unhurried
 @given(streams(), st.integers(0, 20))
 def test_a_stream_that_breaks_ends_with_an_error_event(chunks: list[Chunk], at: int) -> None:
     writer = MESSAGES.writer(CALL, BY)
@@ -159,6 +163,7 @@ def test_a_stream_that_breaks_ends_with_an_error_event(chunks: list[Chunk], at: 
     assert not MESSAGES.ended(stream)
 
 
+@unhurried
 @given(streams())
 def test_the_end_and_the_cost_of_a_drawn_stream_are_found_in_its_tail(chunks: list[Chunk]) -> None:
     stream = drawn(MESSAGES.writer(CALL, BY), chunks)
@@ -170,6 +175,7 @@ def test_the_end_and_the_cost_of_a_drawn_stream_are_found_in_its_tail(chunks: li
     assert not MESSAGES.ended(stream[: -len(b'age_stop"}\n\n')])
 
 
+@unhurried
 @given(usages())
 def test_the_cost_of_a_whole_message_is_found_in_its_tail(usage: Usage) -> None:
     answer = Answer((Choice('"usage": {"input_tokens": 7}' * 300, finish="stop"),), usage)
