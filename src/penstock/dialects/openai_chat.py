@@ -7,7 +7,7 @@ import msgspec
 from penstock.dialects.openai_chat_answer import ChatWriter
 from penstock.dialects.openai_chat_request import decode_chat
 from penstock.dialects.openai_errors import broken
-from penstock.dialects.openai_fields import StreamOptions, find_usage, read_body, stream_ended
+from penstock.dialects.openai_fields import NULL, StreamOptions, find_usage, read_body, stream_ended
 from penstock.domain.answer import Usage
 from penstock.domain.call import Call, Operation, Provenance
 from penstock.domain.content import Content
@@ -21,10 +21,11 @@ class _Head(msgspec.Struct):
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     stream_options: StreamOptions | None = None
-    functions: msgspec.Raw | None = None
+    functions: msgspec.Raw = NULL
 
 
 _head = msgspec.json.Decoder(_Head)
+_OPEN, _CLOSE = b"[]"
 _NO_FLAGS: frozenset[str] = frozenset()
 _USAGE = frozenset({"usage"})
 
@@ -40,10 +41,10 @@ class ChatEndpoint:
         """One pass over the body; the messages are only seen to be a list with something in it."""
         head = read_body(_head, body)
         messages = memoryview(head.messages)
-        if messages[0] != 91 or (messages.nbytes < 64 and not bytes(messages).strip(b"[] \t\r\n")):
+        if messages[0] != _OPEN or (messages[1] <= _CLOSE and not bytes(messages).strip(b"[] \t\r\n")):
             raise InvalidRequest("`messages` must be a list of at least one message.", param="messages")
         flags = _USAGE if head.stream_options is not None and head.stream_options.include_usage else _NO_FLAGS
-        if head.functions is not None:
+        if head.functions != NULL:
             flags |= {"functions"}
         return Call(
             "openai.chat",

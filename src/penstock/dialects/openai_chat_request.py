@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Raw
 
-from penstock.dialects.openai_fields import StreamOptions, read_body
+from penstock.dialects.openai_fields import NULL, StreamOptions, read_body
 from penstock.dialects.openai_messages import MessageObject, read_messages
 from penstock.domain.content import Chat, Format, Json, Sampling, Thinking, Tool, ToolChoice
 from penstock.domain.errors import InvalidRequest, Unsupported
@@ -18,7 +18,7 @@ class FunctionObject(msgspec.Struct):
 
     name: str
     description: str | None = None
-    parameters: Raw | None = None
+    parameters: Raw = NULL
     strict: bool | None = None
 
 
@@ -47,7 +47,7 @@ class JsonSchema(msgspec.Struct):
 
     name: str | None = None
     description: str | None = None
-    schema: Raw | None = None
+    schema: Raw = NULL
     strict: bool | None = None
 
 
@@ -56,7 +56,7 @@ class ResponseFormat(msgspec.Struct):
 
     type: str
     json_schema: JsonSchema | None = None
-    schema: Raw | None = None
+    schema: Raw = NULL
 
 
 class Reasoning(msgspec.Struct):
@@ -181,9 +181,8 @@ def _extra(fields: ChatFields, body: bytes) -> tuple[tuple[str, Json], ...]:
     return tuple((name, raw) for name, raw in extra if name != "modalities" or raw.replace(b" ", b"") != b'["text"]')
 
 
-def schema_bytes(raw: Raw | None) -> Json:
-    """A carried schema's bytes, empty when there is none."""
-    return b"" if raw is None or bytes(raw) == b"null" else bytes(raw)
+def _carried(raw: Raw) -> Json:
+    return b"" if raw == NULL else bytes(raw)
 
 
 def _tools(fields: ChatFields) -> tuple[Tool, ...]:
@@ -196,7 +195,7 @@ def _tools(fields: ChatFields) -> tuple[Tool, ...]:
             raise Unsupported(f"`{where}` is of type `{tool.type}`: only functions can be translated.", param=where)
         functions.append(tool.function)
     functions.extend(fields.functions or ())
-    return tuple(Tool(f.name, f.description or "", schema_bytes(f.parameters), f.strict) for f in functions)
+    return tuple(Tool(f.name, f.description or "", _carried(f.parameters), f.strict) for f in functions)
 
 
 def _tool_choice(fields: ChatFields) -> ToolChoice | None:
@@ -220,15 +219,15 @@ def read_format(sent: ResponseFormat | None) -> Format | None:
     if sent is None or sent.type == "text":
         return None
     if sent.type == "json_object":
-        return Format(schema=schema_bytes(sent.schema))
+        return Format(schema=_carried(sent.schema))
     if sent.type != "json_schema":
         raise Unsupported(f"`response_format` of type `{sent.type}` cannot be translated.", param="response_format")
     schema = sent.json_schema
-    if schema is None or not schema_bytes(schema.schema or sent.schema):
+    if schema is None or not _carried(schema.schema if schema.schema != NULL else sent.schema):
         param = "response_format.json_schema"
         raise InvalidRequest(f"`{param}.schema` is missing: it is required.", param=param)
     return Format(
-        schema=schema_bytes(schema.schema or sent.schema),
+        schema=_carried(schema.schema if schema.schema != NULL else sent.schema),
         name=schema.name or "",
         strict=schema.strict,
         description=schema.description or "",

@@ -10,6 +10,7 @@ from penstock.domain.errors import InvalidRequest
 
 T = TypeVar("T")
 
+NULL = msgspec.Raw(b"null")  # what is not there
 encode = msgspec.json.Encoder().encode
 _PATH = re.compile(r"^(?P<what>.*?) - at `\$\.?(?P<path>[^`]*)`$", re.DOTALL)
 _FIELD = re.compile(r"field `(?P<name>[^`]*)`")

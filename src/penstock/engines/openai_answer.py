@@ -10,6 +10,7 @@ from penstock.domain.answer import Chunk, Logprob, ToolDelta, Usage
 from penstock.domain.errors import UpstreamCut, UpstreamGarbage
 from penstock.engines.openai_failure import stream_error
 
+NULL = Raw(b"null")  # what is not there
 _FINISH = {
     "stop": "stop",
     "length": "length",
@@ -100,7 +101,7 @@ class AnswerObject(msgspec.Struct, gc=False):
     choices: list[ChoiceObject] | None = None
     usage: UsageObject | None = None
     timings: Timings | None = None
-    error: Raw | None = None
+    error: Raw = NULL
 
 
 class TokenLogprob(msgspec.Struct, gc=False):
@@ -136,7 +137,7 @@ class EmbeddingsObject(msgspec.Struct, gc=False):
 
     data: list[EmbeddingObject] | None = None
     usage: UsageObject | None = None
-    error: Raw | None = None
+    error: Raw = NULL
 
 
 class CountObject(msgspec.Struct, gc=False):
@@ -180,8 +181,8 @@ def parse_count(body: bytes, title: str) -> Iterator[Chunk]:
     return iter((Chunk(usage=Usage(prompt_tokens=count)),))
 
 
-def _check(error: Raw | None, body: bytes, title: str) -> None:
-    if error is not None and bytes(error) != b"null":
+def _check(error: Raw, body: bytes, title: str) -> None:
+    if error != NULL:
         raise stream_error(body, title)
 
 

@@ -28,6 +28,7 @@ _LIMIT = re.compile(
 _ASKED = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
+        r"max_tokens=(\d+) cannot be greater",
         r"for a total of (?:at least )?(\d+)",
         r"you requested (\d+) tokens",
         r"(\d+) input tokens",
@@ -36,9 +37,10 @@ _ASKED = tuple(
         r"(?:resulted in|contains|you passed) (?:at least )?(\d+) tokens",
     )
 )
+_CANNOT = re.compile(r"input is not supported|is not a multimodal model", re.IGNORECASE)
 _CONTEXT = re.compile(
     r"context_length_exceeded|exceed_context_size|exceeds? the (?:available )?context|maximum context length|"
-    r"context length is only|maximum model length",
+    r"context length is only|maximum model length|cannot be greater than max_model_len",
     re.IGNORECASE,
 )
 
@@ -82,11 +84,7 @@ def read_failure(status: int, body: bytes, retry_after: float | None, title: str
     told = _Told(body)
     if status in {401, 403}:
         return UpstreamError(f"{title} refused the gateway's key: check the `api_key` of this server.")
-    if (
-        status == 501
-        or "input is not supported" in told.message
-        or (status in {404, 405} and told.message.lower() in _NO_ROUTE)
-    ):
+    if status == 501 or _CANNOT.search(told.message) or (status in {404, 405} and told.message.lower() in _NO_ROUTE):
         said = "" if told.message.lower() in _NO_ROUTE else told.message
         return Unsupported(f"{title} cannot do this: {said or 'it has no such route'}")
     if status < 500 and _overflows(told):

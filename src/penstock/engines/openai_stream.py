@@ -10,7 +10,7 @@ import msgspec
 
 from penstock.domain.answer import Chunk
 from penstock.domain.errors import UpstreamCut, UpstreamGarbage
-from penstock.engines.openai_answer import AnswerObject, chunks, parse_answer
+from penstock.engines.openai_answer import NULL, AnswerObject, chunks, parse_answer
 from penstock.engines.openai_failure import stream_error
 
 MAX_EVENT = 16 << 20  # bytes: the longest tool call fits
@@ -120,8 +120,9 @@ class EventReader:
         try:
             event = _decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            if data.strip() == b"[DONE]":
-                self._done = True
+            word = data.strip()
+            if word in {b"[DONE]", b"null"}:  # llama.cpp opens the stream of several prompts with a null
+                self._done = word == b"[DONE]"
                 return ()
             if name == b"error":
                 raise stream_error(data, self._title) from None
@@ -145,7 +146,7 @@ class EventReader:
         return self._slowly(event, data, name)
 
     def _slowly(self, event: AnswerObject, data: bytes, name: bytes) -> Iterable[Chunk]:
-        if name == b"error" or (event.error is not None and bytes(event.error) != b"null"):
+        if name == b"error" or event.error != NULL:
             raise stream_error(data, self._title)
         found = tuple(chunks(event, self._title))
         for choice in event.choices or ():
