@@ -12,7 +12,7 @@ from penstock.control.look import FetchFunction, Look
 from penstock.domain.errors import PenstockError
 from penstock.domain.fleet import Model, Server, ServerStatus, State
 from penstock.engines.base import Engine
-from penstock.gateway.catalog import Catalog, names_of
+from penstock.gateway.catalog import Catalog
 
 logger = logging.getLogger(__name__)
 
@@ -243,7 +243,7 @@ class Watcher:
             else:
                 logger.info("Server %s (%s): %s", status.server.name, status.url, _size(status))
         up = [status for status in fleet if status.up]
-        names = {names_of(model)[-1] for status in up for model in status.models}
+        names = {model.name.lower().removesuffix(":latest") for status in up for model in status.models}
         logger.info("Discovery complete: %d/%d servers available, %d unique models", len(up), len(fleet), len(names))
 
     def _tell(self, watched: _Watched, before: ServerStatus, sight: Sight) -> None:

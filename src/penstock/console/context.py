@@ -1,0 +1,58 @@
+"""What the console is given by the one who builds it."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from penstock.dialects.base import Dialect
+from penstock.domain.fleet import Server
+from penstock.engines.base import Engine, Fetch, Fetched
+from penstock.gateway.catalog import Catalog
+from penstock.gateway.meter import Meter
+
+FetchFunction: TypeAlias = Callable[[Server, str, Fetch, float], Awaitable[Fetched]]
+"""Fetches something: server, base URL, what, time-out in seconds. Raises PenstockError."""
+
+
+class Watch(Protocol):
+    """The part of the watcher that the console needs."""
+
+    @property
+    def looked(self) -> bool:
+        """Whether every server has been looked at."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleSettings:
+    """Settings that show: `mode` is LLM_MODE. `full_health` tells strangers more than statuses."""
+
+    mode: str = "ollama"
+    full_health: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleContext:
+    """The parts of one gateway. Times are seconds; `clock` is monotonic, as `started_at` is, and `wall` the epoch's.
+
+    `settings` is asked at each request, since a reload may change them. `origin_allowed(origin, host)` says whether a
+    page of that origin may read answers. `draining` is True from the moment when no new work is taken.
+    """
+
+    version: str
+    catalog: Catalog
+    meter: Meter
+    watcher: Watch
+    engines: Mapping[str, Engine]
+    dialects: tuple[Dialect, ...]
+    fetch: FetchFunction
+    settings: Callable[[], ConsoleSettings]
+    origin_allowed: Callable[[bytes, bytes], bool]
+    draining: Callable[[], bool]
+    clock: Callable[[], float]
+    wall: Callable[[], float]
+    started_at: float
+
+    def running(self) -> dict[str, int]:
+        """Calls in work by the name of their server."""
+        return {name: live.running for name, live in self.catalog.live.items()}

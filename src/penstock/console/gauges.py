@@ -1,0 +1,44 @@
+"""The metrics that are read at the moment of asking: of servers, of the process."""
+
+from collections.abc import Callable, Iterator
+
+from penstock.console.context import ConsoleContext
+from penstock.console.resources import Resources
+from penstock.domain.fleet import ServerStatus
+from penstock.gateway.meter import Gauge
+
+_Value = Callable[[ServerStatus], float]
+
+
+def gauges(context: ConsoleContext, resources: Resources) -> Iterator[Gauge]:
+    """All of them."""
+    running = context.running()
+    values: tuple[tuple[str, str, _Value], ...] = (
+        ("penstock_server_up", "1 when the last look found the server well.", lambda s: s.up),
+        ("penstock_server_running", "Calls in work on the server.", lambda s: running.get(s.server.name, 0)),
+        ("penstock_server_slots", "Calls that it works on at one time.", lambda s: s.slots or s.server.max_concurrent),
+        ("penstock_server_models", "Models that it has.", lambda s: len(s.models)),
+        ("penstock_server_models_loaded", "Models that it has in memory.", lambda s: sum(m.loaded for m in s.models)),
+        ("penstock_server_response_time_seconds", "How long its last look took to answer.", lambda s: s.response_time),
+    )
+    for name, text, value in values:
+        yield Gauge(
+            name,
+            text,
+            tuple(
+                ((("server", status.server.name), ("kind", status.server.kind)), float(value(status)))
+                for status in context.catalog.fleet.statuses
+            ),
+        )
+    yield Gauge("penstock_simulated", "1 while simulated servers answer.", (((), context.catalog.fleet.simulated),))
+    yield Gauge("penstock_build_info", "The version that runs.", (((("version", context.version),), 1.0),))
+    started = context.wall() - (context.clock() - context.started_at)
+    yield Gauge("process_start_time_seconds", "When the gateway started, since the epoch.", (((), started),))
+    for name, text, key in (
+        ("process_cpu_seconds_total", "Processor time used.", "cpu_seconds"),
+        ("process_resident_memory_bytes", "Memory in use.", "memory_bytes"),
+        ("process_open_fds", "Open files and sockets.", "open_files"),
+        ("process_max_fds", "Most open files and sockets.", "open_files_limit"),
+    ):
+        if isinstance(figure := resources.process.get(key), (int, float)):
+            yield Gauge(name, text, (((), float(figure)),))

@@ -1,0 +1,59 @@
+"""Which models the gateway offers, each once, wherever they are."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from penstock.domain.call import Operation
+from penstock.domain.fleet import Fleet, Model, ServerStatus
+from penstock.engines.base import Engine
+
+_MODELS_DO = frozenset({Operation.CHAT, Operation.COMPLETION, Operation.EMBEDDING})
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A model, as the first server that has it describes it, and all servers that have it."""
+
+    model: Model
+    statuses: tuple[ServerStatus, ...]
+
+    @property
+    def name(self) -> str:
+        """Its name as its server writes it."""
+        return self.model.name
+
+
+def offers(fleet: Fleet, engines: Mapping[str, Engine]) -> tuple[Offer, ...]:
+    """The models of all servers that are up, by name; agents offer none. A model is loaded where any has it loaded."""
+    found: dict[str, list[tuple[Model, ServerStatus]]] = {}
+    for status in fleet.statuses:
+        engine = engines.get(status.server.kind)
+        if not status.up or engine is None or Operation.AGENT in engine.operations:
+            continue
+        if not engine.operations & _MODELS_DO:
+            continue
+        for model in status.models:
+            found.setdefault(plain(model.name), []).append((model, status))
+    return tuple(_offer(places) for _, places in sorted(found.items()))
+
+
+def find(every: Iterable[Offer], name: str, aliases: Mapping[str, tuple[str, ...]]) -> Offer | None:
+    """The offer that goes by this name, by an alias from the settings, or by another of the model's names."""
+    every = tuple(every)
+    named = {plain(other): offer for offer in every for other in offer.model.aliases}
+    named |= {plain(offer.name): offer for offer in every}
+    groups = [{plain(one) for one in (alias, *others)} for alias, others in aliases.items()]
+    wanted = plain(name)
+    meant = [wanted, *sorted(other for group in groups if wanted in group for other in group)]
+    return next((named[other] for other in meant if other in named), None)
+
+
+def plain(name: str) -> str:
+    """A model's name as it is compared: lower case, without `:latest`."""
+    return name.lower().removesuffix(":latest")
+
+
+def _offer(places: list[tuple[Model, ServerStatus]]) -> Offer:
+    model = next((model for model, _ in places if model.loaded), places[0][0])
+    context_length = max(each.context_length for each, _ in places)
+    return Offer(replace(model, context_length=context_length), tuple(status for _, status in places))

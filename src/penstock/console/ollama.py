@@ -1,0 +1,104 @@
+"""Ollama's lists, over all servers: what there is, what is loaded, what one model is like."""
+
+import re
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+
+from penstock.console.context import ConsoleContext
+from penstock.console.offered import Offer, find, offers
+from penstock.console.replies import json_reply, read_body
+from penstock.dialects import ollama_lists
+from penstock.dialects.ollama_json import relaxed
+from penstock.domain.errors import InvalidRequest, ModelNotFound, PenstockError
+from penstock.domain.fleet import ServerStatus
+from penstock.engines.base import Fetch, Fetched
+
+WIRE = "ollama.chat"
+SPOKEN = "0.13.3"
+"""The version of Ollama whose API the gateway itself speaks: told when there is no Ollama server to count on."""
+PATIENCE = 5.0
+"""Seconds that a server has to describe a model before we do it ourselves."""
+
+
+_NUMBERS = re.compile(r"\d+")
+
+
+class _Show(msgspec.Struct, omit_defaults=True):
+    """What `show` may be asked with; `name` is the older word for `model`."""
+
+    model: str | None = None
+    name: str | None = None
+    verbose: bool | None = None
+    system: str | None = None
+    options: dict[str, Any] | None = None
+
+
+_show = msgspec.json.Decoder(_Show)
+
+
+class Ollama:
+    """The GET routes of Ollama's API, and `show`."""
+
+    def __init__(self, context: ConsoleContext) -> None:
+        self._context = context
+
+    def routes(self) -> APIRouter:
+        """The routes; HEAD where Ollama has it."""
+        router = APIRouter(tags=["ollama"])
+        for path, handler in (("/api/tags", self.tags), ("/api/version", self.version)):
+            router.add_api_route(path, handler, methods=["GET"])
+            router.add_api_route(path, handler, methods=["HEAD"], include_in_schema=False)
+        router.add_api_route("/api/ps", self.ps, methods=["GET"])
+        router.add_api_route("/api/show", self.show, methods=["POST"])
+        return router
+
+    async def tags(self) -> Response:
+        """The models of all servers, each once."""
+        return json_reply(ollama_lists.tags(self._context.catalog.fleet))
+
+    async def ps(self) -> Response:
+        """The models that are loaded somewhere."""
+        return json_reply(ollama_lists.ps(self._context.catalog.fleet))
+
+    async def version(self) -> Response:
+        """The version of Ollama that clients may count on: the lowest of its servers' when there are any."""
+        versions = [s.version for s in self._context.catalog.fleet.statuses if s.up and s.version and self._speaks(s)]
+        return json_reply(ollama_lists.version(min(versions, key=_ordered, default=SPOKEN)))
+
+    async def show(self, request: Request) -> Response:
+        """What a model is like: in its server's own words where that is an Ollama, else in ours."""
+        asked: _Show = relaxed(_show, await read_body(request), "ShowRequest")
+        name = asked.model or asked.name
+        if not name:
+            raise InvalidRequest("model is required", param="model")
+        offer = find(self._offers(), name, self._context.catalog.aliases)
+        if offer is None:
+            raise ModelNotFound(f"model '{ollama_lists.tagged(name)}' not found", param="model")
+        for status in offer.statuses:
+            if self._speaks(status) and (told := await self._ask(status, offer, asked)):
+                return json_reply(told.body)
+        return json_reply(ollama_lists.show(offer.model, bool(asked.verbose)))
+
+    async def _ask(self, status: ServerStatus, offer: Offer, asked: _Show) -> Fetched | None:
+        """The server's own description; None when it cannot give one."""
+        body = msgspec.structs.replace(asked, model=offer.name, name=None)
+        what = Fetch("/api/show", "POST", msgspec.json.encode(body))
+        try:
+            told = await self._context.fetch(status.server, status.url, what, PATIENCE)
+        except PenstockError:
+            return None
+        return told if told.status == 200 else None
+
+    def _speaks(self, status: ServerStatus) -> bool:
+        """Whether a server speaks Ollama's own API."""
+        engine = self._context.engines.get(status.server.kind)
+        return engine is not None and WIRE in engine.native
+
+    def _offers(self) -> tuple[Offer, ...]:
+        return offers(self._context.catalog.fleet, self._context.engines)
+
+
+def _ordered(version: str) -> list[int]:
+    return [int(number) for number in _NUMBERS.findall(version)[:3]]

@@ -1,0 +1,83 @@
+"""Draws `/stats`."""
+
+from typing import Any
+
+import msgspec
+
+from penstock.console.resources import Resources
+from penstock.dialects.service_answer import stamp
+from penstock.domain.fleet import Fleet, ServerStatus
+from penstock.gateway.meter import Percentiles, Snapshot, Totals
+
+
+def draw(
+    snapshot: Snapshot, fleet: Fleet, running: dict[str, int], resources: Resources, uptime: float, wall: float
+) -> bytes:
+    """The body of `/stats`. `running` is calls in work by server; `uptime` is seconds, `wall` the epoch's."""
+    every = snapshot.all
+    names = dict.fromkeys([*(total.name for total in snapshot.servers), *(s.server.name for s in fleet.statuses)])
+    counted = {total.name: total for total in snapshot.servers}
+    statuses = {status.server.name: status for status in fleet.statuses}
+    return msgspec.json.encode(
+        {
+            "status": "success",
+            "uptime_seconds": round(uptime, 1),
+            "requests": {
+                "total": every.requests,
+                "errors": every.errors,
+                "client_gone": every.gone,
+                "streamed": every.streamed,
+                "fallbacks": every.fallbacks,
+                "retries": snapshot.retries,
+                "running": sum(running.values()),
+                "waiting": 0,
+                "by_code": snapshot.codes,
+                "by_wire": snapshot.wires,
+            },
+            "last_minute": {
+                "requests": snapshot.last_minute_requests,
+                "errors": snapshot.last_minute_errors,
+                "tokens": snapshot.last_minute_tokens,
+            },
+            "tokens": _tokens(every),
+            "latency_ms": _milliseconds(every.latency),
+            "ttft_ms": _milliseconds(every.ttft),
+            "models": {total.name: _totals(total) for total in snapshot.models},
+            "servers": {
+                name: _server(statuses.get(name), running.get(name, 0)) | _totals(counted.get(name, Totals()))
+                for name in names
+            },
+            "process": resources.process,
+            "host": resources.host,
+            "timestamp": stamp(wall),
+        }
+        | ({"simulated": True} if fleet.simulated else {})
+    )
+
+
+def _server(status: ServerStatus | None, running: int) -> dict[str, Any]:
+    drawn: dict[str, Any] = {"state": status.state.value if status else "removed", "running": running}
+    if status:
+        drawn["slots"] = status.slots or status.server.max_concurrent
+    return drawn
+
+
+def _totals(total: Totals) -> dict[str, Any]:
+    return {
+        "requests": total.requests,
+        "errors": total.errors,
+        "client_gone": total.gone,
+        "tokens": _tokens(total),
+        "latency_ms": _milliseconds(total.latency),
+        "ttft_ms": _milliseconds(total.ttft),
+    }
+
+
+def _tokens(total: Totals) -> dict[str, int]:
+    prompt, completion = total.prompt_tokens, total.completion_tokens
+    return {"prompt": prompt, "completion": completion, "total": prompt + completion}
+
+
+def _milliseconds(times: Percentiles) -> dict[str, float]:
+    shown = {name: round(getattr(times, name) * 1000, 1) for name in ("mean", "p50", "p90", "p95", "p99")}
+    return {"count": times.count} | shown
