@@ -1,6 +1,7 @@
 """Anthropic's messages as they are drawn: whole, streamed, broken; read back by a parser and by the official client."""
 
 import json
+from dataclasses import replace
 from typing import Any, get_args
 
 import anthropic
@@ -223,6 +224,11 @@ def test_an_answer_of_nothing_is_an_empty_message() -> None:
 def test_a_message_names_the_model_that_answered_and_the_request() -> None:
     whole = json.loads(MESSAGES.writer(CALL, BY).whole(Answer((Choice("Привет"),)), BY))
     assert (whole["id"], whole["model"], whole["role"]) == ("msg_abc123", "llama3.1:8b", "assistant")
+
+
+def test_a_streamed_call_is_answered_with_events_and_another_with_json() -> None:
+    assert MESSAGES.writer(CALL, BY).content_type == b"text/event-stream; charset=utf-8"
+    assert MESSAGES.writer(replace(CALL, stream=False), BY).content_type == b"application/json"
 
 
 def test_russian_text_is_not_escaped() -> None:

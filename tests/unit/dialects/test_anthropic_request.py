@@ -206,6 +206,11 @@ def test_an_assistants_blocks_become_one_message() -> None:
     )
 
 
+def test_text_before_a_tools_result_stays_before_it() -> None:
+    told = asked([{"type": "text", "text": "So:"}, {"type": "tool_result", "tool_use_id": "t1", "content": "sunny"}])
+    assert told == (Message("user", (Text("So:"),)), Message("tool", (Text("sunny"),), tool_call_id="t1"))
+
+
 def test_an_answer_may_be_begun_for_the_model() -> None:
     assert decoded(messages=[*HELLO, {"role": "assistant", "content": "Here"}]).messages[1].text == "Here"
 

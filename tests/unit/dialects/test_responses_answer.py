@@ -211,6 +211,11 @@ def test_why_it_stopped_is_told_in_openais_words(finish: str, status: str, reaso
         assert response["output"][0]["status"] == status
 
 
+def test_a_streamed_call_is_answered_with_events_and_another_with_json() -> None:
+    assert RESPONSES.writer(CALL, BY).content_type == b"text/event-stream; charset=utf-8"
+    assert RESPONSES.writer(called(stream=False), BY).content_type == b"application/json"
+
+
 def test_reasoning_is_shown_where_it_was_asked_for() -> None:
     chunks = [Chunk(thinking="hm"), Chunk(text="a", finish="stop")]
     plain = events(drawn(RESPONSES.writer(CALL, BY), chunks))[-1]["response"]["output"][0]

@@ -131,6 +131,11 @@ def test_what_openai_keeps_or_runs_itself_is_refused(members: dict[str, Any], pa
     assert words in error.message
 
 
+def test_text_that_is_not_utf_8_is_refused_wherever_it_stands() -> None:
+    with pytest.raises(InvalidRequest, match="UTF-8"):
+        RESPONSES.decode(Call("openai.responses", Operation.CHAT, "m", False, b'{"model":"m","input":"\xff"}'))
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: (
