@@ -1,0 +1,88 @@
+"""The reference and the example say what is so."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from penstock.config.schema import ServerEntry
+from penstock.config.sources import OTHER_VARIABLES, VARIABLES
+from tests.unit.config.place import Place, configured
+
+ROOT = Path(__file__).parents[3]
+REFERENCE = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+EXAMPLE = (ROOT / "penstock.example.yaml").read_text(encoding="utf-8")
+SAME_KEYS = re.compile(r"llm\.providers\.(llamacpp|mlx|openai|victoria)\.|auth\.roles\.(priority|test_user)\.")
+
+
+def documented() -> dict[str, str]:
+    """Every key that has a row of its own, with its default."""
+    rows: dict[str, str] = {}
+    section = ""
+    for line in REFERENCE.splitlines():
+        if heading := re.match(r"#+ (?:`([^`]+)`)?", line):
+            section = heading[1] or ""
+        elif section and (row := re.match(r"\| `([^`]+)` \| ([^|]*)\|", line)):
+            rows[f"{section}.{row[1]}"] = row[2].strip("` ")
+    return rows
+
+
+@pytest.mark.parametrize("name", [*(variable.name for variable in VARIABLES), *OTHER_VARIABLES])
+def test_every_variable_is_in_the_reference(name: str) -> None:
+    assert f"`{name}`" in REFERENCE
+
+
+def test_every_variable_stands_with_the_key_that_it_sets() -> None:
+    for variable in VARIABLES:
+        rows = ([cell.strip() for cell in line.split("|")] for line in REFERENCE.splitlines() if line.startswith("| `"))
+        (key,) = (cells[3] for cells in rows if f"`{variable.name}`" in cells[1])
+        assert f"`{variable.path}`" in key
+
+
+def test_every_key_is_in_the_reference_with_its_default(place: Place) -> None:
+    rows = documented()
+    for key, said in place.load().provenance.items():
+        if SAME_KEYS.match(key):
+            continue
+        assert key in rows
+        if key != "storage.data_dir":
+            assert (key, rows[key]) == (key, said.value)
+
+
+def test_the_reference_has_no_key_that_there_is_not(place: Place) -> None:
+    known = set(place.load().provenance) | {f"llm.providers.*.servers[].{name}" for name in ServerEntry.model_fields}
+    assert set(documented()) <= known
+
+
+def test_everything_to_be_said_of_one_server_is_in_the_reference() -> None:
+    rows = documented()
+    for name in ServerEntry.model_fields:
+        assert f"llm.providers.*.servers[].{name}" in rows
+
+
+def test_the_example_is_right_as_it_stands(place: Place) -> None:
+    settings = place.load(EXAMPLE)
+    assert configured(settings) == ["primary"]
+    assert settings.warnings == ()
+
+
+def test_the_example_is_right_with_everything_uncommented(place: Place) -> None:
+    full = re.sub(r"^(\s*)#(?=[\w\"-])", r"\1", EXAMPLE, flags=re.MULTILINE)
+    settings = place.load(full)
+    assert configured(settings) == ["primary", "backup_gpu", "gpu", "llamacpp", "mlx", "cloud", "victoria"]
+    assert settings.server.max_body == 32 * 2**20
+
+
+def test_the_example_says_the_defaults_where_it_says_anything(place: Place) -> None:
+    empty = place.load()
+    example = place.load(EXAMPLE)
+    for key, said in example.provenance.items():
+        if said.source != "default":
+            assert said.value == empty.provenance[key].value
+
+
+def test_the_example_has_every_section_that_this_version_uses() -> None:
+    full = yaml.safe_load(re.sub(r"^(\s*)#(?=[\w\"-])", r"\1", EXAMPLE, flags=re.MULTILINE))
+    assert set(full) == {"llm", "models", "routing", "server", "storage"}
+    assert set(full["llm"]["providers"]) == {"ollama", "vllm", "llamacpp", "openai", "victoria", "mlx"}
