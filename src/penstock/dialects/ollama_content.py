@@ -131,7 +131,9 @@ def embed(body: bytes) -> Embedding:
     """The content of an /api/embed body."""
     request: _EmbedRequest = decoded(_embed, body, "EmbedRequest")
     given = msgspec.json.decode(request.input) if len(request.input) else None
-    inputs = [given] if isinstance(given, str) and given else given or []
+    inputs = [given] if isinstance(given, str) and given else given
+    if inputs is None or inputs == "":
+        inputs = []
     if not isinstance(inputs, list) or not all(isinstance(text, str) for text in inputs):
         raise InvalidRequest("invalid input type", param="input")
     return _embedding(request, tuple(inputs))

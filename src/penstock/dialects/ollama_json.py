@@ -126,7 +126,7 @@ def _first_value(body: bytes) -> Any:
     except msgspec.DecodeError as error:
         if "trailing characters" not in str(error) or not (at := _AT.search(str(error))):
             raise
-        return msgspec.json.decode(body[: int(at[1])])
+        return msgspec.json.decode(body[: int(at[1]) - 1])  # it counts the character itself
 
 
 def _syntax(error: msgspec.DecodeError, body: bytes) -> str:

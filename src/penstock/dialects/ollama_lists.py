@@ -18,6 +18,7 @@ from penstock.domain.fleet import Fleet, Model
 # Ollama's client shows these as "Never" and "Forever": Go's zero time, and more than 20 years ahead.
 _NEVER = "0001-01-01T00:00:00Z"
 _FOREVER = "2318-11-28T12:00:00Z"
+_BEGINNING = datetime.min.replace(tzinfo=UTC)
 _ORDER = ("completion", "tools", "insert", "vision", "embedding", "thinking", "image", "audio")
 # Of an engine that does not tell, the model may be tried with tools; it says itself when it cannot.
 _PRESUMED = frozenset({"completion", "tools"})
@@ -80,7 +81,7 @@ def tags(fleet: Fleet) -> bytes:
 
 def ps(fleet: Fleet) -> bytes:
     """The body of /api/ps: the models that are loaded somewhere, the longest to stay first."""
-    models = sorted(_merged(fleet), key=lambda model: _moment(model.expires_at or _FOREVER), reverse=True)
+    models = sorted(_merged(fleet), key=lambda model: _moment(_time(model.expires_at, _FOREVER)), reverse=True)
     return msgspec.json.encode({"models": [_loaded(model) for model in models if model.loaded]})
 
 
@@ -106,7 +107,7 @@ def show(model: Model, verbose: bool) -> bytes:
             modelfile=f"FROM {model.name}\n",
             details=_details(model),
             model_info=dict(sorted(info.items())),
-            modified_at=model.modified_at or _NEVER,
+            modified_at=_time(model.modified_at, _NEVER),
             template=model.template,
             capabilities=_capabilities(model),
         )
@@ -157,7 +158,7 @@ def _listed(model: Model) -> _Listed:
     return _Listed(
         name=model.name,
         model=model.name,
-        modified_at=model.modified_at or _NEVER,
+        modified_at=_time(model.modified_at, _NEVER),
         size=model.size,
         digest=_digest(model),
         details=_ListedDetails(
@@ -181,7 +182,7 @@ def _loaded(model: Model) -> _Loaded:
         size=max(model.size, model.size_vram),
         digest=_digest(model),
         details=_details(model),
-        expires_at=model.expires_at or _FOREVER,
+        expires_at=_time(model.expires_at, _FOREVER),
         size_vram=model.size_vram,
         context_length=model.context_length,
     )
@@ -211,10 +212,15 @@ def _parameter_count(text: str) -> int:
         return 0
 
 
+def _time(text: str, otherwise: str) -> str:
+    """A time as it was told, if it is one: clients fail on anything else."""
+    return text if _moment(text) != _BEGINNING else otherwise
+
+
 def _moment(text: str) -> datetime:
     """An RFC 3339 time, the beginning of time for what is none."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        return datetime.min.replace(tzinfo=UTC)
+        return _BEGINNING
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,5 +1,6 @@
 """Ollama: chat, generate, embeddings and the management of its models."""
 
+import re
 from collections.abc import Generator, Mapping
 from types import MappingProxyType
 from typing import ClassVar
@@ -9,7 +10,7 @@ from msgspec import Raw
 
 from penstock.domain.call import Call, Operation
 from penstock.domain.content import Chat, Completion, Content, Embedding
-from penstock.domain.errors import PenstockError, Unsupported
+from penstock.domain.errors import InvalidRequest, PenstockError, Unsupported
 from penstock.domain.fleet import Inventory, Model
 from penstock.engines.base import Fetch, Fetched, Outgoing, Reader
 from penstock.engines.ollama_failure import read_failure, stream_error
@@ -104,7 +105,7 @@ def _without(body: bytes, field: str) -> bytes:
 
 
 def _members(body: bytes) -> dict[str, Raw]:
-    """The body's fields. Bodies that only Ollama's own leniency can read are cut after their first value."""
+    """The body's fields; of a body that only Ollama's own leniency can read, those of its first value."""
     try:
         return _fields.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -112,8 +113,10 @@ def _members(body: bytes) -> dict[str, Raw]:
     try:
         return _fields.decode(body)
     except msgspec.DecodeError as error:
-        at = str(error).rpartition("(byte ")[2].rstrip(")")
-        return _fields.decode(body[: int(at)]) if at.isdecimal() else {}
+        trailing = re.search(r"trailing characters \(byte (\d+)\)", str(error))
+        if trailing is None:
+            raise InvalidRequest(f"The body is not a JSON object: {error}") from None
+    return _fields.decode(body[: int(trailing[1]) - 1])  # it counts the first character that trails
 
 
 ENGINE = Ollama()

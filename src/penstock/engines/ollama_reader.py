@@ -86,10 +86,14 @@ class Reader:
         """What is left: a whole answer, or a last line without its end."""
         rest = b"".join(self._held).strip()
         self._held.clear()
+        cut = UpstreamCut(f"{self._title} ended its answer before it was done.")
         if rest:
-            yield from self._one(rest)
+            try:
+                yield from self._one(rest)
+            except UpstreamGarbage as garbage:
+                raise (cut if rest.startswith(b"{") else garbage) from None
         if not self._done:
-            raise UpstreamCut(f"{self._title} ended its answer before it was done.")
+            raise cut
 
     def _many(self, data: bytes) -> Iterator[Chunk]:
         if not self._streamed or b"\n" not in data:
@@ -130,8 +134,8 @@ class Reader:
         try:
             return _decode(line.decode("utf-8", "replace").encode())
         except _REFUSED:
-            shown = line[:80].decode("utf-8", "replace")
-            raise UpstreamGarbage(f"{self._title} sent what its protocol does not allow: {shown!r}") from None
+            shown = "" if line.lstrip().startswith(b"{") else f": {line[:40]!r}"
+            raise UpstreamGarbage(f"{self._title} sent what its protocol does not allow{shown}.") from None
 
     def _rest(self, read: _Line) -> tuple[Chunk, ...]:
         if len(read.error) and bytes(read.error) not in (b"null", b'""'):

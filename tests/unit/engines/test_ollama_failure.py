@@ -1,0 +1,120 @@
+"""What Ollama says when it fails."""
+
+import json
+
+import pytest
+
+from penstock.domain.errors import (
+    ContextLengthExceeded,
+    ModelNotFound,
+    PenstockError,
+    Unsupported,
+    UpstreamCut,
+    UpstreamError,
+    UpstreamStatus,
+)
+from penstock.engines.ollama import ENGINE
+from penstock.engines.ollama_failure import stream_error
+
+
+def told(status: int, text: object, retry_after: float | None = None) -> PenstockError:
+    return ENGINE.failure(status, json.dumps({"error": text}).encode(), retry_after)
+
+
+@pytest.mark.parametrize("text", ["model 'x' not found", 'model "x" not found, try pulling it first'])
+def test_an_unknown_model(text: str):
+    error = told(404, text)
+    assert isinstance(error, ModelNotFound)
+    assert error.message == text
+
+
+def test_a_full_queue_may_be_tried_elsewhere():
+    error = told(503, "server busy, please try again.  maximum pending requests exceeded", 3.0)
+    assert isinstance(error, UpstreamStatus)
+    assert (error.status, error.retryable, error.retry_after) == (503, True, 3.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"m" does not support thinking',
+        '"m" does not support chat',
+        "registry.ollama.ai/library/m:latest does not support tools",
+        "this model only supports one image while more than one image requested",
+    ],
+)
+def test_what_a_model_cannot_do_is_the_callers_to_mend(text: str):
+    error = told(400, text)
+    assert isinstance(error, Unsupported)
+    assert error.message == f"Ollama: {text}"
+
+
+def test_an_overflow_in_llama_servers_json_has_both_numbers():
+    inner = (
+        '{"error":{"code":400,"message":"request (26528 tokens) exceeds the available context size (16384 tokens), '
+        'try increasing it","type":"exceed_context_size_error"}}'
+    )
+    error = told(400, inner)
+    assert isinstance(error, ContextLengthExceeded)
+    assert "26528" in error.message
+    assert "16384" in error.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the input length exceeds the context length",
+        "the prompt is longer than the context length currently available to the model; shorten the prompt",
+    ],
+)
+def test_an_overflow_without_numbers_is_one_too(text: str):
+    assert isinstance(told(400, text), ContextLengthExceeded)
+
+
+def test_other_nested_json_is_unwrapped_to_its_sentence():
+    error = told(500, '{"error":{"code":500,"message":"Compute error.","type":"server_error"}}')
+    assert isinstance(error, UpstreamStatus)
+    assert (error.message, error.status, error.kind, error.retryable) == ("Compute error.", 500, "server_error", True)
+
+
+def test_refused_credentials_are_the_gateways_affair():
+    error = told(401, "unauthorized")
+    assert isinstance(error, UpstreamError)
+    assert (error.status, error.retryable) == (502, True)
+    assert "api_key" in error.message
+
+
+def test_a_missing_path_is_no_missing_model():
+    error = ENGINE.failure(404, b"404 page not found", None)
+    assert isinstance(error, UpstreamError)
+    assert not isinstance(error, ModelNotFound)
+
+
+def test_a_request_given_up_was_cut():
+    assert isinstance(told(499, "request canceled"), UpstreamCut)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>Bad gateway</html>", b"null", b"[]", b'{"error":5}', b'{"error":{}}', b"\xff\xfe"]
+)
+def test_any_body_gives_a_sentence(body: bytes):
+    error = ENGINE.failure(502, body, None)
+    assert (error.status, error.retryable) == (502, True)
+    assert error.message
+    assert "<" not in error.message
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "status"),
+    [
+        (b'"server busy, please try again.  maximum pending requests exceeded"', UpstreamStatus, 503),
+        (b'"an error was encountered while running the model: x"', UpstreamStatus, 500),
+        (b'{"code":400,"message":"x exceeds the available context size"}', ContextLengthExceeded, 400),
+        (b'"pull model manifest: file does not exist"', ModelNotFound, 404),
+        (b"true", UpstreamStatus, 500),
+    ],
+)
+def test_errors_in_a_stream_are_told_by_their_words(said: bytes, kind: type[PenstockError], status: int):
+    error = stream_error(said, "Ollama")
+    assert isinstance(error, kind)
+    assert error.status == status

@@ -1,0 +1,166 @@
+"""Looking at an Ollama server."""
+
+import json
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.domain.errors import UpstreamError, UpstreamGarbage
+from penstock.domain.fleet import Inventory, Model
+from penstock.engines.base import Fetched
+from penstock.engines.ollama import ENGINE
+
+DIGEST = "a" * 64
+LISTED = {
+    "name": "llama3.1:8b",
+    "model": "llama3.1:8b",
+    "modified_at": "2026-08-21T18:48:22.1Z",
+    "size": 4_900_000_000,
+    "digest": DIGEST,
+    "details": {
+        "parent_model": "", "format": "gguf", "family": "llama", "families": ["llama"], "parameter_size": "8.0B",
+        "quantization_level": "Q4_K_M", "context_length": 131072, "embedding_length": 4096,
+    },
+    "capabilities": ["completion", "tools"],
+}  # fmt: skip
+OLDER = LISTED | {"details": {"family": "llama"}, "capabilities": None}
+SHOWN = {
+    "model_info": {"general.architecture": "llama", "llama.context_length": 8192, "llama.embedding_length": 64},
+    "capabilities": ["completion"],
+}
+
+
+class Server:
+    """Answers what a look fetches, and remembers what was fetched."""
+
+    def __init__(self, answers: Mapping[str, object], status: int = 200) -> None:
+        self.answers = answers
+        self.status = status
+        self.fetched: list[str] = []
+
+    def look(self, known: tuple[Model, ...] = ()) -> Inventory:
+        looking = ENGINE.inspect(known)
+        fetch = next(looking)
+        while True:
+            self.fetched.append(fetch.path)
+            answer = self.answers.get(fetch.path)
+            try:
+                fetch = looking.send(self._answer(answer, fetch.body))
+            except StopIteration as end:
+                return end.value
+
+    def _answer(self, answer: object, body: bytes) -> Fetched:
+        if answer is None:
+            return Fetched(404, b"404 page not found")
+        return Fetched(self.status, answer if isinstance(answer, bytes) else json.dumps(answer).encode())
+
+
+def test_a_recent_server_tells_all_in_its_lists():
+    loaded = {"name": "llama3.1:8b", "size_vram": 5, "expires_at": "2026-08-21T19:00:00Z"}
+    server = Server(
+        {"/api/tags": {"models": [LISTED]}, "/api/ps": {"models": [loaded]}, "/api/version": {"version": "0.32.15"}}
+    )
+    inventory = server.look()
+    assert inventory == Inventory(
+        (
+            Model(
+                "llama3.1:8b", 4_900_000_000, "8.0B", "Q4_K_M", "llama", "gguf", 131072, 4096,
+                frozenset({"completion", "tools"}), DIGEST, "2026-08-21T18:48:22.1Z", True, 5, "2026-08-21T19:00:00Z",
+            ),
+        ),
+        version="0.32.15",
+    )  # fmt: skip
+    assert server.fetched == ["/api/tags", "/api/ps", "/api/version"]
+
+
+def test_of_an_older_server_each_model_is_asked_once():
+    server = Server({"/api/tags": {"models": [OLDER]}, "/api/show": SHOWN})
+    model = server.look().models[0]
+    assert (model.context_length, model.embedding_length, model.capabilities) == (8192, 64, frozenset({"completion"}))
+    server.fetched.clear()
+    assert server.look((model,)).models == (model,)
+    assert "/api/show" not in server.fetched
+
+
+def test_a_model_that_has_changed_is_asked_again():
+    server = Server({"/api/tags": {"models": [OLDER]}, "/api/show": SHOWN})
+    server.look((Model("llama3.1:8b", digest="b" * 64, capabilities=frozenset({"completion"})),))
+    assert "/api/show" in server.fetched
+
+
+def test_before_there_were_capabilities_the_family_tells():
+    bert = OLDER | {"name": "embedder:latest", "model": "embedder:latest"}
+    for architecture, meant in (("nomic-bert", "embedding"), ("llama", "completion")):
+        shown = {"model_info": {"general.architecture": architecture}}
+        models = Server({"/api/tags": {"models": [bert]}, "/api/show": shown}).look().models
+        assert models[0].capabilities == {meant}
+
+
+def test_no_more_than_64_models_are_asked_in_one_look_and_the_rest_in_the_next():
+    many = [OLDER | {"name": f"m{n}:1", "model": f"m{n}:1"} for n in range(100)]
+    server = Server({"/api/tags": {"models": many}, "/api/show": SHOWN})
+    models = server.look().models
+    assert len(models) == 100
+    assert server.fetched.count("/api/show") == 64
+    assert all(model.context_length for model in server.look(models).models)
+    assert server.fetched.count("/api/show") == 100
+
+
+def test_models_that_cannot_be_shown_are_listed_all_the_same():
+    assert Server({"/api/tags": {"models": [OLDER]}}).look().models[0].name == "llama3.1:8b"
+
+
+def test_a_name_given_twice_counts_once_and_the_other_name_is_an_alias():
+    entries = [LISTED, LISTED, LISTED | {"name": "short", "model": "registry/short:latest"}]
+    models = Server({"/api/tags": {"models": entries}}).look().models
+    assert [(model.name, model.aliases) for model in models] == [
+        ("llama3.1:8b", ()),
+        ("short", ("registry/short:latest",)),
+    ]
+
+
+@pytest.mark.parametrize(
+    "answer", [b"<html>", b"Ollama is running", b"[]", b"{}", b'{"models":5}', b"\xff", b'{"models":"x"}']
+)
+def test_what_does_not_list_models_is_no_ollama(answer: bytes):
+    with pytest.raises(UpstreamGarbage, match="does not answer as Ollama does"):
+        Server({"/api/tags": answer}).look()
+
+
+def test_no_models_at_all_are_fine():
+    assert Server({"/api/tags": {"models": None}}).look().models == ()
+    assert Server({"/api/tags": {"models": []}}).look().models == ()
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 429, 500, 503])
+def test_an_error_says_that_the_server_is_not_well(status: int):
+    with pytest.raises(UpstreamError):
+        Server({"/api/tags": b'{"error":"no"}'}, status).look()
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+ENTRY = st.fixed_dictionaries(
+    {},
+    optional=dict.fromkeys(LISTED, JUNK) | {"details": st.dictionaries(st.sampled_from(list(LISTED["details"])), JUNK)},
+)
+
+
+@given(st.lists(ENTRY | JUNK, max_size=4), JUNK, JUNK, JUNK)
+def test_wrong_types_anywhere_cost_only_what_they_would_have_told(
+    entries: list[object], loaded: object, shown: object, version: object
+):
+    answers = {
+        "/api/tags": {"models": entries},
+        "/api/ps": {"models": loaded},
+        "/api/show": shown,
+        "/api/version": version,
+    }
+    for model in Server(answers).look().models:
+        assert model.name
+        assert min(model.size, model.context_length, model.size_vram) >= 0
