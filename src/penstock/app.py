@@ -3,19 +3,20 @@
 import asyncio
 import gc
 import logging
+import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
-from penstock import __version__, dialects, engines
+from penstock import __version__, console, dialects, engines
 from penstock.config.reload import Reloader
 from penstock.config.settings import ServerSettings, Settings
 from penstock.config.sources import load
+from penstock.console import ConsoleContext, ConsoleSettings, Failures
 from penstock.control.discovery import Watcher
 from penstock.domain.call import Defaults
-from penstock.domain.errors import PenstockError
 from penstock.domain.fleet import Priority, Server, ServerStatus
 from penstock.gateway.catalog import Catalog
 from penstock.gateway.meter import Meter
@@ -107,6 +108,28 @@ class Gateway:
         wanted = {url for server in servers(settings) for url in server.urls}
         self.pools.retain(wanted.__contains__)
 
+    def drain(self) -> None:
+        """No new work from now on; what runs comes to its end."""
+        self.pipeline.draining = True
+
+    def context(self, gate: routes.Gate) -> ConsoleContext:
+        """What the console may see."""
+        return ConsoleContext(
+            version=__version__,
+            catalog=self.catalog,
+            meter=self.meter,
+            watcher=self.watcher,
+            engines=self.engines,
+            dialects=self.dialects,
+            fetch=self.fetch,
+            settings=lambda: ConsoleSettings(self.settings.llm.mode),
+            origin_allowed=gate.origin_allowed,
+            draining=lambda: self.pipeline.draining,
+            clock=time.monotonic,
+            wall=time.time,
+            started_at=self.started_at,
+        )
+
     async def _simulate(self) -> None:
         pair = []
         for name, options in zip(SIMULATED_NAMES, scenario_one(), strict=True):
@@ -126,7 +149,7 @@ class Gateway:
 
     async def _retire(self) -> None:
         simulators, self.simulators = self.simulators, []
-        while any(simulator.running or simulator.waiting for simulator in simulators):
+        while any(simulator.running or simulator.waiting for simulator in simulators):  # noqa: ASYNC110 (its own loop)
             await asyncio.sleep(0.2)
         for simulator in simulators:
             await simulator.stop()
@@ -199,7 +222,7 @@ def serve(settings: Settings, *, config_path: Path | None, overrides: Mapping[st
     try:
         bound = listening_socket(host, port)
     except OSError as error:
-        print(f"penstock: cannot listen on {host}:{port}: {error.strerror}; choose another --port", file=sys.stderr)
+        sys.stderr.write(f"penstock: cannot listen on {host}:{port}: {error.strerror}; choose another --port\n")
         return 1
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_serve(settings, bound, lambda: load(config_path, overrides)))
@@ -207,19 +230,21 @@ def serve(settings: Settings, *, config_path: Path | None, overrides: Mapping[st
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
-        import uvloop  # lazy: not on Windows
+        import uvloop  # noqa: PLC0415  # lazy: not on Windows
     except ImportError:
         return None
     return uvloop.new_event_loop
 
 
-async def _serve(settings: Settings, bound: Any, again: Callable[[], Settings]) -> int:
+async def _serve(settings: Settings, bound: socket.socket, again: Callable[[], Settings]) -> int:
     gateway = Gateway(settings)
     gate = routes.Gate(frozenset(settings.server.allowed_hosts), frozenset(settings.server.cors_origins))
-    protocol = GatewayProtocol.bind(gateway.pipeline, routes.table(gateway.dialects), gate, settings.server.max_body)
-    app = _app
+    table = routes.table(gateway.dialects)
+    protocol = GatewayProtocol.bind(gateway.pipeline, table, gate, settings.server.max_body)
+    failures = Failures(gateway.dialects)
+    app = gated(console.build(gateway.context(gate)), gate, lambda path, error: failures.draw(path, error, ""))
     listening = Listening(keep_alive=settings.server.keep_alive, drain=settings.server.drain_seconds)
-    server = HttpServer(gated(app, gate, _refuse), protocol, listening, lambda: None)
+    server = HttpServer(app, protocol, listening, gateway.drain)
     reloader = Reloader(again, settings, gateway.apply, [settings.config_path] if settings.config_path else [])
     watching = asyncio.get_running_loop().create_task(reloader.run())
     try:
@@ -233,14 +258,3 @@ async def _serve(settings: Settings, bound: Any, again: Callable[[], Settings]) 
         watching.cancel()
         await gateway.stop()
     return 0
-
-
-async def _app(scope: Any, receive: Any, send: Any) -> None:
-    await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
-    await send({"type": "http.response.body", "body": b""})
-
-
-def _refuse(path: str, error: PenstockError) -> tuple[bytes, bytes]:
-    detail = error.message.replace("\\", "").replace('"', "'")
-    body = f'{{"type":"about:blank","title":"Forbidden","status":{error.status},"code":"{error.code}","detail":"{detail}"}}'
-    return b"application/problem+json", body.encode()

@@ -75,7 +75,11 @@ class Endpoint(Protocol):
         ...
 
     def usage(self, tail: bytes, streamed: bool) -> Usage | None:
-        """What an answer in this wire says it has cost: `tail` is its last 4 KiB at least, or all of it."""
+        """What an answer in this wire says it has cost.
+
+        `tail` is the last pieces of a stream, or all of an unstreamed answer; then it raises msgspec.DecodeError when
+        that is not JSON.
+        """
         ...
 
     def ended(self, tail: bytes) -> bool:

@@ -7,7 +7,7 @@ import msgspec
 from penstock.dialects.openai_chat_answer import ChatWriter
 from penstock.dialects.openai_chat_request import decode_chat
 from penstock.dialects.openai_errors import broken
-from penstock.dialects.openai_fields import NULL, StreamOptions, find_usage, read_body, stream_ended
+from penstock.dialects.openai_fields import NULL, StreamOptions, find_usage, read_body, stream_ended, whole_usage
 from penstock.domain.answer import Usage
 from penstock.domain.call import Call, Operation, Provenance
 from penstock.domain.content import Content
@@ -66,7 +66,7 @@ class ChatEndpoint:
 
     def usage(self, tail: bytes, streamed: bool) -> Usage | None:
         """From the last `usage` object, or llama.cpp's `timings`."""
-        return find_usage(tail)
+        return find_usage(tail) if streamed else whole_usage(tail)
 
     def ended(self, tail: bytes) -> bool:
         """`[DONE]`, or a finish reason where a server sends no `[DONE]`."""

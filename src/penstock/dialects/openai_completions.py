@@ -21,6 +21,7 @@ from penstock.dialects.openai_fields import (
     read_inputs,
     stream_ended,
     usage_object,
+    whole_usage,
 )
 from penstock.domain.answer import Answer, Choice, Chunk, Logprob, Usage
 from penstock.domain.call import Call, Operation, Provenance
@@ -98,7 +99,7 @@ class CompletionsEndpoint:
 
     def usage(self, tail: bytes, streamed: bool) -> Usage | None:
         """From the last `usage` object, or llama.cpp's `timings`."""
-        return find_usage(tail)
+        return find_usage(tail) if streamed else whole_usage(tail)
 
     def ended(self, tail: bytes) -> bool:
         """`[DONE]`, or a finish reason where a server sends no `[DONE]`."""

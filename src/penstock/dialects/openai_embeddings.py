@@ -8,7 +8,7 @@ import msgspec
 
 from penstock.dialects.openai_chat_request import IDLE, leftovers
 from penstock.dialects.openai_errors import broken, error_object
-from penstock.dialects.openai_fields import encode, find_usage, read_body, read_inputs
+from penstock.dialects.openai_fields import encode, read_body, read_inputs, whole_usage
 from penstock.domain.answer import Answer, Chunk, Usage
 from penstock.domain.call import Call, Operation, Provenance
 from penstock.domain.content import Content, Embedding
@@ -65,7 +65,7 @@ class EmbeddingsEndpoint:
 
     def usage(self, tail: bytes, streamed: bool) -> Usage | None:
         """From the last `usage` object."""
-        return find_usage(tail)
+        return whole_usage(tail)
 
     def ended(self, tail: bytes) -> bool:
         """Embeddings are never streamed."""

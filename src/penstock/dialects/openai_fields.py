@@ -48,6 +48,14 @@ class Timings(msgspec.Struct):
     predicted_ms: float = 0.0
 
 
+class _Whole(msgspec.Struct):
+    """What an unstreamed answer tells of its cost."""
+
+    usage: UsageObject | None = None
+    timings: Timings | None = None
+
+
+_whole_decoder = msgspec.json.Decoder(_Whole)
 _usage_decoder = msgspec.json.Decoder(UsageObject)
 _timings_decoder = msgspec.json.Decoder(Timings)
 
@@ -108,34 +116,38 @@ def usage_object(usage: Usage) -> dict[str, Any]:
     }
 
 
+def whole_usage(body: bytes) -> Usage | None:
+    """What an unstreamed answer says it has cost. Raises msgspec.DecodeError when it is not JSON at all."""
+    try:
+        found = _whole_decoder.decode(body)
+    except msgspec.ValidationError:
+        return None
+    return _usage(found.usage, found.timings)
+
+
 def find_usage(tail: bytes) -> Usage | None:
-    """What the end of an answer says it has cost; the key cannot occur inside generated text, where quotes are escaped.
+    """What the end of a stream says it has cost; the key cannot occur inside generated text, where quotes are escaped.
 
     llama.cpp tells in `timings` even where `usage` was not asked for.
     """
-    timings = _last_object(tail, b'"timings"', _timings_decoder)
-    seconds = (timings.prompt_ms / 1e3, timings.predicted_ms / 1e3) if timings else (0.0, 0.0)
-    found = _last_object(tail, b'"usage"', _usage_decoder)
-    if found is not None and found.prompt_tokens is not None:
-        cached = found.prompt_tokens_details and found.prompt_tokens_details.cached_tokens
-        reasoning = found.completion_tokens_details and found.completion_tokens_details.reasoning_tokens
-        return Usage(
-            prompt_tokens=found.prompt_tokens,
-            completion_tokens=found.completion_tokens or 0,
-            cached_tokens=cached or 0,
-            reasoning_tokens=reasoning or 0,
-            prompt_seconds=seconds[0],
-            completion_seconds=seconds[1],
-        )
-    if timings is None:
-        return None
-    return Usage(
-        prompt_tokens=timings.cache_n + timings.prompt_n,
-        completion_tokens=timings.predicted_n,
-        cached_tokens=timings.cache_n,
-        prompt_seconds=seconds[0],
-        completion_seconds=seconds[1],
+    return _usage(
+        _last_object(tail, b'"usage"', _usage_decoder), _last_object(tail, b'"timings"', _timings_decoder)
     )
+
+
+def _usage(found: UsageObject | None, timings: Timings | None) -> Usage | None:
+    usage = None
+    if found is not None and found.prompt_tokens is not None:
+        usage = Usage(found.prompt_tokens, found.completion_tokens or 0)
+        if found.prompt_tokens_details is not None:
+            usage.cached_tokens = found.prompt_tokens_details.cached_tokens or 0
+        if found.completion_tokens_details is not None:
+            usage.reasoning_tokens = found.completion_tokens_details.reasoning_tokens or 0
+    elif timings is not None:
+        usage = Usage(timings.cache_n + timings.prompt_n, timings.predicted_n, timings.cache_n)
+    if usage is not None and timings is not None:
+        usage.prompt_seconds, usage.completion_seconds = timings.prompt_ms / 1e3, timings.predicted_ms / 1e3
+    return usage
 
 
 def _last_object(tail: bytes, key: bytes, decoder: msgspec.json.Decoder[T]) -> T | None:

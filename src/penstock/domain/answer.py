@@ -6,9 +6,12 @@ from dataclasses import dataclass, field, replace
 from penstock.domain.content import ToolCall
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Usage:
-    """Tokens spent, and where the engine tells, seconds. `estimated` marks counts that we made ourselves."""
+    """Tokens spent, and where the engine tells, seconds. `estimated` marks counts that we made ourselves.
+
+    Not frozen: one is made for every call; nobody changes it.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -112,7 +115,9 @@ class _Draft:
             call.id = call.id or delta.id
             call.name = call.name or delta.name
             call.arguments += delta.arguments
-        for name in ("finish", "refusal", "stop_sequence", "context", "thinking_signature"):
+        if chunk.refusal:
+            self.last = replace(self.last, refusal=self.last.refusal + chunk.refusal)
+        for name in ("finish", "stop_sequence", "context", "thinking_signature"):
             if value := getattr(chunk, name):
                 self.last = replace(self.last, **{name: value})
 

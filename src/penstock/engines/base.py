@@ -17,7 +17,9 @@ from penstock.domain.fleet import Inventory, Model
 
 @dataclass(slots=True)
 class Outgoing:
-    """A request to an engine. Not frozen: one is made for every call; nobody changes it. `path` is below the server's base URL; `streamed` says how the answer will come.
+    """A request to an engine. `path` is below the server's base URL; `streamed` says how the answer will come.
+
+    Not frozen: one is made for every call; nobody changes it.
 
     `otherwise` is what to send in its place when the engine answers 404: older versions lack the path.
     """

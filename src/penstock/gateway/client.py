@@ -18,8 +18,13 @@ class Client(Protocol):
     """The engine's connection that feeds this client: paused when the client is slow, aborted when it is gone."""
 
     @property
+    def id(self) -> bytes:
+        """The request's id: the caller's own, or made for it."""
+        ...
+
+    @property
     def request_id(self) -> str:
-        """Its own, or made for it."""
+        """The same as text."""
         ...
 
     @property

@@ -1,6 +1,6 @@
 """What calls have come to: counters, histograms and a journal of the last ones. Told once at the end of every call.
 
-`settle` is on the hot path: plain additions, nothing that waits. Series are bounded: beyond `MOST_SERIES` of model,
+`settle` is on the hot path: it only notes the call. Series are bounded: beyond `MOST_SERIES` of model,
 server and wire, and `MOST_CODES` errors of one of them, the rest is counted as `other`. Times are seconds.
 """
 
@@ -8,11 +8,13 @@ from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 MOST_SERIES = 500
 MOST_CODES = 30
 JOURNAL = 10_000
+BATCH = 256
 OTHER = "other"
 GONE = "client_gone"
 
@@ -26,13 +28,12 @@ TTFT_BOUNDS = (
 TOKEN_BOUNDS = tuple(4**power for power in range(14))
 
 
-@dataclass(slots=True)
-class Record:
+class Record(NamedTuple):
     """One call that has ended.
 
     `code` is "ok" or an error's; a stream that broke has status 200 and an error's code. `gone`: the client hung up,
-    which is nobody's error. `ttft` is 0 when there was no first byte; `started_at` is monotonic. Not frozen: one is
-    made for every call; nobody changes it.
+    which is nobody's error. `ttft` is 0 when there was no first byte; `started_at` is monotonic. A tuple: one is
+    made for every call, and it is the cheapest thing to make that cannot be changed.
     """
 
     wire: str
@@ -68,6 +69,12 @@ class Histogram:
         """Count a value (not negative)."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
+
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Count several at once."""
+        for index, count in Counter(map(partial(bisect_left, self.bounds), values)).items():
+            self.counts[index] += count
+        self.total += sum(values)
 
     @property
     def count(self) -> int:
@@ -160,31 +167,22 @@ class _Series:
         self.prompt = Histogram(TOKEN_BOUNDS)
         self.tokens = Histogram(TOKEN_BOUNDS)
 
-    def add(self, record: Record) -> None:
-        """Count a call. `Histogram.observe` is written out here: four calls of it cost more than all the rest."""
-        self.streamed += record.streamed
-        self.fallbacks += record.fallback
-        if record.gone:
-            self.gone += 1
-        elif record.code == "ok":
-            histogram, seconds = self.duration, record.total
-            histogram.counts[bisect_left(DURATION_BOUNDS, seconds)] += 1
-            histogram.total += seconds
-            if seconds := record.ttft:
-                histogram = self.ttft
-                histogram.counts[bisect_left(TTFT_BOUNDS, seconds)] += 1
-                histogram.total += seconds
-        else:
-            code = record.code if record.code in self.errors or len(self.errors) < MOST_CODES else OTHER
-            self.errors[code] = self.errors.get(code, 0) + 1
-        if tokens := record.prompt_tokens:
-            histogram = self.prompt
-            histogram.counts[bisect_left(TOKEN_BOUNDS, tokens)] += 1
-            histogram.total += tokens
-        if tokens := record.completion_tokens:
-            histogram = self.tokens
-            histogram.counts[bisect_left(TOKEN_BOUNDS, tokens)] += 1
-            histogram.total += tokens
+    def add(self, records: Sequence[Record]) -> None:
+        """Count calls."""
+        self.streamed += sum(record.streamed for record in records)
+        self.fallbacks += sum(record.fallback for record in records)
+        self.gone += sum(record.gone for record in records)
+        ended = [record for record in records if record.code == "ok" and not record.gone]
+        self.duration.observe_all([record.total for record in ended])
+        self.ttft.observe_all([record.ttft for record in ended if record.ttft])
+        self.prompt.observe_all([record.prompt_tokens for record in records if record.prompt_tokens])
+        self.tokens.observe_all([record.completion_tokens for record in records if record.completion_tokens])
+        if len(ended) == len(records):
+            return
+        for record in records:
+            if record.code != "ok" and not record.gone:
+                code = record.code if record.code in self.errors or len(self.errors) < MOST_CODES else OTHER
+                self.errors[code] = self.errors.get(code, 0) + 1
 
     @property
     def outcomes(self) -> dict[str, int]:
@@ -207,24 +205,41 @@ class _Series:
 
 
 class Meter:
-    """Owner of all counts. `sources` are asked for gauges at each exposition; `journal` holds the last calls."""
+    """Owner of all counts. `sources` are asked for gauges at each exposition; `journal` holds the last calls.
+
+    A call that ends is only noted; notes are counted by the batch, which costs a third of counting each at once.
+    """
 
     def __init__(self, sources: Iterable[Callable[[], Iterable[Gauge]]] = (), journal: int = JOURNAL) -> None:
         self.sources = list(sources)
-        self.journal: deque[Record] = deque(maxlen=journal)
-        self._note = self.journal.append
+        self._journal: deque[Record] = deque(maxlen=journal)
+        self._noted: list[Record] = []
         self._series: dict[tuple[str, str, str], _Series] = {}
-        self._adders: dict[tuple[str, str, str], Callable[[Record], None]] = {}
         self._retries: Counter[str] = Counter()
+
+    @property
+    def journal(self) -> deque[Record]:
+        """The last calls, the oldest first."""
+        self._count()
+        return self._journal
 
     def settle(self, record: Record) -> None:
         """A call has ended; called exactly once for each."""
-        self._note(record)
-        try:
-            add = self._adders[record.model, record.server, record.wire]
-        except KeyError:
-            add = self._open(record.model, record.server, record.wire)
-        add(record)
+        noted = self._noted
+        noted.append(record)
+        if len(noted) >= BATCH:
+            self._count()
+
+    def _count(self) -> None:
+        """Count what is noted."""
+        noted, self._noted = self._noted, []
+        self._journal.extend(noted)
+        groups: dict[tuple[str, str, str], list[Record]] = {}
+        for record in noted:
+            groups.setdefault((record.model, record.server, record.wire), []).append(record)
+        for key, records in groups.items():
+            known = key in self._series or len(self._series) < MOST_SERIES
+            self._series.setdefault(key if known else (OTHER, OTHER, OTHER), _Series()).add(records)
 
     def retry(self, server: str) -> None:
         """A try on this server has failed and another one follows."""
@@ -232,6 +247,7 @@ class Meter:
 
     def snapshot(self, now: float) -> Snapshot:
         """Everything in figures; `now` is monotonic."""
+        self._count()
         whole = _Series()
         for series in self._series.values():
             whole.merge(series)
@@ -251,6 +267,7 @@ class Meter:
 
     def exposition(self, gauges: Iterable[Gauge] = ()) -> bytes:
         """Everything in Prometheus' text format 0.0.4, with these gauges beside those of `sources`."""
+        self._count()
         lines: list[str] = []
         self._expose_counters(lines)
         pairs = _merged(self._series, lambda key: key[:2])
@@ -263,11 +280,6 @@ class Meter:
             _heading(lines, gauge.name, gauge.help, "counter" if gauge.name.endswith("_total") else "gauge")
             lines.extend(f"{gauge.name}{_braced(_labels(labels))} {value:.15g}" for labels, value in gauge.samples)
         return ("\n".join(lines) + "\n").encode()
-
-    def _open(self, model: str, server: str, wire: str) -> Callable[[Record], None]:
-        key = (model, server, wire) if len(self._series) < MOST_SERIES else (OTHER, OTHER, OTHER)
-        series = self._series.setdefault(key, _Series())
-        return self._adders.setdefault(key, series.add)
 
     def _expose_counters(self, lines: list[str]) -> None:
         _heading(lines, "penstock_requests_total", "Calls that have ended, by their outcome.", "counter")

@@ -89,29 +89,21 @@ class Pipeline:
     ) -> None:
         """Tell the meter what the call was and cost."""
         now = self._clock()
-        relay, deployment = tries.relay, tries.deployment
-        usage = tries.usage or (relay.usage if relay is not None else None)
+        relay, deployment, first_at = tries.relay, tries.deployment, client.first_at
+        model = server = kind = ""
+        if deployment is not None:
+            model, server, kind = deployment.model.name, deployment.server.name, deployment.server.kind
         streamed = call is not None and call.stream
-        first_at = client.first_at
+        usage = relay.usage if relay is not None else None
+        if usage is not None:
+            prompt, completion, estimated = usage.prompt_tokens, usage.completion_tokens, usage.estimated
+        else:  # a stream that does not tell: about a token a piece
+            prompt, completion, estimated = 0, relay.pieces if relay is not None and streamed else 0, True
+        status, code = (200, "ok") if failure is None else (failure.status, failure.code)
         self.meter.settle(
             Record(
-                wire=endpoint.wire,
-                model=deployment.model.name if deployment is not None else "",
-                server=deployment.server.name if deployment is not None else "",
-                kind=deployment.server.kind if deployment is not None else "",
-                status=failure.status if failure is not None else 200,
-                code=failure.code if failure is not None else "ok",
-                streamed=streamed,
-                prompt_tokens=usage.prompt_tokens if usage is not None else 0,
-                completion_tokens=usage.completion_tokens
-                if usage is not None
-                else (relay.pieces if relay is not None and streamed else 0),
-                estimated=usage is None or usage.estimated,
-                ttft=(first_at - begin) if first_at else 0.0,
-                total=now - begin,
-                attempts=tries.attempts,
-                fallback=tries.attempts > 1,
-                gone=client.gone,
-                started_at=begin,
+                endpoint.wire, "", model, server, kind, status, code, streamed, prompt, completion, estimated,
+                first_at - begin if first_at else 0.0, now - begin, tries.attempts, tries.attempts > 1, client.gone,
+                begin,
             )
-        )
+        )  # fmt: skip

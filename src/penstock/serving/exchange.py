@@ -6,6 +6,8 @@ connection are answered in the order they came.
 
 import asyncio
 import http
+import itertools
+import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
 OK = STATUS[200]
+_PREFIX = secrets.token_hex(4).encode()
+_numbers = itertools.count(1)
 
 
 class _NoEvent:
@@ -34,41 +38,35 @@ _NO_EVENT = _NoEvent()
 class Exchange:
     """The client's side of one call; implements `gateway.client.Client`."""
 
-    __slots__ = (
-        "_id", "begun", "chunked", "content_type", "cors", "disconnected", "first_at", "gone", "keep_alive", "parts", "paused",
-        "protocol", "queued", "ready", "refusal", "response_complete", "route", "size", "source", "transport",
-    )  # fmt: skip
-
+    # What a call begins with stands here once: setting it for each would cost a microsecond.
+    begun = False
+    content_type = b""
+    cors = b""
+    disconnected = False  # uvicorn sets it; `gone` is what counts
+    first_at = 0.0
+    gone = False
+    paused = False
+    queued = False
+    ready = False
+    refusal: PenstockError | None = None
+    response_complete = False
+    size = 0
+    source: Connection | None = None
     message_event = _NO_EVENT
 
-    def __init__(
-        self, protocol: "GatewayProtocol", route: Route, request_id: bytes, keep_alive: bool, chunked: bool
-    ) -> None:
+    def __init__(self, protocol: "GatewayProtocol", route: Route, keep_alive: bool, chunked: bool) -> None:
         self.protocol = protocol
         self.transport: asyncio.Transport = protocol.transport
         self.route = route
+        self.id = b"%b%08x" % (_PREFIX, next(_numbers))
         self.keep_alive = keep_alive
         self.chunked = chunked
         self.parts: list[bytes] = []
-        self.size = 0
-        self.content_type = b""
-        self.cors = b""
-        self.source: Connection | None = None
-        self.disconnected = False  # uvicorn sets it; `gone` is what counts
-        self.first_at = 0.0
-        self.begun = False
-        self.gone = False
-        self.paused = False
-        self.queued = False
-        self.ready = False
-        self.refusal: PenstockError | None = None
-        self.response_complete = False
-        self._id = request_id
 
     @property
     def request_id(self) -> str:
         """The caller's own when it is sane, else one made for it."""
-        return self._id.decode("ascii")
+        return self.id.decode("ascii")
 
     def start(self) -> None:
         """Its turn has come and its body is here."""
@@ -105,7 +103,7 @@ class Exchange:
         self.begun = True
         self.first_at = self.protocol.loop.time()
         return b"%bcontent-type: %b\r\nx-request-id: %b\r\n%b%b" % (
-            self.protocol.date(), content_type, self._id, self.cors, head,
+            self.protocol.date(), content_type, self.id, self.cors, head,
         )  # fmt: skip
 
     def whole(self, status: int, content_type: bytes, head: bytes, body: bytes) -> None:

@@ -5,10 +5,8 @@ becomes an `Exchange` and goes to the pipeline as soon as its body is whole: no 
 """
 
 import asyncio
-import itertools
 import logging
 import re
-import secrets
 import sys
 from typing import Any
 
@@ -26,8 +24,8 @@ from penstock.serving.routes import Gate, Route
 log = logging.getLogger(__name__)
 
 SANE_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}\Z")
-_PREFIX = secrets.token_hex(4).encode()
-_numbers = itertools.count(1)
+RARE = frozenset((b"transfer-encoding", b"expect", b"origin", b"x-request-id", b"content-encoding"))
+"""Headers that most requests do not have: one look for all of them together."""
 MAX_HEAD = 64 * 1024
 LINGER = 1.0
 """Seconds between a refusal and the close, so that a client still sending gets to read why."""
@@ -169,20 +167,24 @@ class GatewayProtocol(HttpToolsProtocol):
         parser = self.parser
         http11 = parser.get_http_version() == "1.1"
         headers = dict(self.headers)
-        self.expect_100_continue = headers.get(b"expect", b"").lower() == b"100-continue"
-        self._refuse_ambiguous(headers, http11)
-        route = self.table.get((parser.get_method(), self.url.partition(b"?")[0]))
+        if len(headers) != len(self.headers) or b"host" not in headers or not http11:
+            self._refuse_ambiguous(headers, http11)
+        route = self.table.get((parser.get_method(), self.url)) or self._route()
+        rare = not RARE.isdisjoint(headers)
+        if rare:
+            self._refuse_coding(headers, http11)
         if route is None:
-            self._to_asgi()
+            self._to_asgi(headers)
             return
-        own_id = headers.get(b"x-request-id")
-        request_id = own_id if own_id is not None and SANE_ID.match(own_id) else b"%b%08x" % (_PREFIX, next(_numbers))
-        exchange = Exchange(self, route, request_id, http11 and parser.should_keep_alive(), http11)
+        exchange = Exchange(self, route, http11 and parser.should_keep_alive(), http11)
         exchange.content_type = headers.get(b"content-type", b"")
-        origin = headers.get(b"origin")
-        exchange.refusal = self.gate.check(headers.get(b"host"), origin) or self._too_large(headers)
-        if origin is not None and exchange.refusal is None:
-            exchange.cors = b"access-control-allow-origin: %b\r\nvary: origin\r\n" % origin
+        host = headers.get(b"host")
+        if not self.gate.known.get(host):
+            exchange.refusal = self.gate.check(host, None)
+        if len(headers.get(b"content-length", b"")) > 6 and int(headers[b"content-length"]) > self.max_body:
+            exchange.refusal = _too_large(self.max_body)
+        if rare:
+            self._read_rare(exchange, headers)
         before = self.cycle
         self.cycle = exchange
         if before is not None and not before.response_complete:
@@ -193,29 +195,47 @@ class GatewayProtocol(HttpToolsProtocol):
             exchange.keep_alive = False
             self._deaf = True
             self._ready(exchange)
-        elif self.expect_100_continue and not exchange.queued:
+        elif rare and headers.get(b"expect", b"").lower() == b"100-continue" and not exchange.queued:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _route(self) -> Route | None:
+        """The route of a target with a query."""
+        path, mark, _ = self.url.partition(b"?")
+        return self.table.get((self.parser.get_method(), path)) if mark else None
+
+    def _read_rare(self, exchange: Exchange, headers: dict[bytes, bytes]) -> None:
+        """Headers that few requests have: the caller's own id, a page's origin, a coding of the body."""
+        own_id = headers.get(b"x-request-id")
+        if own_id is not None and SANE_ID.match(own_id):
+            exchange.id = own_id
+        origin = headers.get(b"origin")
+        if origin is not None:
+            exchange.refusal = exchange.refusal or self.gate.check(headers.get(b"host"), origin)
+            exchange.cors = b"access-control-allow-origin: %b\r\nvary: origin\r\n" % origin
+        if headers.get(b"content-encoding", b"identity") != b"identity":
+            exchange.refusal = InvalidRequest("compressed request bodies are not understood; send the body as it is")
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
         exchange = self.cycle
-        if not isinstance(exchange, Exchange):
+        if type(exchange) is not Exchange:
             super().on_body(body)
-            return
-        if exchange.ready:
-            return
-        exchange.parts.append(body)
-        exchange.size += len(body)
-        if exchange.size > self.max_body:
-            self._deaf = True
-            exchange.refusal = _too_large(self.max_body)
-            exchange.keep_alive = False
-            self._ready(exchange)
+        elif not exchange.ready:
+            exchange.parts.append(body)
+            exchange.size += len(body)
+            if exchange.size > self.max_body:
+                self._refuse_size(exchange)
+
+    def _refuse_size(self, exchange: Exchange) -> None:
+        self._deaf = True
+        exchange.refusal = _too_large(self.max_body)
+        exchange.keep_alive = False
+        self._ready(exchange)
 
     def on_message_complete(self) -> None:
         """The request is whole."""
         exchange = self.cycle
-        if not isinstance(exchange, Exchange):
+        if type(exchange) is not Exchange:
             super().on_message_complete()
         elif not exchange.ready:
             self._ready(exchange)
@@ -228,26 +248,22 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _refuse_ambiguous(self, headers: dict[bytes, bytes], http11: bool) -> None:
         """What llhttp lets pass and two parsers may read differently."""
+        if http11 and b"host" not in headers:
+            raise InvalidRequest("a request needs a Host header")
+        if sum(name == b"host" for name, _ in self.headers) > 1:
+            raise InvalidRequest("a request has one Host header")
+
+    def _refuse_coding(self, headers: dict[bytes, bytes], http11: bool) -> None:
         coding = headers.get(b"transfer-encoding")
         if coding is not None and (not http11 or coding.strip().lower() != b"chunked"):
             raise InvalidRequest("the only transfer coding understood is chunked, in HTTP/1.1")
-        if http11 and b"host" not in headers:
-            raise InvalidRequest("a request needs a Host header")
-        if len(headers) != len(self.headers) and sum(name == b"host" for name, _ in self.headers) > 1:
-            raise InvalidRequest("a request has one Host header")
 
-    def _too_large(self, headers: dict[bytes, bytes]) -> PenstockError | None:
-        if headers.get(b"content-encoding", b"identity") != b"identity":
-            return InvalidRequest("compressed request bodies are not understood; send the body as it is")
-        if int(headers.get(b"content-length", b"0")) > self.max_body:
-            return _too_large(self.max_body)
-        return None
-
-    def _to_asgi(self) -> None:
-        url, headers, expect = self.url, self.headers, self.expect_100_continue
+    def _to_asgi(self, headers: dict[bytes, bytes]) -> None:
+        url, listed = self.url, self.headers
         super().on_message_begin()
-        self.url, self.expect_100_continue = url, expect
-        self.headers.extend(headers)
+        self.url = url
+        self.headers.extend(listed)
+        self.expect_100_continue = headers.get(b"expect", b"").lower() == b"100-continue"
         super().on_headers_complete()
 
     # The order of answers on this connection

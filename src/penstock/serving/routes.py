@@ -37,15 +37,16 @@ class Gate:
 
     hosts: frozenset[str] = frozenset()
     origins: frozenset[str] = frozenset()
-    _known: dict[bytes, bool] = field(default_factory=dict)
+    known: dict[bytes | None, bool] = field(default_factory=dict)
+    """Hosts already judged, so that a request on the hot path needs one look."""
 
     def host_allowed(self, value: bytes) -> bool:
         """Whether a request for this Host is for us."""
-        known = self._known.get(value)
+        known = self.known.get(value)
         if known is None:
-            if len(self._known) >= 1024:
-                self._known.clear()
-            known = self._known[value] = self._host_allowed(_name(value.decode("latin-1")))
+            if len(self.known) >= 1024:
+                self.known.clear()
+            known = self.known[value] = self._host_allowed(_name(value.decode("latin-1")))
         return known
 
     def _host_allowed(self, name: str) -> bool:

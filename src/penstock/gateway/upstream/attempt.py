@@ -97,5 +97,5 @@ class Attempts:
             self._heads[key] = head = b"\r\n".join(lines)
         more = b"".join(b"\r\n%b: %b" % header for header in outgoing.headers) if outgoing.headers else b""
         return b"%b%b\r\nx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (
-            head, more, client.request_id.encode(), len(outgoing.body), outgoing.body,
+            head, more, client.id, len(outgoing.body), outgoing.body,
         )  # fmt: skip

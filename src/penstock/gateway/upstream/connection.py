@@ -20,7 +20,7 @@ from penstock.domain.errors import (
     UpstreamTimeout,
 )
 
-Headers = list[tuple[bytes, bytes]]
+Headers = dict[bytes, bytes]
 
 MAX_HEAD = 64 * 1024
 
@@ -53,12 +53,6 @@ class Connection(asyncio.Protocol):
     sound; `body` is called all the same. It may be set only where `can_be_raw`.
     """
 
-    __slots__ = (
-        "_chunked", "_closing", "_complete", "_freed", "_head_open", "_head_size", "_headers", "_interim", "_keep_alive", "_length",
-        "_on_free", "_parser", "_spoiled", "_stalled", "_started", "address", "deadline", "idle_limit", "idle_since",
-        "raw", "seen", "served", "sink", "transport",
-    )  # fmt: skip
-
     def __init__(self, address: str, on_free: "Callable[[Connection, bool], None]") -> None:
         self.address = address
         self.sink: Sink | None = None
@@ -73,20 +67,14 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._closing = False
         self._freed = True
+        self._keep_alive = self._length = self._chunked = False
         self._reset()
 
     def _reset(self) -> None:
-        self._headers: Headers = []
-        self._head_size = 0
-        self._started = False
-        self._complete = False
-        self._interim = False
-        self._spoiled = False
-        self._chunked = False
-        self._keep_alive = False
-        self._length = False
-        self._stalled = False
+        self._headers: Headers = {}
+        self._started = self._headed = self._complete = self._interim = self._spoiled = self._stalled = False
         self._head_open = True
+        self._head_size = 0
 
     # What its owner does with it
 
@@ -112,9 +100,9 @@ class Connection(asyncio.Protocol):
         if transport is None or self._closing:
             sink.failed(ConnectFailed(f"the connection to {self.address} was closed before the request was sent"))
             return
-        self._reset()
+        if self.served:
+            self._reset()
         self.sink = sink
-        self.raw = None
         self.seen = False
         self.deadline = deadline
         self.idle_limit = idle_limit
@@ -199,6 +187,10 @@ class Connection(asyncio.Protocol):
         elif self.raw is not None:
             self.raw(data)
         self._head_open = False
+        if not self._headed:
+            self._head_size += len(data)
+            if self._head_size > MAX_HEAD:
+                self.abort(UpstreamGarbage(f"{self.address} sent a head of more than {MAX_HEAD} bytes"))
 
     def eof_received(self) -> bool:
         """The engine has closed its side: the end of a body that has no other mark of its end."""
@@ -213,7 +205,7 @@ class Connection(asyncio.Protocol):
             return
         if not self._started:
             sink.failed(UpstreamCut(f"{self.address} closed the connection without an answer"))
-        elif exc is None and self._headers and not self._interim and not self._chunked and not self._length:
+        elif exc is None and self._headed and not self._chunked and not self._length:
             sink.end(False)
         else:
             sink.failed(UpstreamCut(f"{self.address} closed the connection in the middle of its answer"))
@@ -225,14 +217,11 @@ class Connection(asyncio.Protocol):
         if self._complete:
             self._spoiled = True
         self._started = True
-        self._headers = []
+        self._headers = {}
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header line."""
-        self._headers.append((name.lower(), value))
-        self._head_size += len(name) + len(value)
-        if self._head_size > MAX_HEAD:
-            raise ValueError("the response head is too large")
+        self._headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
@@ -243,16 +232,13 @@ class Connection(asyncio.Protocol):
             self._interim = True
             self._head_open = False
             return
-        for name, _ in self._headers:
-            if name == b"content-length":
-                self._length = True
-            elif name == b"transfer-encoding":
-                self._chunked = True
-        if status in (204, 304):
-            self._length = True
+        headers = self._headers
+        self._length = b"content-length" in headers or status in (204, 304)
+        self._chunked = b"transfer-encoding" in headers
         self._keep_alive = self._parser.should_keep_alive()
+        self._headed = True
         if self.sink is not None:
-            self.sink.head(status, self._headers)
+            self.sink.head(status, headers)
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""

@@ -19,7 +19,6 @@ from penstock.domain.errors import (
 )
 from penstock.domain.fleet import Deployment
 from penstock.engines.base import Engine, Outgoing
-from penstock.gateway.admission.lease import Lease
 from penstock.gateway.catalog import Catalog
 from penstock.gateway.client import Client
 from penstock.gateway.upstream.attempt import Attempts
@@ -32,12 +31,11 @@ MAX_HEADS = 4096
 
 @dataclass(slots=True)
 class Tries:
-    """What became of a call: how often it was tried, where it ended, and what it brought."""
+    """What became of a call: how often it was tried, and where it ended."""
 
     attempts: int = 0
     deployment: Deployment | None = None
     relay: Relay | None = None
-    usage: Usage | None = None
 
 
 class Failover:
@@ -74,17 +72,17 @@ class Failover:
             tries.attempts += 1
             tries.deployment = deployment
             try:
-                with Lease(live):
-                    if endpoint.wire in engine.native:
-                        head = self._head(candidate, decision, tries.attempts)
-                        relay: Relay = PassThrough(client, call, endpoint, head, self._attempts.loop)
-                        tries.relay = relay
-                        outgoing = engine.forward(call, deployment.model)
-                        await self._attempts.run(deployment.server, deployment.url, outgoing, relay, client)
-                    else:
-                        if content is None:
-                            content = self._content(endpoint, call)
-                        await self._translated(client, endpoint, call, content, candidate, decision, tries)
+                live.running += 1  # the lease: returned below, whatever happens
+                if endpoint.wire in engine.native:
+                    head = self._head(candidate, decision, tries.attempts)
+                    relay: Relay = PassThrough(client, call, endpoint, head, self._attempts.loop)
+                    tries.relay = relay
+                    outgoing = engine.forward(call, deployment.model)
+                    await self._attempts.run(deployment.server, deployment.url, outgoing, relay, client)
+                else:
+                    if content is None:
+                        content = self._content(endpoint, call)
+                    await self._translated(client, endpoint, call, content, candidate, decision, tries)
                 live.failures = 0
                 return
             except PenstockError as error:
@@ -97,6 +95,8 @@ class Failover:
                 elif not isinstance(error, Unsupported | ModelNotFound):
                     raise
                 failed.append((deployment, error))
+            finally:
+                live.running -= 1
         raise _sum_up(failed)
 
     async def _translated(

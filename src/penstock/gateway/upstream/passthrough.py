@@ -1,20 +1,14 @@
 """Passing an engine's answer through: client and engine speak the same wire."""
 
-import asyncio
-
 import msgspec
 
-from penstock.dialects.base import Endpoint
-from penstock.domain.call import Call
 from penstock.domain.errors import PenstockError, UpstreamCut, UpstreamGarbage
-from penstock.gateway.client import Client
 from penstock.gateway.upstream.relay import Relay
 
 HOLD = 256 * 1024
 """An unstreamed answer is held back until it is whole, so that another server can still take over; up to this size."""
 _PLAUSIBLE_SSE = frozenset(b"d:eir\r\n")
 _PLAUSIBLE_JSON = frozenset(b"{[ \r\n\t")
-_json = msgspec.json.Decoder(msgspec.Raw)
 
 
 class PassThrough(Relay):
@@ -24,18 +18,14 @@ class PassThrough(Relay):
     again); the parser has seen every byte before. The last few pieces are kept, for the usage that they tell.
     """
 
-    __slots__ = ("_held", "_last", "_length", "_open", "_prior", "_raw", "_second", "_streaming")
-
-    def __init__(
-        self, client: Client, call: Call, endpoint: Endpoint, head: bytes, loop: asyncio.AbstractEventLoop
-    ) -> None:
-        super().__init__(client, call, endpoint, head, loop)
-        self._streaming = False
-        self._raw = False
-        self._open = False
-        self._length: int | None = None
-        self._held = b""
-        self._last = self._prior = self._second = b""
+    _held = b""
+    _last = b""
+    _length: int | None = None
+    _open = False
+    _prior = b""
+    _raw = False
+    _second = b""
+    _streaming = False
 
     def opened(self, length: int | None) -> None:
         self._length = length
@@ -46,21 +36,30 @@ class PassThrough(Relay):
             connection.raw = self._begin_raw
 
     def piece(self, data: bytes) -> None:
+        if not self._streaming:
+            self._gather(data)
+            return
         self.pieces += 1
         self._second, self._prior, self._last = self._prior, self._last, data
         if self._raw:
             return
         if self._open:
             self.client.write(data)
-        elif self._streaming:
+        else:
             self._check(data)
             self._begin(data)
-        else:
-            self._body.append(data)
-            self._size += len(data)
-            if self._size > HOLD:
-                self._begin(b"".join(self._body))
-                self._body.clear()
+
+    def _gather(self, data: bytes) -> None:
+        """A piece of an unstreamed answer: held back as long as it is small."""
+        if self._open:
+            self._second, self._prior, self._last = self._prior, self._last, data
+            self.client.write(data)
+            return
+        self._body.append(data)
+        self._size += len(data)
+        if self._size > HOLD:
+            self._begin(b"".join(self._body))
+            self._body.clear()
 
     def _begin(self, first: bytes) -> None:
         self._open = True
@@ -93,22 +92,23 @@ class PassThrough(Relay):
             raise UpstreamGarbage("the engine sent something that is not a stream of answers")
 
     def closed(self, whole: bool) -> None:
-        tail = self._second + self._prior + self._last
-        if self._raw and self._held:
-            raise UpstreamCut("the engine ended its stream without an answer")
-        if self._streaming or self._open:
-            if not self._open:
-                raise UpstreamCut("the engine ended its stream without an answer")
-            if not whole and self._streaming and not self.endpoint.ended(tail):
-                raise UpstreamCut("the engine closed the connection in the middle of its answer")
-            self.usage = self.endpoint.usage(tail, self.call.stream)
-            self.client.end(framed=self._raw)
-        else:
-            body = b"".join(self._body)
-            if b"json" in self.content_type and not _sound(body):
-                raise UpstreamGarbage("the engine's answer is not the JSON that it says it is")
-            self.usage = self.endpoint.usage(body, False)
+        if not self._streaming and not self._open:
+            body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+            if b"json" in self.content_type and body:
+                try:
+                    self.usage = self.endpoint.usage(body, False)
+                except msgspec.DecodeError:
+                    raise UpstreamGarbage("the engine's answer is not the JSON that it says it is") from None
             self.client.whole(self.status, self.content_type, self._head, body)
+            self._settle(None)
+            return
+        if not self._open or self._held:
+            raise UpstreamCut("the engine ended its stream without an answer")
+        tail = self._second + self._prior + self._last
+        if not whole and self._streaming and not self.endpoint.ended(tail):
+            raise UpstreamCut("the engine closed the connection in the middle of its answer")
+        self.usage = self.endpoint.usage(tail, True)
+        self.client.end(framed=self._raw)
         self._settle(None)
 
     def broken(self, error: PenstockError) -> None:
@@ -117,12 +117,3 @@ class PassThrough(Relay):
             self.client.end()
         else:
             self.client.cut()
-
-
-def _sound(body: bytes) -> bool:
-    """Whether it is one JSON value; an empty body is what some management calls answer."""
-    try:
-        _json.decode(body or b"null")
-    except msgspec.DecodeError:
-        return False
-    return True

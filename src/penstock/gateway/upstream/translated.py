@@ -19,7 +19,7 @@ BYTES_PER_TOKEN = 4
 class Translated(Relay):
     """One translated answer, streamed or whole as the call asks; the engine may be read either way."""
 
-    __slots__ = ("_chunks", "_open", "_reader", "_started_at", "_writer", "provenance")
+    _open = False
 
     def __init__(
         self,
@@ -36,7 +36,6 @@ class Translated(Relay):
         self._reader = reader
         self._writer: Writer = endpoint.writer(call, provenance)
         self._chunks: list[Chunk] = []
-        self._open = False
         self._started_at = loop.time()
 
     def opened(self, length: int | None) -> None:

@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+"""What a call costs in Python alone: the real protocol, pipeline and relay between two transports of memory.
+
+    hotpath.py [--profile] [--dialect openai|ollama] [--kind vllm|ollama] [--stream]
+
+No sockets and no kernel, so it repeats well on a busy machine where `measure.py` does not; the best of many rounds is
+shown. It is for finding the next microsecond, not for comparing gateways.
+"""
+
+import argparse
+import asyncio
+import cProfile
+import json
+import pstats
+import time
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+import uvloop
+from uvicorn.server import ServerState
+
+from penstock.app import Gateway
+from penstock.config.settings import ListenSettings, ServerSettings, Settings, StorageSettings
+from penstock.domain.fleet import Model, ServerStatus, State
+from penstock.gateway.upstream.connection import Connection
+from penstock.serving import routes
+from penstock.serving.protocol import GatewayProtocol
+
+CHUNKS = 100
+WORDS = "Hello there, how can I help you today? " * 4
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\n%b\r\n"
+CHUNKED = b"transfer-encoding: chunked\r\n"
+
+
+class Memory:
+    """A transport that keeps nothing; what is written to an engine's is answered by `answer`."""
+
+    def __init__(self) -> None:
+        self.written = 0
+        self.answer: Any = None
+
+    def write(self, data: bytes) -> None:
+        self.written += len(data)
+        if self.answer is not None:
+            self.answer()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+    def is_closing(self) -> bool:
+        return False
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    abort = close
+
+
+def pieces(kind: str, stream: bool) -> list[bytes]:
+    """What the engine sends, one item a TCP piece."""
+    if kind == "ollama":
+        end = {"done": True, "done_reason": "stop", "total_duration": 10**9, "prompt_eval_count": 12, "eval_count": 40}
+        line = {"model": "m", "created_at": "2025-01-01T00:00:00Z", "message": {"role": "assistant", "content": WORDS}}
+        if not stream:
+            body = json.dumps(line | end).encode()
+            return [HEAD % (b"application/json", b"content-length: %d\r\n" % len(body)) + body]
+        line["message"]["content"] = " token"  # type: ignore[index]
+        token, last = json.dumps(line | {"done": False}).encode() + b"\n", json.dumps(line | end).encode() + b"\n"
+        head, closing = HEAD % (b"application/x-ndjson", CHUNKED), b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last)
+    else:
+        usage = {"usage": {"prompt_tokens": 12, "completion_tokens": 40, "total_tokens": 52}}
+        said = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m"}
+        if not stream:
+            choice = {"index": 0, "message": {"role": "assistant", "content": WORDS}, "finish_reason": "stop"}
+            body = json.dumps(said | usage | {"choices": [choice]}).encode()
+            return [HEAD % (b"application/json", b"content-length: %d\r\n" % len(body)) + body]
+        said["object"] = "chat.completion.chunk"
+        delta = {"index": 0, "delta": {"content": " token"}, "finish_reason": None}
+        token = b"data: " + json.dumps(said | {"choices": [delta]}).encode() + b"\n\n"
+        stop = b"data: " + json.dumps(said | {"choices": [delta | {"finish_reason": "stop"}]}).encode() + b"\n\n"
+        done = b"data: [DONE]\n\n"
+        head = HEAD % (b"text/event-stream", CHUNKED)
+        closing = b"%x\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(stop), stop, len(done), done)
+    return [head, *([b"%x\r\n%b\r\n" % (len(token), token)] * CHUNKS), closing]
+
+
+async def measure(options: argparse.Namespace) -> None:
+    """Send one kind of call again and again."""
+    one = ServerSettings("stub", options.kind, ("http://127.0.0.1:9",))
+    settings = Settings(StorageSettings(Path()), servers=(one,), server=ListenSettings())
+    gateway = Gateway(settings)
+    server = gateway.watcher._watched["stub"].server
+    gateway.catalog.publish([ServerStatus(server, State.UP, server.url, (Model("m"),))])
+    gate = routes.Gate()
+    protocol_class = GatewayProtocol.bind(gateway.pipeline, routes.table(gateway.dialects), gate, 1 << 25)
+    state = ServerState()
+    state.default_headers = [(b"date", b"Fri, 20 Nov 2026 00:00:00 GMT")]
+    config = uvicorn.Config(None, http=protocol_class, log_config=None, interface="asgi3")  # type: ignore[arg-type]
+    config.loaded, config.loaded_app, config.ws_protocol_class = True, None, None  # type: ignore[assignment]
+    protocol = protocol_class(config, state, {})
+    client = Memory()
+    protocol.connection_made(client)  # type: ignore[arg-type]
+    pool = gateway.pools.get(server.url, True)
+    engine_side = Connection("http://127.0.0.1:9", pool._freed)
+    upstream = Memory()
+    engine_side.connection_made(upstream)  # type: ignore[arg-type]
+    pool._idle.append(engine_side)
+    sent = pieces(options.kind, options.stream)
+    asked = []
+    upstream.answer = lambda: asked.append(1)
+    body = {"model": "m", "messages": [{"role": "system", "content": "You are a helpful assistant."},
+            {"role": "user", "content": "Explain the Singleton pattern in a few words, please."}],
+            "stream": options.stream}  # fmt: skip
+    text = json.dumps(body).encode()
+    path = {"openai": "/v1/chat/completions", "ollama": "/api/chat", "anthropic": "/v1/messages"}[options.dialect]
+    request = (
+        f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1:8005\r\ncontent-type: application/json\r\n"
+        f"authorization: Bearer x\r\ncontent-length: {len(text)}\r\n\r\n"
+    ).encode() + text
+    units = CHUNKS if options.stream else 1
+
+    def round_of(count: int) -> float:
+        begin = time.process_time()
+        for _ in range(count):
+            protocol.data_received(request)
+            for piece in sent:
+                engine_side.data_received(piece)
+        return (time.process_time() - begin) / count / units * 1e6
+
+    round_of(10)
+    assert len(asked) == 10, "the engine was not asked"
+    assert client.written > 10 * len(WORDS) or options.stream, "no answer was written"
+    rounds = sorted(round_of(2000 // units + 20) for _ in range(40))
+    print(f"{options.dialect} on {options.kind}{' streamed' if options.stream else ''}: "
+          f"best {rounds[0]:.1f}, median {rounds[20]:.1f} µs a {'chunk' if options.stream else 'request'}")  # fmt: skip
+    if options.profile:
+        profile = cProfile.Profile()
+        profile.runcall(round_of, 5000 // units + 10)
+        pstats.Stats(profile).sort_stats("tottime").print_stats(45)
+    await gateway.stop()
+
+
+def main() -> None:
+    """Read the options and measure."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--dialect", default="openai")
+    parser.add_argument("--kind", default="vllm")
+    parser.add_argument("--stream", action="store_true")
+    uvloop.run(measure(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,1 +1,0 @@
-"""Who may, who is next, and how many at once."""
