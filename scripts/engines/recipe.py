@@ -78,7 +78,7 @@ class Place:
         try:
             done = subprocess.run(
                 words,
-                env={**os.environ, **(environment or {})},
+                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "", **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,

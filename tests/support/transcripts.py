@@ -99,7 +99,7 @@ def _recorded(asked: str, answer: str) -> Recorded:
 
 
 def shape(value: Any) -> Any:
-    """The form of a JSON value: keys in order, types for values, a list as the forms of its elements without repeats."""
+    """The form of a JSON value: keys in order, types for values, a list's elements without repeats."""
     if isinstance(value, dict):
         return {key: shape(inner) for key, inner in value.items()}
     if isinstance(value, list):
