@@ -30,12 +30,13 @@ def build(context: ConsoleContext) -> FastAPI:
         redoc_url=None,
         openapi_url=None,
     )
-    for part in (Status(context), Models(context), Ollama(context), Document(app, context)):
-        app.include_router(part.routes())
     failures = Failures(context.dialects)
-    for route in app.routes:
-        if isinstance(route, APIRoute) and "{" not in route.path:
-            failures.serves(route.path, *(route.methods or ()))
+    for part in (Status(context), Models(context), Ollama(context), Document(app, context)):
+        router = part.routes()
+        app.include_router(router)
+        for route in router.routes:
+            if isinstance(route, APIRoute) and "{" not in route.path:
+                failures.serves(route.path, *(route.methods or ()))
     answer = _answering(failures)
     app.add_exception_handler(PenstockError, answer)
     app.add_exception_handler(HTTPException, answer)
@@ -49,7 +50,7 @@ def _answering(failures: Failures) -> _Handler:
 
     async def answer(request: Request, error: Exception) -> Response:
         meant = _meant(failures, request, error)
-        media_type, body = failures.draw(request.url.path, meant, request.scope[REQUEST_ID])
+        media_type, body = failures.draw(request.scope["path"], meant, request.scope[REQUEST_ID])
         allow = {"allow": ", ".join(meant.allow)} if isinstance(meant, MethodNotAllowed) else {}
         return failed(meant, media_type, body, allow)
 
@@ -58,7 +59,7 @@ def _answering(failures: Failures) -> _Handler:
 
 def _meant(failures: Failures, request: Request, error: Exception) -> PenstockError:
     """The error in our own terms."""
-    path, method = request.url.path, request.method
+    path, method = request.scope["path"], request.method
     if isinstance(error, PenstockError):
         return error
     if isinstance(error, HTTPException) and error.status_code in (404, 405):

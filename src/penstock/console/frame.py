@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 REQUEST_ID = "penstock.request_id"
 EXPOSED = "x-request-id, retry-after, retry-after-ms, x-penstock-server, x-penstock-model, x-penstock-fallback"
 ANY_METHOD = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+_BEYOND_ASCII = re.compile(rb"[^\x21-\x7e]")
 _SANE_ID = re.compile(r"[A-Za-z0-9._:+/=-]{1,128}")
 
 
@@ -36,6 +37,7 @@ class Frame:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        scope["query_string"] = _BEYOND_ASCII.sub(_quoted, scope["query_string"])
         given = headers.get("x-request-id", "")
         request_id = scope[REQUEST_ID] = given if _SANE_ID.fullmatch(given) else secrets.token_hex(8)
         extra = {"x-request-id": request_id, "cache-control": "no-store", "x-content-type-options": "nosniff"}
@@ -64,7 +66,7 @@ class Frame:
 
     def failure(self, request: Request, error: PenstockError, headers: Mapping[str, str] | None = None) -> Response:
         """An error as an answer, in the dialect of its path."""
-        media_type, body = self._failures.draw(request.url.path, error, request.scope[REQUEST_ID])
+        media_type, body = self._failures.draw(request.scope["path"], error, request.scope[REQUEST_ID])
         return failed(error, media_type, body, headers)
 
     def _cross_origin(self, headers: Headers) -> dict[str, str]:
@@ -95,3 +97,8 @@ def failed(error: PenstockError, media_type: bytes, body: bytes, headers: Mappin
         told["retry-after"] = str(max(1, round(error.retry_after)))
         told["retry-after-ms"] = str(max(0, round(error.retry_after * 1000)))
     return Response(body, error.status, told, media_type=media_type.decode())
+
+
+def _quoted(match: re.Match[bytes]) -> bytes:
+    """A byte that no URL may hold, as one may; the framework reads the query as UTF-8 and fails where it is none."""
+    return b"%%%02X" % match[0][0]
