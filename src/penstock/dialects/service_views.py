@@ -22,6 +22,7 @@ ENDPOINTS: Mapping[str, str] = {
     "/v1/chat/completions": "POST: OpenAI's API; also /v1/completions, /v1/embeddings, /v1/responses, /v1/models",
     "/v1/messages": "POST: Anthropic's API",
     "/api/chat": "POST: Ollama's API; also /api/generate, /api/embed, /api/tags, /api/show, /api/ps",
+    "/docs": "GET: all of it, for people; /openapi.json for programs",
 }
 
 _USUAL = {"ollama": "http://localhost:11434", "vllm": "http://localhost:8000"}
