@@ -3,17 +3,20 @@
 import asyncio
 import gc
 import logging
+import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from penstock import __version__, console, dialects, engines
+from penstock.config.datafolder import DataFolderInUseError, claim
 from penstock.config.reload import Reloader
 from penstock.config.settings import ServerSettings, Settings
-from penstock.config.sources import load
+from penstock.config.sources import files_to_watch, load
 from penstock.console import ConsoleContext, ConsoleSettings, Failures
 from penstock.control.discovery import Watcher
 from penstock.domain.call import Defaults
@@ -213,6 +216,14 @@ def timeouts(settings: Settings) -> dict[str, Timeouts]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Reloading:
+    """How settings are read again, and the files whose change is the reason to."""
+
+    load: Callable[[], Settings]
+    files: Sequence[Path]
+
+
 def serve(settings: Settings, *, config_path: Path | None, overrides: Mapping[str, object]) -> int:
     """Run a gateway until it is told to stop; the process's exit code."""
     configure_logs(settings.server.log_format, settings.server.log_level, settings.server.log_file)
@@ -224,8 +235,16 @@ def serve(settings: Settings, *, config_path: Path | None, overrides: Mapping[st
     except OSError as error:
         sys.stderr.write(f"penstock: cannot listen on {host}:{port}: {error.strerror}; choose another --port\n")
         return 1
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(settings, bound, lambda: load(config_path, overrides)))
+    try:
+        with claim(settings.data_dir), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            reloading = Reloading(
+                lambda: load(config_path, overrides, demo=settings.demo),
+                files_to_watch(config_path, environ=os.environ),
+            )
+            return runner.run(_serve(settings, bound, reloading))
+    except DataFolderInUseError as error:
+        sys.stderr.write(f"penstock: {error}\n")
+        return 1
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -236,7 +255,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _serve(settings: Settings, bound: socket.socket, again: Callable[[], Settings]) -> int:
+async def _serve(settings: Settings, bound: socket.socket, reloading: Reloading) -> int:
     gateway = Gateway(settings)
     gate = routes.Gate(frozenset(settings.server.allowed_hosts), frozenset(settings.server.cors_origins))
     table = routes.table(gateway.dialects)
@@ -245,7 +264,7 @@ async def _serve(settings: Settings, bound: socket.socket, again: Callable[[], S
     app = gated(console.build(gateway.context(gate)), gate, lambda path, error: failures.draw(path, error, ""))
     listening = Listening(keep_alive=settings.server.keep_alive, drain=settings.server.drain_seconds)
     server = HttpServer(app, protocol, listening, gateway.drain)
-    reloader = Reloader(again, settings, gateway.apply, [settings.config_path] if settings.config_path else [])
+    reloader = Reloader(reloading.load, settings, gateway.apply, reloading.files)
     watching = asyncio.get_running_loop().create_task(reloader.run())
     try:
         await gateway.start()
