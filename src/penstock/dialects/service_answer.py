@@ -92,10 +92,10 @@ _told = msgspec.json.Decoder(_Told)
 
 
 def usage(body: bytes) -> Usage | None:
-    """The tokens that a whole answer tells of; None when it tells of none."""
+    """The tokens that a whole answer tells of; None when it tells of none. Raises DecodeError when it is not JSON."""
     try:
         told = _told.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except msgspec.ValidationError:
         return None
     tokens = told if told.prompt_tokens else told.metadata
     if not tokens.prompt_tokens:

@@ -4,6 +4,7 @@ import json
 import re
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -287,6 +288,8 @@ def test_an_error_has_the_documents_shape() -> None:
 def test_what_an_answer_has_cost_can_be_read_back() -> None:
     whole = ENDPOINT.writer(read({"message": "a"}), BY).whole(ANSWER, BY)
     assert ENDPOINT.usage(whole, streamed=False) == Usage(45, 128)
-    assert ENDPOINT.usage(whole[5:], streamed=False) is None
+    assert ENDPOINT.usage(b'{"prompt_tokens":"many"}', streamed=False) is None
+    with pytest.raises(msgspec.DecodeError):
+        ENDPOINT.usage(whole[:-2], streamed=False)
     assert ENDPOINT.ended(whole)
     assert not ENDPOINT.ended(whole[:-2])
