@@ -1,6 +1,7 @@
 """A client that shows an answer as it came: header names as written, in order, and whether the body was whole."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,7 +12,7 @@ import msgspec
 
 @dataclass(slots=True)
 class Answer:
-    """What came back. `ended` is how: whole, cut (FIN too early), reset (RST), garbage or silent (nothing more came)."""
+    """What came back. `ended` is how: whole, cut (FIN too early), reset (RST), garbage, silent (nothing more came)."""
 
     status: int = 0
     headers: list[tuple[str, str]] = field(default_factory=list)
@@ -127,3 +128,10 @@ async def ask(
         return Answer(ended="reset")
     finally:
         await line.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait, at most five seconds, for what another task is about to do."""
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.001)

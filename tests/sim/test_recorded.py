@@ -1,4 +1,4 @@
-"""The simulated vLLM and llama.cpp against what the real ones said: statuses, headers, key sets, order of events, error texts.
+"""The simulated vLLM and llama.cpp against what the real ones said: statuses, headers, keys, order of events, errors.
 
 With PENSTOCK_RECORDED_VLLM or PENSTOCK_RECORDED_LLAMACPP set to the address of a real server that serves the tiny model
 as `tiny`, the same tests ask that one.

@@ -58,7 +58,7 @@ class Slots:
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self.release()
-            else:
+            elif turn in self._waiters:
                 self._waiters.remove(turn)
             raise
 
@@ -82,7 +82,6 @@ class Resident:
     keep_alive: float
     users: int = 0
     leaving: bool = False
-    last_used: float = 0.0
     expires_at: float = math.inf
     expiry: asyncio.TimerHandle | None = None
 
@@ -139,7 +138,7 @@ class Engine:
         self.options = options
         self.models = models
         self.counters = Counters()
-        self.residents: dict[str, Resident] = {}
+        self.residents: dict[str, Resident] = {}  # the least recently used first
         self.loading = False
         self.running = 0
         self.waiting = 0
@@ -260,7 +259,7 @@ class Engine:
             return False
         while len(self.residents) >= self.options.max_loaded:
             idle = [resident for resident in self.residents.values() if not resident.users]
-            if not self._evicted(min(idle or self.residents.values(), key=lambda resident: resident.last_used)):
+            if not self._evicted((idle or list(self.residents.values()))[0]):
                 return False
             self.counters.evictions += 1
         return True
@@ -281,8 +280,9 @@ class Engine:
 
     def _leave(self, resident: Resident) -> None:
         resident.users -= 1
-        resident.last_used = self.now()
-        resident.expires_at = resident.last_used + resident.keep_alive
+        if resident.model.name in self.residents:
+            self.residents[resident.model.name] = self.residents.pop(resident.model.name)
+        resident.expires_at = self.now() + resident.keep_alive
         if resident.users:
             return
         if resident.keep_alive <= 0 or resident.leaving:
