@@ -222,7 +222,6 @@ class Watcher:
             gone = self._watched.pop(name)
             gone.seen.set()
             self._end(gone)
-        logger.info("Server %s takes over: the simulated servers are gone", watched.server.name)
         self._publish()
         if self.on_real_server:
             try:
