@@ -133,5 +133,5 @@ async def ask(
 async def until(condition: Callable[[], bool]) -> None:
     """Wait, at most five seconds, for what another task is about to do."""
     async with asyncio.timeout(5):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  what is waited for may be in another process
             await asyncio.sleep(0.001)

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import sys
 import time
 from typing import Any
 
@@ -202,6 +203,30 @@ async def test_faults_can_be_set_and_looked_at_over_http() -> None:
         for bad in ({"status_503": 2}, {"statsu_503": 1}, {"cut": None}, b"x"):
             assert (await ask(simulator.url, "PUT", "/sim/faults", bad)).status == 400
         assert (await ask(simulator.url, "GET", "/sim/nothing")).status == 404
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="uvloop does not run on Windows")
+@pytest.mark.parametrize(
+    ("fault", "ended"), [("cut", "cut"), ("reset", "reset"), ("garbage", "garbage"), ("slow", "whole")]
+)
+def test_faults_are_the_same_on_uvloop(fault: str, ended: str) -> None:
+    async def faulty() -> str:
+        async with server("ollama", **{fault: 1}, drip_seconds=0) as simulator:
+            return (await chat(simulator, stream=True)).ended
+
+    async def refusing() -> None:
+        async with server("ollama") as simulator:
+            simulator.faults = Faults(refuse=1)
+            await asyncio.sleep(0)
+            with pytest.raises(ConnectionRefusedError):
+                await chat(simulator)
+            simulator.faults = Faults()
+            assert (await chat(simulator)).status == 200
+
+    uvloop = pytest.importorskip("uvloop")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(faulty()) == ended
+        runner.run(refusing())
 
 
 async def test_faults_cease_after_their_time() -> None:
