@@ -170,10 +170,10 @@ def _simulated(name: str, simulator: Simulator, options: SimOptions) -> Server:
 
 def servers(settings: Settings) -> tuple[Server, ...]:
     """The model servers that settings name."""
-    return tuple(_server(one) for one in settings.servers)
+    return tuple(_server(one, settings) for one in settings.servers)
 
 
-def _server(one: ServerSettings) -> Server:
+def _server(one: ServerSettings, settings: Settings) -> Server:
     return Server(
         name=one.name,
         kind=one.kind,
@@ -185,7 +185,18 @@ def _server(one: ServerSettings) -> Server:
         verify_tls=one.verify_tls,
         configured=one.configured,
         models=one.models,
+        setting=_setting(one, settings),
     )
+
+
+def _setting(one: ServerSettings, settings: Settings) -> str:
+    """Where a server's address is set: the variable, or the key and its place in the file."""
+    authority = one.urls[0].partition("://")[2]
+    for key, said in settings.provenance.items():
+        if key.startswith("llm.providers.") and "url" in key.rpartition(".")[2] and authority in said.value:
+            kind, _, place = said.source.partition(" ")
+            return place if kind in ("environment", ".env") else f"{key} ({place})" if place else key
+    return ""
 
 
 def policy(settings: Settings) -> Policy:
@@ -196,7 +207,7 @@ def policy(settings: Settings) -> Policy:
             f"LLM_MODEL ({settings.llm.model}) and VLLM_MODEL ({settings.vllm.model}) differ: "
             "vLLM serves the second, so set both to the same name."
         )
-    return Policy(settings.llm.mode, settings.llm.model, mismatch)
+    return Policy(settings.llm.mode, settings.llm.model, mismatch, settings.chat.chain)
 
 
 def defaults(settings: Settings) -> Defaults:

@@ -1,7 +1,7 @@
 """What comes back from an engine: a stream of chunks, or the whole that they add up to."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 from penstock.domain.content import ToolCall
 
@@ -98,37 +98,45 @@ class Answer:
     steps: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
 class _Draft:
-    text: list[str] = field(default_factory=list)
-    thinking: list[str] = field(default_factory=list)
-    calls: dict[int, ToolDelta] = field(default_factory=dict)
-    logprobs: list[Logprob] = field(default_factory=list)
-    last: Choice = field(default_factory=Choice)
+    """One choice as it grows."""
+
+    __slots__ = ("calls", "context", "finish", "logprobs", "refusal", "signature", "stop_sequence", "text", "thinking")
+
+    def __init__(self) -> None:
+        self.text = self.thinking = self.finish = self.refusal = self.stop_sequence = self.signature = ""
+        self.calls: dict[int, ToolDelta] = {}
+        self.logprobs: list[Logprob] = []
+        self.context: tuple[int, ...] = ()
 
     def add(self, chunk: Chunk) -> None:
-        self.text.append(chunk.text)
-        self.thinking.append(chunk.thinking)
-        self.logprobs.extend(chunk.logprobs)
+        self.text += chunk.text
+        self.thinking += chunk.thinking
+        self.refusal += chunk.refusal
+        self.finish = chunk.finish or self.finish
+        self.stop_sequence = chunk.stop_sequence or self.stop_sequence
+        self.context = chunk.context or self.context
+        self.signature = chunk.thinking_signature or self.signature
+        if chunk.logprobs:
+            self.logprobs.extend(chunk.logprobs)
         for delta in chunk.tool_calls:
             call = self.calls.setdefault(delta.index, ToolDelta(delta.index))
             call.id = call.id or delta.id
             call.name = call.name or delta.name
             call.arguments += delta.arguments
-        if chunk.refusal:
-            self.last = replace(self.last, refusal=self.last.refusal + chunk.refusal)
-        for name in ("finish", "stop_sequence", "context", "thinking_signature"):
-            if value := getattr(chunk, name):
-                self.last = replace(self.last, **{name: value})
 
     def choice(self) -> Choice:
-        calls = tuple(ToolCall(c.id, c.name, c.arguments) for _, c in sorted(self.calls.items()))
-        return replace(
-            self.last,
-            text="".join(self.text),
-            thinking="".join(self.thinking),
-            tool_calls=calls,
-            logprobs=tuple(self.logprobs),
+        calls = tuple(ToolCall(c.id, c.name, c.arguments) for _, c in sorted(self.calls.items())) if self.calls else ()
+        return Choice(
+            self.text,
+            self.thinking,
+            calls,
+            self.finish,
+            tuple(self.logprobs),
+            self.refusal,
+            self.stop_sequence,
+            self.context,
+            self.signature,
         )
 
 
@@ -139,7 +147,10 @@ def assemble(chunks: Iterable[Chunk]) -> Answer:
     vectors: list[tuple[float, ...] | str] = []
     steps: list[str] = []
     for chunk in chunks:
-        drafts.setdefault(chunk.choice, _Draft()).add(chunk)
+        draft = drafts.get(chunk.choice)
+        if draft is None:
+            draft = drafts[chunk.choice] = _Draft()
+        draft.add(chunk)
         usage = chunk.usage or usage
         vectors.extend(chunk.vectors)
         if chunk.step:

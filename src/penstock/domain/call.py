@@ -51,12 +51,13 @@ class Defaults:
     stream: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Provenance:
     """Who answered a call and why: what answers say of themselves in headers and metadata.
 
     Times are seconds. `model` is the engine's name of it; `requested` is what the caller wrote. `reason` is a short
-    sentence. `warning` is set when something else than asked for answered.
+    sentence. `warning` is set when something else than asked for answered. Not frozen: the times of the answer itself
+    are filled in when it has ended.
     """
 
     request_id: str

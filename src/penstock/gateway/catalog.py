@@ -40,6 +40,13 @@ class Catalog:
             del self.live[name]
         return self.fleet
 
+    def live_of(self, server: str) -> Live:
+        """The counters of a server, made anew for one that has been dropped meanwhile."""
+        live = self.live.get(server)
+        if live is None:
+            live = self.live[server] = Live()
+        return live
+
 
 def names_of(model: Model) -> tuple[str, ...]:
     """The lower-case names under which a model is found: its own, without `:latest`, and its server's aliases."""

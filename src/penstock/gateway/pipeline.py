@@ -68,7 +68,7 @@ class Pipeline:
         return self.router.decide(self.catalog.fleet, call, self._situation, explain)
 
     def _situation(self, server: str) -> Situation:
-        live = self.catalog.live[server]
+        live = self.catalog.live_of(server)
         return Situation(live.running, live.failed_at, self._clock())
 
     def _log(self, decision: Decision, tries: Tries) -> None:

@@ -18,12 +18,13 @@ SituationOf = Callable[[str], Situation]
 class Policy:
     """What settings say of routing. `mode` is LLM_MODE; `model` answers where none is asked for.
 
-    `mismatch` is set when LLM_MODEL and VLLM_MODEL differ: the cause to name when a model is missing.
+    `chain` is the order of kinds that agent chat asks. `mismatch` is set when LLM_MODEL and VLLM_MODEL differ: the cause to name when a model is missing.
     """
 
     mode: str = "ollama"
     model: str = "llama3.1:8b"
     mismatch: str = ""
+    chain: tuple[str, ...] = ("victoria", "mlx")
 
 
 class Router:
@@ -53,7 +54,8 @@ class Router:
         if self.policy.mode == "none" and call.operation is not Operation.MANAGE:
             raise LlmDisabled("the language model is turned off (LLM_MODE=none); set LLM_MODE to ollama or vllm")
         if call.operation is Operation.AGENT:
-            return self._in_order(self._agents(fleet, call), call.kinds)
+            kinds = tuple(kind for kind in self.policy.chain if kind in call.kinds) or call.kinds
+            return self._in_order(self._agents(fleet, call, kinds), kinds)
         if call.operation is Operation.MANAGE:
             return Decision(self.rank(self._managed(fleet, call), situation, explain), "the server for this")
         name = call.model.lower()
@@ -150,17 +152,17 @@ class Router:
         warning = f"vLLM cannot answer; {then[0].deployment.model.name} of the Ollama pool answered"
         return Decision(then, "vLLM is away", warning, fallback=True)
 
-    def _agents(self, fleet: Fleet, call: Call) -> tuple[Deployment, ...]:
+    def _agents(self, fleet: Fleet, call: Call, kinds: tuple[str, ...]) -> tuple[Deployment, ...]:
         """Of each agent or agent's reserve one deployment: the model asked for, else a loaded one, else the first."""
         chosen = []
         for status in fleet.statuses:
-            if status.server.kind not in call.kinds or not status.up or not status.models:
+            if status.server.kind not in kinds or not status.up or not status.models:
                 continue
             wanted = call.model.lower()
             models = sorted(status.models, key=lambda m: (m.name.lower() != wanted, not m.loaded))
             chosen.append(Deployment(status.server, models[0], status.url or status.server.url, 1))
         if not chosen:
-            raise missing.no_server(fleet, call.kinds)
+            raise missing.no_server(fleet, kinds)
         return tuple(chosen)
 
     def _in_order(self, found: tuple[Deployment, ...], kinds: tuple[str, ...]) -> Decision:

@@ -68,7 +68,7 @@ class Failover:
         for candidate in decision.candidates:
             deployment = candidate.deployment
             engine = self._engines[deployment.server.kind]
-            live = self._catalog.live[deployment.server.name]
+            live = self._catalog.live_of(deployment.server.name)
             tries.attempts += 1
             tries.deployment = deployment
             try:
@@ -135,6 +135,9 @@ class Failover:
                 await self._attempts.run(deployment.server, deployment.url, outgoing, relay, client)
                 return
             except PenstockError:
+                if relay.status == 404 and call.operation is Operation.COUNT:
+                    _deliver(client, endpoint, call, Answer(usage=_count(call)), head, told)
+                    return
                 if relay.status != 404 or outgoing.otherwise is None:
                     raise
                 outgoing = outgoing.otherwise
@@ -191,7 +194,7 @@ class Failover:
         )
 
     def _blame(self, deployment: Deployment, error: PenstockError) -> None:
-        live = self._catalog.live[deployment.server.name]
+        live = self._catalog.live_of(deployment.server.name)
         live.failures += 1
         live.failed_at = self._clock()
         if not isinstance(error, UpstreamStatus):

@@ -52,13 +52,17 @@ class Translated(Relay):
             return
         out = b""
         draw = self._writer.chunk
-        for chunk in chunks:
-            self._note(chunk)
-            out += draw(chunk)
-        if last:
-            out += self._writer.close()
-        if not out:
-            return
+        try:
+            for chunk in chunks:
+                self._note(chunk)
+                out += draw(chunk)
+            if last:
+                out += self._writer.close()
+        finally:  # what came before a mistake in the same piece is the client's all the same
+            if out:
+                self._write(out)
+
+    def _write(self, out: bytes) -> None:
         if self._open:
             self.client.write(out)
         else:
@@ -84,12 +88,10 @@ class Translated(Relay):
                 self.usage = estimate(self.call, answer)
                 answer = replace(answer, usage=self.usage)
             now = self.loop.time()
-            provenance = replace(
-                self.provenance,
-                ttft_seconds=(self.first_at or now) - self._started_at,
-                total_seconds=now - self._started_at,
-            )
-            body = self._writer.whole(answer, provenance)
+            told = self.provenance
+            told.ttft_seconds = (self.first_at or now) - self._started_at
+            told.total_seconds = now - self._started_at
+            body = self._writer.whole(answer, told)
             self.client.whole(200, self._writer.content_type, self._head, body)
         self._settle(None)
 
