@@ -102,8 +102,11 @@ class _Wire:
     method: str = "POST"
 
     def usage(self, tail: bytes, streamed: bool) -> Usage | None:
-        """From the last line, or from the whole answer."""
-        told = _last(tail)
+        """From the last line, or from the whole answer; raises msgspec.DecodeError when that is not JSON."""
+        try:
+            told = _last(tail) if streamed else _tail.decode(tail)
+        except msgspec.ValidationError:
+            return None  # JSON, but not what Ollama answers: the client is to see it
         if not told.prompt_eval_count and not told.eval_count:
             return None
         return Usage(

@@ -193,6 +193,8 @@ def _completion(request: _GenerateRequest, prompt: str, images: tuple[Image, ...
     extra = _context_rules(request) + _unusual(request)
     if request.system:
         extra += (("system", msgspec.json.encode(request.system)),)
+    if _thinking(request.think) is not None:
+        extra += (("think", bytes(request.think)),)
     if request.raw and request.suffix:
         extra += (("raw", b"true"),)
     return Completion(

@@ -98,8 +98,9 @@ class AnswerWriter:
         spent = b""
         if choice.finish not in ("load", "unload"):
             usage = answer.usage or Usage()
-            taken = int(provenance.total_seconds * _SECOND) or self._clock() - self._started
-            spent = _nanoseconds(usage, taken, 0)
+            taken = round(provenance.total_seconds * _SECOND) or self._clock() - self._started
+            generating = (provenance.total_seconds - provenance.ttft_seconds) if provenance.ttft_seconds else 0.0
+            spent = _nanoseconds(usage, taken, round(generating * _SECOND))
         calls, broken = _whole_calls(choice.tool_calls)
         line = self._line(
             choice.text + choice.refusal + broken,

@@ -9,7 +9,8 @@ from penstock.domain.answer import Chunk, Logprob, ToolDelta, Usage
 from penstock.domain.errors import PenstockError, UpstreamCut, UpstreamGarbage
 
 _NONE = msgspec.Raw()
-_LONGEST_LINE = 64 * 1024 * 1024  # bytes; nothing honest comes near
+_LONGEST = 64 * 1024 * 1024  # bytes of a line; nothing honest comes near
+_LONGEST_WHOLE = 4 * _LONGEST  # many vectors in one answer may
 _NANOSECONDS = 1e9
 _FINISHES = frozenset({"stop", "length", "load", "unload"})
 
@@ -113,8 +114,9 @@ class Reader:
     def _hold(self, data: bytes) -> None:
         self._held.append(data)
         self._held_size += len(data)
-        if self._held_size > _LONGEST_LINE:
-            raise UpstreamGarbage(f"{self._title} sent a line of more than {_LONGEST_LINE >> 20} MiB.")
+        most = _LONGEST if self._streamed else _LONGEST_WHOLE
+        if self._held_size > most:
+            raise UpstreamGarbage(f"{self._title} sent more than {most >> 20} MiB in one line.")
 
     def _one(self, line: bytes) -> tuple[Chunk, ...]:
         try:

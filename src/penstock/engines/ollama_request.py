@@ -48,7 +48,7 @@ _OPTIONS = frozenset(
     }
 )
 _CHAT_EXTRA = frozenset({"truncate", "shift", "keep_alive"})
-_GENERATE_EXTRA = _CHAT_EXTRA | {"template", "system", "context", "raw"}
+_GENERATE_EXTRA = _CHAT_EXTRA | {"template", "system", "context", "raw", "think"}
 # Bookkeeping of other APIs: without it the answer is the same.
 _HARMLESS = frozenset(
     {

@@ -3,8 +3,10 @@
 import json
 import re
 
+import msgspec
+import ollama
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.dialects.ollama import DIALECT
@@ -178,10 +180,23 @@ def test_loading_is_answered_without_durations(finish: str):
     assert list(generate) == ["model", "created_at", "response", "done", "done_reason"]
 
 
+def test_the_official_client_reads_every_line():
+    drawing = writer()
+    call = ToolDelta(0, "a", "f", '{"x":1}')
+    logprobs = (Logprob("a", -1.0),)
+    pieces = (Chunk("Hi", "hm", logprobs=logprobs), Chunk(tool_calls=(call,)), Chunk(finish="stop", usage=Usage(1, 2)))
+    drawn = b"".join(map(drawing.chunk, pieces)) + drawing.close()
+    first, second, last = (ollama.ChatResponse.model_validate_json(line) for line in drawn.splitlines())
+    assert (first.message.content, first.message.thinking, first.logprobs[0].token) == ("Hi", "hm", "a")
+    assert second.message.tool_calls[0].function.arguments == {"x": 1}
+    assert (last.done, last.done_reason, last.eval_count) == (True, "stop", 2)
+
+
 def test_the_model_is_what_the_caller_wrote():
     assert lines(writer(model='LLAMA "x"').chunk(Chunk("x")))[0]["model"] == 'LLAMA "x"'
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_stays_on_one_line_and_comes_back_as_it_was(text: str):
     drawing = writer()
@@ -239,6 +254,13 @@ def test_usage_is_read_from_the_last_line():
     assert WIRES["ollama.chat"].usage(LAST[40:], True) == meant
     assert WIRES["ollama.chat"].usage(b'{"model":"m","done":false}\n', True) is None
     assert WIRES["ollama.chat"].usage(b"", True) is None
+
+
+def test_a_whole_answer_that_is_no_json_is_told_from_one_without_usage():
+    with pytest.raises(msgspec.DecodeError):
+        WIRES["ollama.chat"].usage(LAST[:-20], False)
+    for body in (b'{"embedding":[1]}', b"null", b'{"eval_count":"many"}'):
+        assert WIRES["ollama.chat"].usage(body, False) is None
 
 
 def test_numbers_in_a_text_are_no_usage():

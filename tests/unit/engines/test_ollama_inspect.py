@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.domain.errors import UpstreamError, UpstreamGarbage
@@ -151,6 +151,7 @@ ENTRY = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(ENTRY | JUNK, max_size=4), JUNK, JUNK, JUNK)
 def test_wrong_types_anywhere_cost_only_what_they_would_have_told(
     entries: list[object], loaded: object, shown: object, version: object
