@@ -69,7 +69,7 @@ def completion_fields(completion: Completion, title: str) -> Fields:
     """A completion's body but for the model and the stream."""
     if completion.images:
         raise Unsupported(f"{title} takes images in chats only, not in raw completions.", param="images")
-    prompts = completion.prompts
+    prompts = completion.prompts or ("",)
     fields: Fields = {"prompt": prompts[0] if len(prompts) == 1 else prompts}
     fields |= sampling_fields(completion.sampling)
     if completion.sampling.logprobs or completion.sampling.top_logprobs is not None:

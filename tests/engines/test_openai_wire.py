@@ -1,0 +1,445 @@
+"""OpenAI's wire on recorded bytes of real servers, and there and back again: what both ends can say is not lost."""
+
+import re
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock import dialects, engines
+from penstock.dialects.base import Endpoint
+from penstock.domain.answer import Answer, Choice, Chunk, Logprob, ToolDelta, Usage, assemble
+from penstock.domain.call import Call, Operation, Provenance
+from penstock.domain.content import (
+    Audio,
+    Chat,
+    Completion,
+    Content,
+    Embedding,
+    Format,
+    Image,
+    Message,
+    Part,
+    Sampling,
+    Text,
+    Thinking,
+    Tool,
+    ToolCall,
+    ToolChoice,
+)
+from penstock.domain.errors import (
+    ContextLengthExceeded,
+    ModelNotFound,
+    Unsupported,
+    UpstreamError,
+    UpstreamStatus,
+)
+from penstock.domain.fleet import Inventory, Model
+from penstock.engines.base import Engine, Fetched, Outgoing
+from tests.support import transcripts
+from tests.support.transcripts import Recorded
+
+ENDPOINTS = {endpoint.wire: endpoint for dialect in dialects.load() for endpoint in dialect.endpoints}
+CHAT = ENDPOINTS["openai.chat"]
+ENGINES = engines.load()
+SERVERS = {
+    "vllm": "vllm",
+    "vllm-wire": "vllm",
+    "llamacpp": "llamacpp",
+    "llamacpp-wire": "llamacpp",
+    "llamacpp-embeddings": "llamacpp",
+    "mlx": "openai",
+    "mlx-wire": "openai",
+    "transformers": "openai",
+    "llama-cpp-python": "openai",
+}
+FINISH = re.compile(rb'"finish_reason": ?"')
+WIRES = {
+    "/v1/chat/completions": "openai.chat",
+    "/v1/completions": "openai.completions",
+    "/v1/embeddings": "openai.embeddings",
+}
+
+
+def strange(recorded: Recorded) -> bool:
+    """Some servers answer requests that ours refuses: a chat without messages."""
+    asked = recorded.asked
+    return recorded.status == 200 and "chat" in recorded.path and not (asked and asked.get("messages"))
+
+
+RECORDED = [
+    pytest.param(ENGINES[kind], recorded, id=f"{server} {recorded.name[:80]} {at}")
+    for server, kind in SERVERS.items()
+    for at, recorded in enumerate(transcripts.load(server))
+    if recorded.path in WIRES and recorded.method == "POST" and not strange(recorded)
+]
+
+
+def of(*, status: int, streamed: bool | None = None) -> list[Any]:
+    return [
+        param
+        for param in RECORDED
+        if (param.values[1].status < 400) == (status < 400) and streamed in (None, param.values[1].streamed)
+    ]
+
+
+def call_of(recorded: Recorded) -> tuple[Endpoint, Call]:
+    endpoint = ENDPOINTS[WIRES[recorded.path]]
+    return endpoint, endpoint.read(recorded.sent, b"application/json")
+
+
+def read(engine: Engine, call: Call, content: Content, *pieces: bytes) -> list[Chunk]:
+    reader = engine.reader(call, content, Outgoing("/", streamed=call.stream))
+    chunks = [chunk for piece in pieces for chunk in reader.feed(piece)]
+    return chunks + list(reader.close())
+
+
+def split(data: bytes, cuts: list[int]) -> list[bytes]:
+    return [data[a:b] for a, b in pairwise([0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)])]
+
+
+def told(recorded: Recorded) -> str:
+    """The text of the first choice as the recording itself spells it."""
+    objects = [event for event in recorded.events if isinstance(event, dict)] if recorded.streamed else [recorded.json]
+    choices = [choice for one in objects for choice in one["choices"] if choice["index"] == 0]
+    parts = [choice.get("delta") or choice.get("message") or {"content": choice.get("text")} for choice in choices]
+    return "".join(part.get("content") or "" for part in parts)
+
+
+@pytest.mark.parametrize(("engine", "recorded"), of(status=200))
+def test_what_real_servers_answered_is_understood(engine: Engine, recorded: Recorded) -> None:
+    endpoint, call = call_of(recorded)
+    content = endpoint.decode(call)
+    answer = assemble(read(engine, call, content, recorded.body))
+    if isinstance(content, Embedding):
+        assert [len(vector) > 0 for vector in answer.vectors] == [True] * len(content.inputs)
+        return
+    assert answer.choices[0].text == told(recorded)
+    assert answer.choices[0].finish in ("stop", "length", "tool_calls")
+    assert answer.choices[0].text or answer.choices[0].tool_calls
+
+
+HI = Chat((Message("user", (Text("hi"),)),))
+
+
+@pytest.mark.parametrize(("engine", "recorded"), of(status=200, streamed=True))
+def test_any_split_of_what_real_servers_streamed_is_the_same(engine: Engine, recorded: Recorded) -> None:
+    _, call = call_of(recorded)
+    expected = read(engine, call, HI, recorded.body)
+
+    @settings(max_examples=20)
+    @given(st.lists(st.integers(0, 1 << 20), max_size=8))
+    def any_split(cuts: list[int]) -> None:
+        assert read(engine, call, HI, *split(recorded.body, cuts)) == expected
+
+    any_split()
+    assert expected
+
+
+@pytest.mark.parametrize(("engine", "recorded"), of(status=200, streamed=True))
+def test_a_recorded_stream_that_is_cut_before_its_finish_is_never_taken_for_whole(
+    engine: Engine, recorded: Recorded
+) -> None:
+    _, call = call_of(recorded)
+    finish = FINISH.search(recorded.body)
+    assert finish is not None
+    with pytest.raises(UpstreamError):
+        read(engine, call, HI, recorded.body[: finish.start()])
+
+
+@pytest.mark.parametrize(("engine", "recorded"), of(status=200))
+def test_the_cost_of_a_passed_through_answer_is_what_the_translated_one_tells(
+    engine: Engine, recorded: Recorded
+) -> None:
+    endpoint, call = call_of(recorded)
+    content = Embedding(("a",)) if endpoint.wire == "openai.embeddings" else HI
+    translated = assemble(read(engine, call, content, recorded.body)).usage
+    assert endpoint.usage(recorded.body[-4096:] if call.stream else recorded.body, call.stream) == translated
+    assert translated is not None or b"usage" not in recorded.body.replace(b'"usage":null', b"")
+
+
+@pytest.mark.parametrize(("engine", "recorded"), of(status=200, streamed=True))
+def test_a_passed_through_stream_is_seen_to_have_ended(engine: Engine, recorded: Recorded) -> None:
+    endpoint, _ = call_of(recorded)
+    assert endpoint.ended(recorded.body[-4096:])
+    assert not endpoint.ended(recorded.body[:200])
+
+
+@pytest.mark.parametrize(("engine", "recorded"), of(status=400))
+def test_what_real_servers_refused_is_told_in_one_sentence(engine: Engine, recorded: Recorded) -> None:
+    error = engine.failure(recorded.status, recorded.body, None)
+    assert isinstance(error, UpstreamStatus | ModelNotFound | Unsupported | ContextLengthExceeded)
+    assert "\n" not in error.message
+    assert len(error.message) > 10
+
+
+@pytest.mark.parametrize("server", ["vllm-wire", "llamacpp-wire"])
+def test_real_overflows_tell_both_numbers(server: str) -> None:
+    engine = ENGINES[SERVERS[server]]
+    overflows = [r for r in transcripts.load(server) if r.status == 400 and b"context" in r.body]
+    errors = [engine.failure(r.status, r.body, None) for r in overflows]
+    assert len(errors) >= 3
+    assert all(isinstance(error, ContextLengthExceeded) for error in errors)
+    assert all("256" in error.message for error in errors)
+    assert all("257" in error.message or "498" in error.message or "482" in error.message for error in errors)
+
+
+@pytest.mark.parametrize("server", ["vllm", "mlx"])
+def test_a_model_that_a_real_server_does_not_have_is_not_found(server: str) -> None:
+    (refused,) = [r for r in transcripts.load(server) if r.status == 404 and b'"nope"' in r.sent]
+    assert isinstance(ENGINES[SERVERS[server]].failure(404, refused.body, None), ModelNotFound)
+
+
+@pytest.mark.parametrize("server", ["vllm-wire", "llamacpp-wire", "mlx-wire"])
+@pytest.mark.parametrize("streamed", [True, False])
+def test_real_tool_calls_are_whole(server: str, streamed: bool) -> None:
+    (recorded,) = [r for r in transcripts.load(server) if b'"tools"' in r.sent and r.streamed is streamed]
+    _, call = call_of(recorded)
+    choice = assemble(read(ENGINES[SERVERS[server]], call, HI, recorded.body)).choices[0]
+    (tool,) = choice.tool_calls
+    assert tool.id
+    assert (tool.name, msgspec.json.decode(tool.arguments), choice.finish) == (
+        "get_weather",
+        {"city": "Paris"},
+        "tool_calls",
+    )
+
+
+@pytest.mark.parametrize("server", ["vllm-wire", "llamacpp-wire"])
+def test_real_logprobs_are_of_the_tokens_told(server: str) -> None:
+    found = [r for r in transcripts.load(server) if b'"logprobs"' in r.sent and r.status == 200]
+    for recorded in found:
+        endpoint, call = call_of(recorded)
+        choice = assemble(read(ENGINES[SERVERS[server]], call, endpoint.decode(call), recorded.body)).choices[0]
+        assert "".join(one.token for one in choice.logprobs) == choice.text
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize(
+    ("server", "models", "context"),
+    [
+        ("vllm", ["tiny"], 2048),
+        ("vllm-wire", ["tiny"], 256),
+        ("llamacpp", ["tiny"], 2048),
+        ("llamacpp-wire", ["tiny"], 256),
+        ("mlx", [], 0),
+        ("mlx-wire", ["ENGINES/model/tiny"], 0),
+        ("transformers", [], 0),
+        ("llama-cpp-python", ["tiny"], 0),
+    ],
+)
+def test_real_servers_are_looked_at(server: str, models: list[str], context: int) -> None:
+    answers = {r.path: r for r in transcripts.load(server) if r.method == "GET"}
+    inventory = look(ENGINES[SERVERS[server]], {path: (r.status, r.body) for path, r in answers.items()})
+    assert [model.name for model in inventory.models] == models
+    assert all(model.context_length == context for model in inventory.models)
+    assert inventory.models or "models" in inventory.detail
+
+
+def look(engine: Engine, answers: dict[str, tuple[int, bytes]]) -> Inventory:
+    steps = engine.inspect(())
+    fetch = next(steps)
+    while True:
+        try:
+            fetch = steps.send(Fetched(*answers.get(fetch.path, (0, b""))))
+        except StopIteration as end:
+            found: Inventory = end.value
+            return found
+
+
+# ---- there and back again
+
+words = st.text(st.characters(codec="utf-8"), min_size=1, max_size=10)
+names = st.text("abcdefgh_", min_size=1, max_size=8)
+objects = st.dictionaries(names, st.integers() | words | st.none(), max_size=3).map(msgspec.json.encode)
+parts: st.SearchStrategy[Part] = st.one_of(
+    st.builds(Text, words),
+    st.builds(Image, data=st.just("iVBORw0="), media_type=st.sampled_from(["image/png", "image/jpeg"])),
+    st.builds(Image, url=st.just("https://x.test/a.png"), detail=st.sampled_from(["", "low", "high"])),
+    st.builds(Audio, st.just("AAAA"), st.sampled_from(["wav", "mp3"])),
+)
+calls = st.builds(ToolCall, names, names, objects.map(bytes.decode))
+messages = st.one_of(
+    st.builds(Message, st.sampled_from(["system", "developer", "user"]), st.lists(parts, min_size=1).map(tuple)),
+    st.builds(
+        Message,
+        st.just("assistant"),
+        st.lists(st.builds(Text, words), max_size=1).map(tuple),
+        st.lists(calls, max_size=2).map(tuple),
+        thinking=st.just("") | words,
+        refusal=st.just("") | words,
+    ),
+    st.builds(Message, st.just("tool"), st.lists(st.builds(Text, words), max_size=1).map(tuple), tool_call_id=names),
+)
+optional = st.none() | st.floats(0, 2, allow_nan=False)
+samplings = st.builds(
+    Sampling,
+    max_tokens=st.none() | st.integers(1, 9999),
+    temperature=optional,
+    top_p=optional,
+    top_k=st.none() | st.integers(1, 100),
+    min_p=optional,
+    seed=st.none() | st.integers(0, 2**31),
+    stop=st.lists(words, max_size=3).map(tuple),
+    presence_penalty=optional,
+    frequency_penalty=optional,
+    repeat_penalty=optional,
+    n=st.none() | st.integers(1, 4),
+)
+thoughts = st.one_of(
+    st.none(),
+    st.builds(Thinking),
+    st.builds(Thinking, enabled=st.just(False)),
+    st.builds(Thinking, effort=st.sampled_from(["minimal", "low", "medium", "high", "max"])),
+)
+chats = st.builds(
+    Chat,
+    st.lists(messages, min_size=1, max_size=4).map(tuple),
+    tools=st.lists(st.builds(Tool, names, st.just("") | words, st.just(b"") | objects, st.none() | st.booleans())).map(
+        tuple
+    ),
+    tool_choice=st.none()
+    | st.builds(ToolChoice, st.sampled_from(["auto", "none", "required"]))
+    | st.builds(ToolChoice, st.just("function"), names),
+    parallel_tool_calls=st.none() | st.booleans(),
+    format=st.none()
+    | st.just(Format())
+    | st.builds(Format, objects.map(lambda schema: schema), names, st.none() | st.booleans(), st.just("") | words),
+    sampling=samplings,
+    thinking=thoughts,
+    user=st.just("") | words,
+    extra=st.just(()) | st.builds(lambda raw: (("logit_bias", raw),), objects),
+)
+completions = st.builds(
+    Completion,
+    st.lists(words, min_size=1, max_size=3).map(tuple)
+    | st.lists(st.lists(st.integers(0, 999), min_size=1, max_size=4).map(tuple), min_size=1, max_size=3).map(tuple),
+    sampling=samplings,
+)
+embeddings = st.builds(Embedding, st.lists(words, min_size=1, max_size=3).map(tuple), base64=st.booleans())
+
+
+def there_and_back(kind: str, wire: str, content: Content) -> Content:
+    call = Call(wire, Operation.CHAT, "m", True, b"")
+    outgoing = ENGINES[kind].translate(call, content, Model("m"))
+    endpoint = ENDPOINTS[wire]
+    assert outgoing.path in endpoint.paths
+    return endpoint.decode(endpoint.read(outgoing.body, b"application/json"))
+
+
+@pytest.mark.parametrize("kind", ["vllm", "llamacpp"])
+@given(chat=chats)
+def test_a_chat_survives_the_way_there_and_back(kind: str, chat: Chat) -> None:
+    assert there_and_back(kind, "openai.chat", chat) == chat
+
+
+@given(chats)
+def test_any_server_is_told_all_but_earlier_thoughts_and_the_plain_wish_to_think(chat: Chat) -> None:
+    back = there_and_back("openai", "openai.chat", chat)
+    assert isinstance(back, Chat)
+    assert (back.tools, back.tool_choice, back.format, back.sampling, back.extra, back.user) == (
+        chat.tools,
+        chat.tool_choice,
+        chat.format,
+        chat.sampling,
+        chat.extra,
+        chat.user,
+    )
+    assert [message.parts for message in back.messages] == [message.parts for message in chat.messages]
+    assert [message.tool_calls for message in back.messages] == [message.tool_calls for message in chat.messages]
+    assert all(not message.thinking for message in back.messages)
+    assert back.thinking == (None if chat.thinking == Thinking() else chat.thinking)
+
+
+@pytest.mark.parametrize("kind", ["vllm", "llamacpp", "openai"])
+@given(completion=completions)
+def test_a_completion_survives_the_way_there_and_back(kind: str, completion: Completion) -> None:
+    assert there_and_back(kind, "openai.completions", completion) == completion
+
+
+@pytest.mark.parametrize("kind", ["vllm", "llamacpp", "openai"])
+@given(embedding=embeddings)
+def test_an_embedding_survives_the_way_there_and_back(kind: str, embedding: Embedding) -> None:
+    assert there_and_back(kind, "openai.embeddings", embedding) == embedding
+
+
+logprobs = st.builds(
+    lambda token, value: Logprob(token, value, tuple(token.encode()), (Logprob(token, value, tuple(token.encode())),)),
+    words,
+    st.floats(-9, 0, allow_nan=False),
+)
+usages = st.builds(Usage, st.integers(0, 999), st.integers(0, 999), st.integers(0, 9), st.integers(0, 9))
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> list[Chunk]:
+    """A stream of one or two choices, each ended, with what it cost."""
+    chunks: list[Chunk] = []
+    for index in range(draw(st.integers(1, 2))):
+        said = [Chunk(text, choice=index) for text in draw(st.lists(words, max_size=4))]
+        said += [Chunk(thinking=text, choice=index) for text in draw(st.lists(words, max_size=2))]
+        said += [Chunk(one.token, choice=index, logprobs=(one,)) for one in draw(st.lists(logprobs, max_size=2))]
+        said = list(draw(st.permutations(said)))
+        called = draw(st.lists(calls, max_size=2))
+        for at, call in enumerate(called):
+            middle = draw(st.integers(0, len(call.arguments)))
+            said.append(Chunk(choice=index, tool_calls=(ToolDelta(at, call.id, call.name, call.arguments[:middle]),)))
+            said.append(Chunk(choice=index, tool_calls=(ToolDelta(at, arguments=call.arguments[middle:]),)))
+        finish = "tool_calls" if called else draw(st.sampled_from(["stop", "length", "content_filter"]))
+        chunks += [*said, Chunk(choice=index, finish=finish)]
+    return [*chunks, Chunk(usage=draw(usages))]
+
+
+BY = Provenance("r1", created=1.7e9, model="m")
+
+
+@given(answers(), st.lists(st.integers(0, 1 << 16), max_size=5))
+def test_what_the_dialect_streams_the_engine_reads(chunks: list[Chunk], cuts: list[int]) -> None:
+    body = b'{"model":"m","messages":[1],"stream":true,"stream_options":{"include_usage":true}}'
+    call = CHAT.read(body, b"")
+    writer = CHAT.writer(call, BY)
+    data = b"".join(writer.chunk(chunk) for chunk in chunks) + writer.close()
+    assert assemble(read(ENGINES["openai"], call, HI, *split(data, cuts))) == assemble(chunks)
+    assert CHAT.usage(data[-4096:], True) == assemble(chunks).usage
+    assert CHAT.ended(data[-4096:])
+
+
+@given(answers())
+def test_what_the_dialect_draws_whole_the_engine_reads(chunks: list[Chunk]) -> None:
+    call = CHAT.read(b'{"model":"m","messages":[1]}', b"")
+    answer = assemble(chunks)
+    data = CHAT.writer(call, BY).whole(answer, BY)
+    assert assemble(read(ENGINES["openai"], call, HI, data)) == answer
+    assert CHAT.usage(data, False) == answer.usage
+
+
+@given(st.lists(words, min_size=1), usages, st.booleans())
+def test_completions_come_back_as_they_were_told(texts: list[str], usage: Usage, stream: bool) -> None:
+    endpoint = ENDPOINTS["openai.completions"]
+    fields = {"prompt": "a", "stream": stream, "stream_options": {"include_usage": True}}
+    call = endpoint.read(msgspec.json.encode(fields), b"")
+    chunks = [*(Chunk(text) for text in texts), Chunk(finish="length"), Chunk(usage=usage)]
+    writer = endpoint.writer(call, BY)
+    if stream:
+        data = b"".join(writer.chunk(chunk) for chunk in chunks) + writer.close()
+    else:
+        data = writer.whole(assemble(chunks), BY)
+    content = Completion(("a",))
+    assert assemble(read(ENGINES["vllm"], call, content, data)) == Answer(
+        (Choice("".join(texts), finish="length"),), usage
+    )
+
+
+@given(
+    st.lists(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), max_size=4).map(tuple), min_size=1),
+    st.integers(0, 99),
+)
+def test_vectors_come_back_as_they_were_told(vectors: list[tuple[float, ...]], tokens: int) -> None:
+    endpoint = ENDPOINTS["openai.embeddings"]
+    call = endpoint.read(b'{"input":"a","encoding_format":"float"}', b"")
+    answer = Answer((), Usage(tokens), tuple(vectors))
+    data = endpoint.writer(call, BY).whole(answer, BY)
+    assert assemble(read(ENGINES["openai"], call, Embedding(("a",)), data)).vectors == answer.vectors

@@ -1,0 +1,163 @@
+"""What is llama.cpp's own: looking at it, its names of things, what it would pass over in silence."""
+
+from typing import Any
+
+import pytest
+from openai_engine import ask, call, look
+
+from penstock.domain.call import Operation
+from penstock.domain.content import Chat, Completion, Embedding, File, Format, Message, Sampling, Text, Thinking
+from penstock.domain.errors import Unsupported, UpstreamGarbage
+from penstock.domain.fleet import Inventory, Model, State
+from penstock.engines.llamacpp import ENGINE
+
+HI = Message("user", (Text("hi"),))
+META = {
+    "n_ctx": 1024,
+    "n_ctx_train": 4096,
+    "n_embd": 128,
+    "n_params": 8_030_000_000,
+    "size": 99,
+    "ftype": "Q4_K - Medium",
+}
+LISTED: dict[str, Any] = {
+    "models": [{"name": "tiny", "capabilities": ["completion", "multimodal"], "details": {"format": "gguf"}}],
+    "object": "list",
+    "data": [{"id": "tiny", "aliases": ["tiny", "other"], "owned_by": "llamacpp", "meta": META}],
+}
+PROPS = {
+    "total_slots": 2,
+    "modalities": {"vision": True, "audio": True, "video": False},
+    "build_info": "b11669",
+    "chat_template": "{{ messages }}",
+}
+
+
+def test_looking_finds_all_that_it_tells() -> None:
+    found = look(ENGINE, {"/health": {"status": "ok"}, "/v1/models": LISTED, "/props": PROPS})
+    assert found == Inventory(
+        (
+            Model(
+                "tiny",
+                size=99,
+                parameters="8.0B",
+                quantization="Q4_K - Medium",
+                format="gguf",
+                context_length=1024,
+                embedding_length=128,
+                capabilities=frozenset({"completion", "vision", "audio"}),
+                loaded=True,
+                aliases=("other",),
+                template="{{ messages }}",
+            ),
+        ),
+        State.UP,
+        version="b11669",
+        slots=2,
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(468_864, "468.9K"), (7_000_000, "7.0M"), (70_600_000_000, "70.6B"), (12, "12"), (None, "")]
+)
+def test_parameters_are_told_in_short(count: int | None, words: str) -> None:
+    listed = {"data": [{"id": "a", "meta": {"n_params": count}}]}
+    assert look(ENGINE, {"/v1/models": listed}).models[0].parameters == words
+
+
+@pytest.mark.parametrize("props", [(404, b""), (500, b"x"), b"<html>", {"total_slots": "two"}, []])
+def test_strange_properties_are_none(props: object) -> None:
+    found = look(ENGINE, {"/v1/models": LISTED, "/props": props})
+    assert (found.slots, found.version, found.state) == (0, "", State.UP)
+    assert found.models[0].capabilities == {"completion", "vision"}
+
+
+@pytest.mark.parametrize("entry", [{"id": "a"}, {"id": "a", "meta": None}, {"id": "a", "meta": {"n_ctx": None}}])
+def test_a_bare_entry_is_a_model_all_the_same(entry: dict[str, Any]) -> None:
+    assert look(ENGINE, {"/v1/models": {"data": [entry]}}).models[0].name == "a"
+
+
+def test_a_server_of_several_models_tells_which_are_loaded() -> None:
+    listed = {
+        "data": [
+            {"id": "a", "status": {"value": "loaded"}},
+            {"id": "b", "status": {"value": "unloaded"}},
+            {"id": "c", "status": {"value": "loading"}},
+        ]
+    }
+    found = look(ENGINE, {"/v1/models": listed, "/props": PROPS})
+    assert [(model.name, model.loaded) for model in found.models] == [("a", True), ("b", False), ("c", False)]
+    assert all(not model.capabilities for model in found.models)
+
+
+def test_while_it_loads_it_is_loading_and_keeps_what_was_known() -> None:
+    loading = (503, {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}})
+    known = (Model("tiny"),)
+    assert look(ENGINE, {"/health": loading}, known) == Inventory(known, State.LOADING, detail="Loading model")
+    assert look(ENGINE, {"/health": (503, b"")}).detail == "it is loading its model"
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"<html></html>", b'{"data":[{"id":"a","aliases":"b"}]}'])
+def test_no_listing_is_garbage(body: bytes) -> None:
+    with pytest.raises(UpstreamGarbage):
+        look(ENGINE, {"/v1/models": body})
+
+
+@pytest.mark.parametrize(
+    ("said", "drawn"),
+    [
+        ({"sampling": Sampling(repeat_penalty=1.1)}, {"repeat_penalty": 1.1}),
+        ({"thinking": Thinking()}, {"chat_template_kwargs": {"enable_thinking": True}}),
+        ({"thinking": Thinking(enabled=False)}, {"chat_template_kwargs": {"enable_thinking": False}}),
+        (
+            {"thinking": Thinking(effort="max", budget=64)},
+            {
+                "chat_template_kwargs": {"enable_thinking": True, "reasoning_effort": "xhigh"},
+                "thinking_budget_tokens": 64,
+            },
+        ),
+        ({"options": (("mirostat", b"2"), ("num_ctx", b"8192"))}, {"mirostat": 2}),
+        ({"options": (("repeat_last_n", b"64"), ("typical_p", b"0.5"))}, {"repeat_last_n": 64, "typical_p": 0.5}),
+        ({"extra": (("grammar", b'"root ::= x"'),)}, {"grammar": "root ::= x"}),
+        ({"extra": (("verbosity", b'"low"'),)}, {}),
+    ],
+)
+def test_it_is_asked_in_its_own_words(said: dict[str, Any], drawn: dict[str, Any]) -> None:
+    assert ask(ENGINE, Chat((HI,), **said))[1] == ask(ENGINE, Chat((HI,)))[1] | drawn
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (Completion(("a",), suffix="z"), "suffix"),
+        (Completion(("a",), echo=True), "echo"),
+        (Embedding(("a",), dimensions=8), "dimensions"),
+        (Chat((Message("user", (File(data="A"),)),)), "messages"),
+        (Chat((HI,), extra=(("guided_json", b"{}1"),)), "guided_json"),
+    ],
+)
+def test_what_it_would_pass_over_is_refused(content: Any, name: str) -> None:
+    with pytest.raises(Unsupported) as caught:
+        ask(ENGINE, content)
+    assert caught.value.param == name
+    assert "llama.cpp" in caught.value.message
+
+
+@pytest.mark.parametrize(("schema", "drawn"), [(b"", {}), (b'{"type":"array"}', {"type": "array"})])
+def test_a_schema_for_raw_text_goes_into_its_own_field(schema: bytes, drawn: Any) -> None:
+    body = ask(ENGINE, Completion(("a",), format=Format(schema)))[1]
+    assert body == {"model": "served", "prompt": "a", "json_schema": drawn}
+
+
+def test_tokens_are_counted_by_the_server() -> None:
+    outgoing, body = ask(ENGINE, Chat((HI,)), call("anthropic.count", operation=Operation.COUNT))
+    assert (outgoing.path, outgoing.streamed) == ("/v1/chat/completions/input_tokens", False)
+    assert body == {"model": "served", "messages": [{"role": "user", "content": "hi"}]}
+    assert Operation.COUNT in ENGINE.operations
+
+
+def test_a_server_that_cannot_embed_says_so_in_its_own_words() -> None:
+    body = b'{"error":{"code":501,"message":"This server does not support embeddings.","type":"not_supported_error"}}'
+    error = ENGINE.failure(501, body, None)
+    assert isinstance(error, Unsupported)
+    assert "llama.cpp" in error.message

@@ -1,0 +1,58 @@
+"""Looking at servers that are known only to speak OpenAI's API."""
+
+import pytest
+from openai_engine import look
+
+from penstock.domain.errors import UpstreamError, UpstreamGarbage
+from penstock.domain.fleet import Inventory, Model, State
+from penstock.engines.openai import ENGINE
+
+
+def test_models_are_listed() -> None:
+    found = look(ENGINE, {"/v1/models": {"object": "list", "data": [{"id": "a"}, {"id": "b", "context_length": 9}]}})
+    assert found == Inventory((Model("a"), Model("b", context_length=9)), State.UP)
+
+
+@pytest.mark.parametrize("name", ["max_model_len", "context_length", "context_window"])
+def test_the_context_is_read_under_its_names(name: str) -> None:
+    assert look(ENGINE, {"/v1/models": {"data": [{"id": "a", name: 4096}]}}).models[0].context_length == 4096
+
+
+@pytest.mark.parametrize("body", [b"", b"\n", {"object": "list", "data": []}])
+def test_a_server_that_lists_nothing_is_up_and_says_what_to_do(body: object) -> None:
+    found = look(ENGINE, {"/v1/models": body})
+    assert (found.models, found.state) == ((), State.UP)
+    assert "name them under `models`" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"<!doctype html><html></html>", "a web page"),
+        (b"Ollama is running", "cannot be read"),
+        ([], "cannot be read"),
+        ({}, "missing required field `data`"),
+        ({"data": {}}, "cannot be read"),
+        ({"data": [{}]}, "cannot be read"),
+        ({"data": [{"id": 3}]}, "cannot be read"),
+        ({"data": [{"id": "a", "max_model_len": "x"}]}, "cannot be read"),
+        (b'{"data":[{"id":"\xff"}]}', "cannot be read"),
+        (b"[" * 100_000, "cannot be read"),
+        (b" " * (9 << 20), "more than 8 MiB"),
+    ],
+)
+def test_what_is_no_listing_is_told_as_such(answer: object, words: str) -> None:
+    if isinstance(answer, bytes) and not answer.strip():
+        answer += b"x"
+    with pytest.raises(UpstreamGarbage) as caught:
+        look(ENGINE, {"/v1/models": answer})
+    assert words in caught.value.message
+    assert len(caught.value.message) < 300
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(401, "api_key"), (403, "api_key"), (404, "404"), (500, "500"), (503, "503")]
+)
+def test_a_refusal_says_what_to_look_at(status: int, words: str) -> None:
+    with pytest.raises(UpstreamError, match=words):
+        look(ENGINE, {"/v1/models": (status, b"{}")})

@@ -1,0 +1,110 @@
+"""What is vLLM's own: looking at it, thinking, counting."""
+
+from typing import Any
+
+import pytest
+from openai_engine import ask, call, look
+
+from penstock.domain.call import Operation
+from penstock.domain.content import Chat, Embedding, File, Message, Text, Thinking, Tool
+from penstock.domain.errors import Unsupported, UpstreamError, UpstreamGarbage
+from penstock.domain.fleet import Inventory, Model, State
+from penstock.engines.vllm import ENGINE
+
+HI = Message("user", (Text("hi"),))
+LISTED = {
+    "object": "list",
+    "data": [
+        {"id": "tiny", "owned_by": "vllm", "root": "meta-llama/Tiny", "parent": None, "max_model_len": 2048},
+        {"id": "sql", "owned_by": "vllm", "root": "/loras/sql", "parent": "tiny"},
+    ],
+}
+
+
+def test_looking_finds_models_with_context_aliases_and_version() -> None:
+    found = look(ENGINE, {"/health": b"", "/v1/models": LISTED, "/version": {"version": "0.32.0"}})
+    assert found == Inventory(
+        (
+            Model("tiny", context_length=2048, loaded=True, aliases=("meta-llama/Tiny",)),
+            Model("sql", loaded=True),
+        ),
+        State.UP,
+        version="0.32.0",
+    )
+
+
+@pytest.mark.parametrize("version", [b"", b"<html>", [], {"version": 3}, (500, b"")])
+def test_a_strange_version_is_none(version: object) -> None:
+    assert look(ENGINE, {"/v1/models": LISTED, "/version": version}).version == ""
+
+
+def test_a_server_without_health_and_version_is_still_looked_at() -> None:
+    assert len(look(ENGINE, {"/v1/models": LISTED}).models) == 2
+
+
+def test_a_dead_engine_is_down() -> None:
+    with pytest.raises(UpstreamError, match="restart vLLM"):
+        look(ENGINE, {"/health": (503, b""), "/v1/models": LISTED})
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"<html></html>", b'{"data":null}'])
+def test_no_listing_is_garbage(body: bytes) -> None:
+    with pytest.raises(UpstreamGarbage):
+        look(ENGINE, {"/v1/models": body})
+
+
+@pytest.mark.parametrize(
+    ("thinking", "drawn"),
+    [
+        (Thinking(), {"chat_template_kwargs": {"enable_thinking": True}}),
+        (Thinking(enabled=False), {"chat_template_kwargs": {"enable_thinking": False}}),
+        (Thinking(effort="low"), {"chat_template_kwargs": {"enable_thinking": True}, "reasoning_effort": "low"}),
+        (Thinking(effort="max"), {"chat_template_kwargs": {"enable_thinking": True}, "reasoning_effort": "xhigh"}),
+        (Thinking(budget=64), {"chat_template_kwargs": {"enable_thinking": True}}),
+    ],
+)
+def test_thinking_is_asked_of_the_template(thinking: Thinking, drawn: dict[str, Any]) -> None:
+    plain = ask(ENGINE, Chat((HI,)))[1]
+    assert ask(ENGINE, Chat((HI,), thinking=thinking))[1] == plain | drawn
+
+
+def test_earlier_thoughts_are_given_back() -> None:
+    sent = ask(ENGINE, Chat((HI, Message("assistant", (Text("a"),), thinking="hm"))))[1]
+    assert sent["messages"][1]["reasoning_content"] == "hm"
+
+
+@pytest.mark.parametrize("name", ["guided_json", "structured_outputs", "min_tokens", "ignore_eos", "logit_bias"])
+def test_its_own_fields_are_taken_from_any_dialect(name: str) -> None:
+    assert ask(ENGINE, Chat((HI,), extra=((name, b'{"a":1}'),)))[1][name] == {"a": 1}
+
+
+@pytest.mark.parametrize("name", ["mirostat", "typical_p", "repeat_last_n"])
+def test_options_of_others_are_refused(name: str) -> None:
+    with pytest.raises(Unsupported, match=f"vLLM cannot do `{name}`"):
+        ask(ENGINE, Chat((HI,), options=((name, b"1"),)))
+
+
+def test_documents_are_refused() -> None:
+    with pytest.raises(Unsupported, match="vLLM cannot read documents"):
+        ask(ENGINE, Chat((Message("user", (File(data="AAAA"),)),)))
+
+
+def test_tokens_are_counted_by_tokenizing() -> None:
+    tool = Tool("f", parameters=b"{}")
+    outgoing, body = ask(
+        ENGINE, Chat((HI,), tools=(tool,), user="u"), call("anthropic.count", operation=Operation.COUNT)
+    )
+    assert (outgoing.path, outgoing.streamed) == ("/tokenize", False)
+    assert set(body) == {"model", "messages", "tools"}
+    reader = ENGINE.reader(call(operation=Operation.COUNT), Chat((HI,)), outgoing)
+    list(reader.feed(b'{"count":18,"max_model_len":256,"tokens":[1]}'))
+    (chunk,) = reader.close()
+    assert chunk.usage is not None
+    assert chunk.usage.prompt_tokens == 18
+    assert Operation.COUNT in ENGINE.operations
+
+
+@pytest.mark.parametrize(("truncate", "drawn"), [(True, {"truncate_prompt_tokens": -1}), (False, {}), (None, {})])
+def test_what_is_too_long_to_embed_is_cut_when_asked(truncate: bool | None, drawn: dict[str, Any]) -> None:
+    plain = {"model": "served", "input": "a", "encoding_format": "float"}
+    assert ask(ENGINE, Embedding(("a",), truncate=truncate))[1] == plain | drawn
