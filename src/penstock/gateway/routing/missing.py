@@ -37,6 +37,7 @@ def no_server(fleet: Fleet, kinds: tuple[str, ...] = (), server: str = "") -> No
     told = [
         f"{status.server.name} ({status.server.kind}, {status.url or status.server.url}): "
         f"{status.error or status.detail or ('has no models' if status.up else 'not looked at yet')}"
+        f"{f' (look at {status.server.setting})' if status.server.setting and not status.up else ''}"
         for status in fleet.statuses
         if not kinds or status.server.kind in kinds
     ]

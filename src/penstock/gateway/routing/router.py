@@ -18,7 +18,8 @@ SituationOf = Callable[[str], Situation]
 class Policy:
     """What settings say of routing. `mode` is LLM_MODE; `model` answers where none is asked for.
 
-    `chain` is the order of kinds that agent chat asks. `mismatch` is set when LLM_MODEL and VLLM_MODEL differ: the cause to name when a model is missing.
+    `chain` is the order of kinds that agent chat asks. `mismatch` is set when LLM_MODEL and VLLM_MODEL differ: the
+    cause to name when a model is missing.
     """
 
     mode: str = "ollama"

@@ -84,6 +84,8 @@ class Failover:
                         content = self._content(endpoint, call)
                     await self._translated(client, endpoint, call, content, candidate, decision, tries)
                 live.failures = 0
+                if call.operation is Operation.MANAGE:
+                    self._suspect(deployment.server.name)  # its list of models has changed
                 return
             except PenstockError as error:
                 if client.gone or client.begun:
