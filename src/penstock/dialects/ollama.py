@@ -22,7 +22,7 @@ _NONE = msgspec.Raw()
 _NO_FLAGS: frozenset[str] = frozenset()
 _LENIENT = frozenset({"lenient"})
 # Wider than Ollama's grammar: names of other engines' models go through here, paths and blanks included.
-_NO_NAME = re.compile(r"[^\w./:@+~=,()\[\] -]")
+_NO_NAME = re.compile(r"[^\w./:@+~=,()\[\] -]").search
 _COUNT = re.compile(rb'"(total_duration|load_duration|(?:prompt_)?eval_(?:count|duration))":(\d+)')
 
 
@@ -137,12 +137,14 @@ class _Chat(_Wire):
     def read(self, body: bytes, content_type: bytes) -> Call:
         """The model, whether it streams, and whether it asks only to load or unload (flags of these names)."""
         head, flags = _head(_chat_head, body, "ChatRequest")
-        if _empty(head.messages) and not flags:
+        empty = _empty(head.messages)
+        if empty and not flags:
             head, flags = _head_relaxed(_chat_head, body, "ChatRequest")
+            empty = _empty(head.messages)
         if not head.model:
             raise InvalidRequest("model is required", param="model")
         stream = head.stream is not False
-        if _empty(head.messages):
+        if empty:
             flags, stream = flags | _loading(head.keep_alive), False
         limit = _limit(head.options)
         return Call(self.wire, Operation.CHAT, _named(head.model), stream, body, flags=flags, max_tokens=limit)
@@ -162,12 +164,14 @@ class _Generate(_Wire):
     def read(self, body: bytes, content_type: bytes) -> Call:
         """As for a chat; raw prompts and those with a suffix are completions."""
         head, flags = _head(_generate_head, body, "GenerateRequest")
-        if _empty(head.prompt) and not flags:
+        empty = _empty(head.prompt)
+        if empty and not flags:
             head, flags = _head_relaxed(_generate_head, body, "GenerateRequest")
+            empty = _empty(head.prompt)
         if not head.model:
             raise ModelNotFound("model '' not found", param="model")
         stream = head.stream is not False
-        if _empty(head.prompt):
+        if empty:
             flags, stream = flags | _loading(head.keep_alive), False
         operation = Operation.COMPLETION if head.raw or not _empty(head.suffix) else Operation.CHAT
         limit = _limit(head.options)
@@ -241,11 +245,11 @@ class _Manage(_Wire):
     def _check(self, act: str, model: str, destination: str) -> None:
         if act == "copy":
             for word, name in (("source", model), ("destination", destination)):
-                if not name.strip() or _NO_NAME.search(name):
+                if not name.strip() or _NO_NAME(name):
                     raise InvalidRequest(f'{word} "{name}" is invalid', param=word)
         elif not model.strip() and act in ("push", "delete"):
             raise InvalidRequest("model is required", param="model")
-        elif not model.strip() or _NO_NAME.search(model):
+        elif not model.strip() or _NO_NAME(model):
             message = f'name "{model}" is invalid' if act == "delete" else "invalid model name"
             raise InvalidRequest(message, param="model")
 
@@ -282,7 +286,7 @@ def _whole(call: Call, request: str) -> bytes:
 
 
 def _named(model: str) -> str:
-    if _NO_NAME.search(model):
+    if _NO_NAME(model):
         raise InvalidRequest("invalid model name", param="model")
     return model.strip()
 
