@@ -217,6 +217,31 @@ async def test_a_hang_up_frees_the_slot_for_who_waits(server: Simulator) -> None
         await until(lambda: simulator.running == 0)
 
 
+async def test_an_idle_connection_is_closed_and_a_busy_one_is_not(server: Simulator) -> None:
+    options = SimOptions(server.kind.name, models=("m",), tokens_per_second=500, idle_seconds=0.05)
+    async with Simulator(options) as simulator:
+        line = await Line.to(simulator.url)
+        await line.send("POST", "/v1/chat/completions", {"model": "m", "messages": HI})
+        assert (await line.receive()).ended == "whole"
+        assert await line.reader.read() == b""
+        await line.close()
+
+
+async def test_llamacpp_closes_a_connection_after_a_hundred_requests_and_after_an_error(llamacpp: Simulator) -> None:
+    line = await Line.to(llamacpp.url)
+    for number in range(1, 101):
+        await line.send("GET", "/health")
+        closing = (await line.receive()).header("connection")
+        assert closing == ("close" if number == 100 else None)
+    assert await line.reader.read() == b""
+    await line.close()
+    line = await Line.to(llamacpp.url)
+    await line.send("GET", "/nothing")
+    assert (await line.receive()).header("connection") == "close"
+    assert await line.reader.read() == b""
+    await line.close()
+
+
 async def test_a_crash_in_mid_stream_is_an_error_event(server: Simulator) -> None:
     server.faults = Faults(crash_middle=1)
     *_, error, done = events((await chat(server, stream=True)).body)

@@ -10,7 +10,7 @@ import msgspec
 
 from penstock.sim.answer import Answer, Ask, compose
 from penstock.sim.engine import Engine
-from penstock.sim.http import Exchange, Style
+from penstock.sim.exchange import Exchange, Style
 from penstock.sim.options import SimModel, SimOptions
 
 Handler = Callable[[Exchange], Awaitable[None]]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from penstock.sim.answer import Answer, Ask
 from penstock.sim.engine import EngineCrashError, QueueFullError, Session
-from penstock.sim.http import Exchange, Headers
+from penstock.sim.exchange import Exchange, Headers
 from penstock.sim.kind import Kind
 from penstock.sim.openai_request import Wish
 from penstock.sim.openai_shapes import DONE, EVENTS, event

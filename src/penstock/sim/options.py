@@ -190,7 +190,7 @@ class SimOptions:
     how many models fit, `queue_limit` how many may wait. `text` replaces the answer; `{message}` and `{model}` in it
     are filled in. `prefix` opens every text answer. A server of one model (vLLM, llama.cpp) is ready when started,
     unless `cold_start` makes it load first, and then it behaves as the real one while loading. `progress` gives
-    Victoria its `/stream`.
+    Victoria its `/stream`. `idle_seconds` replaces the time after which this kind of server closes an idle connection.
     """
 
     kind: str = "ollama"
@@ -210,6 +210,7 @@ class SimOptions:
     clock_scale: float = 1.0
     cold_start: bool = False
     progress: bool = True
+    idle_seconds: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("slots", "max_loaded"):

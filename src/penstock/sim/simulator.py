@@ -6,13 +6,15 @@ import random
 import signal
 import socket
 import sys
+from dataclasses import replace
 from typing import Any, Self
 
 import msgspec
 
+from penstock.sim.connection import Connection
 from penstock.sim.engine import Counters, Engine, EngineCrashError
+from penstock.sim.exchange import Exchange
 from penstock.sim.faults import Faults
-from penstock.sim.http import Connection, Exchange
 from penstock.sim.kind import Kind
 from penstock.sim.kinds import KINDS
 from penstock.sim.options import SimOptions
@@ -44,6 +46,9 @@ class Simulator:
         models = self.options.installed(kind.default_models)
         self.engine = Engine(self.options, models, per_model=kind.slots_per_model)
         self.kind: Kind = kind(self.engine, self.options)
+        self._style = kind.style
+        if self.options.idle_seconds is not None:
+            self._style = replace(kind.style, idle_seconds=self.options.idle_seconds)
         self._faults = self.options.faults
         self._dice = random.Random(self.options.seed)
         self._port = self.options.port
@@ -208,7 +213,7 @@ class Simulator:
             await self._control(exchange)
             return
         self.counters.saw(request.path)
-        exchange.style = self.kind.style
+        exchange.style = self._style
         routes = self.kind.find(request.path)
         route = routes.get(request.method) if routes else None
         if await self._spoil(exchange, generating=route is not None and route.generates):

@@ -5,7 +5,7 @@ from typing import Any
 
 from penstock.sim.answer import Ask, tokens_of
 from penstock.sim.engine import Engine, EngineCrashError, QueueFullError
-from penstock.sim.http import Exchange, Headers, Style, http_date
+from penstock.sim.exchange import Exchange, Headers, Style, http_date
 from penstock.sim.kind import Kind, Route
 from penstock.sim.openai_request import BrokenJsonError, parse, read_prompt
 from penstock.sim.options import SimModel, SimOptions
@@ -23,7 +23,7 @@ class Mlx(Kind):
 
     name = "mlx"
     default_models = ("mlx-community/Qwen2.5-7B-Instruct-4bit", "mlx-community/Qwen2.5-1.5B-Instruct-4bit")
-    style = Style(headers=_headers, lower=True)
+    style = Style(headers=_headers, lower=True, idle_seconds=5.0)
 
     def __init__(self, engine: Engine, options: SimOptions) -> None:
         super().__init__(engine, options)

@@ -8,7 +8,7 @@ from typing import Any
 
 from penstock.sim.answer import Answer, Ask, tokens_of
 from penstock.sim.engine import Engine, EngineCrashError, QueueFullError
-from penstock.sim.http import Exchange, Headers, Style, http_date
+from penstock.sim.exchange import Exchange, Headers, Style, http_date
 from penstock.sim.kind import Kind, Route
 from penstock.sim.openai_request import BrokenJsonError, parse
 from penstock.sim.options import SimOptions
@@ -40,7 +40,7 @@ class Victoria(Kind):
 
     name = "victoria"
     default_models = ("victoria",)
-    style = Style(headers=_headers, lower=True)
+    style = Style(headers=_headers, lower=True, idle_seconds=5.0)
     one_model = True
 
     def __init__(self, engine: Engine, options: SimOptions) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from penstock.sim.answer import tokens_of, vector
 from penstock.sim.engine import Engine, EngineCrashError
-from penstock.sim.http import Exchange, Headers, Style
+from penstock.sim.exchange import Exchange, Headers, Style
 from penstock.sim.kind import Kind, Route
 from penstock.sim.kinds.llamacpp.answers import FINGERPRINT, Chat, Completions
 from penstock.sim.openai_request import (
@@ -49,7 +49,13 @@ class LlamaCpp(Kind):
 
     name = "llamacpp"
     default_models = ("qwen2.5:1.5b",)
-    style = Style(headers=_headers, close_on_error=True, json_type="application/json; charset=utf-8")
+    style = Style(
+        headers=_headers,
+        close_on_error=True,
+        idle_seconds=5.0,
+        max_requests=100,
+        json_type="application/json; charset=utf-8",
+    )
     one_model = True
 
     def __init__(self, engine: Engine, options: SimOptions) -> None:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from penstock.sim.answer import Answer
 from penstock.sim.engine import Session
-from penstock.sim.http import Headers
+from penstock.sim.exchange import Headers
 from penstock.sim.openai_generation import Chunk, Generation
 from penstock.sim.openai_shapes import arguments_text, fragments, logprob
 

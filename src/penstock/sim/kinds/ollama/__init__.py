@@ -6,7 +6,7 @@ from typing import ClassVar
 from urllib.parse import urlsplit
 
 from penstock.sim.engine import Engine
-from penstock.sim.http import Exchange, Headers, Style, http_date
+from penstock.sim.exchange import Exchange, Headers, Style, http_date
 from penstock.sim.kind import Kind
 from penstock.sim.kinds.ollama.compatible import Compatible
 from penstock.sim.kinds.ollama.embedding import Embedding

@@ -7,7 +7,7 @@ from typing import Any
 
 from penstock.sim.answer import Answer, Ask, compose, tokens_of
 from penstock.sim.engine import EngineCrashError, QueueFullError, Session
-from penstock.sim.http import Exchange
+from penstock.sim.exchange import Exchange
 from penstock.sim.kinds.ollama.calls import call_id
 from penstock.sim.kinds.ollama.embedding import Embedding, read_texts
 from penstock.sim.kinds.ollama.fields import setup

@@ -5,7 +5,7 @@ from typing import Any
 
 from penstock.sim.answer import tokens_of, vector
 from penstock.sim.engine import Session
-from penstock.sim.http import Exchange
+from penstock.sim.exchange import Exchange
 from penstock.sim.kinds.ollama import fields
 from penstock.sim.kinds.ollama.generation import metrics
 from penstock.sim.kinds.ollama.gojson import decode

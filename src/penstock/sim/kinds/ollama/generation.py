@@ -7,7 +7,7 @@ from typing import Any
 
 from penstock.sim.answer import Answer, Ask, Tool, compose, tokens_of
 from penstock.sim.engine import Session
-from penstock.sim.http import Exchange
+from penstock.sim.exchange import Exchange
 from penstock.sim.kinds.ollama import fields
 from penstock.sim.kinds.ollama.calls import call_of
 from penstock.sim.kinds.ollama.gojson import decode

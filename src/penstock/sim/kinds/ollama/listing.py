@@ -4,7 +4,7 @@ import math
 from datetime import datetime, timedelta
 from typing import Any
 
-from penstock.sim.http import Exchange
+from penstock.sim.exchange import Exchange
 from penstock.sim.kinds.ollama import fields
 from penstock.sim.kinds.ollama.gojson import decode
 from penstock.sim.kinds.ollama.library import Installed, local_time

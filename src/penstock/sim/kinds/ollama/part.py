@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from penstock.sim.engine import Engine, EngineCrashError, QueueFullError
-from penstock.sim.http import Exchange
+from penstock.sim.exchange import Exchange
 from penstock.sim.kind import Handler, Route
 from penstock.sim.kinds.ollama.fields import BadOptionError
 from penstock.sim.kinds.ollama.gojson import BadBodyError

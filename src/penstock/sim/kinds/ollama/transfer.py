@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from penstock.sim.http import Exchange
+from penstock.sim.exchange import Exchange
 from penstock.sim.kinds.ollama import fields
 from penstock.sim.kinds.ollama.gojson import decode
 from penstock.sim.kinds.ollama.library import Installed

@@ -6,7 +6,7 @@ from typing import Any
 
 from penstock.sim.answer import tokens_of, vector
 from penstock.sim.engine import Engine
-from penstock.sim.http import Exchange, Headers, Style, http_date
+from penstock.sim.exchange import Exchange, Headers, Style, http_date
 from penstock.sim.kind import Kind, Route
 from penstock.sim.kinds.vllm.answers import Chat, Completions
 from penstock.sim.kinds.vllm.validation import RefusedError, validated
@@ -48,7 +48,7 @@ class Vllm(Kind):
 
     name = "vllm"
     default_models = ("meta-llama/Meta-Llama-3.1-8B-Instruct",)
-    style = Style(headers=_headers, lower=True)
+    style = Style(headers=_headers, lower=True, idle_seconds=5.0)
     one_model = True
     deaf_while_loading = True
 

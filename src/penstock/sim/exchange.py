@@ -1,20 +1,12 @@
-"""A small HTTP/1.1 server that can misbehave: httptools reads, and answers look as each kind of server writes them."""
+"""One request and the answer to it: written the way its kind of server writes, and spoilt the way its fault says."""
 
 import asyncio
-import contextlib
-import os
-import socket
-import struct
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Protocol, cast
-from urllib.parse import parse_qsl, unquote
-
-import httptools
+from typing import Protocol
 
 from penstock.sim.faults import Faults
 
@@ -40,17 +32,39 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How a kind of server writes the head of an answer: its standing headers, and where it differs from others."""
+    """How a kind of server writes the head of an answer: its standing headers, and where it differs from others.
+
+    `idle_seconds` after an answer it closes the connection, and after `max_requests` of them at once.
+    """
 
     headers: Callable[[int], Headers] = lambda _status: ()
     lower: bool = False
     chunk_above: int | None = None
     close_on_error: bool = False
     json_type: str = "application/json"
+    idle_seconds: float | None = None
+    max_requests: int | None = None
 
 
 def http_date() -> str:
     return formatdate(time.time(), usegmt=True)
+
+
+class Wire(Protocol):
+    """The connection that an answer goes out on."""
+
+    paused: bool
+    served: int
+
+    def write(self, data: bytes) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def reset(self) -> None: ...
+
+    async def drained(self) -> None: ...
 
 
 class Exchange:
@@ -60,7 +74,7 @@ class Exchange:
     is cancelled.
     """
 
-    def __init__(self, connection: "Connection", request: Request) -> None:
+    def __init__(self, connection: Wire, request: Request) -> None:
         self.request = request
         self.reused = connection.served > 0
         self.style = Style()
@@ -150,12 +164,10 @@ class Exchange:
             self._connection.close()
         await asyncio.get_running_loop().create_future()
 
-    def hang_up(self) -> None:
-        """End the connection after this answer."""
-        self._close = True
-
     def _head(self, status: int, content_type: str, headers: Headers, length: int | None) -> None:
         self.started, self.status = True, status
+        if self.style.max_requests is not None and self._connection.served + 1 >= self.style.max_requests:
+            self._close = True
         lines = [*self.style.headers(status), *self.headers, *headers]
         if content_type:
             lines.append(("Content-Type", content_type))
@@ -198,178 +210,6 @@ class Exchange:
         self._connection.flush()
         if self._close:
             self._connection.close()
-
-
-class App(Protocol):
-    """Who answers."""
-
-    connections: set["Connection"]
-
-    def accepts(self) -> bool: ...
-
-    def handle(self, exchange: Exchange) -> Awaitable[None]: ...
-
-
-@dataclass(slots=True)
-class _Incoming:
-    url: bytearray = field(default_factory=bytearray)
-    headers: dict[str, str] = field(default_factory=dict)
-    body: list[bytes] = field(default_factory=list)
-
-
-class Connection(asyncio.Protocol):
-    """One client's connection: requests in order, one answer at a time, written out once per turn of the loop."""
-
-    def __init__(self, app: App) -> None:
-        self._app = app
-        self._loop = asyncio.get_running_loop()
-        self._parser = httptools.HttpRequestParser(self)
-        self._incoming = _Incoming()
-        self._requests: deque[Request] = deque()
-        self._task: asyncio.Task[None] | None = None
-        self._transport: asyncio.Transport | None = None
-        self._outgoing: list[bytes] = []
-        self._resumed: asyncio.Future[None] | None = None
-        self.paused = False
-        self.served = 0
-
-    # asyncio's side
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its class
-        self._app.connections.add(self)
-        if not self._app.accepts():
-            self.reset()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        self._app.connections.discard(self)
-        self._requests.clear()
-        self._outgoing.clear()
-        self.resume_writing()
-        if self._task is not None:
-            self._task.cancel()
-
-    def eof_received(self) -> bool:
-        if self._task is not None:
-            self._task.cancel()
-        return False
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self.close()
-        except httptools.HttpParserError:
-            self.write(
-                b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n"
-                b"Content-Length: 15\r\n\r\n400 Bad Request"
-            )
-            self.close()
-
-    def pause_writing(self) -> None:
-        self.paused = True
-        self._resumed = self._resumed or self._loop.create_future()
-
-    def resume_writing(self) -> None:
-        self.paused = False
-        if self._resumed is not None:
-            if not self._resumed.done():
-                self._resumed.set_result(None)
-            self._resumed = None
-
-    async def drained(self) -> None:
-        if self._resumed is not None:
-            await self._resumed
-
-    # httptools' side
-    def on_message_begin(self) -> None:
-        self._incoming = _Incoming()
-
-    def on_url(self, url: bytes) -> None:
-        self._incoming.url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._incoming.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
-
-    def on_headers_complete(self) -> None:
-        if self._incoming.headers.get("expect", "").lower() == "100-continue":
-            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def on_body(self, body: bytes) -> None:
-        self._incoming.body.append(body)
-
-    def on_message_complete(self) -> None:
-        incoming, parser = self._incoming, self._parser
-        path, _, query = incoming.url.decode("latin-1").partition("?")
-        self._requests.append(
-            Request(
-                method=parser.get_method().decode(),
-                path=unquote(path),
-                query_string=query,
-                query=dict(parse_qsl(query, keep_blank_values=True)),
-                headers=incoming.headers,
-                body=b"".join(incoming.body),
-                version=parser.get_http_version(),
-                keep_alive=parser.should_keep_alive(),
-            )
-        )
-        if self._task is None:
-            self._next()
-
-    def _next(self) -> None:
-        self._task = self._loop.create_task(self._serve(self._requests.popleft()))
-        self._task.add_done_callback(self._served)
-
-    async def _serve(self, request: Request) -> None:
-        exchange = Exchange(self, request)
-        await self._app.handle(exchange)
-        self.served += 1
-        if not exchange.finished:
-            self.close()
-
-    def _served(self, task: asyncio.Task[None]) -> None:
-        self._task = None
-        if task.cancelled():
-            self.close()
-            return
-        if (error := task.exception()) is not None:
-            self._loop.call_exception_handler({"message": "a simulated server failed to answer", "exception": error})
-            self.close()
-        elif self._requests and self._transport is not None:
-            self._next()
-
-    # writing
-    def write(self, data: bytes) -> None:
-        if not self._outgoing:
-            self._loop.call_soon(self.flush)
-        self._outgoing.append(data)
-
-    def flush(self) -> None:
-        if self._outgoing and self._transport is not None and not self._transport.is_closing():
-            self._transport.write(b"".join(self._outgoing))
-        self._outgoing.clear()
-
-    def close(self) -> None:
-        self.flush()
-        if self._transport is not None:
-            self._transport.close()
-
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-
-    def reset(self) -> None:
-        """End the connection by RST."""
-        if self._transport is None:
-            return
-        theirs = self._transport.get_extra_info("socket")
-        with contextlib.suppress(OSError, AttributeError), socket.socket(fileno=os.dup(theirs.fileno())) as ours:
-            ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._transport.abort()
-
-    @property
-    def busy(self) -> bool:
-        return self._task is not None
 
 
 def _phrase(status: int) -> str:
