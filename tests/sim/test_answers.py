@@ -157,6 +157,7 @@ def test_vectors_have_length_one(text: str, size: int) -> None:
         ("llama3.3:70b", "70.6B", 42.5, "Q4_K_M", 131072),
         ("qwen2.5:7b-instruct-q8_0", "7.0B", 7.4, "Q8_0", 32768),
         ("meta-llama/Meta-Llama-3.1-8B-Instruct", "8.0B", 16, "BF16", 131072),
+        ("nomic-embed-text", "137.00M", 0.274, "F16", 2048),
         ("unheard-of", "7.0B", 4.3, "Q4_K_M", 32768),
     ],
 )

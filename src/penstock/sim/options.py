@@ -118,7 +118,7 @@ class SimModel:
             raise ValueError("a simulated model needs a name, for example gemma3:1b")
         base = name.lower().removesuffix(":latest")
         family = _family_of(base)
-        quantization = _quantization_of(base)
+        quantization = _quantization_of(base, family)
         parameters, size = _EXACT.get(base, (0.0, 0.0))
         if not parameters:
             parameters = _parameters_of(base) or family.parameters
@@ -174,10 +174,12 @@ def _parameters_of(base: str) -> float:
     return float(count) * int(experts or 1) * (1e9 if unit == "b" else 1e6)
 
 
-def _quantization_of(base: str) -> str:
+def _quantization_of(base: str, family: _Family) -> str:
     match = _QUANTIZATION.search(base)
     if match:
         return match[1].upper()
+    if family.capabilities == EMBEDDING:
+        return "F16"
     return "BF16" if "/" in base and not base.startswith("hf.co/") else "Q4_K_M"
 
 

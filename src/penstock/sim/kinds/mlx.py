@@ -96,7 +96,12 @@ class Mlx(Kind):
                 "model": model.name,
                 "modified_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._began)),
                 "size": model.size_bytes,
-                "details": {"format": "mlx", "family": model.family, "parameter_size": model.parameter_size},
+                "details": {
+                    "format": "mlx",
+                    "family": model.family,
+                    "parameter_size": model.parameter_size,
+                    "quantization_level": model.quantization.lower(),
+                },
             }
             for model in self.models
         ]
