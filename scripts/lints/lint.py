@@ -1,0 +1,233 @@
+"""The rules of ARCHITECTURE.md that neither ruff nor an import graph can check; each is one function below.
+
+    python scripts/lints/lint.py
+
+Prints `file:line: rule: what is wrong and what to do` for each finding; exit code 1 when there is one.
+"""
+
+import ast
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+ROOT = Path(__file__).resolve().parents[2]
+PLACES = ("src", "tests", "scripts", "docs", "bench", "deploy", ".ci")
+SIZED = ("src/", "scripts/", "bench/")
+TEXT = frozenset({".py", ".md", ".toml", ".yaml", ".yml", ".sh", ".html", ".txt", ".cfg", ".ini", ".lock", ""})
+
+MAX_MODULE = 400
+MAX_FUNCTION = 60
+VAGUE = frozenset({"util", "utils", "helper", "helpers", "common", "manager", "managers", "misc"})
+PURE = ("penstock.domain", "penstock.dialects", "penstock.engines", "penstock.gateway.routing")
+CLIENTS = ("http.client", "urllib.request")  # the parts of packages that import-linter cannot tell from the whole
+PLUGINS = ("penstock.dialects", "penstock.engines", "penstock.gateway.routing.signals", "penstock.sim.kinds")
+# Pure drawing, which the console shares with the dialects: pages and lists that no inference request asks for.
+DRAWING = tuple(
+    f"penstock.dialects.{name}"
+    for name in ("agent_chat", "ollama_json", "ollama_lists", "service_answer", "service_views")
+)
+FOREIGN = (
+    re.compile(r"(?<![\w.}-])/(?:work|root|home/\w+|Users/\w+|opt)/"),
+    re.compile(r"\b(?:pypi\.org|pythonhosted\.org|registry\.npmjs|crates\.io|proxy\.golang|test\.pypi)", re.IGNORECASE),
+)
+UNFINISHED = re.compile(r"\b(?:TODO|FIXME|XXX|HACK)\b|\braise NotImplementedError\b")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file; `path` is relative to the checkout, with slashes."""
+
+    path: str
+    text: str
+
+    @cached_property
+    def lines(self) -> list[str]:
+        return self.text.splitlines()
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.text, self.path)
+
+    @cached_property
+    def name(self) -> str:
+        """The module's name where it is part of the package, else an empty string."""
+        if not self.path.startswith("src/") or not self.path.endswith(".py"):
+            return ""
+        return self.path.removeprefix("src/").removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+
+    @cached_property
+    def functions(self) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+        return [node for node in ast.walk(self.tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+    @cached_property
+    def imports(self) -> list[tuple[int, str]]:
+        """Line and full name of everything imported, `from a import b` being `a.b`."""
+        found: list[tuple[int, str]] = []
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                found += [(node.lineno, alias.name) for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                base = self._absolute(node)
+                found += [(node.lineno, f"{base}.{alias.name}") for alias in node.names]
+        return found
+
+    def _absolute(self, node: ast.ImportFrom) -> str:
+        if not node.level:
+            return node.module or ""
+        is_package = self.path.endswith("/__init__.py")
+        parts = self.name.split(".")
+        above = parts[: len(parts) - node.level + is_package]
+        return ".".join([*above, *([node.module] if node.module else [])])
+
+
+@dataclass(frozen=True)
+class Finding:
+    path: str
+    line: int
+    rule: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.rule}: {self.message}"
+
+
+Rule = Callable[[Source], Iterator[tuple[int, str]]]
+
+
+def short_modules(source: Source) -> Iterator[tuple[int, str]]:
+    if len(source.lines) > MAX_MODULE:
+        yield MAX_MODULE + 1, f"{len(source.lines)} lines, at most {MAX_MODULE}: split it by what changes together"
+
+
+def short_functions(source: Source) -> Iterator[tuple[int, str]]:
+    for function in source.functions:
+        length = (function.end_lineno or function.lineno) - function.lineno + 1
+        if length > MAX_FUNCTION:
+            yield function.lineno, f"{function.name} has {length} lines, at most {MAX_FUNCTION}: name its parts"
+
+
+def no_global(source: Source) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Global):
+            yield node.lineno, f"global {', '.join(node.names)}: let an object own it"
+
+
+def imports_at_the_top(source: Source) -> Iterator[tuple[int, str]]:
+    for function in source.functions:
+        for node in ast.walk(function):
+            if isinstance(node, ast.Import | ast.ImportFrom) and "# lazy: " not in source.lines[node.lineno - 1]:
+                yield (
+                    node.lineno,
+                    "an import inside a function: move it up, or say `# lazy: why` for a heavy one",
+                )
+
+
+def telling_file_names(source: Source) -> Iterator[tuple[int, str]]:
+    path = PurePosixPath(source.path)
+    vague = VAGUE.intersection(part for name in (path.stem, *path.parent.parts) for part in name.split("_"))
+    if path.stem == "service" and path.parent.name != "dialects":
+        vague |= {"service"}
+    for name in sorted(vague):
+        yield 1, f"a file called {name!r} collects anything: name it for what it does"
+
+
+def decisions_are_synchronous(source: Source) -> Iterator[tuple[int, str]]:
+    if _within(source.name, PURE):
+        for node in ast.walk(source.tree):
+            if isinstance(node, ast.AsyncFunctionDef | ast.AsyncFor | ast.AsyncWith | ast.Await):
+                yield node.lineno, f"a coroutine in {source.name}: decisions and translations are plain functions"
+
+
+def no_clients_in_pure_code(source: Source) -> Iterator[tuple[int, str]]:
+    if _within(source.name, PURE):
+        for line, name in source.imports:
+            if _within(name, (*CLIENTS, "asyncio")):
+                yield line, f"{name} in {source.name}: it is handed bytes and gives values"
+
+
+def nobody_names_a_plugin(source: Source) -> Iterator[tuple[int, str]]:
+    """Engines, dialects, signals and simulated kinds are found by their folder; outside it only `base` has a name."""
+    for folder in PLUGINS:
+        if _within(source.name, (folder,)):
+            continue
+        for line, name in source.imports:
+            module = name.removeprefix(f"{folder}.").split(".")[0] if name.startswith(f"{folder}.") else "base"
+            public = module in ("base", "load") or module.isupper()
+            drawing = _within(name, DRAWING) and _within(source.name, ("penstock.console",))
+            if not public and not drawing:
+                yield line, f"{name} is named outside {folder}: use what its load() finds"
+
+
+def finished(source: Source) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(source.lines, 1):
+        if found := UNFINISHED.search(line):
+            yield number, f"{found[0]}: finish it, or leave it out"
+
+
+def no_foreign_words(source: Source) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(source.lines, 1):
+        for pattern in FOREIGN:
+            if found := pattern.search(line):
+                yield number, f"{found[0]!r} is the name of some machine's folder or of a registry: it does not belong"
+
+
+CODE: tuple[Rule, ...] = (
+    imports_at_the_top,
+    no_global,
+    decisions_are_synchronous,
+    no_clients_in_pure_code,
+    nobody_names_a_plugin,
+    telling_file_names,
+)
+SIZES: tuple[Rule, ...] = (short_modules, short_functions)
+
+
+def rules_for(path: str) -> tuple[Rule, ...]:
+    """Tests may be long and name what they test; words are watched everywhere but where they are listed."""
+    rules: tuple[Rule, ...] = ()
+    if path != "scripts/lints/lint.py":
+        rules += (no_foreign_words,)
+        if path.endswith(".py"):
+            rules += (finished,)
+    if path.endswith(".py"):
+        rules += SIZES if path.startswith(SIZED) else ()
+        rules += CODE if path.startswith("src/") else ()
+    return rules
+
+
+def check(source: Source, rules: tuple[Rule, ...] | None = None) -> list[Finding]:
+    """What is wrong with one file."""
+    chosen = rules_for(source.path) if rules is None else rules
+    return [Finding(source.path, line, rule.__name__, said) for rule in chosen for line, said in rule(source)]
+
+
+def sources(root: Path) -> Iterator[Source]:
+    """Every text file of the checkout that people write."""
+    folders = [path for place in PLACES if (path := root / place).is_dir()]
+    files = [path for path in root.iterdir() if path.is_file() and path.name != ".env"]
+    files += [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    for path in sorted(files):
+        if path.suffix in TEXT and "__pycache__" not in path.parts and ".egg-info" not in str(path):
+            try:
+                yield Source(path.relative_to(root).as_posix(), path.read_text("utf-8"))
+            except UnicodeDecodeError:
+                continue
+
+
+def _within(name: str, packages: tuple[str, ...]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def main() -> int:
+    found = [finding for source in sources(ROOT) for finding in check(source)]
+    for finding in found:
+        print(finding)
+    print(f"lints: {len(found)} found" if found else "lints: clean")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+#!/usr/bin/env bash
+# Set Penstock up in this checkout and run it; works with bash 3.2 (macOS).
+set -euo pipefail
+
+usage() {
+    cat <<'TEXT'
+usage: scripts/start_vllm_ollama.sh [PORT] [--detach | --stop] [words for `penstock serve`]
+
+Sets Penstock up in .venv, starts it, and tells its address and what it found. Stays until Ctrl-C.
+
+  PORT       the gateway's port; else VLLM_OLLAMA_PORT, the settings file, 8005
+  --detach   leave it running in the background: penstock.pid, penstock.log
+  --stop     end the one that --detach left running; its streams may finish first
+
+examples:
+  scripts/start_vllm_ollama.sh
+  scripts/start_vllm_ollama.sh 9000 --config my.yaml --log-format json
+  scripts/start_vllm_ollama.sh --detach
+TEXT
+}
+
+PID_FILE=penstock.pid
+LOG_FILE=penstock.log
+PATIENCE=45 # seconds for --stop: streams have 30 to finish
+
+absolute() { # a path as it is from the checkout
+    case $1 in
+    /*) printf '%s\n' "$1" ;;
+    *) printf '%s/%s\n' "$FROM" "$1" ;;
+    esac
+}
+
+FROM=$PWD
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=scripts/environment.sh
+. scripts/environment.sh
+
+action=run
+words=()
+case ${1:-} in
+'' | *[!0-9]*) ;;
+*)
+    words=(--port "$1")
+    shift
+    ;;
+esac
+while [ $# -gt 0 ]; do
+    case $1 in
+    --detach) action=detach ;;
+    --stop) action=stop ;;
+    -h | --help)
+        usage
+        exit 0
+        ;;
+    -c | --config)
+        [ $# -gt 1 ] || die "$1 needs a file; see --help"
+        words+=(--config "$(absolute "$2")")
+        shift
+        ;;
+    --config=*) words+=(--config "$(absolute "${1#*=}")") ;;
+    *) words+=("$1") ;;
+    esac
+    shift
+done
+
+detached() { # the process that --detach left, if it is still that
+    local pid
+    pid=$(cat "$PID_FILE" 2>/dev/null) || return 1
+    case $pid in '' | *[!0-9]*) return 1 ;; esac
+    case $(ps -p "$pid" -o args= 2>/dev/null || true) in
+    *penstock*) printf '%s\n' "$pid" ;;
+    *) return 1 ;;
+    esac
+}
+
+stop() {
+    local pid left=$((PATIENCE * 10))
+    if ! pid=$(detached); then
+        rm -f "$PID_FILE"
+        say "No detached gateway runs from this checkout."
+        return
+    fi
+    say "Stopping the gateway (process $pid)"
+    kill -TERM "$pid"
+    while kill -0 "$pid" 2>/dev/null; do
+        [ "$left" -gt 0 ] || die "Process $pid still runs after $PATIENCE s; 'kill -9 $pid' ends it with its streams."
+        left=$((left - 1))
+        sleep 0.1
+    done
+    rm -f "$PID_FILE"
+    say "Stopped."
+}
+
+detach() {
+    local pid status=0
+    nohup .venv/bin/penstock serve "$@" </dev/null >>"$LOG_FILE" 2>&1 &
+    pid=$!
+    printf '%s\n' "$pid" >"$PID_FILE"
+    if .venv/bin/python scripts/startup_report.py report "$url" "$pid" "$mode" "$model"; then
+        say "It runs in the background (process $pid), its log is $LOG_FILE; --stop ends it."
+        return
+    fi
+    kill -TERM "$pid" 2>/dev/null || true
+    wait "$pid" || status=$?
+    rm -f "$PID_FILE"
+    tail -n 5 "$LOG_FILE" >&2
+    exit "$((status ? status : 1))"
+}
+
+if [ $action = stop ]; then
+    stop
+    exit
+fi
+if [ $action = detach ] && pid=$(detached); then
+    die "A detached gateway runs already (process $pid); --stop ends it."
+fi
+
+install_from requirements.lock
+set -- ${words[@]+"${words[@]}"}
+found=$(.venv/bin/python scripts/startup_report.py address "$@")
+read -r url mode model <<WORDS
+$found
+WORDS
+if [ $action = detach ]; then
+    detach "$@"
+else
+    # The gateway takes this process's place, so that signals and its exit code are its own.
+    (.venv/bin/python scripts/startup_report.py report "$url" $$ "$mode" "$model" &)
+    exec .venv/bin/penstock serve "$@"
+fi

@@ -1,0 +1,182 @@
+"""What the start script asks and tells around `penstock serve`. Standard library only; runs in `.venv`.
+
+    startup_report.py address [words of penstock serve]    print URL, LLM_MODE and LLM_MODEL that they come to
+    startup_report.py report URL PID MODE MODEL            wait until the gateway answers, and say what it has found
+
+`address` exits with 2 for wrong settings and 1 for a port that is taken; `report` with 1 when the process ended first.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+PATIENCE = 60.0  # seconds until a gateway that does not answer is called stuck
+USUAL_OLLAMA = "http://localhost:11434"
+PENSTOCK = Path(sys.executable).with_name("penstock")
+
+# Loopback needs no proxy, whatever the environment says.
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def address(words: list[str]) -> int:
+    config = _said(words, "--config", "-c")
+    asked = [str(PENSTOCK), "check-config", "--json", *(["--config", config] if config else [])]
+    told = subprocess.run(asked, stdout=subprocess.PIPE, text=True, check=False)
+    if told.returncode:
+        return told.returncode
+    settings = {key: one["value"] for key, one in json.loads(told.stdout)["settings"].items()}
+    host = _said(words, "--host") or settings["server.host"]
+    port = int(_said(words, "--port") or settings["server.port"])
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    if _taken(host, port):
+        _fail(
+            f"Something answers at {url} already{_whose(url)}. Take another port "
+            f"(scripts/start_vllm_ollama.sh {port + 1}), or stop what is there (--stop ends a detached gateway)."
+        )
+        return 1
+    print(url, settings["llm.mode"], settings["llm.model"])
+    return 0
+
+
+def report(url: str, pid: int, mode: str, model: str) -> int:
+    health = _wait(url, pid)
+    if health is None:
+        return 1
+    servers = (_get(f"{url}/api/models/servers") or {}).get("servers", [])
+    lines = ["", f"Penstock answers at {url} ({health.get('status', 'unknown')})", *_found(servers, health)]
+    lines += _problems(health) or _pulls(health, servers, mode, model)
+    print("\n".join([*lines, ""]), flush=True)
+    return 0
+
+
+def _wait(url: str, pid: int) -> dict[str, Any] | None:
+    """The first answer of /health, whatever its status; None when the gateway has ended or does not answer."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if not _alive(pid):
+            return None
+        health = _get(f"{url}/health")
+        if health is not None:
+            return health
+        time.sleep(0.1)
+    _fail(f"The gateway (process {pid}) does not answer at {url}/health after {PATIENCE:.0f} s; its log says why.")
+    return None
+
+
+def _found(servers: list[dict[str, Any]], health: dict[str, Any]) -> list[str]:
+    if health.get("simulated"):
+        return [
+            "  No model server was found: two simulated ones answer, and every answer begins with [simulated].",
+            "  Start a real one (`ollama serve`), or name one in penstock.yaml; it takes over within 30 seconds.",
+        ]
+    shown = [server for server in servers if server["state"] == "up" or server.get("configured")]
+    return [f"  {server['name']}: {server['kind']} at {server['url']}, {_state(server)}" for server in shown]
+
+
+def _state(server: dict[str, Any]) -> str:
+    if server["state"] != "up":
+        return str(server["state"])
+    names = server["models"]
+    listed = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+    return f"up, {len(names)} model{'' if len(names) == 1 else 's'}{': ' if names else ''}{listed}"
+
+
+def _problems(health: dict[str, Any]) -> list[str]:
+    """The servers that do not answer: what was tried, why it failed, what to do."""
+    lines = [
+        f"  {one['server']}: tried {', '.join(one['tried'])}: {one['error']}. {one['what_to_do']}"
+        for one in health.get("problems", [])
+    ]
+    return ["Not reachable:", *lines] if lines else []
+
+
+def _pulls(health: dict[str, Any], servers: list[dict[str, Any]], mode: str, model: str) -> list[str]:
+    """A command for each key model that the Ollama servers do not have; none where there is no Ollama."""
+    ollama = [one for one in servers if one["kind"] == "ollama" and one["state"] == "up" and not one.get("simulated")]
+    if not ollama:
+        return []
+    told = health["services"]["ollama"]
+    missing = [] if told.get("bge_m3_available") else ["bge-m3"]
+    missing += [] if told.get("gpt_oss_available") else ["gpt-oss:20b"]
+    has = {name for server in ollama for name in server["models"]}
+    if mode == "ollama" and not has & {model, f"{model}:latest", model.removesuffix(":latest")}:
+        missing.append(model)
+    url = ollama[0]["url"]
+    where = "" if url.replace("127.0.0.1", "localhost") == USUAL_OLLAMA else f"OLLAMA_HOST={url} "
+    return (
+        ["Missing models, and how to get them:", *(f"  {where}ollama pull {name}" for name in missing)]
+        if missing
+        else []
+    )
+
+
+def _get(url: str) -> dict[str, Any] | None:
+    try:
+        with _opener.open(url, timeout=5) as reply:
+            body = reply.read()
+    except urllib.error.HTTPError as error:  # 503 is an answer too
+        body = error.read()
+    except OSError:
+        return None
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _said(words: list[str], *options: str) -> str | None:
+    """The last value that the words give to an option, as `--option value` or `--option=value`."""
+    value = None
+    for at, word in enumerate(words):
+        name, equals, rest = word.partition("=")
+        if name in options:
+            value = rest if equals else next(iter(words[at + 1 :]), None)
+    return value
+
+
+def _taken(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _whose(url: str) -> str:
+    service = (_get(url) or {}).get("service")
+    return f" (it says it is {service})" if service else ""
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
+
+
+def _fail(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def main(words: list[str]) -> int:
+    match words:
+        case ["address", *rest]:
+            return address(rest)
+        case ["report", url, pid, mode, model]:
+            return report(url, int(pid), mode, model)
+    print(__doc__, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
