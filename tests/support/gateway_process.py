@@ -1,0 +1,145 @@
+"""A gateway as a user starts it: `penstock serve` in a process, a folder and a data folder of its own.
+
+    with gateway(folder, "llm: …") as running:
+        ...  # running.url answers; running.lines() is its log
+
+The folder is the process's working directory, so that nothing of the machine's own settings is read.
+"""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from tests.support.real_engines import free_port
+
+KEPT: Final = ("PATH", "PYTHONPATH", "SYSTEMROOT", "LANG")
+PATIENCE: Final = 20.0  # seconds until it must have started
+STEP: Final = 0.02  # seconds between two looks at something outside this process
+
+_LISTENS = re.compile(r"listens on (http://[^\s]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A gateway that answers. It belongs to the `with` that started it."""
+
+    url: str  # no trailing slash
+    folder: Path
+    log: Path  # both of its outputs
+    process: "subprocess.Popen[bytes]"
+
+    @property
+    def settings(self) -> Path:
+        """The file that it reads its settings from, and watches."""
+        return self.folder / "penstock.yaml"
+
+    @property
+    def http(self) -> httpx.Client:
+        """A client for one `with`."""
+        return httpx.Client(base_url=self.url, timeout=60, trust_env=False)
+
+    def get(self, path: str, **headers: str) -> httpx.Response:
+        with self.http as client:
+            return client.get(path, headers=headers)
+
+    def post(self, path: str, body: Any, **headers: str) -> httpx.Response:
+        with self.http as client:
+            return client.post(path, json=body, headers=headers)
+
+    def stream(self, path: str, body: Any, **headers: str) -> str:
+        """The whole text of a streamed answer, as it came."""
+        with self.http as client, client.stream("POST", path, json=body, headers=headers) as response:
+            text = response.read().decode()
+            assert response.status_code == 200, text
+            return text
+
+    def lines(self) -> str:
+        """What it has said so far."""
+        return self.log.read_text("utf-8", "replace")
+
+    def wait_for_line(self, said: str, patience: float = 10.0) -> None:
+        """Until its log has these words."""
+        eventually(lambda: said in self.lines(), patience, f"the gateway's log has not said: {said}")
+
+    def servers(self) -> dict[str, dict[str, Any]]:
+        """`/api/models/servers` by name."""
+        return {server["name"]: server for server in self.get("/api/models/servers").json()["servers"]}
+
+
+def eventually(condition: Callable[[], bool], patience: float, otherwise: str) -> None:
+    """Look until it is so; AssertionError with `otherwise` when it has not come within `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(STEP)
+
+
+def environment(folder: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The variables of a command that is to know nothing of the machine."""
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    return {**kept, "HOME": str(folder / "home"), "PENSTOCK_DATA_DIR": str(folder / "data"), **(more or {})}
+
+
+@contextlib.contextmanager
+def gateway(
+    folder: Path, settings: str | None = None, *, variables: Mapping[str, str] | None = None, command: str = "serve"
+) -> Iterator[Gateway]:
+    """Start it on a free port with `settings` as its `penstock.yaml` (None: no file), and end it afterwards.
+
+    Its log is printed, so that a failed test shows it. AssertionError if it ends by itself or does not start.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if settings is not None:
+        (folder / "penstock.yaml").write_text(settings, encoding="utf-8")
+    log, port = folder / "log", free_port()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "penstock", command, "--port", str(port)],
+            cwd=folder,
+            env=environment(folder, variables),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        url = _wait_until_it_listens(process, log)
+        yield Gateway(url, folder, log, process)
+    finally:
+        _end(process)
+        print(f"--- log of the gateway in {folder}\n{log.read_text('utf-8', 'replace')}")
+
+
+def _wait_until_it_listens(process: "subprocess.Popen[bytes]", log: Path) -> str:
+    """The address, once `/livez` answers there."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        said = log.read_text("utf-8", "replace")
+        assert process.poll() is None, f"the gateway ended with status {process.returncode}:\n{said}"
+        found = _LISTENS.search(said)
+        if found is not None:
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{found[1]}/livez", trust_env=False).status_code == 200:
+                    return found[1]
+        time.sleep(STEP)
+    raise AssertionError(f"the gateway did not start within {PATIENCE:.0f} s:\n{said}")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Ask it to stop; what it still says to anybody is cut after a moment."""
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(timeout=3)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
