@@ -130,9 +130,7 @@ def find_usage(tail: bytes) -> Usage | None:
 
     llama.cpp tells in `timings` even where `usage` was not asked for.
     """
-    return _usage(
-        _last_object(tail, b'"usage"', _usage_decoder), _last_object(tail, b'"timings"', _timings_decoder)
-    )
+    return _usage(_last_object(tail, b'"usage"', _usage_decoder), _last_object(tail, b'"timings"', _timings_decoder))
 
 
 def _usage(found: UsageObject | None, timings: Timings | None) -> Usage | None:

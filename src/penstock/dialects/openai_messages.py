@@ -77,10 +77,11 @@ def read_messages(messages: list[MessageObject]) -> tuple[Message, ...]:
     if not messages:
         raise InvalidRequest("`messages` must be a list of at least one message.", param="messages")
     called: dict[str, str] = {}
-    return tuple(_message(message, f"messages[{i}]", called) for i, message in enumerate(messages))
+    return tuple(_message(message, i, called) for i, message in enumerate(messages))
 
 
-def _message(sent: MessageObject, where: str, called: dict[str, str]) -> Message:
+def _message(sent: MessageObject, index: int, called: dict[str, str]) -> Message:
+    where = f"messages[{index}]"
     if sent.role not in ROLES:
         raise InvalidRequest(
             f"`{where}.role` is `{sent.role}`: it must be one of {', '.join(sorted(ROLES))}.", param=f"{where}.role"
@@ -89,7 +90,7 @@ def _message(sent: MessageObject, where: str, called: dict[str, str]) -> Message
     calls = [_tool_call(call, f"{where}.tool_calls[{i}]") for i, call in enumerate(sent.tool_calls or ())]
     role, tool_call_id = sent.role, sent.tool_call_id or ""
     if sent.function_call is not None:
-        called[sent.function_call.name] = made_up = f"call_{sent.function_call.name}_{len(called)}"
+        called[sent.function_call.name] = made_up = f"call_{sent.function_call.name}_{index}"
         calls.append(ToolCall(made_up, sent.function_call.name, _arguments(sent.function_call.arguments)))
     if role == "function":
         role, tool_call_id = "tool", called.get(sent.name or "", "")

@@ -153,25 +153,42 @@ def _read_props(fetched: Fetched) -> Props:
 
 def _models(listing: Listing, props: Props) -> tuple[Model, ...]:
     described = {model.name: model.capabilities for model in listing.models}
-    heard = {name for name in ("vision", "audio") if props.modalities.get(name)} if len(listing.data) == 1 else set()
-    return tuple(_model(entry, described.get(entry.id, []), heard, props) for entry in listing.data)
+    told = _abilities(props) if len(listing.data) == 1 else frozenset()  # of several, it is not told whose they are
+    return tuple(_model(entry, told.union(described.get(entry.id, ())), props) for entry in listing.data)
 
 
-def _model(entry: Entry, capabilities: list[str], heard: set[str], props: Props) -> Model:
+def _abilities(props: Props) -> frozenset[str]:
+    """What goes in, and what the chat template has a place for."""
+    template = props.chat_template
+    found = {name for name in ("vision", "audio") if props.modalities.get(name)}
+    if "tools" in template:
+        found.add("tools")
+    if "enable_thinking" in template or "<think>" in template:
+        found.add("thinking")
+    return frozenset(found)
+
+
+def _model(entry: Entry, capabilities: frozenset[str], props: Props) -> Model:
     meta = entry.meta or Meta()
     return Model(
         entry.id,
         size=meta.size or 0,
         parameters=_parameters(meta.n_params or 0),
-        quantization=meta.ftype or "",
+        quantization=_quantization(meta.ftype or ""),
         format="gguf",
         context_length=meta.n_ctx or meta.n_ctx_train or 0,
         embedding_length=meta.n_embd or 0,
-        capabilities=frozenset({_CAPABILITIES.get(name, name) for name in capabilities} | heard),
+        capabilities=frozenset(_CAPABILITIES.get(name, name) for name in capabilities),
         loaded=entry.status is None or entry.status.value == "loaded",
         aliases=tuple(alias for alias in entry.aliases if alias != entry.id),
         template=props.chat_template,
     )
+
+
+def _quantization(ftype: str) -> str:
+    """`Q4_K - Medium` in the short form that models are named by: `Q4_K_M`."""
+    name, _, size = ftype.removeprefix("all ").partition(" - ")
+    return f"{name}_{size[0]}" if size else name
 
 
 def _parameters(count: int) -> str:

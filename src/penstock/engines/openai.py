@@ -19,7 +19,7 @@ class OpenAI(OpenAIWire):
     """
 
     kind: ClassVar[str] = "openai"
-    title: ClassVar[str] = "the OpenAI-compatible server"
+    title: ClassVar[str] = "OpenAI-compatible server"
     fields: ClassVar[frozenset[str]] = frozenset(
         {"verbosity", "logit_bias", "web_search_options", "modalities", "audio"}
     )

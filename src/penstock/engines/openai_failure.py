@@ -143,7 +143,8 @@ def _sentence(told: Any) -> str:
 def _complaint(one: Any) -> str:
     if not isinstance(one, dict):
         return str(one)
-    where = ".".join(str(step) for step in one.get("loc", ()) if step != "body") if "loc" in one else ""
+    steps = one.get("loc")
+    where = ".".join(str(step) for step in steps if step != "body") if isinstance(steps, list) else ""
     return f"{where}: {one.get('msg', '')}" if where else str(one.get("msg", ""))
 
 

@@ -11,7 +11,7 @@ import msgspec
 from penstock.domain.answer import Chunk
 from penstock.domain.errors import UpstreamCut, UpstreamGarbage
 from penstock.engines.openai_answer import NULL, AnswerObject, chunks, parse_answer
-from penstock.engines.openai_failure import stream_error
+from penstock.engines.openai_failure import sentence, stream_error
 
 MAX_EVENT = 16 << 20  # bytes: the longest tool call fits
 MAX_WHOLE = 256 << 20  # bytes: the embeddings of a large batch fit
@@ -54,14 +54,15 @@ class EventReader:
     def __init__(self, title: str) -> None:
         self._title = title
         self._between = True  # two events: nothing of the next has come
-        self._line = b""  # what has come of a line
+        self._held: list[bytes] = []  # the pieces of a line that has not ended
+        self._size = 0  # of what is held of an event
         self._data: list[bytes] = []  # the data lines of an event that has not ended
         self._name = b""
         self._done = False
         self._choices = 1
         self._finished: set[int] = set()
+        self._opening = True  # nothing but space has come
         self._instead: WholeReader | None = None  # set when no stream came, but a body
-        self._begun = False
 
     def feed(self, data: bytes) -> Iterable[Chunk]:
         """The chunks that these bytes complete; those before an error come before it is raised."""
@@ -74,27 +75,31 @@ class EventReader:
         if self._instead is not None:
             yield from self._instead.close()
             return
-        if self._line:
-            yield from self._take(self._line.removesuffix(b"\r"))
+        if self._held:
+            yield from self._take(b"".join(self._held).removesuffix(b"\r"))
         if self._data:
             yield from self._take(b"")
         if not self._done and len(self._finished) < self._choices:
             raise UpstreamCut(f"{self._title} ended the answer before it was whole: try again.")
 
     def _feed(self, data: bytes) -> Iterator[Chunk]:
-        if self._instead is None and not self._begun and (self._line + data).lstrip()[:1] == b"{":
-            self._instead = WholeReader(self._title, parse_answer)
-            data = self._line + data
+        if self._opening and (start := data.lstrip()[:1]):
+            self._opening = False
+            self._instead = WholeReader(self._title, parse_answer) if start == b"{" else None
         if self._instead is not None:
             self._instead.feed(data)
             return
-        lines = data.split(b"\n")
-        lines[0] = self._line + lines[0]
-        self._line = lines.pop()
-        for line in lines:
-            yield from self._take(line.removesuffix(b"\r"))
-        self._between = not self._line and not self._data and not self._name
-        if len(self._line) + sum(map(len, self._data)) > MAX_EVENT:
+        self._size += len(data)
+        if b"\n" in data:
+            lines = b"".join((*self._held, data)).split(b"\n")
+            self._held = [lines.pop()]
+            for line in lines:
+                yield from self._take(line.removesuffix(b"\r"))
+            self._size = len(self._held[0]) + sum(map(len, self._data))
+        else:
+            self._held.append(data)
+        self._between = not (self._size or self._name)
+        if self._size > MAX_EVENT:
             raise UpstreamGarbage(f"{self._title} sent an event of more than {MAX_EVENT >> 20} MiB.")
 
     def _take(self, line: bytes) -> Iterable[Chunk]:
@@ -114,7 +119,7 @@ class EventReader:
         return ()
 
     def _event(self, data: bytes, name: bytes = b"") -> Iterable[Chunk]:
-        self._begun = True
+        self._opening = False
         if self._done:
             return ()
         try:
@@ -138,6 +143,7 @@ class EventReader:
                 and choice.index == 0
                 and delta.content.__class__ is str
                 and delta.tool_calls is None
+                and delta.function_call is None
                 and delta.reasoning_content is None
                 and delta.reasoning is None
                 and delta.refusal is None
@@ -146,7 +152,8 @@ class EventReader:
         return self._slowly(event, data, name)
 
     def _slowly(self, event: AnswerObject, data: bytes, name: bytes) -> Iterable[Chunk]:
-        if name == b"error" or event.error != NULL:
+        told = name == b"error" or event.error != NULL
+        if told or (event.choices is None and event.usage is None and sentence(data)):
             raise stream_error(data, self._title)
         found = tuple(chunks(event, self._title))
         for choice in event.choices or ():

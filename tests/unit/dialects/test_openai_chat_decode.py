@@ -188,6 +188,17 @@ def test_functions_of_the_old_form_become_tools_whose_calls_and_results_belong_t
     assert chat.messages[2] == Message("tool", (Text("2"),), tool_call_id=call.id, name="f")
 
 
+def test_a_function_called_again_and_again_is_told_apart() -> None:
+    turn = [
+        {"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}},
+        {"role": "function", "name": "f", "content": "2"},
+    ]
+    read = decode(messages=[HI, *turn, *turn, *turn]).messages
+    ids = [message.tool_calls[0].id for message in read if message.tool_calls]
+    assert len(set(ids)) == 3
+    assert ids == [message.tool_call_id for message in read if message.role == "tool"]
+
+
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
 def test_thoughts_of_earlier_turns_are_read(name: str) -> None:
     assert message(role="assistant", content="x", **{name: "hmm"}).thinking == "hmm"

@@ -41,7 +41,7 @@ def test_looking_finds_all_that_it_tells() -> None:
                 "tiny",
                 size=99,
                 parameters="8.0B",
-                quantization="Q4_K - Medium",
+                quantization="Q4_K_M",
                 format="gguf",
                 context_length=1024,
                 embedding_length=128,
@@ -63,6 +63,37 @@ def test_looking_finds_all_that_it_tells() -> None:
 def test_parameters_are_told_in_short(count: int | None, words: str) -> None:
     listed = {"data": [{"id": "a", "meta": {"n_params": count}}]}
     assert look(ENGINE, {"/v1/models": listed}).models[0].parameters == words
+
+
+@pytest.mark.parametrize(
+    ("ftype", "short"),
+    [
+        ("all F32", "F32"),
+        ("Q4_K - Medium", "Q4_K_M"),
+        ("Q3_K - Small", "Q3_K_S"),
+        ("Q8_0", "Q8_0"),
+        ("", ""),
+        (None, ""),
+    ],
+)
+def test_quantization_is_told_in_short(ftype: str | None, short: str) -> None:
+    assert (
+        look(ENGINE, {"/v1/models": {"data": [{"id": "a", "meta": {"ftype": ftype}}]}}).models[0].quantization == short
+    )
+
+
+@pytest.mark.parametrize(
+    ("template", "abilities"),
+    [
+        ("{{ messages }}", set()),
+        ("{% if tools %}", {"tools"}),
+        ("{% if enable_thinking %}", {"thinking"}),
+        ("<think>{{ tools }}", {"thinking", "tools"}),
+    ],
+)
+def test_the_chat_template_shows_what_a_model_can(template: str, abilities: set[str]) -> None:
+    found = look(ENGINE, {"/v1/models": {"data": [{"id": "a"}]}, "/props": {"chat_template": template}})
+    assert found.models[0].capabilities == abilities
 
 
 @pytest.mark.parametrize("props", [(404, b""), (500, b"x"), b"<html>", {"total_slots": "two"}, []])

@@ -188,7 +188,8 @@ def test_careless_tool_calls_are_understood(call: dict, delta: ToolDelta) -> Non
 
 
 def test_a_function_of_the_old_form_is_a_tool_call() -> None:
-    data = event({"function_call": {"name": "f", "arguments": "{}"}}) + event(finish="function_call") + DONE
+    called = {"content": "", "function_call": {"name": "f", "arguments": "{}"}}
+    data = event(called) + event(finish="function_call") + DONE
     assert answer(data).choices[0] == Choice(tool_calls=(ToolCall("", "f", "{}"),), finish="tool_calls")
 
 
@@ -323,6 +324,8 @@ def test_an_endless_line_is_refused() -> None:
         (b'data: {"error":{"message":"boom","type":"InternalServerError","code":500}}\n\n', UpstreamError, "boom"),
         (b'data: {"error":{"message":"bad","type":"BadRequestError","code":400}}\n\n', UpstreamStatus, "bad"),
         (b'data: {"error":"boom"}\n\n', UpstreamError, "boom"),
+        (b'data: {"object":"error","message":"boom","type":"X","code":500}\n\n', UpstreamError, "boom"),
+        (b'data: {"detail":"boom"}\n\n', UpstreamError, "boom"),
         (b'error: {"code":500,"message":"boom","type":"server_error"}\n\n', UpstreamError, "boom"),
         (b'event: error\ndata: {"message":"boom"}\n\n', UpstreamError, "boom"),
         (b"event: error\ndata: boom\n\n", UpstreamError, "boom"),
