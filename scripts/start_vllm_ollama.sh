@@ -21,7 +21,6 @@ TEXT
 
 PID_FILE=penstock.pid
 LOG_FILE=penstock.log
-PATIENCE=45 # seconds for --stop: streams have 30 to finish
 
 absolute() { # a path as it is from the checkout
     case $1 in
@@ -34,16 +33,11 @@ FROM=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/environment.sh
 . scripts/environment.sh
+# shellcheck source=scripts/processes.sh
+. scripts/processes.sh
 
 action=run
 words=()
-case ${1:-} in
-'' | *[!0-9]*) ;;
-*)
-    words=(--port "$1")
-    shift
-    ;;
-esac
 while [ $# -gt 0 ]; do
     case $1 in
     --detach) action=detach ;;
@@ -58,38 +52,14 @@ while [ $# -gt 0 ]; do
         shift
         ;;
     --config=*) words+=(--config "$(absolute "${1#*=}")") ;;
-    *) words+=("$1") ;;
+    '' | *[!0-9]*) words+=("$1") ;;
+    *) # a number that comes first is the port, else some word's value
+        [ ${#words[@]} -gt 0 ] || words=(--port)
+        words+=("$1")
+        ;;
     esac
     shift
 done
-
-detached() { # the process that --detach left, if it is still that
-    local pid
-    pid=$(cat "$PID_FILE" 2>/dev/null) || return 1
-    case $pid in '' | *[!0-9]*) return 1 ;; esac
-    case $(ps -p "$pid" -o args= 2>/dev/null || true) in
-    *penstock*) printf '%s\n' "$pid" ;;
-    *) return 1 ;;
-    esac
-}
-
-stop() {
-    local pid left=$((PATIENCE * 10))
-    if ! pid=$(detached); then
-        rm -f "$PID_FILE"
-        say "No detached gateway runs from this checkout."
-        return
-    fi
-    say "Stopping the gateway (process $pid)"
-    kill -TERM "$pid"
-    while kill -0 "$pid" 2>/dev/null; do
-        [ "$left" -gt 0 ] || die "Process $pid still runs after $PATIENCE s; 'kill -9 $pid' ends it with its streams."
-        left=$((left - 1))
-        sleep 0.1
-    done
-    rm -f "$PID_FILE"
-    say "Stopped."
-}
 
 detach() {
     local pid status=0
@@ -108,10 +78,10 @@ detach() {
 }
 
 if [ $action = stop ]; then
-    stop
+    stop_running "$PID_FILE" penstock gateway
     exit
 fi
-if [ $action = detach ] && pid=$(detached); then
+if [ $action = detach ] && pid=$(running "$PID_FILE" penstock); then
     die "A detached gateway runs already (process $pid); --stop ends it."
 fi
 

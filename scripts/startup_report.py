@@ -3,7 +3,7 @@
     startup_report.py address [words of penstock serve]    print URL, LLM_MODE and LLM_MODEL that they come to
     startup_report.py report URL PID MODE MODEL            wait until the gateway answers, and say what it has found
 
-`address` exits with 2 for wrong settings and 1 for a port that is taken; `report` with 1 when the process ended first.
+Exit code of `address`: 2 for wrong settings or words, 1 for a port that is taken; of `report`: 1 when the process ended.
 """
 
 import json
@@ -33,7 +33,11 @@ def address(words: list[str]) -> int:
         return told.returncode
     settings = {key: one["value"] for key, one in json.loads(told.stdout)["settings"].items()}
     host = _said(words, "--host") or settings["server.host"]
-    port = int(_said(words, "--port") or settings["server.port"])
+    said = _said(words, "--port") or settings["server.port"]
+    port = int(said) if said.isdecimal() else 0
+    if not 0 < port < 65536:
+        _fail("The port must be a number from 1 to 65535.")
+        return 2
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     if _taken(host, port):
@@ -111,11 +115,8 @@ def _pulls(health: dict[str, Any], servers: list[dict[str, Any]], mode: str, mod
         missing.append(model)
     url = ollama[0]["url"]
     where = "" if url.replace("127.0.0.1", "localhost") == USUAL_OLLAMA else f"OLLAMA_HOST={url} "
-    return (
-        ["Missing models, and how to get them:", *(f"  {where}ollama pull {name}" for name in missing)]
-        if missing
-        else []
-    )
+    lines = [f"  {where}ollama pull {name}" for name in missing]
+    return ["Missing models, and how to get them:", *lines] if lines else []
 
 
 def _get(url: str) -> dict[str, Any] | None:

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Set up what the tests need and run them all, real model servers included. Words go to pytest:
+#
+#     scripts/test.sh
+#     scripts/test.sh tests/unit -k victoria
+#
+# PENSTOCK_TEST_SKIP_VLLM=1 leaves vLLM out (2.5 GB); PENSTOCK_TEST_REQUIRE="llamacpp mlx" fails where one is missing.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=scripts/environment.sh
+. scripts/environment.sh
+
+install_from requirements-test.lock
+.venv/bin/python scripts/engines/install.py all </dev/null
+exec .venv/bin/python -m pytest "$@" </dev/null

@@ -1,0 +1,125 @@
+"""The house rules hold, and the lints that keep them catch what they are there to catch."""
+
+import subprocess
+import sys
+
+import lint
+import pytest
+
+LONG = "\n".join("x = 1" for _ in range(lint.MAX_MODULE + 1))
+LONG_FUNCTION = "def f():\n" + "\n".join("    x = 1" for _ in range(lint.MAX_FUNCTION))
+MACHINE = "/".join(("", "root", "models"))
+REGISTRY = ".".join(("pypi", "org"))
+UNDONE = "raise " + "NotImplementedError"
+
+CAUGHT = {
+    "a module of 401 lines": ("short_modules", "src/penstock/gateway/big.py", LONG),
+    "a function of 61 lines": ("short_functions", "src/penstock/gateway/big.py", LONG_FUNCTION),
+    "a script of 401 lines": ("short_modules", "scripts/big.py", LONG),
+    "global": ("no_global", "src/penstock/app.py", "def f():\n    global x\n    x = 1"),
+    "an import inside a function": ("imports_at_the_top", "src/penstock/app.py", "def f():\n    import json"),
+    "an import inside a method": (
+        "imports_at_the_top",
+        "src/penstock/app.py",
+        "class A:\n    def f(self):\n        from a import b",
+    ),
+    "utils.py": ("telling_file_names", "src/penstock/gateway/utils.py", ""),
+    "a folder of helpers": ("telling_file_names", "src/penstock/helpers/text.py", ""),
+    "session_manager.py": ("telling_file_names", "src/penstock/control/session_manager.py", ""),
+    "service.py that is no dialect": ("telling_file_names", "src/penstock/control/service.py", ""),
+    "a coroutine in an engine": ("decisions_are_synchronous", "src/penstock/engines/new.py", "async def f(): ..."),
+    "a coroutine in a method of routing": (
+        "decisions_are_synchronous",
+        "src/penstock/gateway/routing/router.py",
+        "class A:\n    async def f(self): ...",
+    ),
+    "asyncio in routing": ("no_clients_in_pure_code", "src/penstock/gateway/routing/router.py", "import asyncio"),
+    "an HTTP client in a dialect": ("no_clients_in_pure_code", "src/penstock/dialects/a.py", "import http.client"),
+    "an HTTP client by another form of import": (
+        "no_clients_in_pure_code",
+        "src/penstock/dialects/a.py",
+        "from urllib import request",
+    ),
+    "an engine named by the gateway": (
+        "nobody_names_a_plugin",
+        "src/penstock/gateway/pipeline.py",
+        "from penstock.engines.ollama import Ollama",
+    ),
+    "a dialect named as a module": (
+        "nobody_names_a_plugin",
+        "src/penstock/serving/routes.py",
+        "from penstock.dialects import openai",
+    ),
+    "a part of an engine named by the app": (
+        "nobody_names_a_plugin",
+        "src/penstock/app.py",
+        "import penstock.engines.openai_wire",
+    ),
+    "a signal named from above by a relative import": (
+        "nobody_names_a_plugin",
+        "src/penstock/gateway/routing/router.py",
+        "from .signals import load_signal",
+    ),
+    "a drawing module named by the gateway": (
+        "nobody_names_a_plugin",
+        "src/penstock/gateway/pipeline.py",
+        "from penstock.dialects import service_views",
+    ),
+    "an unfinished function": ("finished", "src/penstock/app.py", f"def f():\n    {UNDONE}"),
+    "a note to do something": ("finished", "tests/unit/test_a.py", "# TO" + "DO: more"),
+    "a folder of some machine": ("no_foreign_words", "docs/settings.md", f"put it into {MACHINE}"),
+    "a registry's host": ("no_foreign_words", "requirements.lock", f"--index-url https://{REGISTRY}/simple"),
+}
+
+ALLOWED = {
+    "a module of 400 lines": ("src/penstock/app.py", LONG.removesuffix("\nx = 1")),
+    "a function of 60 lines": ("src/penstock/app.py", LONG_FUNCTION.removesuffix("\n    x = 1")),
+    "a long test": ("tests/unit/test_long.py", LONG),
+    "a marked import inside a function": ("src/penstock/app.py", "def f():\n    import big  # lazy: takes a second"),
+    "an import for types only": (
+        "src/penstock/app.py",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import a",
+    ),
+    "the service API's dialect": ("src/penstock/dialects/service.py", ""),
+    "a coroutine in the upstream": ("src/penstock/gateway/upstream/pool.py", "async def f(): ..."),
+    "an engine's parts named by its siblings": (
+        "src/penstock/engines/vllm.py",
+        "from penstock.engines.openai_wire import OpenAIWire",
+    ),
+    "the base of all engines": ("src/penstock/gateway/pipeline.py", "from penstock.engines.base import Engine"),
+    "what a folder loads": ("src/penstock/app.py", "from penstock import engines\nfrom penstock.engines import load"),
+    "a drawing module named by the console": (
+        "src/penstock/console/status.py",
+        "from penstock.dialects import service_views\nfrom penstock.dialects.service_answer import stamp",
+    ),
+    "a test that names what it tests": ("tests/unit/engines/test_a.py", "from penstock.engines.ollama import ENGINE"),
+    "a path of an API": ("docs/api.md", "POST /v1/work/items, /v1/opt/in"),
+}
+
+
+@pytest.mark.parametrize(("rule", "path", "text"), CAUGHT.values(), ids=CAUGHT)
+def test_the_lints_catch(rule: str, path: str, text: str) -> None:
+    assert [finding.rule for finding in lint.check(lint.Source(path, text))] == [rule]
+
+
+@pytest.mark.parametrize(("path", "text"), ALLOWED.values(), ids=ALLOWED)
+def test_the_lints_allow(path: str, text: str) -> None:
+    assert lint.check(lint.Source(path, text)) == []
+
+
+def test_a_finding_tells_where_it_is_and_what_to_do() -> None:
+    (finding,) = lint.check(lint.Source("src/penstock/app.py", "x = 1\n\ndef f():\n    global x\n    x = 2\n"))
+    assert str(finding) == "src/penstock/app.py:4: no_global: global x: let an object own it"
+
+
+def test_every_rule_is_tried() -> None:
+    rules = {rule.__name__ for path in ("src/a.py", "docs/a.md") for rule in lint.rules_for(path)}
+    assert rules == {rule for rule, _, _ in CAUGHT.values()}
+
+
+@pytest.mark.parametrize("module", ["penstock.gateway", "penstock.gateway.pipeline", "penstock.serving.protocol"])
+def test_what_carries_calls_loads_no_framework(module: str) -> None:
+    code = f"import sys, {module}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "penstock" in loaded
+    assert {"pydantic", "pydantic_core", "sqlalchemy", "fastapi", "starlette", "yaml"}.isdisjoint(loaded)
