@@ -24,13 +24,11 @@ class Offer:
 
 
 def offers(fleet: Fleet, engines: Mapping[str, Engine]) -> tuple[Offer, ...]:
-    """The models of all servers that are up, by name; agents offer none. A model is loaded where any has it loaded."""
+    """What all servers that are up can be asked by name, agents too. A model is loaded where any has it loaded."""
     found: dict[str, list[tuple[Model, ServerStatus]]] = {}
     for status in fleet.statuses:
         engine = engines.get(status.server.kind)
-        if not status.up or engine is None or Operation.AGENT in engine.operations:
-            continue
-        if not engine.operations & _MODELS_DO:
+        if not status.up or engine is None or not engine.operations & _MODELS_DO:
             continue
         for model in status.models:
             found.setdefault(plain(model.name), []).append((model, status))
