@@ -8,7 +8,6 @@ shown. It is for finding the next microsecond, not for comparing gateways.
 """
 
 import argparse
-import asyncio
 import cProfile
 import json
 import pstats
@@ -98,7 +97,7 @@ async def measure(options: argparse.Namespace) -> None:
     gate = routes.Gate()
     protocol_class = GatewayProtocol.bind(gateway.pipeline, routes.table(gateway.dialects), gate, 1 << 25)
     state = ServerState()
-    state.default_headers = [(b"date", b"Fri, 20 Nov 2026 00:00:00 GMT")]
+    protocol_class.date_line = b"date: Fri, 20 Nov 2026 00:00:00 GMT\r\n"
     config = uvicorn.Config(None, http=protocol_class, log_config=None, interface="asgi3")  # type: ignore[arg-type]
     config.loaded, config.loaded_app, config.ws_protocol_class = True, None, None  # type: ignore[assignment]
     protocol = protocol_class(config, state, {})

@@ -68,7 +68,6 @@ class Gateway:
         self.attempts = Attempts(self.pools, self.engines, self._timeouts, __version__)
         self.failover = Failover(
             self.catalog,
-            self.engines,
             self.attempts,
             defaults(settings),
             self.watcher.suspect,
@@ -106,7 +105,7 @@ class Gateway:
         self.catalog.aliases = settings.aliases
         self.router.policy = policy(settings)
         self.failover.defaults = defaults(settings)
-        self.attempts.forget()
+        self.failover.forget()
         self.watcher.set_servers(servers(settings))
         wanted = {url for server in servers(settings) for url in server.urls}
         self.pools.retain(wanted.__contains__)

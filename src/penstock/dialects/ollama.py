@@ -239,7 +239,6 @@ class _Manage(_Wire):
             kinds=("ollama",),
             server=head.server or "",
             flags=flags,
-            idempotent=False,
         )
 
     def _check(self, act: str, model: str, destination: str) -> None:

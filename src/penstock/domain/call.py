@@ -23,7 +23,7 @@ class Call:
     is. `model` is what the caller wrote, "" when nothing. `kinds` restricts and orders the kinds of engine that may
     answer; empty means any. `defaults` asks for the configured token limit and temperature where the caller gave none.
     `server` is the name of the one server that the caller picked. `flags` is the dialect's own memory from `read` to
-    its writer (e.g. include_usage). `no_fallback` is for calls that must not be sent twice. Not frozen: made for
+    its writer (e.g. include_usage). Not frozen: made for
     every request on the hot path; nobody changes it after `read`.
     """
 
@@ -36,8 +36,6 @@ class Call:
     defaults: bool = False
     server: str = ""
     flags: frozenset[str] = frozenset()
-    query: bytes = b""
-    idempotent: bool = True
     max_tokens: int | None = None
 
 

@@ -18,16 +18,16 @@ T = TypeVar("T")
 
 
 class Outcome(Generic[T]):
-    """A result that one driven coroutine waits for; like a future, but it resumes its waiter at once."""
+    """A result that one driven coroutine waits for; like a future, but it resumes its waiter at once.
 
-    __slots__ = ("_resume", "done", "value")
+    A class that has one such result derives from it, which spares an object a call.
+    """
 
-    def __init__(self) -> None:
-        self.done = False
-        self.value: T | None = None
-        self._resume: Callable[[], None] | None = None
+    done = False
+    value: T | None = None
+    _resume: Callable[[], None] | None = None
 
-    def set(self, value: T) -> None:
+    def settle(self, value: T) -> None:
         """The result is there; the first one counts."""
         if self.done:
             return
@@ -39,6 +39,11 @@ class Outcome(Generic[T]):
     def then(self, resume: Callable[[], None]) -> None:
         """Who is to be resumed."""
         self._resume = resume
+
+    def again(self) -> None:
+        """Forget the result: another is awaited."""
+        self.done = False
+        self._resume = None
 
     def __await__(self) -> "Generator[Outcome[T], None, T]":
         if not self.done:
@@ -63,7 +68,7 @@ class drive:  # noqa: N801 (used as a verb)
         except Exception:
             log.exception("a call ended by an error that it should have told")
             return
-        if type(awaited) is Outcome:
+        if isinstance(awaited, Outcome):
             awaited.then(self._step)
         elif isinstance(awaited, asyncio.Future):
             # the mark by which a future knows that it is awaited and not yielded by mistake; tasks take it back too

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 MOST_SERIES = 500
 MOST_CODES = 30
@@ -53,6 +53,12 @@ class Record(NamedTuple):
     fallback: bool = False
     gone: bool = False
     started_at: float = 0.0
+
+
+RecordFields: TypeAlias = (
+    Record | tuple[str, str, str, str, str, int, str, bool, int, int, bool, float, float, int, bool, bool, float]
+)
+"""A record, or its fields in order: a bare tuple costs nothing to make."""
 
 
 class Histogram:
@@ -213,7 +219,7 @@ class Meter:
     def __init__(self, sources: Iterable[Callable[[], Iterable[Gauge]]] = (), journal: int = JOURNAL) -> None:
         self.sources = list(sources)
         self._journal: deque[Record] = deque(maxlen=journal)
-        self._noted: list[Record] = []
+        self._noted: list[RecordFields] = []
         self._series: dict[tuple[str, str, str], _Series] = {}
         self._retries: Counter[str] = Counter()
 
@@ -223,8 +229,8 @@ class Meter:
         self._count()
         return self._journal
 
-    def settle(self, record: Record) -> None:
-        """A call has ended; called exactly once for each."""
+    def settle(self, record: RecordFields) -> None:
+        """A call has ended; called exactly once for each, with a Record or a bare tuple of its fields."""
         noted = self._noted
         noted.append(record)
         if len(noted) >= BATCH:
@@ -232,7 +238,7 @@ class Meter:
 
     def _count(self) -> None:
         """Count what is noted."""
-        noted, self._noted = self._noted, []
+        noted, self._noted = [Record._make(fields) for fields in self._noted], []
         self._journal.extend(noted)
         groups: dict[tuple[str, str, str], list[Record]] = {}
         for record in noted:

@@ -9,7 +9,7 @@ from penstock.domain.decision import Decision
 from penstock.domain.errors import PenstockError, ShuttingDown
 from penstock.gateway.catalog import Catalog
 from penstock.gateway.client import Client
-from penstock.gateway.meter import Meter, Record
+from penstock.gateway.meter import Meter
 from penstock.gateway.routing.router import Router
 from penstock.gateway.routing.signals.base import Situation
 from penstock.gateway.upstream.failover import Failover, Tries
@@ -88,22 +88,23 @@ class Pipeline:
         begin: float,
     ) -> None:
         """Tell the meter what the call was and cost."""
-        now = self._clock()
-        relay, deployment, first_at = tries.relay, tries.deployment, client.first_at
+        relay, deployment, first_at, now = tries.relay, tries.deployment, client.first_at, self._clock()
         model = server = kind = ""
         if deployment is not None:
             model, server, kind = deployment.model.name, deployment.server.name, deployment.server.kind
-        streamed = call is not None and call.stream
-        usage = relay.usage if relay is not None else None
-        if usage is not None:
-            prompt, completion, estimated = usage.prompt_tokens, usage.completion_tokens, usage.estimated
-        else:  # a stream that does not tell: about a token a piece
-            prompt, completion, estimated = 0, relay.pieces if relay is not None and streamed else 0, True
+        prompt, completion, estimated = 0, 0, True
+        if relay is not None:
+            usage = relay.usage
+            if usage is not None:
+                prompt, completion, estimated = usage.prompt_tokens, usage.completion_tokens, usage.estimated
+            else:  # a stream that does not tell: about a token a piece
+                completion = relay.pieces
         status, code = (200, "ok") if failure is None else (failure.status, failure.code)
+        attempts = tries.attempts
         self.meter.settle(
-            Record(
-                endpoint.wire, "", model, server, kind, status, code, streamed, prompt, completion, estimated,
-                first_at - begin if first_at else 0.0, now - begin, tries.attempts, tries.attempts > 1, client.gone,
-                begin,
+            (
+                endpoint.wire, "", model, server, kind, status, code, call is not None and call.stream, prompt,
+                completion, estimated, first_at - begin if first_at else 0.0, now - begin, attempts, attempts > 1,
+                client.gone, begin,
             )
         )  # fmt: skip

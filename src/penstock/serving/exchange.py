@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
 OK = STATUS[200]
+CLOSE = b"connection: close\r\n"
 _PREFIX = secrets.token_hex(4).encode()
 _numbers = itertools.count(1)
 
@@ -101,28 +102,35 @@ class Exchange:
 
     def _head(self, content_type: bytes, head: bytes) -> bytes:
         self.begun = True
-        self.first_at = self.protocol.loop.time()
+        protocol = self.protocol
+        self.first_at = protocol.loop.time()
         return b"%bcontent-type: %b\r\nx-request-id: %b\r\n%b%b" % (
-            self.protocol.date(), content_type, self.id, self.cors, head,
+            protocol.date_line, content_type, self.id, self.cors, head,
         )  # fmt: skip
 
     def whole(self, status: int, content_type: bytes, head: bytes, body: bytes) -> None:
         """Write a whole answer."""
         if self.gone:
             return
-        close = b"" if self.keep_alive else b"connection: close\r\n"
+        self.begun = True
+        protocol = self.protocol
+        self.first_at = protocol.loop.time()
         self.transport.write(
-            b"%b%b%bcontent-length: %d\r\n\r\n%b"
-            % (STATUS.get(status) or _status(status), self._head(content_type, head), close, len(body), body)
-        )
-        self._finish()
+            b"%b%bcontent-type: %b\r\nx-request-id: %b\r\n%b%b%bcontent-length: %d\r\n\r\n%b"
+            % (
+                OK if status == 200 else STATUS.get(status) or _status(status), protocol.date_line, content_type,
+                self.id, self.cors, head, b"" if self.keep_alive else CLOSE, len(body), body,
+            )
+        )  # fmt: skip
+        self.response_complete = True
+        protocol.exchange_done(self)
 
     def begin(self, content_type: bytes, head: bytes, first: bytes, length: int | None = None) -> None:
         """Begin an answer with its first piece; without a length it is chunked, or ends with the connection."""
         if self.gone:
             return
         head = self._head(content_type, head)
-        close = b"" if self.keep_alive else b"connection: close\r\n"
+        close = b"" if self.keep_alive else CLOSE
         if length is not None:
             self.chunked = False
             self.transport.write(b"%b%b%bcontent-length: %d\r\n\r\n%b" % (OK, head, close, length, first))
@@ -138,7 +146,7 @@ class Exchange:
         """Begin a chunked answer with pieces that carry their framing."""
         if self.gone:
             return
-        close = b"" if self.keep_alive else b"connection: close\r\n"
+        close = b"" if self.keep_alive else CLOSE
         self.transport.write(
             b"%b%b%btransfer-encoding: chunked\r\n\r\n%b" % (OK, self._head(content_type, head), close, first)
         )

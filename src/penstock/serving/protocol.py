@@ -39,8 +39,7 @@ class GatewayProtocol(HttpToolsProtocol):
     gate: Gate
     max_body: int
     cycle: Any  # uvicorn's own, or an Exchange
-    _date_of: object = None
-    _date_line = b""
+    date_line = b""  # the Date header line, drawn once a second by the server
 
     def __init__(
         self,
@@ -167,24 +166,24 @@ class GatewayProtocol(HttpToolsProtocol):
         parser = self.parser
         http11 = parser.get_http_version() == "1.1"
         headers = dict(self.headers)
-        if len(headers) != len(self.headers) or b"host" not in headers or not http11:
+        plain = (
+            http11
+            and self.gate.known.get(headers.get(b"host"))
+            and len(headers) == len(self.headers)
+            and RARE.isdisjoint(headers)
+        )
+        if not plain:
             self._refuse_ambiguous(headers, http11)
         route = self.table.get((parser.get_method(), self.url)) or self._route()
-        rare = not RARE.isdisjoint(headers)
-        if rare:
-            self._refuse_coding(headers, http11)
         if route is None:
             self._to_asgi(headers)
             return
         exchange = Exchange(self, route, http11 and parser.should_keep_alive(), http11)
         exchange.content_type = headers.get(b"content-type", b"")
-        host = headers.get(b"host")
-        if not self.gate.known.get(host):
-            exchange.refusal = self.gate.check(host, None)
+        if not plain:
+            self._read_rare(exchange, headers)
         if len(headers.get(b"content-length", b"")) > 6 and int(headers[b"content-length"]) > self.max_body:
             exchange.refusal = _too_large(self.max_body)
-        if rare:
-            self._read_rare(exchange, headers)
         before = self.cycle
         self.cycle = exchange
         if before is not None and not before.response_complete:
@@ -195,7 +194,7 @@ class GatewayProtocol(HttpToolsProtocol):
             exchange.keep_alive = False
             self._deaf = True
             self._ready(exchange)
-        elif rare and headers.get(b"expect", b"").lower() == b"100-continue" and not exchange.queued:
+        elif not plain and not exchange.queued and headers.get(b"expect", b"").lower() == b"100-continue":
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _route(self) -> Route | None:
@@ -204,13 +203,13 @@ class GatewayProtocol(HttpToolsProtocol):
         return self.table.get((self.parser.get_method(), path)) if mark else None
 
     def _read_rare(self, exchange: Exchange, headers: dict[bytes, bytes]) -> None:
-        """Headers that few requests have: the caller's own id, a page's origin, a coding of the body."""
+        """What few requests have: a Host not seen before, an id of their own, a page's origin, a coded body."""
         own_id = headers.get(b"x-request-id")
         if own_id is not None and SANE_ID.match(own_id):
             exchange.id = own_id
         origin = headers.get(b"origin")
-        if origin is not None:
-            exchange.refusal = exchange.refusal or self.gate.check(headers.get(b"host"), origin)
+        exchange.refusal = self.gate.check(headers.get(b"host"), origin)
+        if origin is not None and exchange.refusal is None:
             exchange.cors = b"access-control-allow-origin: %b\r\nvary: origin\r\n" % origin
         if headers.get(b"content-encoding", b"identity") != b"identity":
             exchange.refusal = InvalidRequest("compressed request bodies are not understood; send the body as it is")
@@ -252,8 +251,6 @@ class GatewayProtocol(HttpToolsProtocol):
             raise InvalidRequest("a request needs a Host header")
         if sum(name == b"host" for name, _ in self.headers) > 1:
             raise InvalidRequest("a request has one Host header")
-
-    def _refuse_coding(self, headers: dict[bytes, bytes], http11: bool) -> None:
         coding = headers.get(b"transfer-encoding")
         if coding is not None and (not http11 or coding.strip().lower() != b"chunked"):
             raise InvalidRequest("the only transfer coding understood is chunked, in HTTP/1.1")
@@ -306,15 +303,6 @@ class GatewayProtocol(HttpToolsProtocol):
             self.transport.close()
             return
         self.loop.call_later(LINGER, self.transport.close)
-
-    def date(self) -> bytes:
-        """The Date header line, drawn once a second."""
-        headers = self.server_state.default_headers
-        cls = type(self)
-        if cls._date_of is not headers:
-            cls._date_of = headers
-            cls._date_line = b"".join(b"%b: %b\r\n" % header for header in headers)
-        return cls._date_line
 
 
 def _too_large(limit: int) -> BodyTooLarge:

@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Generator, MutableMapping
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import Any
 
 import uvicorn
@@ -55,6 +56,7 @@ class Server(uvicorn.Server):
             )
         )
         self._listening = listening
+        self._protocol = protocol
         self._stopping = stopping
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -70,11 +72,12 @@ class Server(uvicorn.Server):
             with contextlib.suppress(ValueError):
                 for number in signals:
                     signal.signal(number, lambda *_: loop.call_soon_threadsafe(self.stop))
-        self._sweeper = loop.call_later(1.0, self._sweep, loop)
+        self._sweep(loop)
         try:
             yield
         finally:
-            self._sweeper.cancel()
+            if self._sweeper is not None:
+                self._sweeper.cancel()
             for number in signals:
                 with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
                     loop.remove_signal_handler(number)
@@ -93,6 +96,7 @@ class Server(uvicorn.Server):
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         self._sweeper = loop.call_later(1.0, self._sweep, loop)
+        self._protocol.date_line = b"date: %b\r\n" % formatdate(usegmt=True).encode()
         now = loop.time()
         for connection in tuple(self.server_state.connections):
             if isinstance(connection, GatewayProtocol):

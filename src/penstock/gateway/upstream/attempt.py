@@ -3,16 +3,17 @@
 import asyncio
 import base64
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from penstock.domain.errors import ConnectFailed, UpstreamCut
-from penstock.domain.fleet import Server
+from penstock.domain.errors import ConnectFailed, PenstockError, UpstreamCut
+from penstock.domain.fleet import Deployment, Server
 from penstock.engines.base import Engine, Outgoing
 from penstock.gateway.client import Client
+from penstock.gateway.upstream.connection import Connection
 from penstock.gateway.upstream.pool import Pool, Pools
 from penstock.gateway.upstream.relay import Relay
 
-MAX_HEADS = 4096
+JSON = b"application/json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,20 @@ class Timeouts:
 
     first_byte: float = 240.0
     idle: float = 240.0
+
+
+@dataclass(slots=True, eq=False)
+class Target:
+    """All that is known of a deployment before a call comes: drawn once, used until the fleet or the settings change.
+
+    `heads` are request heads by path, each up to where the call's own lines begin.
+    """
+
+    deployment: Deployment
+    engine: Engine
+    pool: Pool
+    timeouts: Timeouts
+    heads: dict[str, bytes] = field(default_factory=dict)
 
 
 def credentials(server: Server, engine: Engine) -> list[bytes]:
@@ -32,10 +47,7 @@ def credentials(server: Server, engine: Engine) -> list[bytes]:
 
 
 class Attempts:
-    """Makes single tries; `timeouts` tells those of a server.
-
-    Keeps the request heads that it has drawn, one for each address, path and key.
-    """
+    """Makes single tries. `timeouts` tells those of a server by its name."""
 
     def __init__(
         self, pools: Pools, engines: Mapping[str, Engine], timeouts: Callable[[str], Timeouts], version: str
@@ -43,59 +55,73 @@ class Attempts:
         self.pools = pools
         self.loop = asyncio.get_running_loop()
         self._engines = engines
-        self.timeouts = timeouts
+        self._timeouts = timeouts
         self._agent = f"penstock/{version}".encode()
-        self._heads: dict[tuple[Pool, str, str, str, bytes], bytes] = {}
 
-    async def run(self, server: Server, url: str, outgoing: Outgoing, relay: Relay, client: Client) -> None:
+    def target(self, deployment: Deployment) -> Target:
+        """Make ready for calls to a deployment."""
+        server = deployment.server
+        pool = self.pools.get(deployment.url, server.verify_tls)
+        return Target(deployment, self._engines[server.kind], pool, self._timeouts(server.name))
+
+    async def run(self, target: Target, outgoing: Outgoing, relay: Relay, client: Client) -> None:
         """Try once. Returns when the answer is delivered; raises the PenstockError that stopped it.
 
         A kept connection that the engine closed just now is replaced by a new one, once: the engine has seen nothing.
         """
-        pool = self.pools.get(url, server.verify_tls)
-        data = self._request(pool, server, outgoing, client)
-        fresh = False
-        while True:
-            connection = pool.take()
-            if connection is None:
-                fresh = True
-                connection = await self.loop.create_task(pool.connect())
-                if client.gone:
-                    pool.give_back(connection)
-                    return
-            relay.connection = client.source = connection
-            limits = self.timeouts(server.name)
-            connection.request(data, relay, self.loop.time() + limits.first_byte, limits.idle)
-            error = await relay.done
-            if error is None:
-                break
-            stale = not fresh and isinstance(error, UpstreamCut | ConnectFailed) and not connection.started
-            if not stale or client.gone:
-                raise error
-            relay.again()
+        data = self._request(target, outgoing, client)
+        connection = target.pool.take()
+        if connection is None:
+            await self._anew(target, data, relay, client)
+        else:
+            self._send(connection, target, data, relay, client)
+            error = await relay
+            if error is not None:
+                stale = isinstance(error, UpstreamCut | ConnectFailed) and not connection.started
+                if not stale or client.gone:
+                    raise error
+                relay.again()
+                await self._anew(target, data, relay, client)
         if relay.status >= 300:
-            raise self._engines[server.kind].failure(relay.status, relay.error_body, relay.retry_after)
+            raise target.engine.failure(relay.status, relay.error_body, relay.retry_after)
 
-    def forget(self) -> None:
-        """Draw request heads anew: keys may have changed."""
-        self._heads.clear()
+    async def _anew(self, target: Target, data: bytes, relay: Relay, client: Client) -> None:
+        """Over a connection that is opened for it."""
+        connection = await self.loop.create_task(target.pool.connect())
+        if client.gone:
+            target.pool.give_back(connection)
+            return
+        self._send(connection, target, data, relay, client)
+        error: PenstockError | None = await relay
+        if error is not None:
+            raise error
 
-    def _request(self, pool: Pool, server: Server, outgoing: Outgoing, client: Client) -> bytes:
-        key = (pool, server.name, outgoing.method, outgoing.path, outgoing.content_type)
-        head = self._heads.get(key)
-        if head is None:
-            if len(self._heads) >= MAX_HEADS:
-                self._heads.clear()
-            lines = [
-                f"{outgoing.method} {pool.address.prefix}{outgoing.path} HTTP/1.1".encode(),
-                b"host: " + pool.address.authority.encode(),
+    def _send(self, connection: Connection, target: Target, data: bytes, relay: Relay, client: Client) -> None:
+        relay.connection = client.source = connection
+        limits = target.timeouts
+        connection.request(data, relay, self.loop.time() + limits.first_byte, limits.idle)
+
+    def _request(self, target: Target, outgoing: Outgoing, client: Client) -> bytes:
+        head = target.heads.get(outgoing.path)
+        if head is None or outgoing.headers or outgoing.content_type != JSON:
+            head = self._head(target, outgoing)
+        body = outgoing.body
+        return b"%b\r\nx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (head, client.id, len(body), body)
+
+    def _head(self, target: Target, outgoing: Outgoing) -> bytes:
+        """The head of a request; kept when nothing in it is this call's own."""
+        address = target.pool.address
+        head = b"\r\n".join(
+            [
+                f"{outgoing.method} {address.prefix}{outgoing.path} HTTP/1.1".encode(),
+                b"host: " + address.authority.encode(),
                 b"user-agent: " + self._agent,
                 b"content-type: " + outgoing.content_type,
                 b"accept: */*",
-                *credentials(server, self._engines[server.kind]),
+                *credentials(target.deployment.server, target.engine),
+                *(name + b": " + value for name, value in outgoing.headers),
             ]
-            self._heads[key] = head = b"\r\n".join(lines)
-        more = b"".join(b"\r\n%b: %b" % header for header in outgoing.headers) if outgoing.headers else b""
-        return b"%b%b\r\nx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (
-            head, more, client.id, len(outgoing.body), outgoing.body,
-        )  # fmt: skip
+        )
+        if outgoing.content_type == JSON and not outgoing.headers:
+            target.heads[outgoing.path] = head
+        return head

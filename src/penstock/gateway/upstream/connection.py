@@ -24,6 +24,9 @@ Headers = dict[bytes, bytes]
 
 MAX_HEAD = 64 * 1024
 
+IDLE, SENT, HEAD, BODY, WHOLE = range(5)
+"""Phases of an exchange: nothing yet, request sent, response begun, its head is whole, all of it is."""
+
 
 class Sink(Protocol):
     """Where one answer goes. Called from the event loop, never after `end` or `failed`."""
@@ -55,9 +58,9 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, address: str, on_free: "Callable[[Connection, bool], None]") -> None:
         self.address = address
+        self.open = False
         self.sink: Sink | None = None
         self.raw: Callable[[bytes], None] | None = None
-        self.served = 0
         self.seen = False
         self.deadline = 0.0
         self.idle_limit = 0.0
@@ -65,50 +68,35 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self._on_free = on_free
         self._parser = httptools.HttpResponseParser(self)
-        self._closing = False
-        self._freed = True
-        self._keep_alive = self._length = self._chunked = False
-        self._reset()
-
-    def _reset(self) -> None:
+        self._phase = IDLE
+        self._first = self._interim = self._spoiled = self._stalled = False
+        self._chunked = self._keep_alive = self._until_close = False
         self._headers: Headers = {}
-        self._started = self._headed = self._complete = self._interim = self._spoiled = self._stalled = False
-        self._head_open = True
         self._head_size = 0
 
     # What its owner does with it
 
     @property
-    def usable(self) -> bool:
-        """Whether it is open and free for a request."""
-        return self.transport is not None and not self._closing and self.sink is None
-
-    @property
     def can_be_raw(self) -> bool:
         """Asked in `Sink.head`: whether the answer is chunked and its head came in one piece (its end is known)."""
-        return self._chunked and self._head_open
+        return self._chunked and self._first
 
     @property
     def started(self) -> bool:
         """Whether any byte of the answer has come."""
-        return self._started
+        return self._phase > SENT
 
     def request(self, data: bytes, sink: Sink, deadline: float, idle_limit: float) -> None:
         """Send a request. `deadline` (loop time) is for the first piece of the body; later ones may be `idle_limit`
         seconds apart."""
-        transport = self.transport
-        if transport is None or self._closing:
+        if not self.open or self.transport is None:
             sink.failed(ConnectFailed(f"the connection to {self.address} was closed before the request was sent"))
             return
-        if self.served:
-            self._reset()
         self.sink = sink
-        self.seen = False
+        self._phase = SENT
         self.deadline = deadline
         self.idle_limit = idle_limit
-        self.served += 1
-        self._freed = False
-        transport.write(data)
+        self.transport.write(data)
 
     def check(self, now: float) -> None:
         """Fail the exchange when it has been silent for too long; called by a sweep every fraction of a second, which
@@ -122,41 +110,34 @@ class Connection(asyncio.Protocol):
             if self._stalled:
                 self.abort(ClientStalled("the client has stopped reading; the answer was given up"))
                 return
-            what = "sent nothing more" if self._started else "did not begin to answer"
+            what = "sent nothing more" if self._phase > SENT else "did not begin to answer"
             self.abort(UpstreamTimeout(f"{self.address} {what} in time; raise LLM_TIMEOUT if the model is that slow"))
 
     def abort(self, error: PenstockError | None = None) -> None:
         """Close at once, which makes the engine stop working; the sink hears `error`, or nothing."""
-        self._closing = True
+        self.open = False
         if self.transport is not None:
             self.transport.abort()
-        sink = self._free(False)
+        sink, self.sink, self.raw = self.sink, None, None
+        self._on_free(self, False)
         if sink is not None and error is not None:
             sink.failed(error)
 
-    def _free(self, reusable: bool) -> Sink | None:
-        """Let go of the sink and tell the owner, once for each request."""
-        sink, self.sink, self.raw = self.sink, None, None
-        if not self._freed:
-            self._freed = True
-            self._on_free(self, reusable)
-        return sink
-
     def close(self) -> None:
         """Close a free connection."""
-        self._closing = True
+        self.open = False
         if self.transport is not None:
             self.transport.close()
 
     def pause(self) -> None:
         """Take no more from the engine until `resume`: the client is slower."""
-        if self.transport is not None and not self._closing:
+        if self.transport is not None and self.open:
             self.transport.pause_reading()
             self._stalled = self.seen = True
 
     def resume(self) -> None:
         """Take from the engine again."""
-        if self.transport is not None and not self._closing:
+        if self.transport is not None and self.open:
             self.transport.resume_reading()
             self._stalled, self.seen = False, True
 
@@ -165,6 +146,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called once by the loop."""
         self.transport = cast("asyncio.Transport", transport)
+        self.open = True
 
     def data_received(self, data: bytes) -> None:
         """A piece came. The parser judges it first; then the sink, or `raw`, has it."""
@@ -172,22 +154,21 @@ class Connection(asyncio.Protocol):
             # a free connection on which something comes is no longer to be trusted
             self.abort()
             return
-        first = not self._started
+        first = self._first = self._phase == SENT
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if not self._complete:
+            if self._phase != WHOLE:
                 self.abort(UpstreamGarbage(f"{self.address} sent something that is not HTTP: {error}"))
                 return
             self._spoiled = True
-        if self.raw is not None and first:
+        if first and self.raw is not None:
             data = data[data.find(b"\r\n\r\n") + 4 :]
-        if self._complete:
+        if self._phase == WHOLE:
             self._finish(data)
         elif self.raw is not None:
             self.raw(data)
-        self._head_open = False
-        if not self._headed:
+        elif self._phase < BODY:
             self._head_size += len(data)
             if self._head_size > MAX_HEAD:
                 self.abort(UpstreamGarbage(f"{self.address} sent a head of more than {MAX_HEAD} bytes"))
@@ -199,13 +180,14 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         self.transport = None
-        self._closing = True
-        sink = self._free(False)
+        self.open = False
+        sink, self.sink, self.raw = self.sink, None, None
+        self._on_free(self, False)
         if sink is None:
             return
-        if not self._started:
+        if self._phase <= SENT:
             sink.failed(UpstreamCut(f"{self.address} closed the connection without an answer"))
-        elif exc is None and self._headed and not self._chunked and not self._length:
+        elif exc is None and self._phase == BODY and self._until_close:
             sink.end(False)
         else:
             sink.failed(UpstreamCut(f"{self.address} closed the connection in the middle of its answer"))
@@ -214,10 +196,11 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """A response begins; a second one to the same request is a lie."""
-        if self._complete:
+        if self._phase == WHOLE:
             self._spoiled = True
-        self._started = True
-        self._headers = {}
+        else:
+            self._phase = HEAD
+            self._headers = {}
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header line."""
@@ -225,24 +208,24 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
-        if self._complete:
+        if self._phase != HEAD or self.sink is None:
             return
-        status = self._parser.get_status_code()
+        parser = self._parser
+        status = parser.get_status_code()
         if status < 200:
             self._interim = True
-            self._head_open = False
+            self._first = False
             return
         headers = self._headers
-        self._length = b"content-length" in headers or status in (204, 304)
+        self._phase = BODY
         self._chunked = b"transfer-encoding" in headers
-        self._keep_alive = self._parser.should_keep_alive()
-        self._headed = True
-        if self.sink is not None:
-            self.sink.head(status, headers)
+        self._until_close = not self._chunked and b"content-length" not in headers and status not in (204, 304)
+        self._keep_alive = parser.should_keep_alive()
+        self.sink.head(status, headers)
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""
-        if self.sink is not None and not self._complete:
+        if self._phase == BODY and self.sink is not None:
             self.seen = True
             self.sink.body(data)
 
@@ -250,26 +233,26 @@ class Connection(asyncio.Protocol):
         """The response is whole, unless it was an interim one."""
         if self._interim:
             self._interim = False
-            return
-        if self._length or self._chunked:
-            self._complete = True
+        elif self._phase == BODY and not self._until_close:
+            self._phase = WHOLE
 
     def _finish(self, data: bytes) -> None:
-        if self._closing:
-            return
-        sound = not self._spoiled
-        if self.raw is not None and sound:
-            self.raw(data)
-        reusable = sound and self._keep_alive
-        if not reusable:
-            self._closing = True
-            if self.transport is not None:
-                self.transport.close()
-        was_raw = self.raw is not None
-        sink = self._free(reusable)
+        """The answer is whole; `data` is its last piece. The connection is free before the sink hears of it."""
+        sink, raw = self.sink, self.raw
         if sink is None:
             return
-        if was_raw and not sound:
+        self.sink = self.raw = None
+        self.seen = self._stalled = False
+        self._head_size = 0
+        if self._keep_alive and not self._spoiled:
+            self._on_free(self, True)
+        else:
+            self.close()
+            self._on_free(self, False)
+        if raw is None:
+            sink.end(True)
+        elif self._spoiled:
             sink.failed(UpstreamGarbage(f"{self.address} sent more than its answer"))
         else:
+            raw(data)
             sink.end(True)

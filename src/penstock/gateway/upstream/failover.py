@@ -1,13 +1,13 @@
 """The loop of tries: one candidate after the other, until one has delivered or the client has seen a first byte."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from penstock.dialects.base import Endpoint
 from penstock.domain.answer import Answer, Choice, Usage
 from penstock.domain.call import Call, Defaults, Operation, Provenance
-from penstock.domain.content import Chat, Completion, Content
-from penstock.domain.decision import Candidate, Decision
+from penstock.domain.content import Chat, Completion, Content, Embedding
+from penstock.domain.decision import Decision
 from penstock.domain.errors import (
     ConnectFailed,
     ModelNotFound,
@@ -17,11 +17,11 @@ from penstock.domain.errors import (
     Unsupported,
     UpstreamStatus,
 )
-from penstock.domain.fleet import Deployment
-from penstock.engines.base import Engine, Outgoing
+from penstock.domain.fleet import Deployment, Fleet
+from penstock.engines.base import Outgoing
 from penstock.gateway.catalog import Catalog
 from penstock.gateway.client import Client
-from penstock.gateway.upstream.attempt import Attempts
+from penstock.gateway.upstream.attempt import Attempts, Target
 from penstock.gateway.upstream.passthrough import PassThrough
 from penstock.gateway.upstream.relay import Relay
 from penstock.gateway.upstream.translated import BYTES_PER_TOKEN, Translated
@@ -45,21 +45,26 @@ class Failover:
     def __init__(
         self,
         catalog: Catalog,
-        engines: Mapping[str, Engine],
         attempts: Attempts,
         defaults: Defaults,
         suspect: Callable[[str], None],
         clock: Callable[[], float],
         wall: Callable[[], float],
     ) -> None:
-        self._catalog = catalog
-        self._engines = engines
-        self._attempts = attempts
         self.defaults = defaults
+        self._catalog = catalog
+        self._attempts = attempts
         self._suspect = suspect
         self._clock = clock
         self._wall = wall
+        self._targets: dict[tuple[str, str], Target] = {}
         self._heads: dict[tuple[str, str, str, bool], bytes] = {}
+        self._drawn_for: Fleet | None = None
+
+    def forget(self) -> None:
+        """Draw everything anew: settings have changed."""
+        self._targets.clear()
+        self._heads.clear()
 
     async def run(self, client: Client, endpoint: Endpoint, call: Call, decision: Decision, tries: Tries) -> None:
         """Deliver the call's answer to the client, or raise what is to be told to it."""
@@ -67,39 +72,46 @@ class Failover:
         content: Content | None = None
         for candidate in decision.candidates:
             deployment = candidate.deployment
-            engine = self._engines[deployment.server.kind]
+            target = self._target(deployment)
             live = self._catalog.live_of(deployment.server.name)
+            live.running += 1  # the lease: returned below, whatever happens
             tries.attempts += 1
             tries.deployment = deployment
             try:
-                live.running += 1  # the lease: returned below, whatever happens
-                if endpoint.wire in engine.native:
-                    head = self._head(candidate, decision, tries.attempts)
-                    relay: Relay = PassThrough(client, call, endpoint, head, self._attempts.loop)
-                    tries.relay = relay
-                    outgoing = engine.forward(call, deployment.model)
-                    await self._attempts.run(deployment.server, deployment.url, outgoing, relay, client)
+                if endpoint.wire in target.engine.native:
+                    head = self._head(deployment, decision, tries.attempts)
+                    relay = tries.relay = PassThrough(client, call, endpoint, head, self._attempts.loop)
+                    await self._attempts.run(target, target.engine.forward(call, deployment.model), relay, client)
                 else:
                     if content is None:
                         content = self._content(endpoint, call)
-                    await self._translated(client, endpoint, call, content, candidate, decision, tries)
+                    await self._translated(client, endpoint, call, content, target, decision, tries)
                 live.failures = 0
                 if call.operation is Operation.MANAGE:
                     self._suspect(deployment.server.name)  # its list of models has changed
                 return
             except PenstockError as error:
-                if client.gone or client.begun:
-                    if error.retryable:
-                        self._blame(deployment, error)
-                    raise
                 if error.retryable:
                     self._blame(deployment, error)
-                elif not isinstance(error, Unsupported | ModelNotFound):
+                if client.gone or client.begun:
+                    raise
+                if not error.retryable and not isinstance(error, Unsupported | ModelNotFound):
                     raise
                 failed.append((deployment, error))
             finally:
                 live.running -= 1
         raise _sum_up(failed)
+
+    def _target(self, deployment: Deployment) -> Target:
+        fleet = self._catalog.fleet
+        if fleet is not self._drawn_for:
+            self._drawn_for = fleet
+            self._targets.clear()
+        key = (deployment.server.name, deployment.model.name)
+        target = self._targets.get(key)
+        if target is None:
+            target = self._targets[key] = self._attempts.target(deployment)
+        return target
 
     async def _translated(
         self,
@@ -107,14 +119,13 @@ class Failover:
         endpoint: Endpoint,
         call: Call,
         content: Content,
-        candidate: Candidate,
+        target: Target,
         decision: Decision,
         tries: Tries,
     ) -> None:
         """One try on an engine that speaks another wire; on 404 once more where the engine's older versions differ."""
-        deployment = candidate.deployment
-        engine = self._engines[deployment.server.kind]
-        head = self._head(candidate, decision, tries.attempts)
+        deployment, engine = target.deployment, target.engine
+        head = self._head(deployment, decision, tries.attempts)
         told = self._told(client, call, deployment, decision, tries.attempts)
         answer = _without_engine(call, content)
         asked = call
@@ -134,7 +145,7 @@ class Failover:
             relay = Translated(client, call, endpoint, head, self._attempts.loop, reader, told)
             tries.relay = relay
             try:
-                await self._attempts.run(deployment.server, deployment.url, outgoing, relay, client)
+                await self._attempts.run(target, outgoing, relay, client)
                 return
             except PenstockError:
                 if relay.status == 404 and call.operation is Operation.COUNT:
@@ -156,9 +167,8 @@ class Failover:
             sampling = replace(sampling, temperature=self.defaults.temperature)
         return replace(content, sampling=sampling)
 
-    def _head(self, candidate: Candidate, decision: Decision, attempt: int) -> bytes:
+    def _head(self, deployment: Deployment, decision: Decision, attempt: int) -> bytes:
         """The header lines that say who answers. Drawn once for each answerer and reason."""
-        deployment = candidate.deployment
         fallback = decision.fallback or attempt > 1
         key = (deployment.server.name, deployment.model.name, decision.reason, fallback)
         head = self._heads.get(key)
@@ -204,10 +214,11 @@ class Failover:
 
 
 def _without_engine(call: Call, content: Content) -> Answer | None:
-    """The answer to a request that only loads or unloads a model, which no other engine than Ollama knows."""
-    if call.wire.startswith("ollama.") and isinstance(content, Chat) and not content.messages:
-        finish = "unload" if content.keep_alive in (b"0", b'"0"', b'"0s"') else "load"
-        return Answer((Choice(finish=finish),))
+    """The answer to a request that asks for no work: only Ollama can be told to load or unload a model."""
+    if "unload" in call.flags:
+        return Answer((Choice(finish="unload"),))
+    if "load" in call.flags:
+        return Answer() if isinstance(content, Embedding) else Answer((Choice(finish="load"),))
     return None
 
 

@@ -100,7 +100,7 @@ class PassThrough(Relay):
                 except msgspec.DecodeError:
                     raise UpstreamGarbage("the engine's answer is not the JSON that it says it is") from None
             self.client.whole(self.status, self.content_type, self._head, body)
-            self._settle(None)
+            self.settle(None)
             return
         if not self._open or self._held:
             raise UpstreamCut("the engine ended its stream without an answer")
@@ -109,7 +109,7 @@ class PassThrough(Relay):
             raise UpstreamCut("the engine closed the connection in the middle of its answer")
         self.usage = self.endpoint.usage(tail, True)
         self.client.end(framed=self._raw)
-        self._settle(None)
+        self.settle(None)
 
     def broken(self, error: PenstockError) -> None:
         if self._streaming:

@@ -61,7 +61,7 @@ def tls_context(verify: bool | str) -> ssl.SSLContext:
 
 
 class Pool:
-    """The connections to one address."""
+    """The connections to one address. `now` is the loop's time at the last sweep: near enough for limits of seconds."""
 
     def __init__(
         self, address: Address, limits: PoolLimits, verify: bool | str, loop: asyncio.AbstractEventLoop
@@ -73,6 +73,7 @@ class Pool:
         self._idle: list[Connection] = []
         self._connecting = 0
         self.loop = loop
+        self.now = loop.time()
         self._tls = tls_context(verify) if address.tls else None
         self._closed = False
 
@@ -86,7 +87,7 @@ class Pool:
         idle = self._idle
         while idle:
             connection = idle.pop()
-            if connection.usable:
+            if connection.open:
                 self.busy.add(connection)
                 return connection
         return None
@@ -117,10 +118,11 @@ class Pool:
 
     def give_back(self, connection: Connection) -> None:
         """Return a connection that was taken and not used."""
-        self._freed(connection, connection.usable)
+        self._freed(connection, connection.open)
 
     def sweep(self, now: float) -> None:
         """Check the time-outs of running exchanges and close what has been free for too long."""
+        self.now = now
         for connection in tuple(self.busy):
             connection.check(now)
         old = now - self._limits.idle_expiry
@@ -128,7 +130,7 @@ class Pool:
             for connection in self._idle:
                 if connection.idle_since < old:
                     connection.close()
-            self._idle = [connection for connection in self._idle if connection.usable]
+            self._idle = [connection for connection in self._idle if connection.open]
 
     def close(self) -> None:
         """Close what is free now, and what is busy when it becomes free."""
@@ -150,7 +152,7 @@ class Pool:
         if self._closed or len(self._idle) >= self._limits.max_idle:
             connection.close()
             return
-        connection.idle_since = self.loop.time()
+        connection.idle_since = self.now
         self._idle.append(connection)
 
 

@@ -1,11 +1,10 @@
 """An engine's answer on its way to the client: what passing it through and translating it share.
 
-A relay is the sink of one attempt. The outcome `done` is None when the answer has been delivered whole, or to the error
-that stopped it. As long as `client.begun` is False nothing has reached the client and another server may be tried;
-after that a relay has itself ended the client's stream with an error in its dialect.
+A relay is the sink of one attempt, and itself the outcome to wait for: None when the answer has been delivered whole,
+else the error that stopped it. As long as `client.begun` is False nothing has reached the client and another server may
+be tried; after that a relay has itself ended the client's stream with an error in its dialect.
 """
 
-import abc
 import asyncio
 import logging
 
@@ -22,7 +21,7 @@ log = logging.getLogger(__name__)
 MAX_ERROR = 64 * 1024
 
 
-class Relay(abc.ABC):
+class Relay(Outcome[PenstockError | None]):
     """What passing through and translating share: the head, error answers, and the outcome."""
 
     # What every answer begins with stands here once: setting it for each would cost a microsecond.
@@ -44,7 +43,6 @@ class Relay(abc.ABC):
         self.call = call
         self.endpoint = endpoint
         self.loop = loop
-        self.done: Outcome[PenstockError | None] = Outcome()
         self._head = head
         self._body: list[bytes] = []
 
@@ -80,7 +78,7 @@ class Relay(abc.ABC):
         """The engine's response is over."""
         if self._failing:
             self.error_body = b"".join(self._body)
-            self._settle(None)
+            self.settle(None)
             return
         try:
             self.closed(whole)
@@ -95,43 +93,30 @@ class Relay(abc.ABC):
         client = self.client
         if client.begun and not client.gone:
             self.broken(error)
-        self._settle(error)
+        self.settle(error)
 
     # What the two kinds do differently
 
-    @abc.abstractmethod
     def opened(self, length: int | None) -> None:
         """An answer begins; `length` in bytes where the engine tells it."""
+        raise AssertionError
 
-    @abc.abstractmethod
     def piece(self, data: bytes) -> None:
         """A piece of it."""
+        raise AssertionError
 
-    @abc.abstractmethod
     def closed(self, whole: bool) -> None:
         """It has ended; `whole` as in `Sink.end`."""
+        raise AssertionError
 
-    @abc.abstractmethod
     def broken(self, error: PenstockError) -> None:
         """End the client's begun stream with an error."""
-
-    def _settle(self, error: PenstockError | None) -> None:
-        self.done.set(error)
+        raise AssertionError
 
     def _break(self, error: PenstockError) -> None:
         if self.connection is not None:
             self.connection.abort()
         self.failed(error)
-
-    def again(self) -> None:
-        """Make ready for the same request on another connection; nothing has come on the first."""
-        self.done = Outcome()
-
-    def abandon(self, error: PenstockError) -> None:
-        """The client is gone: stop the engine's work."""
-        if self.connection is not None:
-            self.connection.abort()
-        self._settle(error)
 
 
 def _seconds(value: bytes) -> float | None:

@@ -93,7 +93,7 @@ class Translated(Relay):
             told.total_seconds = now - self._started_at
             body = self._writer.whole(answer, told)
             self.client.whole(200, self._writer.content_type, self._head, body)
-        self._settle(None)
+        self.settle(None)
 
     def broken(self, error: PenstockError) -> None:
         self.client.write(self._writer.error(error))
