@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from penstock.domain.fleet import Inventory, Model, State
 from penstock.engines.base import Fetch, Fetched
-from penstock.engines.openai_models import LISTING, ModelObject, read_listing
+from penstock.engines.openai_models import LISTING, ModelObject, aliases, read_listing
 from penstock.engines.openai_wire import OpenAIWire
 
 _UNNAMED = "it lists no models: name them under `models` of this server"
@@ -37,7 +37,7 @@ class OpenAI(OpenAIWire):
 
 def _model(entry: ModelObject) -> Model:
     context = entry.max_model_len or entry.context_length or entry.context_window or 0
-    return Model(entry.id, context_length=context)
+    return Model(entry.id, context_length=context, aliases=aliases(entry.id))
 
 
 ENGINE = OpenAI()

@@ -37,7 +37,7 @@ _ASKED = tuple(
         r"(?:resulted in|contains|you passed) (?:at least )?(\d+) tokens",
     )
 )
-_CANNOT = re.compile(r"input is not supported|is not a multimodal model", re.IGNORECASE)
+_CANNOT = re.compile(r"input is not supported|is not a multimodal model|only 'text' content type", re.IGNORECASE)
 _CONTEXT = re.compile(
     r"context_length_exceeded|exceed_context_size|exceeds? the (?:available )?context|maximum context length|"
     r"context length is only|maximum model length|cannot be greater than max_model_len",

@@ -44,3 +44,12 @@ def read_listing(fetched: Fetched, decoder: msgspec.json.Decoder[T], title: str,
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         shape = "a web page" if fetched.body.lstrip()[:1] == b"<" else f"something that cannot be read ({error})"
         raise UpstreamGarbage(f"{title} answered {path} with {shape}: is this the right kind of server?") from None
+
+
+def aliases(name: str, *others: str | None) -> tuple[str, ...]:
+    """Other names that a model goes by: those given, and of a folder on the server its own name."""
+    found = [other for other in others if other]
+    found += [
+        folder for one in (name, *found) if one.startswith("/") and (folder := one.rstrip("/").rpartition("/")[2])
+    ]
+    return tuple(dict.fromkeys(one for one in found if one != name))

@@ -10,7 +10,7 @@ from penstock.domain.content import Embedding, Thinking
 from penstock.domain.errors import UpstreamError
 from penstock.domain.fleet import Inventory, Model, State
 from penstock.engines.base import Fetch, Fetched, Outgoing
-from penstock.engines.openai_models import LISTING, ModelObject, read_listing
+from penstock.engines.openai_models import LISTING, ModelObject, aliases, read_listing
 from penstock.engines.openai_wire import EFFORTS, OpenAIWire
 
 _COUNTED = ("model", "messages", "tools", "chat_template_kwargs")
@@ -84,8 +84,8 @@ def _read_version(fetched: Fetched) -> str:
 
 
 def _model(entry: ModelObject) -> Model:
-    aliases = (entry.root,) if entry.root and entry.root != entry.id and entry.parent is None else ()
-    return Model(entry.id, context_length=entry.max_model_len or 0, loaded=True, aliases=aliases)
+    root = entry.root if entry.parent is None else None  # an adapter's root is its own folder
+    return Model(entry.id, context_length=entry.max_model_len or 0, loaded=True, aliases=aliases(entry.id, root))
 
 
 ENGINE = Vllm()

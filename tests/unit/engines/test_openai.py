@@ -13,6 +13,11 @@ def test_models_are_listed() -> None:
     assert found == Inventory((Model("a"), Model("b", context_length=9)), State.UP)
 
 
+def test_a_model_that_is_a_folder_goes_by_the_folders_name_too() -> None:
+    found = look(ENGINE, {"/v1/models": {"data": [{"id": "/models/tiny"}, {"id": "org/name"}, {"id": "/"}]}})
+    assert [model.aliases for model in found.models] == [("tiny",), (), ()]
+
+
 @pytest.mark.parametrize("name", ["max_model_len", "context_length", "context_window"])
 def test_the_context_is_read_under_its_names(name: str) -> None:
     assert look(ENGINE, {"/v1/models": {"data": [{"id": "a", name: 4096}]}}).models[0].context_length == 4096

@@ -150,6 +150,7 @@ def test_an_unknown_model_is_told(body: object, words: str) -> None:
         (404, {"detail": "Not Found"}),
         (404, {"error": {"message": "File Not Found", "type": "not_found_error", "code": 404}}),
         (404, b"Not Found"),
+        (404, {"error": "Only 'text' content type is supported."}),
         (405, {"detail": "Method Not Allowed"}),
         (
             501,

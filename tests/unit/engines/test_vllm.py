@@ -33,6 +33,22 @@ def test_looking_finds_models_with_context_aliases_and_version() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("entry", "aliases"),
+    [
+        ({"id": "tiny", "root": "tiny"}, ()),
+        ({"id": "tiny", "root": None}, ()),
+        ({"id": "tiny", "root": "org/Tiny"}, ("org/Tiny",)),
+        ({"id": "tiny", "root": "/models/Tiny-1B"}, ("/models/Tiny-1B", "Tiny-1B")),
+        ({"id": "tiny", "root": "/models/tiny/"}, ("/models/tiny/",)),
+        ({"id": "/models/tiny", "root": "/models/tiny"}, ("tiny",)),
+        ({"id": "sql", "root": "/loras/sql", "parent": "tiny"}, ()),
+    ],
+)
+def test_a_model_goes_by_its_folders_and_repositorys_name_too(entry: dict[str, Any], aliases: tuple[str, ...]) -> None:
+    assert look(ENGINE, {"/v1/models": {"data": [entry]}}).models[0].aliases == aliases
+
+
 @pytest.mark.parametrize("version", [b"", b"<html>", [], {"version": 3}, (500, b"")])
 def test_a_strange_version_is_none(version: object) -> None:
     assert look(ENGINE, {"/v1/models": LISTED, "/version": version}).version == ""
