@@ -1,0 +1,174 @@
+"""A whole gateway in this process, on a free port, in front of the given servers."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from penstock import console
+from penstock.app import Gateway
+from penstock.config.settings import (
+    ListenSettings,
+    LlmSettings,
+    ServerSettings,
+    Settings,
+    StorageSettings,
+    TimeoutSettings,
+)
+from penstock.console import Failures
+from penstock.domain.fleet import Model, ServerStatus, State
+from penstock.serving import routes
+from penstock.serving.protocol import GatewayProtocol
+from penstock.serving.server import Listening, gated, listening_socket
+from penstock.serving.server import Server as HttpServer
+from tests.support.raw_client import RawClient
+
+
+@dataclass(slots=True)
+class Running:
+    """A gateway that answers at `url`; what it holds may be looked at."""
+
+    gateway: Gateway
+    http: HttpServer
+    port: int
+    stop: Callable[[], None]
+    _clients: list[RawClient] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def connections(self) -> list[GatewayProtocol]:
+        """The clients' connections."""
+        return [one for one in self.http.server_state.connections if isinstance(one, GatewayProtocol)]
+
+    async def client(self, *, receive_buffer: int = 0) -> RawClient:
+        """A connection to it, closed when the gateway ends."""
+        client = await RawClient.to(self.port, receive_buffer=receive_buffer)
+        self._clients.append(client)
+        return client
+
+    async def ask(self, request: bytes, patience: float = 5.0) -> Any:
+        """One request on a connection of its own; the answer."""
+        client = await RawClient.to(self.port)
+        try:
+            await client.send(request)
+            return await client.answer(patience)
+        finally:
+            client.close()
+
+    def left(self) -> dict[str, int]:
+        """What calls hold now: all zero when nothing runs."""
+        gateway = self.gateway
+        return {
+            "calls": gateway.pipeline.running,
+            "slots": sum(live.running for live in gateway.catalog.live.values()),
+            "busy connections": gateway.pools.busy,
+            "connecting": sum(pool._connecting for pool in gateway.pools._pools.values()),
+        }
+
+    async def at_rest(self, within: float = 1.0) -> None:
+        """Wait until nothing of any call is left; AssertionError that says what is."""
+        try:
+            await until(lambda: not any(self.left().values()), within)
+        except TimeoutError:
+            raise AssertionError(f"left behind: {self.left()}") from None
+
+
+async def until(condition: Callable[[], object], within: float = 5.0) -> None:
+    """Wait for what the gateway is about to do. Raises TimeoutError."""
+    async with asyncio.timeout(within):
+        while not condition():  # noqa: ASYNC110  what is waited for is told by nobody
+            await asyncio.sleep(0.002)
+
+
+def server(
+    name: str,
+    url: str,
+    kind: str = "vllm",
+    *,
+    connect: float = 5.0,
+    first_byte: float = 10.0,
+    idle: float = 10.0,
+    **more: Any,
+) -> ServerSettings:
+    """Settings of one server."""
+    timeouts = TimeoutSettings(connect, first_byte, idle, None)
+    return ServerSettings(name, kind, (url,), timeouts=timeouts, **more)  # type: ignore[arg-type]
+
+
+@contextlib.asynccontextmanager
+async def running(
+    *servers: ServerSettings,
+    models: tuple[str, ...] = ("m",),
+    look: bool = False,
+    aliases: dict[str, tuple[str, ...]] | None = None,
+    connect: float = 5.0,
+    llm: LlmSettings | None = None,
+    max_body: int = 32 * 1024 * 1024,
+    keep_alive: float = 75.0,
+    patience: float = 120.0,
+    hosts: tuple[str, ...] = (),
+    origins: tuple[str, ...] = (),
+    tidy: bool = True,
+) -> AsyncIterator[Running]:
+    """Run a gateway. Its servers have `models` and are up, or are looked at (`look`) as in real life.
+
+    At the end everything that calls took must have been returned within a second (`tidy`), and no task is left.
+    """
+    before = asyncio.all_tasks()
+    listen = ListenSettings(
+        max_body=max_body, allowed_hosts=hosts, cors_origins=origins, timeouts=TimeoutSettings(connect)
+    )
+    settings = Settings(
+        StorageSettings(Path()),
+        servers=servers,
+        server=listen,
+        aliases=aliases or {},
+        llm=llm or LlmSettings(),
+        anything_configured=True,
+    )
+    gateway = Gateway(settings)
+    gate = routes.Gate(frozenset(hosts), frozenset(origins))
+    table = routes.table(gateway.dialects)
+    protocol = GatewayProtocol.bind(gateway.pipeline, table, gate, max_body)
+    failures = Failures(gateway.dialects)
+    app = gated(console.build(gateway.context(gate)), gate, lambda path, error: failures.draw(path, error, ""))
+    http = HttpServer(app, protocol, Listening(keep_alive=keep_alive, patience=patience), gateway.drain)
+    if look:
+        await gateway.start()
+    else:
+        known = {watched.server.name: watched.server for watched in gateway.watcher._watched.values()}
+        statuses = [ServerStatus(one, State.UP, one.url, tuple(map(Model, models))) for one in known.values()]
+        gateway.catalog.publish(statuses)
+    bound = listening_socket("127.0.0.1", 0)
+    serving = asyncio.create_task(http.serve([bound]))
+    await until(lambda: http.started or serving.done())
+    here = Running(gateway, http, bound.getsockname()[1], http.stop)
+    try:
+        yield here
+        for client in here._clients:
+            client.close()
+        if tidy:
+            await here.at_rest()
+    finally:
+        for client in here._clients:
+            client.close()
+        for listener in http.servers:
+            listener.close()
+        for connection in here.connections:
+            connection.transport.abort()
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+        await gateway.stop()
+        await until(lambda: not here.connections)
+        bound.close()
+    await until(lambda: not tasks_since(before))
+
+
+def tasks_since(before: set[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
+    """Tasks that have been started since and still run."""
+    return {task for task in asyncio.all_tasks() - before if not task.done()}

@@ -1,0 +1,242 @@
+"""A client on a bare socket: it sends exactly the given bytes in the given pieces, and reads only when it is told to.
+
+Answers are read strictly: framing that HTTP/1.1 does not allow is a failure of the gateway.
+"""
+
+import asyncio
+import re
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+PATIENCE = 5.0
+
+
+class BrokenAnswerError(AssertionError):
+    """What came is not an answer, or not all of one."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """One answer. `whole` is False when the connection ended before it did; header names are in lower case."""
+
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    whole: bool = True
+
+    @property
+    def json(self) -> Any:
+        return msgspec.json.decode(self.body)
+
+    @property
+    def lines(self) -> list[Any]:
+        """The objects of an NDJSON stream."""
+        return [msgspec.json.decode(line) for line in self.body.splitlines() if line]
+
+    @property
+    def data(self) -> list[bytes]:
+        """The `data:` of each event of an SSE stream."""
+        return [line[5:].strip() for line in self.body.splitlines() if line.startswith(b"data:")]
+
+    @property
+    def text(self) -> str:
+        """The text of an OpenAI chat answer, streamed or not."""
+        if "event-stream" not in self.headers.get("content-type", ""):
+            return str(self.json["choices"][0]["message"]["content"])
+        events = [msgspec.json.decode(one) for one in self.data if one != b"[DONE]"]
+        return "".join(c["delta"].get("content") or "" for e in events for c in e.get("choices", ()))
+
+
+class RawClient:
+    """One connection to `127.0.0.1:port`. What was received and not yet read as an answer is in `received`."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.received = b""
+        self.ended = False
+        self._loop = asyncio.get_running_loop()
+
+    @classmethod
+    async def to(cls, port: int, host: str = "127.0.0.1", *, receive_buffer: int = 0) -> "RawClient":
+        """Connect; a small `receive_buffer` (bytes) lets the other side feel soon that nobody reads."""
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if receive_buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        await asyncio.get_running_loop().sock_connect(sock, (host, port))
+        return cls(sock)
+
+    async def send(self, *pieces: bytes) -> None:
+        """Send each piece by itself: the loop turns in between, so that the other side sees them apart."""
+        for piece in pieces:
+            await asyncio.wait_for(self._loop.sock_sendall(self.sock, piece), PATIENCE)
+            await turn()
+
+    async def more(self, patience: float = PATIENCE) -> bytes:
+        """Receive what is there, at least a byte; b"" at the end. Raises TimeoutError, ConnectionResetError."""
+        data = await asyncio.wait_for(self._loop.sock_recv(self.sock, 1 << 18), patience)
+        self.received += data
+        self.ended = self.ended or not data
+        return data
+
+    async def rest(self, patience: float = PATIENCE) -> bytes:
+        """Everything until the other side closes, however it does."""
+        try:
+            while await self.more(patience):
+                pass
+        except ConnectionResetError:
+            self.ended = True
+        data, self.received = self.received, b""
+        return data
+
+    async def answer(self, patience: float = PATIENCE, *, head_only: bool = False) -> Answer:
+        """Read the next answer; interim ones (1xx) are returned like any other."""
+        while (end := self.received.find(b"\r\n\r\n")) < 0:
+            if not await self._filled(patience):
+                raise BrokenAnswerError(f"the connection ended after {self.received!r}")
+        head, self.received = self.received[:end], self.received[end + 4 :]
+        answer = _head(head)
+        if head_only or answer.status < 200 or answer.status in (204, 304):
+            return answer
+        if answer.headers.get("transfer-encoding") == "chunked":
+            await self._chunks(answer, patience)
+        elif "content-length" in answer.headers:
+            await self._exactly(answer, int(answer.headers["content-length"]), patience)
+        else:
+            answer.body = await self.rest(patience)
+        return answer
+
+    async def _filled(self, patience: float) -> bool:
+        try:
+            return bool(await self.more(patience))
+        except ConnectionResetError:
+            self.ended = True
+            return False
+
+    async def _exactly(self, answer: Answer, length: int, patience: float) -> None:
+        while len(self.received) < length:
+            if not await self._filled(patience):
+                answer.whole = False
+                length = len(self.received)
+        answer.body, self.received = self.received[:length], self.received[length:]
+
+    async def _chunks(self, answer: Answer, patience: float) -> None:
+        parts: list[bytes] = []
+        while answer.whole:
+            line = await self._line(answer, patience)
+            if not answer.whole:
+                break
+            size = re.fullmatch(rb"([0-9a-fA-F]+)(;.*)?", line)
+            if size is None:
+                raise BrokenAnswerError(f"{line[:80]!r} is no chunk size; before it came {parts[-1:]!r}")
+            length = int(size[1], 16)
+            if not length:
+                while await self._line(answer, patience):  # trailers
+                    pass
+                break
+            while len(self.received) < length + 2 and answer.whole:
+                answer.whole = await self._filled(patience)
+            parts.append(self.received[:length])
+            if answer.whole and self.received[length : length + 2] != b"\r\n":
+                raise BrokenAnswerError(f"a chunk ends with {self.received[length : length + 2]!r}")
+            self.received = self.received[length + 2 :]
+        answer.body = b"".join(parts)
+
+    async def _line(self, answer: Answer, patience: float) -> bytes:
+        while (end := self.received.find(b"\r\n")) < 0:
+            if not await self._filled(patience):
+                answer.whole = False
+                return b""
+        line, self.received = self.received[:end], self.received[end + 2 :]
+        return line
+
+    async def silent(self, seconds: float = 0.05) -> bool:
+        """Whether nothing comes for a while, and the connection stays open."""
+        try:
+            await self.more(seconds)
+        except TimeoutError:
+            return True
+        return False
+
+    async def closed(self, patience: float = PATIENCE) -> bool:
+        """Whether the other side closes the connection without another byte."""
+        return await self.rest(patience) == b""
+
+    def half_close(self) -> None:
+        """Send no more, but go on reading."""
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """Hang up with an RST."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+    def close(self) -> None:
+        """Hang up."""
+        self.sock.close()
+
+
+@asynccontextmanager
+async def connected(port: int, *, receive_buffer: int = 0) -> AsyncIterator[RawClient]:
+    """A connection that is closed at the end of the block."""
+    client = await RawClient.to(port, receive_buffer=receive_buffer)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+async def turn(times: int = 3) -> None:
+    """Let the event loop look at its sockets."""
+    for _ in range(times):
+        await asyncio.sleep(0)
+
+
+def _head(head: bytes) -> Answer:
+    status, *lines = head.split(b"\r\n")
+    match = re.fullmatch(rb"HTTP/1\.1 (\d{3}) [\x20-\x7e]*", status)
+    if match is None:
+        raise BrokenAnswerError(f"{status[:80]!r} is no status line")
+    answer = Answer(int(match[1]))
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        if not colon or not re.fullmatch(rb"[a-z0-9-]+", name) or not re.fullmatch(rb" [\x20-\x7e]*", value):
+            raise BrokenAnswerError(f"{line!r} is no header line")
+        if name.decode() in answer.headers:
+            raise BrokenAnswerError(f"{name!r} comes twice")
+        answer.headers[name.decode()] = value.decode().strip()
+    return answer
+
+
+def post(
+    path: str,
+    body: Any = b"",
+    *,
+    headers: tuple[str, ...] = (),
+    host: str = "127.0.0.1",
+    version: str = "1.1",
+    length: bool = True,
+) -> bytes:
+    """The bytes of a POST; a body that is not bytes becomes JSON."""
+    data = body if isinstance(body, bytes) else msgspec.json.encode(body)
+    lines = [f"POST {path} HTTP/{version}", f"host: {host}", "content-type: application/json", *headers]
+    if length:
+        lines.append(f"content-length: {len(data)}")
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + data
+
+
+def get(path: str, *, headers: tuple[str, ...] = (), host: str = "127.0.0.1", method: str = "GET") -> bytes:
+    """The bytes of a request without a body."""
+    return "\r\n".join((f"{method} {path} HTTP/1.1", f"host: {host}", *headers)).encode() + b"\r\n\r\n"
+
+
+def chat(text: str = "hi", *, stream: bool = False, model: str = "m", **more: Any) -> dict[str, Any]:
+    """The body of an OpenAI, Anthropic or Ollama chat."""
+    return {"model": model, "messages": [{"role": "user", "content": text}], "stream": stream} | more
