@@ -1,10 +1,60 @@
-"""What holds for every test."""
+"""What holds for every test, and real model servers for a whole test run, each started by the first that asks."""
 
 import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
+import pytest
 from hypothesis import settings
+
+from tests.support import real_engines
+from tests.support.real_engines import Running
 
 # A slow machine is no failure. In CI the same examples each time: a red run means a change, not luck.
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+# Names that must be there: where they are listed, a missing engine is a failure instead of a skip.
+REQUIRED = frozenset(os.environ.get("PENSTOCK_TEST_REQUIRE", "").replace(",", " ").split())
+
+
+def _run(engine: AbstractContextManager[Running], name: str) -> Iterator[Running]:
+    try:
+        running = engine.__enter__()
+    except real_engines.NotInstalledError as error:
+        if name in REQUIRED:
+            pytest.fail(str(error), pytrace=False)
+        pytest.skip(str(error))
+    try:
+        yield running
+    finally:
+        engine.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def llama_a() -> Iterator[Running]:
+    """One of two llama.cpp servers with the same model `tiny`, two slots each."""
+    yield from _run(real_engines.llama_server(), "llamacpp")
+
+
+@pytest.fixture(scope="session")
+def llama_b() -> Iterator[Running]:
+    """The other one."""
+    yield from _run(real_engines.llama_server(), "llamacpp")
+
+
+@pytest.fixture(scope="session")
+def llama_embeddings() -> Iterator[Running]:
+    """A llama.cpp server whose model `tiny-embed` only embeds."""
+    yield from _run(real_engines.llama_server(alias="tiny-embed", embeddings=True), "llamacpp")
+
+
+@pytest.fixture(scope="session")
+def mlx() -> Iterator[Running]:
+    yield from _run(real_engines.mlx_server(), "mlx")
+
+
+@pytest.fixture(scope="session")
+def vllm() -> Iterator[Running]:
+    yield from _run(real_engines.vllm_server(), "vllm")
