@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from penstock import __version__, console, dialects, engines
+from penstock import __version__, dialects, engines
 from penstock.config.datafolder import DataFolderInUseError, claim
 from penstock.config.reload import Reloader
 from penstock.config.settings import ServerSettings, Settings
 from penstock.config.sources import files_to_watch, load
-from penstock.console import ConsoleContext, ConsoleSettings, Failures
+from penstock.console.context import ConsoleContext, ConsoleSettings
+from penstock.console.failures import Failures
 from penstock.control.discovery import Watcher
 from penstock.domain.call import Defaults
 from penstock.domain.fleet import Priority, Server, ServerStatus
@@ -33,7 +34,7 @@ from penstock.gateway.upstream.pool import PoolLimits, Pools
 from penstock.logs import configure as configure_logs
 from penstock.serving import routes
 from penstock.serving.protocol import GatewayProtocol
-from penstock.serving.server import Listening, gated, listening_socket
+from penstock.serving.server import App, Listening, Receive, Scope, Send, gated, listening_socket
 from penstock.serving.server import Server as HttpServer
 from penstock.sim import SimOptions, Simulator, scenario_one
 
@@ -271,19 +272,40 @@ async def _serve(settings: Settings, bound: socket.socket, reloading: Reloading)
     table = routes.table(gateway.dialects)
     protocol = GatewayProtocol.bind(gateway.pipeline, table, gate, settings.server.max_body)
     failures = Failures(gateway.dialects)
-    app = gated(console.build(gateway.context(gate)), gate, lambda path, error: failures.draw(path, error, ""))
+    console = asyncio.get_running_loop().create_task(asyncio.to_thread(_console, gateway.context(gate)))
+    app = gated(_once_there(console), gate, lambda path, error: failures.draw(path, error, ""))
     listening = Listening(keep_alive=settings.server.keep_alive, drain=settings.server.drain_seconds)
     server = HttpServer(app, protocol, listening, gateway.drain)
     reloader = Reloader(reloading.load, settings, gateway.apply, reloading.files)
     watching = asyncio.get_running_loop().create_task(reloader.run())
     try:
         await gateway.start()
-        # what was imported and built stays: the collector need not walk it again and again
-        gc.collect()
-        gc.freeze()
+        console.add_done_callback(_settle_memory)
         log.info("Penstock %s listens on http://%s:%d", __version__, *bound.getsockname()[:2])
         await server.serve([bound])
     finally:
         watching.cancel()
         await gateway.stop()
     return 0
+
+
+def _console(context: ConsoleContext) -> App:
+    """The console. Importing FastAPI takes longer than all else at the start: calls need not wait for it."""
+    from penstock.console import app as console  # noqa: PLC0415  # lazy: half a second of imports, in a thread beside the first calls
+
+    return console.build(context)
+
+
+def _once_there(console: "asyncio.Task[App]") -> App:
+    """The console, which requests wait for as long as it is being built."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await (await asyncio.shield(console))(scope, receive, send)
+
+    return app
+
+
+def _settle_memory(_: object) -> None:
+    """What is imported and built by now stays: the collector need not walk it again and again."""
+    gc.collect()
+    gc.freeze()

@@ -20,8 +20,9 @@ import uvicorn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock import console, dialects, engines
-from penstock.console import ConsoleContext, ConsoleSettings
+from penstock import dialects, engines
+from penstock.console import app as console
+from penstock.console.context import ConsoleContext, ConsoleSettings
 from penstock.control.discovery import Watcher
 from penstock.domain.errors import ConnectFailed
 from penstock.domain.fleet import Model, Server, ServerStatus, State

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from penstock import console
 from penstock.app import Gateway
 from penstock.config.settings import (
     ListenSettings,
@@ -17,7 +16,8 @@ from penstock.config.settings import (
     StorageSettings,
     TimeoutSettings,
 )
-from penstock.console import Failures
+from penstock.console import app as console
+from penstock.console.failures import Failures
 from penstock.domain.fleet import Model, ServerStatus, State
 from penstock.serving import routes
 from penstock.serving.protocol import GatewayProtocol

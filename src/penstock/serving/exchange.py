@@ -184,7 +184,7 @@ class Exchange:
 
     def cut(self) -> None:
         """Close the connection in the middle of the answer."""
-        self.response_complete = True
+        self.response_complete = self.gone = True
         self.transport.abort()
 
     def _finish(self) -> None:
