@@ -67,7 +67,8 @@ class Line:
 
     async def send(self, method: str, path: str, body: Any = b"", headers: dict[str, str] | None = None) -> None:
         data = body if isinstance(body, bytes) else msgspec.json.encode(body)
-        given = {"Host": self.host, "Content-Length": str(len(data)), **(headers or {})}
+        kind = {} if isinstance(body, bytes) else {"Content-Type": "application/json"}
+        given = {"Host": self.host, "Content-Length": str(len(data)), **kind, **(headers or {})}
         lines = "".join(f"{name}: {value}\r\n" for name, value in given.items())
         self.writer.write(f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode() + data)
         await self.writer.drain()

@@ -131,15 +131,15 @@ def read_wish(body: dict[str, Any]) -> Wish:
 
 
 def read_limit(body: dict[str, Any]) -> int | None:
-    """The most tokens wanted, or None."""
+    """The most tokens wanted as the request has it, or None."""
     limit = _count(body.get("max_completion_tokens"))
-    limit = _count(body.get("max_tokens")) if limit is None else limit
-    return None if limit is None or limit < 0 else limit
+    return _count(body.get("max_tokens")) if limit is None else limit
 
 
 def read_ask(body: dict[str, Any], model: SimModel, prompt: Prompt) -> Ask:
     """What a chat request asks of a model."""
     limit = read_limit(body)
+    limit = None if limit is None or limit < 0 else limit
     room = max(1, model.context_length - prompt.tokens)
     forced = (limit or room) if body.get("ignore_eos") is True else _count(body.get("min_tokens")) or 0
     template = body.get("chat_template_kwargs")

@@ -29,6 +29,7 @@ _TYPES = {
     503: "unavailable_error",
 }
 _ALLOWED_WHILE_LOADING = frozenset({"/models", "/v1/models", "/api/tags"})
+_PARTS = frozenset({"text", "image_url", "input_audio"})
 _VALUES = "expected '[', '{', or a literal"
 
 
@@ -74,6 +75,8 @@ class LlamaCpp(Kind):
             "/slots": {"GET": Route(self._slots)},
             "/metrics": {"GET": Route(self._metrics)},
             "/tokenize": {"POST": Route(self._tokenize)},
+            "/v1/chat/completions/input_tokens": {"POST": Route(self._input_tokens)},
+            "/v1/audio/transcriptions": {"POST": Route(self._transcriptions)},
             "/chat/completions": chat,
             "/v1/chat/completions": chat,
             "/v1/completions": completions,
@@ -158,17 +161,23 @@ class LlamaCpp(Kind):
 
     async def _props(self, exchange: Exchange) -> None:
         model = self._model
-        settings = {"id": 0, "n_ctx": model.context_length, "is_processing": self.engine.running > 0}
+        sampling = {"seed": 4294967295, "temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05, "max_tokens": -1}
         await self.json(
             exchange,
             {
-                "default_generation_settings": settings,
+                "default_generation_settings": {"params": sampling, "n_ctx": model.context_length},
                 "total_slots": self.options.slots,
                 "model_alias": model.name,
+                "model_ftype": model.quantization,
                 "model_path": f"/models/{model.name}.gguf",
-                "modalities": {"vision": model.can("vision"), "audio": False},
+                "modalities": {"vision": model.can("vision"), "video": False, "audio": False},
+                "endpoint_slots": True,
+                "endpoint_props": False,
+                "endpoint_metrics": True,
                 "chat_template": "",
+                "chat_template_caps": {"supports_tool_calls": model.can("tools"), "supports_tools": model.can("tools")},
                 "build_info": FINGERPRINT,
+                "is_sleeping": False,
             },
         )
 
@@ -203,14 +212,21 @@ class LlamaCpp(Kind):
             return
         await self.json(exchange, {"tokens": list(range(len(tokens_of(text))))})
 
+    async def _input_tokens(self, exchange: Exchange) -> None:
+        try:
+            prompt = read_prompt(_parsed_chat(exchange.request.body)["messages"])
+        except RefusedError as refused:
+            await self._refuse(exchange, refused)
+            return
+        await self.json(exchange, {"input_tokens": prompt.tokens, "object": "response.input_tokens"})
+
+    async def _transcriptions(self, exchange: Exchange) -> None:
+        await self._refuse(exchange, RefusedError(501, "The current model does not support audio input."))
+
     # what it does
     async def _chat(self, exchange: Exchange) -> None:
         try:
-            body = _parsed(exchange.request.body)
-            if "messages" not in body:
-                raise RefusedError(400, "'messages' is required")
-            if not isinstance(body["messages"], list):
-                raise RefusedError(400, "Expected 'messages' to be an array")
+            body = _parsed_chat(exchange.request.body)
             _check_numbers(body)
             prompt = read_prompt(body["messages"])
             if prompt.images and not self._model.can("vision"):
@@ -228,7 +244,7 @@ class LlamaCpp(Kind):
             body = _parsed(exchange.request.body)
             prompts = read_prompts(body.get("prompt"))
             if not prompts:
-                raise RefusedError(400, "'prompt' is required")
+                raise RefusedError(400, "[json.exception.out_of_range.403] key 'prompt' not found")
             _check_numbers(body)
             asks = [read_completion(body, self._model, text) for text in prompts]
             for ask in asks:
@@ -258,8 +274,9 @@ class LlamaCpp(Kind):
             await self.fail(exchange, 500, Chat.broken)
             return
         form = body.get("encoding_format")
+        said = {"encoding_format": form} if form == "base64" else {}
         rows = [
-            {"embedding": embedding(vector(text, 1024), form), "index": at, "object": "embedding"}
+            {"embedding": embedding(vector(text, 1024), form), "index": at, "object": "embedding", **said}
             for at, text in enumerate(texts)
         ]
         counted = {"prompt_tokens": count, "total_tokens": count}
@@ -281,12 +298,28 @@ def _parsed(raw: bytes) -> dict[str, Any]:
     except BrokenJsonError as broken:
         before = raw[: broken.position]
         line, column = before.count(b"\n") + 1, len(before) - (before.rfind(b"\n") + 1) + 1
-        what = "unexpected end of input" if broken.cut else "invalid literal"
         where = f"parse error at line {line}, column {column}"
-        text = f"[json.exception.parse_error.101] {where}: syntax error while parsing value - {what}; {_VALUES}"
+        what = f"unexpected end of input; {_VALUES}"
+        if not broken.cut:
+            read = raw[: broken.position + 1].decode("utf-8", "replace").lstrip("{[")
+            what = f"invalid literal; last read: '{read}'"
+        text = f"[json.exception.parse_error.101] {where}: syntax error while parsing value - {what}"
         raise RefusedError(400, text) from None
-    if not isinstance(body, dict):
-        raise RefusedError(400, "[json.exception.type_error.304] cannot use at() with a value that is no object")
+    return body if isinstance(body, dict) else {}
+
+
+def _parsed_chat(raw: bytes) -> dict[str, Any]:
+    """The body of a chat. Raises RefusedError when its messages are no messages."""
+    body = _parsed(raw)
+    if "messages" not in body:
+        raise RefusedError(400, "'messages' is required")
+    if not isinstance(body["messages"], list):
+        raise RefusedError(400, "Expected 'messages' to be an array")
+    for message in body["messages"]:
+        content = message.get("content") if isinstance(message, dict) else None
+        for part in content if isinstance(content, list) else ():
+            if not isinstance(part, dict) or part.get("type") not in _PARTS:
+                raise RefusedError(400, "unsupported content[].type")
     return body
 
 

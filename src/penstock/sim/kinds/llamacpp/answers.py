@@ -2,6 +2,8 @@
 
 import secrets
 import string
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -65,6 +67,13 @@ class _LlamaCpp(Generation):
             "timings": self.timings(session),
         }
 
+    def logprobs(self, tokens: Sequence[str]) -> Chunk | None:
+        """What is told of these tokens' likelihood, None when it is not wanted."""
+        given = [token for token in tokens if token]
+        if self.wish.logprobs is None or not given:
+            return None
+        return {"content": [_logprob(logprob(token, self.wish.logprobs)) for token in given]}
+
     def chunk(self, choices: list[Any], kind: str = "chat.completion.chunk") -> Chunk:
         return {
             "choices": choices,
@@ -82,12 +91,10 @@ class Chat(_LlamaCpp):
 
     def whole_body(self, session: Session) -> Chunk:
         choices = [
-            {
-                "finish_reason": _finish(answer),
-                "index": index,
-                "message": _message(answer),
-                **self._logprobs(answer.tokens),
-            }
+            _with_logprobs(
+                {"finish_reason": _finish(answer), "index": index, "message": _message(answer)},
+                self.logprobs(answer.tokens),
+            )
             for index, answer in enumerate(self.choices)
         ]
         return self.body(choices, "chat.completion", session)
@@ -111,14 +118,8 @@ class Chat(_LlamaCpp):
         return finished
 
     def _chunk(self, index: int, delta: Chunk, token: str = "", *, finish: str | None = None) -> Chunk:
-        choice = {"finish_reason": finish, "index": index, "delta": delta, **self._logprobs((token,))}
-        return self.chunk([choice])
-
-    def _logprobs(self, tokens: tuple[str, ...]) -> dict[str, Any]:
-        given = [token for token in tokens if token]
-        if self.wish.logprobs is None or not given:
-            return {}
-        return {"logprobs": {"content": [{"id": len(token), **logprob(token, self.wish.logprobs)} for token in given]}}
+        choice = {"finish_reason": finish, "index": index, "delta": delta}
+        return self.chunk([_with_logprobs(choice, self.logprobs((token,)))])
 
 
 @dataclass(slots=True)
@@ -126,23 +127,38 @@ class Completions(_LlamaCpp):
     """`/v1/completions`."""
 
     def whole_body(self, session: Session) -> Chunk:
-        choices = [_text_choice(answer.text, index, answer.finish) for index, answer in enumerate(self.choices)]
+        choices = [
+            _text_choice(answer.text, index, answer.finish, self.logprobs(answer.tokens))
+            for index, answer in enumerate(self.choices)
+        ]
         return self.body(choices, "text_completion", session)
 
     def opening(self) -> list[Chunk]:
         return []
 
     def steps(self, index: int, answer: Answer) -> list[Chunk]:
-        return [self.chunk([_text_choice(piece, index, None)], "text_completion") for piece in answer.tokens]
+        choices = [_text_choice(piece, index, None, self.logprobs((piece,))) for piece in answer.tokens]
+        rows = [self.chunk([choice], "text_completion") for choice in choices]
+        return [{**row, "id": row.pop("id")} for row in rows]
 
     def ending(self, session: Session) -> list[Chunk]:
         choices = [_text_choice("", index, answer.finish) for index, answer in enumerate(self.choices)]
-        numbers = {"usage": self.usage(), "timings": self.timings(session)}
-        return [{**self.chunk(choices, "text_completion"), **numbers}]
+        return [self.body(choices, "text_completion", session)]
 
 
-def _text_choice(text: str, index: int, finish: str | None) -> Chunk:
-    return {"text": text, "index": index, "logprobs": None, "finish_reason": finish}
+def _logprob(told: Chunk) -> Chunk:
+    """A token's log-probability with llama.cpp's keys: a token number first, the bytes before the value."""
+    row = {"id": zlib.crc32(told["token"].encode()) % 32000, "token": told["token"], "bytes": told["bytes"]}
+    tops = told.get("top_logprobs")
+    return {**row, "logprob": told["logprob"], **({} if tops is None else {"top_logprobs": list(map(_logprob, tops))})}
+
+
+def _with_logprobs(choice: Chunk, logprobs: Chunk | None) -> Chunk:
+    return choice if logprobs is None else {**choice, "logprobs": logprobs}
+
+
+def _text_choice(text: str, index: int, finish: str | None, logprobs: Chunk | None = None) -> Chunk:
+    return {"text": text, "index": index, "logprobs": logprobs, "finish_reason": finish}
 
 
 def _finish(answer: Answer) -> str:

@@ -9,7 +9,7 @@ from penstock.sim.engine import Engine
 from penstock.sim.exchange import Exchange, Headers, Style, http_date
 from penstock.sim.kind import Kind, Route
 from penstock.sim.kinds.vllm.answers import Chat, Completions
-from penstock.sim.kinds.vllm.validation import RefusedError, validated
+from penstock.sim.kinds.vllm.validation import RefusedError, check_chat, validated
 from penstock.sim.openai_request import (
     read_ask,
     read_completion,
@@ -61,6 +61,7 @@ class Vllm(Kind):
             "/version": {"GET": Route(self._version)},
             "/v1/models": {"GET": Route(self._models)},
             "/metrics": {"GET": Route(self._metrics)},
+            "/tokenize": {"POST": Route(self._tokenize)},
             "/v1/chat/completions": {"POST": Route(self._chat, generates=True)},
             "/v1/completions": {"POST": Route(self._completions, generates=True)},
         }
@@ -142,11 +143,24 @@ class Vllm(Kind):
         ]
         await exchange.reply(200, "".join(lines).encode(), "text/plain; version=1.0.0; charset=utf-8")
 
+    async def _tokenize(self, exchange: Exchange) -> None:
+        try:
+            body = validated(exchange.request)
+            model = self._model(body)
+        except RefusedError as refused:
+            await self._refuse(exchange, refused)
+            return
+        messages, prompt = body.get("messages"), body.get("prompt")
+        count = read_prompt(messages).tokens if isinstance(messages, list) else len(tokens_of(str(prompt)))
+        told = {"count": count, "max_model_len": model.context_length, "tokens": list(range(count)), "token_strs": None}
+        await self.json(exchange, told)
+
     # requests
     async def _chat(self, exchange: Exchange) -> None:
         try:
-            body = validated(exchange.request.body, "messages", list)
+            body = validated(exchange.request, "messages", list)
             model = self._model(body)
+            check_chat(body)
             prompt = read_prompt(body["messages"])
             if prompt.images and not model.can("vision"):
                 raise RefusedError(400, f"{model.name} is not a multimodal model")
@@ -162,11 +176,12 @@ class Vllm(Kind):
 
     async def _completions(self, exchange: Exchange) -> None:
         try:
-            body = validated(exchange.request.body, "prompt", object)
+            body = validated(exchange.request)
             model = self._model(body)
-            prompts = read_prompts(body["prompt"])
+            prompts = read_prompts(body.get("prompt"))
             if not prompts:
-                raise RefusedError(400, "Either prompt or prompt_embeds must be provided and non-empty.")
+                needed = "Either prompt or prompt_embeds must be provided and non-empty."
+                raise RefusedError.parameter(needed, "prompt")
             asks = [read_completion({"max_tokens": 16, **body}, model, text) for text in prompts]
             for ask in asks:
                 self._check_room(model, ask.prompt_tokens, read_limit(body))
@@ -177,7 +192,7 @@ class Vllm(Kind):
 
     async def _embeddings(self, exchange: Exchange) -> None:
         try:
-            body = validated(exchange.request.body, "input", object)
+            body = validated(exchange.request, "input")
             model = self._model(body)
         except RefusedError as refused:
             await self._refuse(exchange, refused)
@@ -212,13 +227,24 @@ class Vllm(Kind):
         )
 
     def _check_room(self, model: SimModel, tokens: int, limit: int | None) -> None:
+        most = model.context_length
         if limit is not None and limit < 1:
-            raise RefusedError(400, f"max_tokens must be at least 1, got {limit}.", param="max_tokens")
-        if tokens + (limit or 1) > model.context_length:
-            asked = f"you requested {limit or 0} output tokens and your prompt contains at least {tokens} input tokens"
-            most = f"This model's maximum context length is {model.context_length} tokens."
-            text = f"{most} However, {asked}. Please reduce the length of the input prompt."
-            raise RefusedError(400, text, param="input_tokens")
+            raise RefusedError.parameter(f"max_tokens must be at least 1, got {limit}.", "max_tokens", limit)
+        if limit is not None and limit > most:
+            text = (
+                f"max_tokens={limit} cannot be greater than max_model_len={most}. Please request fewer output tokens."
+            )
+            raise RefusedError.parameter(text, "max_tokens", limit)
+        if tokens + (limit or 1) <= most:
+            return
+        reduce = "Please reduce the length of the input prompt."
+        asked = f"you requested {limit} output tokens and your prompt contains at least {tokens} input tokens."
+        if tokens >= most:
+            exceeds = "which exceeds this limit even without any output tokens"
+            tokens = most + 1
+            asked = f"your prompt contains at least {tokens} input tokens, {exceeds}."
+        text = f"This model's maximum context length is {most} tokens. However, {asked} {reduce}"
+        raise RefusedError.parameter(text, "input_tokens", tokens)
 
 
 KIND = Vllm

@@ -62,7 +62,10 @@ class Chat(_Vllm):
         deltas: list[dict[str, Any]] = [{"reasoning": piece} for piece in answer.thinking]
         deltas += [{"content": piece} for piece in answer.tokens]
         if answer.call is not None:
-            deltas += _call_deltas(answer.call.name, arguments_text(answer.call.arguments))
+            deltas += [*_call_deltas(answer.call.name, arguments_text(answer.call.arguments)), {}]
+        elif answer.finish == "stop" and answer.stopped_by is None:
+            # The token that ends the answer has no text.
+            deltas.append({})
         return deltas or [{"content": ""}]
 
     def _chunk(self, index: int, answer: Answer, delta: Chunk, *, last: bool) -> Chunk:
@@ -124,7 +127,8 @@ class Completions(_Vllm):
         return []
 
     def steps(self, index: int, answer: Answer) -> list[Chunk]:
-        pieces = answer.tokens or ("",)
+        natural = answer.finish == "stop" and answer.stopped_by is None
+        pieces = (*answer.tokens, "") if natural or not answer.tokens else answer.tokens
         rows = []
         for at, piece in enumerate(pieces):
             last = at == len(pieces) - 1
@@ -137,7 +141,8 @@ class Completions(_Vllm):
                 "prompt_token_ids": None,
                 "token_ids": None,
             }
-            rows.append({**self.head(), "choices": [choice]})
+            closing = {"system_fingerprint": FINGERPRINT} if last and not self.wish.include_usage else {}
+            rows.append({**self.head(), "choices": [choice], **closing})
         return rows
 
     def _logprobs(self, tokens: Sequence[str]) -> dict[str, Any] | None:
@@ -197,9 +202,10 @@ def _message(answer: Answer) -> dict[str, Any]:
 def _call_deltas(name: str, arguments: str) -> list[dict[str, Any]]:
     """The name, then the arguments in pieces; the name's chunk has a second entry of its index, as vLLM's may."""
     first, *rest = fragments(arguments)
-    opened = {"id": _call_id(), "type": "function", "index": 0, "function": {"name": name, "arguments": ""}}
-    deltas = [{"tool_calls": [opened, {"index": 0, "function": {"arguments": first}}]}]
-    return deltas + [{"tool_calls": [{"index": 0, "function": {"arguments": piece}}]} for piece in rest]
+    opened = {"id": _call_id(), "type": "function", "index": 0, "function": {"name": name}}
+    parts = [[opened, {"index": 0, "function": {"arguments": first}}]]
+    parts += [[{"index": 0, "function": {"arguments": piece}}] for piece in rest]
+    return [{"content": None, "tool_calls": part} for part in parts]
 
 
 def _call_id() -> str:

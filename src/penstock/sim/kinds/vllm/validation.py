@@ -2,16 +2,36 @@
 
 from typing import Any
 
+from penstock.sim.exchange import Request
 from penstock.sim.openai_request import BrokenJsonError, parse
 
+# In the order in which they are complained of.
 _NUMBERS = {
-    "temperature": float,
-    "top_p": float,
     "max_tokens": int,
     "max_completion_tokens": int,
     "n": int,
     "seed": int,
+    "temperature": float,
+    "top_p": float,
 }
+_PARTS = (
+    "audio_embeds",
+    "audio_url",
+    "image_embeds",
+    "image_pil",
+    "image_url",
+    "input_audio",
+    "input_image",
+    "input_text",
+    "output_text",
+    "prompt_embeds",
+    "refusal",
+    "text",
+    "thinking",
+    "tool_reference",
+    "video_embeds",
+    "video_url",
+)
 _WORDS = {float: ("float", "a valid number", "a number"), int: ("int", "a valid integer", "an integer")}
 
 
@@ -22,27 +42,56 @@ class RefusedError(Exception):
         super().__init__(message)
         self.status, self.message, self.kind, self.param = status, message, kind, param
 
+    @classmethod
+    def parameter(cls, message: str, name: str, value: object = None) -> "RefusedError":
+        """A 400 about one parameter, in the form that vLLM's own checks have."""
+        told = f"parameter={name}" if value is None else f"parameter={name}, value={value}"
+        return cls(400, f"{message} ({told})", param=name)
 
-def validated(raw: bytes, required: str, kind: type) -> dict[str, Any]:
+
+def validated(request: Request, required: str = "", kind: type = object) -> dict[str, Any]:
     """The body. Raises RefusedError when it is no object, lacks `required`, or has it or a number in a wrong type."""
+    if not request.headers.get("content-type", "").startswith("application/json"):
+        unsupported = "Unsupported Media Type: Only 'application/json' is allowed"
+        raise RefusedError(400, f"1 validation error:\n  {unsupported}", "Bad Request")
     try:
-        body = parse(raw)
+        body = parse(request.body)
     except BrokenJsonError as broken:
-        reason = "Expecting value" if broken.cut else "Expecting property name enclosed in double quotes"
+        before = request.body[: broken.position].rstrip()[-1:]
+        keyless = before in (b"{", b",") and not broken.cut
+        reason = "Expecting property name enclosed in double quotes" if keyless else "Expecting value"
         context = f", 'ctx': {{'error': '{reason}'}}"
         raise _invalid([_flaw("json_invalid", f"body.{broken.position}", "JSON decode error", {}, context)]) from None
     if not isinstance(body, dict):
         text = "Input should be a valid dictionary or object to extract fields from"
         raise _invalid([_flaw("model_attributes_type", "body", text, body)])
     flaws = []
-    if body.get(required) is None:
+    if required and body.get(required) is None:
         flaws.append(_flaw("missing", f"body.{required}", "Field required", body))
-    elif not isinstance(body[required], kind):
+    elif required and not isinstance(body[required], kind):
         flaws.append(_flaw("list_type", f"body.{required}", "Input should be a valid list", body[required]))
     flaws += [flaw for name in _NUMBERS if (flaw := _number_flaw(name, body.get(name)))]
     if flaws:
         raise _invalid(flaws)
     return body
+
+
+def check_chat(body: dict[str, Any]) -> None:
+    """Raises RefusedError for a chat without messages, with an unknown part, or for several equal answers."""
+    if not body["messages"]:
+        text = "Cannot apply chat template to an empty conversation. Provide at least one message."
+        raise RefusedError(400, text)
+    for message in body["messages"]:
+        content = message.get("content") if isinstance(message, dict) else None
+        for part in content if isinstance(content, list) else ():
+            kind = part.get("type") if isinstance(part, dict) else None
+            if kind not in _PARTS:
+                supported = ", ".join(_PARTS)
+                text = f"Unsupported chat content part type: '{kind}'. Supported types: {supported}."
+                raise RefusedError.parameter(text, "type", kind)
+    n = body.get("n")
+    if isinstance(n, int) and n > 1 and body.get("temperature") == 0:
+        raise RefusedError(400, f"n must be 1 when using greedy sampling, got {n}.")
 
 
 def _number_flaw(name: str, value: Any) -> tuple[str, str] | None:
