@@ -1,7 +1,7 @@
 """The simulated vLLM and llama.cpp against what the real ones said: statuses, headers, keys, order of events, errors.
 
 With PENSTOCK_RECORDED_VLLM or PENSTOCK_RECORDED_LLAMACPP set to the address of a real server that serves the tiny model
-as `tiny`, the same tests ask that one.
+as `tiny` with a context of 256 tokens, the same tests ask that one.
 """
 
 import os
