@@ -23,7 +23,10 @@ from penstock.domain.errors import (
 Headers = dict[bytes, bytes]
 
 MAX_HEAD = 64 * 1024
+MAX_PARTIAL = 64 * 1024
+"""A chunk that comes in pieces is held back until it is whole, up to this size; see `Connection.ragged`."""
 
+_EMPTY_LINES = (b"\n\r\n\r\n", b"\r\n\r\n\n")
 IDLE, SENT, HEAD, BODY, WHOLE = range(5)
 """Phases of an exchange: nothing yet, request sent, response begun, its head is whole, all of it is."""
 
@@ -53,8 +56,15 @@ class Connection(asyncio.Protocol):
 
     `raw` is for a relay whose client takes the engine's own chunked framing: when the sink sets it in `head`, every
     received piece is handed to it as it came, from the first byte after the head on, once the parser has found it
-    sound; `body` is called all the same. It may be set only where `can_be_raw`.
+    sound; `body` is called all the same. It may be set only where `can_be_raw`. What ends in the middle of a chunk
+    waits for the rest, so that a stream that breaks off can be ended in good order, unless it is `ragged`.
     """
+
+    __slots__ = (
+        "_chunked", "_first", "_head_size", "_headers", "_interim", "_keep_alive", "_on_free", "_parser", "_phase",
+        "_spoiled", "_stalled", "_until_close", "address", "deadline", "idle_limit", "idle_since", "open", "raw",
+        "seen", "sink", "transport",
+    )  # fmt: skip
 
     def __init__(self, address: str, on_free: "Callable[[Connection, bool], None]") -> None:
         self.address = address
@@ -73,6 +83,8 @@ class Connection(asyncio.Protocol):
         self._chunked = self._keep_alive = self._until_close = False
         self._headers: Headers = {}
         self._head_size = 0
+        self.ragged = False
+        self._partial = b""
 
     # What its owner does with it
 
@@ -90,6 +102,7 @@ class Connection(asyncio.Protocol):
         """Send a request. `deadline` (loop time) is for the first piece of the body; later ones may be `idle_limit`
         seconds apart."""
         if not self.open or self.transport is None:
+            self._on_free(self, False)
             sink.failed(ConnectFailed(f"the connection to {self.address} was closed before the request was sent"))
             return
         self.sink = sink
@@ -131,7 +144,7 @@ class Connection(asyncio.Protocol):
 
     def pause(self) -> None:
         """Take no more from the engine until `resume`: the client is slower."""
-        if self.transport is not None and self.open:
+        if self.transport is not None and self.open and self.sink is not None:
             self.transport.pause_reading()
             self._stalled = self.seen = True
 
@@ -163,15 +176,27 @@ class Connection(asyncio.Protocol):
                 return
             self._spoiled = True
         if first and self.raw is not None:
-            data = data[data.find(b"\r\n\r\n") + 4 :]
+            data = data[data.find(b"\r\n\r\n", data.find(b"HTTP/")) + 4 :]
         if self._phase == WHOLE:
             self._finish(data)
         elif self.raw is not None:
-            self.raw(data)
+            if data[-2:] == b"\r\n" and not self._partial:
+                self.raw(data)
+            else:
+                self._hold(data, self.raw)
         elif self._phase < BODY:
             self._head_size += len(data)
             if self._head_size > MAX_HEAD:
                 self.abort(UpstreamGarbage(f"{self.address} sent a head of more than {MAX_HEAD} bytes"))
+
+    def _hold(self, data: bytes, raw: Callable[[bytes], None]) -> None:
+        """A piece that ends in the middle of a chunk, or one that follows such a piece."""
+        self._partial += data
+        whole = self._partial[-2:] == b"\r\n"
+        if whole or len(self._partial) > MAX_PARTIAL:
+            self.ragged = not whole
+            data, self._partial = self._partial, b""
+            raw(data)
 
     def eof_received(self) -> bool:
         """The engine has closed its side: the end of a body that has no other mark of its end."""
@@ -218,7 +243,8 @@ class Connection(asyncio.Protocol):
             return
         headers = self._headers
         self._phase = BODY
-        self._chunked = b"transfer-encoding" in headers
+        coding = headers.get(b"transfer-encoding")
+        self._chunked = coding is not None and coding[-7:].lower() == b"chunked"
         self._until_close = not self._chunked and b"content-length" not in headers and status not in (204, 304)
         self._keep_alive = parser.should_keep_alive()
         self.sink.head(status, headers)
@@ -242,6 +268,8 @@ class Connection(asyncio.Protocol):
         if sink is None:
             return
         self.sink = self.raw = None
+        if self._stalled and self.transport is not None:
+            self.transport.resume_reading()
         self.seen = self._stalled = False
         self._head_size = 0
         if self._keep_alive and not self._spoiled:
@@ -254,5 +282,10 @@ class Connection(asyncio.Protocol):
         elif self._spoiled:
             sink.failed(UpstreamGarbage(f"{self.address} sent more than its answer"))
         else:
+            if self._partial:
+                data, self._partial = self._partial + data, b""
+            self.ragged = False
+            if data[-5:] in _EMPTY_LINES:  # after the end; the parser passes them over
+                data = data.rstrip(b"\r\n") + b"\r\n\r\n"
             raw(data)
             sink.end(True)
