@@ -3,7 +3,7 @@
     startup_report.py address [words of penstock serve]    print URL, LLM_MODE and LLM_MODEL that they come to
     startup_report.py report URL PID MODE MODEL            wait until the gateway answers, and say what it has found
 
-Exit code of `address`: 2 for wrong settings or words, 1 for a port that is taken; of `report`: 1 when the process ended.
+Exit code of `address`: 2 for wrong settings or words, 1 for a port that is taken; of `report`: 1 for no answer.
 """
 
 import json

@@ -1,0 +1,253 @@
+"""The start script on a fresh machine: a copy of the checkout, a new home, an empty environment, real processes."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from penstock.sim import Simulator
+from tests.acceptance.conftest import configured
+from tests.support.gateway_process import eventually
+from tests.support.real_engines import SENTENCE, Running, free_port
+
+ROOT = Path(__file__).parents[2]
+LEFT_OUT = (".git", ".venv", ".engines", ".*_cache", "__pycache__", "penstock.yaml", ".env", "*.log", "*.pid", "dist")
+# How this machine reaches packages is its own affair; what a user may have set for Penstock is not passed on.
+KEPT = ("PATH", "LANG", "TMPDIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+KEPT_STARTS = ("PIP_", "HTTP", "http", "NO_PROXY", "no_proxy")
+USUAL_PORTS = {11434: "Ollama", 8000: "vLLM", 8080: "llama.cpp", 11435: "the MLX API server", 8010: "Victoria"}
+INSTALLING = 240.0  # seconds for the first start, on a slow network
+
+pytestmark = pytest.mark.timeout(INSTALLING + 60)
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A start script that stays in the foreground, and what it has said so far."""
+
+    process: "subprocess.Popen[bytes]"
+    log: Path
+    url: str
+
+    def said(self) -> str:
+        return self.log.read_text("utf-8", "replace")
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(f"{self.url}{path}", timeout=30, trust_env=False)
+
+    def post(self, path: str, body: Any) -> httpx.Response:
+        return httpx.post(f"{self.url}{path}", json=body, timeout=30, trust_env=False)
+
+    def press_ctrl_c(self) -> int:
+        """What a terminal does on Ctrl-C; the exit code."""
+        os.killpg(self.process.pid, signal.SIGINT)
+        return self.process.wait(timeout=20)
+
+
+class Checkout:
+    """A copy of this checkout, with a home of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "penstock"
+        self.home = folder / "home"
+        shutil.copytree(ROOT, self.folder, ignore=shutil.ignore_patterns(*LEFT_OUT))
+        self.home.mkdir()
+
+    def configure(self, settings: str | None) -> None:
+        file = self.folder / "penstock.yaml"
+        file.unlink(missing_ok=True)
+        if settings is not None:
+            file.write_text(settings, encoding="utf-8")
+
+    def environment(self, **more: str) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if name in KEPT or name.startswith(KEPT_STARTS)}
+        return {**kept, "HOME": str(self.home), **more}
+
+    def run(self, *words: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+        """Run the script to its end."""
+        return subprocess.run(
+            ["bash", "scripts/start_vllm_ollama.sh", *words],
+            cwd=self.folder,
+            env=self.environment(**variables),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=INSTALLING,
+            check=False,
+        )
+
+    @contextlib.contextmanager
+    def started(self, *words: str, **variables: str) -> Iterator[Started]:
+        """Run the script in the foreground, on a free port, until it has told the address."""
+        port, log = free_port(), self.home / f"log-{time.monotonic_ns()}"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                ["bash", str(self.folder / "scripts" / "start_vllm_ollama.sh"), str(port), *words],
+                cwd=self.home,
+                env=self.environment(**variables),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        started = Started(process, log, f"http://127.0.0.1:{port}")
+        try:
+            eventually(
+                lambda: "Penstock answers at" in started.said() or process.poll() is not None,
+                INSTALLING,
+                f"no address within {INSTALLING:.0f} s",
+            )
+            assert process.poll() is None, started.said()
+            yield started
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            print(started.said())
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    folder = tmp_path_factory.mktemp("fresh machine")  # with a space, as a user's folder may have
+    yield Checkout(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def unconfigured(checkout: Checkout) -> None:
+    checkout.configure(None)
+
+
+def someone_at_home() -> str:
+    """The model servers that this machine runs at their usual addresses."""
+    found = []
+    for port, name in USUAL_PORTS.items():
+        with contextlib.suppress(OSError):
+            socket.create_connection(("localhost", port), timeout=1).close()
+            found.append(f"{name} (port {port})")
+    return ", ".join(found)
+
+
+@pytest.mark.engine("llamacpp")
+def test_with_one_llama_server_in_the_file_it_ends_with_an_address_where_all_answer(
+    checkout: Checkout, llama_a: Running
+) -> None:
+    checkout.configure(configured("llamacpp", llama_a.url))
+    with checkout.started() as started:
+        assert f"Penstock answers at {started.url} (healthy)" in started.said()
+        assert f"llamacpp1: llamacpp at {llama_a.url}, up, 1 model: tiny" in started.said()
+        assert started.get("/health").status_code == 200
+        assert [model["name"] for model in started.get("/models").json()["models"]] == ["tiny"]
+        assert started.post("/chat", {"message": "Привет!", "model": "tiny"}).json()["response"] == SENTENCE
+        chat = {"model": "tiny", "messages": [{"role": "user", "content": "Привет!"}]}
+        assert started.post("/v1/chat/completions", chat).json()["choices"][0]["message"]["content"] == SENTENCE
+        assert started.press_ctrl_c() == 0
+
+
+def test_a_second_start_installs_nothing(checkout: Checkout) -> None:
+    checkout.configure(configured("vllm", "http://127.0.0.1:9"))
+    with checkout.started():
+        pass  # the first one, whichever test that was
+    with checkout.started() as started:
+        assert "Installing" not in started.said()
+
+
+def test_with_nothing_configured_and_nothing_there_it_ends_with_the_address_of_a_simulation(checkout: Checkout) -> None:
+    if there := someone_at_home():
+        pytest.skip(f"this machine runs {there}, so it is not one with nothing there")
+    with checkout.started() as started:
+        assert "No model server was found: two simulated ones answer" in started.said()
+        assert "ollama pull" not in started.said()
+        health = started.get("/health")
+        assert (health.status_code, health.json()["simulated"]) == (200, True)
+        answer = started.post("/chat", {"message": "Привет!"}).json()
+        assert answer["response"].startswith("[simulated]")
+
+
+def test_with_a_configured_server_that_is_away_it_starts_all_the_same_and_says_what_to_do(checkout: Checkout) -> None:
+    port = free_port()
+    away = f"http://127.0.0.1:{port}"
+    with checkout.started(OLLAMA_URL=away) as started:
+        assert f"Penstock answers at {started.url} (unhealthy)" in started.said()
+        assert f"primary: tried {away}: cannot connect to {away}: connection refused." in started.said()
+        assert "Start it (`ollama serve`), or set OLLAMA_URL to the address where it runs." in started.said()
+        assert started.get("/health").status_code == 503
+
+
+def test_it_tells_how_to_get_the_key_models_that_an_ollama_server_lacks(
+    checkout: Checkout, sim_ollama: Simulator
+) -> None:
+    with checkout.started(OLLAMA_URL=sim_ollama.url, LLM_MODEL="qwen3:14b") as started:
+        told = [line.strip() for line in started.said().splitlines() if "ollama pull" in line]
+    where = f"OLLAMA_HOST={sim_ollama.url}"
+    assert told == [f"{where} ollama pull {model}" for model in ("bge-m3", "gpt-oss:20b", "qwen3:14b")]
+
+
+def test_detached_it_goes_on_until_stop(checkout: Checkout) -> None:
+    checkout.configure(configured("vllm", "http://127.0.0.1:9"))
+    port = str(free_port())
+    start = checkout.run("--detach", VLLM_OLLAMA_PORT=port)
+    try:
+        assert start.returncode == 0, start.stderr
+        assert f"Penstock answers at http://127.0.0.1:{port} (unhealthy)" in start.stdout
+        pid = int((checkout.folder / "penstock.pid").read_text())
+        assert httpx.get(f"http://127.0.0.1:{port}/livez", trust_env=False).status_code == 200
+        again = checkout.run("--detach", VLLM_OLLAMA_PORT=port)
+        assert (again.returncode, again.stdout) == (1, "")
+        assert again.stderr == f"A detached gateway runs already (process {pid}); --stop ends it.\n"
+        taken = checkout.run(port)
+        assert taken.returncode == 1
+        assert f"Something answers at http://127.0.0.1:{port} already (it says it is Penstock)." in taken.stderr
+    finally:
+        stop = checkout.run("--stop")
+    assert (stop.returncode, stop.stdout.splitlines()[-1]) == (0, "Stopped.")
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert checkout.run("--stop").stdout == "No gateway was left running from this checkout.\n"
+
+
+def test_wrong_settings_stop_it_with_the_gateway_s_own_words(checkout: Checkout) -> None:
+    done = checkout.run(LLM_MODE="olama")
+    assert done.returncode == 2
+    assert "LLM_MODE" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("port", ["0", "70000"])
+def test_a_port_that_is_none_is_refused(checkout: Checkout, port: str) -> None:
+    done = checkout.run(port)
+    assert done.returncode == 2
+    assert done.stderr.endswith("The port must be a number from 1 to 65535.\n")
+
+
+def test_without_a_python_that_is_new_enough_it_says_where_to_get_one(checkout: Checkout, tmp_path: Path) -> None:
+    shutil.copytree(checkout.folder / "scripts", tmp_path / "checkout" / "scripts")
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for tool in ("bash", "cat", "dirname"):
+        (tools / tool).symlink_to(str(shutil.which(tool)))
+    (tools / "python3").write_text("#!/bin/sh\nexit 1\n")  # one that is too old
+    (tools / "python3").chmod(0o755)
+    done = subprocess.run(
+        ["bash", "scripts/start_vllm_ollama.sh"],
+        cwd=tmp_path / "checkout",
+        env={"PATH": str(tools), "HOME": str(tmp_path)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Python 3.11 or later is needed and was not found")
+    assert "brew install python" in done.stderr

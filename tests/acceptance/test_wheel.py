@@ -1,0 +1,72 @@
+"""What people get without a checkout: the wheel, installed into an empty environment."""
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.gateway_process import environment, eventually
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def pip(*words: str | Path) -> None:
+    quiet = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "--no-input"]
+    done = subprocess.run([*quiet, *map(str, words)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    pip("wheel", "--no-deps", "--no-build-isolation", "-w", folder, ROOT)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_it_holds_the_package_with_its_pages_and_nothing_else(wheel: Path) -> None:
+    inside = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    source = ROOT / "src"
+    files = [path.relative_to(source) for path in (source / "penstock").rglob("*") if path.is_file()]
+    cached = ("__pycache__", ".mypy_cache", ".ruff_cache")
+    assert inside == {path.as_posix() for path in files if not set(cached) & set(path.parts)}
+    assert any(name.endswith(".html") for name in inside)
+    assert "penstock/py.typed" in inside
+
+
+def test_installed_into_an_empty_environment_it_serves(wheel: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", empty], check=True)
+    python = empty / "bin" / "python"
+    pip("--python", python, "install", "--require-hashes", "-r", ROOT / "requirements.lock")
+    pip("--python", python, "install", "--no-deps", wheel)
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        demo = subprocess.Popen(
+            [empty / "bin" / "penstock", "demo", "--port", "0"],
+            cwd=tmp_path,
+            env=environment(tmp_path),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        eventually(lambda: "listens on" in log.read_text() or demo.poll() is not None, 30, "it did not start")
+        found = re.search(r"listens on (\S+)", log.read_text())
+        assert found, log.read_text()
+        with httpx.Client(base_url=found[1], timeout=30, trust_env=False) as client:
+            assert client.get("/health").json()["simulated"] is True
+            assert "<html" in client.get("/", headers={"accept": "text/html"}).text
+            asked = {"model": "gemma3:1b", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 5}
+            answer = client.post("/v1/chat/completions", json=asked)
+            assert answer.json()["choices"][0]["message"]["content"].startswith("[simulated]")
+    finally:
+        demo.terminate()
+        demo.wait(timeout=20)
+    assert demo.returncode == 0
