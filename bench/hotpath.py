@@ -24,7 +24,7 @@ from penstock.config.settings import ListenSettings, ServerSettings, Settings, S
 from penstock.domain.fleet import Model, ServerStatus, State
 from penstock.gateway.upstream.connection import Connection
 from penstock.serving import routes
-from penstock.serving.protocol import GatewayProtocol
+from penstock.serving.protocol import GatewayProtocol, Shared
 
 CHUNKS = 100
 WORDS = "Hello there, how can I help you today? " * 4
@@ -95,9 +95,9 @@ async def measure(options: argparse.Namespace) -> None:
     server = gateway.watcher._watched["stub"].server
     gateway.catalog.publish([ServerStatus(server, State.UP, server.url, (Model("m"),))])
     gate = routes.Gate()
-    protocol_class = GatewayProtocol.bind(gateway.pipeline, routes.table(gateway.dialects), gate, 1 << 25)
+    protocol_class = GatewayProtocol.bind(Shared(gateway.pipeline, routes.table(gateway.dialects), gate, 1 << 25))
     state = ServerState()
-    protocol_class.date_line = b"date: Fri, 20 Nov 2026 00:00:00 GMT\r\n"
+    protocol_class.common.date_line = b"date: Fri, 20 Nov 2026 00:00:00 GMT\r\n"
     config = uvicorn.Config(None, http=protocol_class, log_config=None, interface="asgi3")  # type: ignore[arg-type]
     config.loaded, config.loaded_app, config.ws_protocol_class = True, None, None  # type: ignore[assignment]
     protocol = protocol_class(config, state, {})

@@ -33,7 +33,7 @@ from penstock.gateway.upstream.fetch import Fetcher
 from penstock.gateway.upstream.pool import PoolLimits, Pools
 from penstock.logs import configure as configure_logs
 from penstock.serving import routes
-from penstock.serving.protocol import GatewayProtocol
+from penstock.serving.protocol import GatewayProtocol, Shared
 from penstock.serving.server import App, Listening, Receive, Scope, Send, gated, listening_socket
 from penstock.serving.server import Server as HttpServer
 from penstock.sim import SimOptions, Simulator, scenario_one
@@ -270,7 +270,7 @@ async def _serve(settings: Settings, bound: socket.socket, reloading: Reloading)
     gateway = Gateway(settings)
     gate = routes.Gate(frozenset(settings.server.allowed_hosts), frozenset(settings.server.cors_origins))
     table = routes.table(gateway.dialects)
-    protocol = GatewayProtocol.bind(gateway.pipeline, table, gate, settings.server.max_body)
+    protocol = GatewayProtocol.bind(Shared(gateway.pipeline, table, gate, settings.server.max_body))
     failures = Failures(gateway.dialects)
     console = asyncio.get_running_loop().create_task(asyncio.to_thread(_console, gateway.context(gate)))
     app = gated(_once_there(console), gate, lambda path, error: failures.draw(path, error, ""))

@@ -20,7 +20,7 @@ from penstock.console import app as console
 from penstock.console.failures import Failures
 from penstock.domain.fleet import Model, ServerStatus, State
 from penstock.serving import routes
-from penstock.serving.protocol import GatewayProtocol
+from penstock.serving.protocol import GatewayProtocol, Shared
 from penstock.serving.server import Listening, gated, listening_socket
 from penstock.serving.server import Server as HttpServer
 from tests.support.raw_client import RawClient
@@ -134,7 +134,7 @@ async def running(
     gateway = Gateway(settings)
     gate = routes.Gate(frozenset(hosts), frozenset(origins))
     table = routes.table(gateway.dialects)
-    protocol = GatewayProtocol.bind(gateway.pipeline, table, gate, max_body)
+    protocol = GatewayProtocol.bind(Shared(gateway.pipeline, table, gate, max_body))
     failures = Failures(gateway.dialects)
     app = gated(console.build(gateway.context(gate)), gate, lambda path, error: failures.draw(path, error, ""))
     http = HttpServer(app, protocol, Listening(keep_alive=keep_alive, patience=patience), gateway.drain)

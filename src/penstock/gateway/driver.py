@@ -23,9 +23,12 @@ class Outcome(Generic[T]):
     A class that has one such result derives from it, which spares an object a call.
     """
 
-    done = False
-    value: T | None = None
-    _resume: Callable[[], None] | None = None
+    __slots__ = ("_resume", "done", "value")
+
+    def __init__(self) -> None:
+        self.done = False
+        self.value: T | None = None
+        self._resume: Callable[[], None] | None = None
 
     def settle(self, value: T) -> None:
         """The result is there; the first one counts."""

@@ -39,20 +39,13 @@ _NO_EVENT = _NoEvent()
 class Exchange:
     """The client's side of one call; implements `gateway.client.Client`."""
 
-    # What a call begins with stands here once: setting it for each would cost a microsecond.
-    begun = False
-    content_type = b""
-    cors = b""
-    disconnected = False  # uvicorn sets it; `gone` is what counts
-    first_at = 0.0
-    gone = False
-    paused = False
-    queued = False
-    ready = False
-    refusal: PenstockError | None = None
-    response_complete = False
-    size = 0
-    source: Connection | None = None
+    # Slots, all of them set at once: attributes that the interpreter finds by position, not by name.
+    __slots__ = (
+        "begun", "chunked", "content_type", "cors", "disconnected", "first_at", "gone", "id", "keep_alive", "parts",
+        "paused", "protocol", "queued", "ready", "refusal", "response_complete", "route", "size", "source",
+        "transport",
+    )  # fmt: skip
+
     message_event = _NO_EVENT
 
     def __init__(self, protocol: "GatewayProtocol", route: Route, keep_alive: bool, chunked: bool) -> None:
@@ -63,6 +56,19 @@ class Exchange:
         self.keep_alive = keep_alive
         self.chunked = chunked
         self.parts: list[bytes] = []
+        self.begun = False
+        self.content_type = b""
+        self.cors = b""
+        self.disconnected = False  # uvicorn sets it; `gone` is what counts
+        self.first_at = 0.0
+        self.gone = False
+        self.paused = False
+        self.queued = False
+        self.ready = False
+        self.refusal: PenstockError | None = None
+        self.response_complete = False
+        self.size = 0
+        self.source: Connection | None = None
 
     @property
     def request_id(self) -> str:
@@ -77,7 +83,7 @@ class Exchange:
             return
         parts, self.parts = self.parts, []
         body = parts[0] if len(parts) == 1 else b"".join(parts)
-        drive(protocol.calls.run(self, self.route.endpoint, body, self.content_type))
+        drive(protocol.shared.calls.run(self, self.route.endpoint, body, self.content_type))
 
     def lost(self) -> None:
         """The client hung up: the engine is to stop."""
@@ -105,7 +111,7 @@ class Exchange:
         protocol = self.protocol
         self.first_at = protocol.loop.time()
         return b"%bcontent-type: %b\r\nx-request-id: %b\r\n%b%b" % (
-            protocol.date_line, content_type, self.id, self.cors, head,
+            protocol.shared.date_line, content_type, self.id, self.cors, head,
         )  # fmt: skip
 
     def whole(self, status: int, content_type: bytes, head: bytes, body: bytes) -> None:
@@ -118,7 +124,7 @@ class Exchange:
         self.transport.write(
             b"%b%bcontent-type: %b\r\nx-request-id: %b\r\n%b%b%bcontent-length: %d\r\n\r\n%b"
             % (
-                OK if status == 200 else STATUS.get(status) or _status(status), protocol.date_line, content_type,
+                OK if status == 200 else STATUS.get(status) or _status(status), protocol.shared.date_line, content_type,
                 self.id, self.cors, head, b"" if self.keep_alive else CLOSE, len(body), body,
             )
         )  # fmt: skip

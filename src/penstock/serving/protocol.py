@@ -8,6 +8,7 @@ import asyncio
 import logging
 import re
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import httptools
@@ -31,15 +32,28 @@ LINGER = 1.0
 """Seconds between a refusal and the close, so that a client still sending gets to read why."""
 
 
-class GatewayProtocol(HttpToolsProtocol):
-    """One client connection. The class attributes are set by `bind`, before the server starts."""
+@dataclass(slots=True, eq=False)
+class Shared:
+    """What all connections of one gateway have in common. `date_line` is drawn anew every second by the server."""
 
     calls: Pipeline
     table: dict[tuple[bytes, bytes], Route]
     gate: Gate
     max_body: int
+    date_line: bytes = b""
+
+
+class GatewayProtocol(HttpToolsProtocol):
+    """One client connection."""
+
+    # uvicorn's own attributes that every request touches are slots here, which the interpreter finds by position
+    __slots__ = (
+        "_deaf", "_head_size", "_in_head", "active_at", "answering", "cycle", "flow", "headers", "loop", "parser",
+        "pipeline", "server_state", "shared", "timeout_keep_alive_task", "transport", "url",
+    )  # fmt: skip
+
+    common: Shared
     cycle: Any  # uvicorn's own, or an Exchange
-    date_line = b""  # the Date header line, drawn once a second by the server
 
     def __init__(
         self,
@@ -49,6 +63,7 @@ class GatewayProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self.shared = self.common
         self.active_at = self.loop.time()
         self.answering: Exchange | None = None
         self._head_size = 0
@@ -56,11 +71,9 @@ class GatewayProtocol(HttpToolsProtocol):
         self._deaf = False
 
     @classmethod
-    def bind(
-        cls, calls: Pipeline, table: dict[tuple[bytes, bytes], Route], gate: Gate, max_body: int
-    ) -> "type[GatewayProtocol]":
+    def bind(cls, common: Shared) -> "type[GatewayProtocol]":
         """A protocol class for one gateway."""
-        return type(cls.__name__, (cls,), {"calls": calls, "table": table, "gate": gate, "max_body": max_body})
+        return type(cls.__name__, (cls,), {"__slots__": (), "common": common})
 
     # What the transport tells
 
@@ -163,18 +176,18 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is whole: an inference route becomes an exchange, anything else is uvicorn's."""
         self._in_head = False
-        parser = self.parser
+        parser, shared = self.parser, self.shared
         http11 = parser.get_http_version() == "1.1"
         headers = dict(self.headers)
         plain = (
             http11
-            and self.gate.known.get(headers.get(b"host"))
+            and shared.gate.known.get(headers.get(b"host"))
             and len(headers) == len(self.headers)
             and RARE.isdisjoint(headers)
         )
         if not plain:
             self._refuse_ambiguous(headers, http11)
-        route = self.table.get((parser.get_method(), self.url)) or self._route()
+        route = shared.table.get((parser.get_method(), self.url)) or self._route()
         if route is None:
             self._to_asgi(headers)
             return
@@ -182,8 +195,8 @@ class GatewayProtocol(HttpToolsProtocol):
         exchange.content_type = headers.get(b"content-type", b"")
         if not plain:
             self._read_rare(exchange, headers)
-        if len(headers.get(b"content-length", b"")) > 6 and int(headers[b"content-length"]) > self.max_body:
-            exchange.refusal = _too_large(self.max_body)
+        if len(headers.get(b"content-length", b"")) > 6 and int(headers[b"content-length"]) > self.shared.max_body:
+            exchange.refusal = _too_large(self.shared.max_body)
         before = self.cycle
         self.cycle = exchange
         if before is not None and not before.response_complete:
@@ -200,7 +213,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def _route(self) -> Route | None:
         """The route of a target with a query."""
         path, mark, _ = self.url.partition(b"?")
-        return self.table.get((self.parser.get_method(), path)) if mark else None
+        return self.shared.table.get((self.parser.get_method(), path)) if mark else None
 
     def _read_rare(self, exchange: Exchange, headers: dict[bytes, bytes]) -> None:
         """What few requests have: a Host not seen before, an id of their own, a page's origin, a coded body."""
@@ -208,7 +221,7 @@ class GatewayProtocol(HttpToolsProtocol):
         if own_id is not None and SANE_ID.match(own_id):
             exchange.id = own_id
         origin = headers.get(b"origin")
-        exchange.refusal = self.gate.check(headers.get(b"host"), origin)
+        exchange.refusal = self.shared.gate.check(headers.get(b"host"), origin)
         if origin is not None and exchange.refusal is None:
             exchange.cors = b"access-control-allow-origin: %b\r\nvary: origin\r\n" % origin
         if headers.get(b"content-encoding", b"identity") != b"identity":
@@ -222,12 +235,12 @@ class GatewayProtocol(HttpToolsProtocol):
         elif not exchange.ready:
             exchange.parts.append(body)
             exchange.size += len(body)
-            if exchange.size > self.max_body:
+            if exchange.size > self.shared.max_body:
                 self._refuse_size(exchange)
 
     def _refuse_size(self, exchange: Exchange) -> None:
         self._deaf = True
-        exchange.refusal = _too_large(self.max_body)
+        exchange.refusal = _too_large(self.shared.max_body)
         exchange.keep_alive = False
         self._ready(exchange)
 

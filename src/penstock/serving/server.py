@@ -56,7 +56,7 @@ class Server(uvicorn.Server):
             )
         )
         self._listening = listening
-        self._protocol = protocol
+        self._shared = protocol.common
         self._stopping = stopping
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -96,7 +96,7 @@ class Server(uvicorn.Server):
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         self._sweeper = loop.call_later(1.0, self._sweep, loop)
-        self._protocol.date_line = b"date: %b\r\n" % formatdate(usegmt=True).encode()
+        self._shared.date_line = b"date: %b\r\n" % formatdate(usegmt=True).encode()
         now = loop.time()
         for connection in tuple(self.server_state.connections):
             if isinstance(connection, GatewayProtocol):

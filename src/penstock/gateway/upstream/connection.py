@@ -61,9 +61,9 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_chunked", "_first", "_head_size", "_headers", "_interim", "_keep_alive", "_on_free", "_parser", "_phase",
-        "_spoiled", "_stalled", "_until_close", "address", "deadline", "idle_limit", "idle_since", "open", "raw",
-        "seen", "sink", "transport",
+        "_chunked", "_first", "_head_size", "_headers", "_interim", "_keep_alive", "_on_free", "_parser", "_partial",
+        "_phase", "_spoiled", "_stalled", "_until_close", "address", "deadline", "idle_limit", "idle_since", "open",
+        "ragged", "raw", "seen", "sink", "transport",
     )  # fmt: skip
 
     def __init__(self, address: str, on_free: "Callable[[Connection, bool], None]") -> None:

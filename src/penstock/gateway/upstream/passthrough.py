@@ -18,14 +18,7 @@ class PassThrough(Relay):
     again); the parser has seen every byte before. The last few pieces are kept, for the usage that they tell.
     """
 
-    _held = b""
-    _last = b""
-    _length: int | None = None
-    _open = False
-    _prior = b""
-    _raw = False
-    _second = b""
-    _streaming = False
+    __slots__ = ()
 
     def opened(self, length: int | None) -> None:
         self._length = length

@@ -24,27 +24,40 @@ MAX_ERROR = 64 * 1024
 class Relay(Outcome[PenstockError | None]):
     """What passing through and translating share: the head, error answers, and the outcome."""
 
-    # What every answer begins with stands here once: setting it for each would cost a microsecond.
-    connection: Connection | None = None
-    content_type = b""
-    error_body = b""
-    first_at = 0.0
-    pieces = 0
-    retry_after: float | None = None
-    status = 0
-    usage: Usage | None = None
-    _failing = False
-    _size = 0
+    # Slots, all of them set at once: attributes that the interpreter finds by position, not by name.
+    __slots__ = (
+        "_body", "_failing", "_head", "_held", "_last", "_length", "_open", "_prior", "_raw", "_second", "_size",
+        "_streaming", "call", "client", "connection", "content_type", "endpoint", "error_body", "first_at", "loop",
+        "pieces", "retry_after", "status", "usage",
+    )  # fmt: skip
 
     def __init__(
         self, client: Client, call: Call, endpoint: Endpoint, head: bytes, loop: asyncio.AbstractEventLoop
     ) -> None:
+        self.done = False
+        self.value = None
+        self._resume = None
         self.client = client
         self.call = call
         self.endpoint = endpoint
         self.loop = loop
+        self.connection: Connection | None = None
+        self.content_type = b""
+        self.error_body = b""
+        self.first_at = 0.0
+        self.pieces = 0
+        self.retry_after: float | None = None
+        self.status = 0
+        self.usage: Usage | None = None
         self._head = head
         self._body: list[bytes] = []
+        self._failing = False
+        self._size = 0
+        self._open = False
+        self._streaming = False
+        self._raw = False
+        self._length: int | None = None
+        self._held = self._last = self._prior = self._second = b""
 
     # Sink
 

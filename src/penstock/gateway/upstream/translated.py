@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from penstock.dialects.base import Endpoint, Writer
-from penstock.domain.answer import Answer, Chunk, Usage, assemble
+from penstock.domain.answer import Chunk, Usage, assemble
 from penstock.domain.call import Call, Provenance
 from penstock.domain.errors import PenstockError, UpstreamCut
 from penstock.engines.base import Reader
@@ -19,7 +19,7 @@ BYTES_PER_TOKEN = 4
 class Translated(Relay):
     """One translated answer, streamed or whole as the call asks; the engine may be read either way."""
 
-    _open = False
+    __slots__ = ("_chunks", "_reader", "_said", "_started_at", "_writer", "provenance")
 
     def __init__(
         self,
@@ -36,6 +36,7 @@ class Translated(Relay):
         self._reader = reader
         self._writer: Writer = endpoint.writer(call, provenance)
         self._chunks: list[Chunk] = []
+        self._said = 0  # bytes of text and thinking
         self._started_at = loop.time()
 
     def opened(self, length: int | None) -> None:
@@ -57,7 +58,7 @@ class Translated(Relay):
                 self._note(chunk)
                 out += draw(chunk)
             if last:
-                out += self._writer.close()
+                out += self._counted() + self._writer.close()
         finally:  # what came before a mistake in the same piece is the client's all the same
             if out:
                 self._write(out)
@@ -71,10 +72,18 @@ class Translated(Relay):
 
     def _note(self, chunk: Chunk) -> None:
         self.pieces += 1
+        self._said += len(chunk.text.encode()) + len(chunk.thinking.encode())
         if chunk.usage is not None:
             self.usage = chunk.usage
         if not self.first_at:
             self.first_at = self.loop.time()
+
+    def _counted(self) -> bytes:
+        """What tells a stream's reader of the tokens when the engine has not."""
+        if self.usage is not None or not self.pieces:
+            return b""
+        self.usage = estimate(self.call, self._said)
+        return self._writer.chunk(Chunk(usage=self.usage))
 
     def closed(self, whole: bool) -> None:
         self._take(self._reader.close(), last=True)
@@ -85,7 +94,7 @@ class Translated(Relay):
         else:
             answer = assemble(self._chunks)
             if answer.usage is None and not answer.vectors:
-                self.usage = estimate(self.call, answer)
+                self.usage = estimate(self.call, self._said)
                 answer = replace(answer, usage=self.usage)
             now = self.loop.time()
             told = self.provenance
@@ -100,9 +109,8 @@ class Translated(Relay):
         self.client.end()
 
 
-def estimate(call: Call, answer: Answer) -> Usage:
-    """Tokens by the length of the texts, marked as estimated."""
-    said = sum(len((choice.text + choice.thinking).encode()) for choice in answer.choices)
+def estimate(call: Call, said: int) -> Usage:
+    """Tokens by the length of the request and of what was said, in bytes; marked as estimated."""
     return Usage(
         prompt_tokens=max(1, len(call.body) // BYTES_PER_TOKEN),
         completion_tokens=max(1, said // BYTES_PER_TOKEN),
