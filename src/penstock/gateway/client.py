@@ -4,7 +4,22 @@ from collections.abc import Callable
 from typing import Protocol
 
 from penstock.domain.errors import PenstockError
-from penstock.gateway.upstream.connection import Connection
+
+
+class Source(Protocol):
+    """Where a client's answer comes from."""
+
+    def pause(self) -> None:
+        """Give no more until `resume`: the client is slower."""
+        ...
+
+    def resume(self) -> None:
+        """Give again."""
+        ...
+
+    def abort(self, error: PenstockError) -> None:
+        """Stop: nobody wants the rest. Who waits for it is told `error`."""
+        ...
 
 
 class Client(Protocol):
@@ -14,8 +29,11 @@ class Client(Protocol):
     its CRLF.
     """
 
-    source: Connection | None
+    source: Source | None
     """The engine's connection that feeds this client: paused when the client is slow, aborted when it is gone."""
+
+    keep_alive: bool
+    """Whether its connection goes on after this answer."""
 
     @property
     def id(self) -> bytes:

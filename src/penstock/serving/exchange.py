@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from penstock.domain.errors import ClientGone, PenstockError
+from penstock.gateway.client import Source
 from penstock.gateway.driver import drive
-from penstock.gateway.upstream.connection import Connection
 from penstock.serving.routes import Route
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Exchange:
         self.refusal: PenstockError | None = None
         self.response_complete = False
         self.size = 0
-        self.source: Connection | None = None
+        self.source: Source | None = None
 
     @property
     def request_id(self) -> str:

@@ -5,7 +5,7 @@ import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from penstock.domain.errors import ConnectFailed, PenstockError, UpstreamCut
+from penstock.domain.errors import ClientGone, ConnectFailed, PenstockError, UpstreamCut, UpstreamError
 from penstock.domain.fleet import Deployment, Server
 from penstock.engines.base import Engine, Outgoing
 from penstock.gateway.client import Client
@@ -46,6 +46,22 @@ def credentials(server: Server, engine: Engine) -> list[bytes]:
     return lines
 
 
+class _Opening:
+    """A connection that is being opened for a client: all that can be done with it is to give it up."""
+
+    def __init__(self, task: "asyncio.Task[Connection]") -> None:
+        self._task = task
+
+    def pause(self) -> None:
+        pass
+
+    def resume(self) -> None:
+        pass
+
+    def abort(self, error: PenstockError) -> None:
+        self._task.cancel()
+
+
 class Attempts:
     """Makes single tries. `timeouts` tells those of a server by its name."""
 
@@ -83,11 +99,21 @@ class Attempts:
                 relay.again()
                 await self._anew(target, data, relay, client)
         if relay.status >= 300:
+            if relay.status < 400:
+                raise UpstreamError(
+                    f"{target.pool.address} answered with a redirect (status {relay.status}): "
+                    "set the server's address to where it leads"
+                )
             raise target.engine.failure(relay.status, relay.error_body, relay.retry_after)
 
     async def _anew(self, target: Target, data: bytes, relay: Relay, client: Client) -> None:
         """Over a connection that is opened for it."""
-        connection = await self.loop.create_task(target.pool.connect())
+        opening = self.loop.create_task(target.pool.connect())
+        client.source = _Opening(opening)
+        try:
+            connection = await opening
+        except asyncio.CancelledError:
+            raise ClientGone("the client hung up, or the gateway is stopping") from None
         if client.gone:
             target.pool.give_back(connection)
             return
@@ -118,6 +144,7 @@ class Attempts:
                 b"user-agent: " + self._agent,
                 b"content-type: " + outgoing.content_type,
                 b"accept: */*",
+                b"accept-encoding: identity",
                 *credentials(target.deployment.server, target.engine),
                 *(name + b": " + value for name, value in outgoing.headers),
             ]

@@ -91,12 +91,15 @@ class Failover:
                     self._suspect(deployment.server.name)  # its list of models has changed
                 return
             except PenstockError as error:
+                client.source = None  # the connection may serve another call by now
                 if error.retryable:
                     self._blame(deployment, error)
                 if client.gone or client.begun:
                     raise
                 if not error.retryable and not isinstance(error, Unsupported | ModelNotFound):
                     raise
+                if call.operation is Operation.MANAGE and not isinstance(error, ConnectFailed):
+                    raise  # it may have been done: it is not to be done twice
                 failed.append((deployment, error))
             finally:
                 live.running -= 1
@@ -243,11 +246,15 @@ def _sum_up(failed: list[tuple[Deployment, PenstockError]]) -> PenstockError:
             for deployment, error in failed
         )
         return NoServer(f"no server can answer just now: {told}", retry_after=5)
-    busy = [error for _, error in failed if error.status == 429]
-    if len(busy) == len(failed):
-        waits = [error.retry_after for error in busy if error.retry_after is not None]
-        return RateLimited(busy[0].message, retry_after=min(waits, default=1.0))
-    telling = [error for _, error in failed if not isinstance(error, ConnectFailed)]
+    errors = [error for _, error in failed]
+    telling = [error for error in errors if error.retryable and not isinstance(error, ConnectFailed)] or [
+        error for error in errors if not isinstance(error, ConnectFailed)
+    ]
+    if all(error.status in (429, 503) for error in errors):
+        waits = [error.retry_after for error in errors if error.retry_after is not None]
+        telling[-1].retry_after = min(waits, default=1.0)
+        if all(error.status == 429 for error in errors):
+            return RateLimited(telling[-1].message, retry_after=telling[-1].retry_after)
     return telling[-1]
 
 

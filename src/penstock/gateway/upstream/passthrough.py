@@ -2,6 +2,7 @@
 
 import msgspec
 
+from penstock.domain.call import Operation
 from penstock.domain.errors import PenstockError, UpstreamCut, UpstreamGarbage
 from penstock.gateway.upstream.relay import Relay
 
@@ -22,7 +23,7 @@ class PassThrough(Relay):
 
     def opened(self, length: int | None) -> None:
         self._length = length
-        self._streaming = length is None and self.call.stream
+        self._streaming = self.call.stream and (length is None or not self.content_type.startswith(b"application/json"))
         connection = self.connection
         if self._streaming and connection is not None and self.client.chunked and connection.can_be_raw:
             self._raw = True
@@ -32,6 +33,8 @@ class PassThrough(Relay):
         if not self._streaming:
             self._gather(data)
             return
+        if not self._last:
+            self._check(data)
         self.pieces += 1
         self._second, self._prior, self._last = self._prior, self._last, data
         if self._raw:
@@ -39,7 +42,6 @@ class PassThrough(Relay):
         if self._open:
             self.client.write(data)
         else:
-            self._check(data)
             self._begin(data)
 
     def _gather(self, data: bytes) -> None:
@@ -64,19 +66,11 @@ class PassThrough(Relay):
         self._held += data
         if not self._last:
             return
-        try:
-            self._check(self._first())
-        except UpstreamGarbage as error:
-            self._break(error)
-            return
         held, self._held = self._held, b""
         self._open = True
         self.client.begin_raw(self.content_type, self._head, held)
         if self.connection is not None and self.connection.raw is not None:
             self.connection.raw = self.client.write_raw
-
-    def _first(self) -> bytes:
-        return self._second or self._prior or self._last
 
     def _check(self, data: bytes) -> None:
         """Whether a stream begins as its kind does: what is plainly something else may still be had elsewhere."""
@@ -87,11 +81,11 @@ class PassThrough(Relay):
     def closed(self, whole: bool) -> None:
         if not self._streaming and not self._open:
             body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-            if b"json" in self.content_type and body:
+            if body or self.call.operation is not Operation.MANAGE:
                 try:
                     self.usage = self.endpoint.usage(body, False)
                 except msgspec.DecodeError:
-                    raise UpstreamGarbage("the engine's answer is not the JSON that it says it is") from None
+                    raise UpstreamGarbage("the engine's answer is not the JSON that it should be") from None
             self.client.whole(self.status, self.content_type, self._head, body)
             self.settle(None)
             return
@@ -105,8 +99,10 @@ class PassThrough(Relay):
         self.settle(None)
 
     def broken(self, error: PenstockError) -> None:
-        if self._streaming:
-            self.client.write(self.endpoint.broken(error))
-            self.client.end()
-        else:
-            self.client.cut()
+        client = self.client
+        if not self._streaming or (self.connection is not None and self.connection.ragged):
+            client.cut()
+            return
+        client.keep_alive = False
+        client.write(self.endpoint.broken(error))
+        client.end()

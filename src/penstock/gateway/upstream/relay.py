@@ -11,7 +11,7 @@ import logging
 from penstock.dialects.base import Endpoint
 from penstock.domain.answer import Usage
 from penstock.domain.call import Call
-from penstock.domain.errors import PenstockError, UpstreamGarbage
+from penstock.domain.errors import ClientStalled, PenstockError, UpstreamGarbage
 from penstock.gateway.client import Client
 from penstock.gateway.driver import Outcome
 from penstock.gateway.upstream.connection import Connection, Headers
@@ -105,7 +105,10 @@ class Relay(Outcome[PenstockError | None]):
         """The engine's response broke off."""
         client = self.client
         if client.begun and not client.gone:
-            self.broken(error)
+            if isinstance(error, ClientStalled):
+                client.cut()
+            else:
+                self.broken(error)
         self.settle(error)
 
     # What the two kinds do differently
