@@ -170,5 +170,5 @@ async def running(
 
 
 def tasks_since(before: set[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
-    """Tasks that have been started since and still run."""
-    return {task for task in asyncio.all_tasks() - before if not task.done()}
+    """Tasks that have been started since and still run; not the one that asks."""
+    return {task for task in asyncio.all_tasks() - before if not task.done() and task is not asyncio.current_task()}

@@ -1,10 +1,11 @@
-"""A scriptable engine: it says exactly the given bytes in the given pieces, and can hang, drip, cut, reset or half-close.
+"""A scriptable engine: it says exactly the given bytes in the given pieces, and can hang, drip, cut or reset.
 
 A script is `async def script(turn: Turn)`, run for every request; what it leaves open stays open. `Turn.gone` tells
 when the other side hung up.
 """
 
 import asyncio
+import itertools
 import re
 import socket
 import ssl
@@ -187,7 +188,7 @@ class RawEngine:
         self.deafen()
         tasks = [task for line in tuple(self.lines) if (task := line.stop())]
         await asyncio.gather(*tasks, return_exceptions=True)
-        while self.lines:
+        while self.lines:  # noqa: ASYNC110  each goes with its transport
             await asyncio.sleep(0)
 
     def deafen(self) -> None:
@@ -287,12 +288,9 @@ def completion(text: str = "hello", model: str = "m") -> bytes:
 def event(text: str | None = None, *, finish: str | None = None, model: str = "m") -> bytes:
     """One event of an OpenAI chat stream."""
     delta = {} if text is None else {"content": text}
-    chunk = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": model}
-    return (
-        b"data: "
-        + msgspec.json.encode(chunk | {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
-        + b"\n\n"
-    )
+    whole = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": model}
+    whole["choices"] = [{"index": 0, "delta": delta, "finish_reason": finish}]
+    return b"data: " + msgspec.json.encode(whole) + b"\n\n"
 
 
 DONE = b"data: [DONE]\n\n"
@@ -320,7 +318,7 @@ def ollama_lines(*words: str, model: str = "m") -> list[bytes]:
 def pieces_of(data: bytes, cuts: Iterable[int]) -> list[bytes]:
     """`data` cut at these places."""
     at = sorted({cut % (len(data) + 1) for cut in cuts} | {0, len(data)})
-    return [data[start:end] for start, end in zip(at, at[1:], strict=False)]
+    return [data[start:end] for start, end in itertools.pairwise(at)]
 
 
 def squeeze(data: bytes) -> bytes:
