@@ -112,7 +112,7 @@ def _backend(libraries: Path) -> Path:
 def _from_source(place: Place) -> Receipt:
     if not any(shutil.which(compiler) for compiler in ("c++", "g++", "clang++")):
         raise CannotInstallError("building llama-server needs a C++ compiler")
-    environment = tools(place, "cmake>=3.28,<5", "ninja", "scikit-build-core")
+    environment = tools(place, "cmake>=3.28,<5", "ninja", "setuptools>=77", "setuptools-scm>=8", "wheel")
     work = place.folder / "build"
     work.mkdir(parents=True)
     place.say("downloading the sources")

@@ -91,7 +91,8 @@ class Place:
             log.write(f"$ {' '.join(words)}\n{done.stdout}{done.stderr}\n")
         if done.returncode:
             said = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()
-            raise CannotInstallError(f"{Path(words[0]).name} failed: {said[-1].strip()} (see {self.log})")
+            telling = [line for line in said if "error" in line.lower()] or said
+            raise CannotInstallError(f"{Path(words[0]).name} failed: {telling[-1].strip()} (see {self.log})")
         return done.stdout
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.support import real_engines
 from tests.support.real_engines import ENDLESS, SENTENCE, TOOL_ARGUMENTS, TOOL_NAME, Running, llama_server
 
 ASK = [{"role": "user", "content": "Привет! Как дела?"}]
@@ -147,3 +148,30 @@ def test_a_server_dies_with_the_process_that_started_it() -> None:
     while listens(port) and time.monotonic() < deadline:
         pass
     assert not listens(port)
+
+
+def test_an_engine_that_cannot_be_installed_is_skipped_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_TEST_SKIP_VLLM", "1")
+    installer = Path(__file__).parents[2] / "scripts" / "engines" / "install.py"
+    run = subprocess.run(
+        [sys.executable, installer, "vllm", "--dir", tmp_path], capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stdout) == (0, "skipped: vllm: PENSTOCK_TEST_SKIP_VLLM=1\n")
+    assert (tmp_path / "vllm.reason").read_text("utf-8") == "PENSTOCK_TEST_SKIP_VLLM=1\n"
+
+
+def test_a_missing_engine_says_why_and_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(real_engines, "ENGINES", tmp_path)
+    (tmp_path / "mlx.reason").write_text("no wheel for this machine\n", "utf-8")
+    with pytest.raises(real_engines.NotInstalledError, match=r"mlx: no wheel for this machine; .*install\.py mlx"):
+        real_engines.installed("mlx")
+
+
+@pytest.mark.engine("llamacpp")
+@pytest.mark.usefixtures("llama_a")  # skips where llama.cpp is not installed
+def test_a_server_that_does_not_start_shows_its_log() -> None:
+    failed = pytest.raises(RuntimeError, match=r"(?s)llamacpp ended with status .*no-such-option")
+    with failed, llama_server(extra=["--no-such-option"]):
+        pytest.fail("it started")
