@@ -16,7 +16,6 @@ import httpx
 import pytest
 
 from penstock.sim import Simulator
-from tests.acceptance.conftest import configured
 from tests.support.gateway_process import eventually
 from tests.support.real_engines import SENTENCE, Running, free_port
 
@@ -116,6 +115,11 @@ class Checkout:
             print(started.said())
 
 
+def configured(kind: str, url: str) -> str:
+    """A settings file that names this server."""
+    return f'llm: {{providers: {{{kind}: {{servers: [{{name: mine, url: "{url}"}}]}}}}}}\n'
+
+
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     folder = tmp_path_factory.mktemp("fresh machine")  # with a space, as a user's folder may have
@@ -145,7 +149,7 @@ def test_with_one_llama_server_in_the_file_it_ends_with_an_address_where_all_ans
     checkout.configure(configured("llamacpp", llama_a.url))
     with checkout.started() as started:
         assert f"Penstock answers at {started.url} (healthy)" in started.said()
-        assert f"llamacpp1: llamacpp at {llama_a.url}, up, 1 model: tiny" in started.said()
+        assert f"mine: llamacpp at {llama_a.url}, up, 1 model: tiny" in started.said()
         assert started.get("/health").status_code == 200
         assert [model["name"] for model in started.get("/models").json()["models"]] == ["tiny"]
         assert started.post("/chat", {"message": "Привет!", "model": "tiny"}).json()["response"] == SENTENCE
