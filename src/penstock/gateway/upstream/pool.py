@@ -76,6 +76,7 @@ class Pool:
         self.now = loop.time()
         self._tls = tls_context(verify) if address.tls else None
         self._closed = False
+        self._ended = False
 
     @property
     def size(self) -> int:
@@ -94,6 +95,7 @@ class Pool:
 
     async def connect(self) -> Connection:
         """Open a connection. Raises ConnectFailed, UpstreamTimeout, or NoServer at the limit."""
+        self._still_wanted()
         if self.size >= self._limits.max_connections:
             raise NoServer(f"{self._name} already has {self.size} connections; raise server.max_connections")
         self._connecting += 1
@@ -114,7 +116,14 @@ class Pool:
         finally:
             self._connecting -= 1
         self.busy.add(connection)
+        if self._ended:
+            connection.abort()
+        self._still_wanted()
         return connection
+
+    def _still_wanted(self) -> None:
+        if self._ended:
+            raise ConnectFailed(f"{self._name} is not asked any more: the gateway is stopping")
 
     def give_back(self, connection: Connection) -> None:
         """Return a connection that was taken and not used."""
@@ -125,12 +134,16 @@ class Pool:
         self.now = now
         for connection in tuple(self.busy):
             connection.check(now)
-        old = now - self._limits.idle_expiry
-        if self._idle and self._idle[0].idle_since < old:
+        if self._idle:
+            old = now - self._limits.idle_expiry
             for connection in self._idle:
                 if connection.idle_since < old:
                     connection.close()
             self._idle = [connection for connection in self._idle if connection.open]
+
+    def reopen(self) -> None:
+        """Keep free connections again: the address is wanted after all."""
+        self._closed = False
 
     def close(self) -> None:
         """Close what is free now, and what is busy when it becomes free."""
@@ -140,8 +153,9 @@ class Pool:
         self._idle.clear()
 
     def abort(self) -> None:
-        """Close everything at once."""
+        """Close everything at once, and open nothing more."""
         self.close()
+        self._ended = True
         for connection in tuple(self.busy):
             connection.abort(ConnectFailed(f"the connection to {self._name} was closed: the gateway is stopping"))
 
@@ -164,6 +178,7 @@ class Pools:
         self._interval = interval
         self._pools: dict[tuple[str, bool | str], Pool] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._ended = False
 
     def get(self, url: str, verify: bool | str = True) -> Pool:
         """The pool for a base URL; made at its first use."""
@@ -174,6 +189,10 @@ class Pools:
             self._pools[url, verify] = pool
             if self._timer is None:
                 self._timer = loop.call_later(self._interval, self._sweep, loop)
+        else:
+            pool.reopen()
+        if self._ended:
+            pool.abort()
         return pool
 
     @property
@@ -188,17 +207,18 @@ class Pools:
 
     def retain(self, urls: Callable[[str], bool]) -> None:
         """Close the pools of addresses that are no longer wanted; running exchanges go on to their end."""
-        for key in [key for key in self._pools if not urls(key[0])]:
-            pool = self._pools[key]
-            pool.close()
-            if not pool.size:
-                del self._pools[key]
+        for key, pool in tuple(self._pools.items()):
+            if not urls(key[0]):
+                pool.close()
+                if not pool.size:
+                    del self._pools[key]
 
     def close(self) -> None:
         """Close every connection, running exchanges too."""
         if self._timer is not None:
             self._timer.cancel()
-        for pool in self._pools.values():
+        self._ended = True  # a call whose connection ends here may go on to an address not asked before
+        for pool in tuple(self._pools.values()):
             pool.abort()
         self._pools.clear()
 
