@@ -75,7 +75,9 @@ class Gateway:
             time.monotonic,
             time.time,
         )
-        self.pipeline = Pipeline(self.catalog, self.router, self.failover, self.meter, time.monotonic)
+        self.pipeline = Pipeline(
+            self.catalog, self.router, self.failover, self.meter, time.monotonic, self.watcher.look_again
+        )
         self._limits = timeouts(settings)
 
     def _timeouts(self, server: str) -> Timeouts:

@@ -70,6 +70,9 @@ class Seen:
     def looked(self) -> bool:
         return self._known[0].looked
 
+    def look_again(self) -> None:
+        """There is nothing new."""
+
 
 def context_of(catalog: Catalog, fetch, known: list[Known]) -> ConsoleContext:
     return ConsoleContext(

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from penstock.console.offered import Offer, find, offers
 from penstock.dialects.base import Dialect
 from penstock.domain.fleet import Server
 from penstock.engines.base import Engine, Fetch, Fetched
@@ -20,6 +21,10 @@ class Watch(Protocol):
     @property
     def looked(self) -> bool:
         """Whether every server has been looked at."""
+        ...
+
+    def look_again(self) -> Awaitable[None] | None:
+        """Begin a look at the servers for what may be new there; None: there is no need."""
         ...
 
 
@@ -52,6 +57,14 @@ class ConsoleContext:
     clock: Callable[[], float]
     wall: Callable[[], float]
     started_at: float
+
+    async def find(self, name: str) -> Offer | None:
+        """What goes by this name, after another look at the servers if it is unknown: it may be new."""
+        found = find(offers(self.catalog.fleet, self.engines), name, self.catalog.aliases)
+        if found is None and (looks := self.watcher.look_again()):
+            await looks
+            found = find(offers(self.catalog.fleet, self.engines), name, self.catalog.aliases)
+        return found
 
     def running(self) -> dict[str, int]:
         """Calls in work by the name of their server."""

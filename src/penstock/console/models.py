@@ -8,7 +8,7 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from penstock.console.context import ConsoleContext
-from penstock.console.offered import Offer, find, offers
+from penstock.console.offered import Offer, offers
 from penstock.console.replies import json_reply
 from penstock.domain.errors import InvalidRequest, ModelNotFound
 
@@ -40,10 +40,9 @@ class Models:
         """One model by its name or another name of it."""
         if not model:
             return await self.every(request)
-        found = self._offers()
-        offer = find(found, model, self._context.catalog.aliases)
+        offer = await self._context.find(model)
         if offer is None:
-            near = difflib.get_close_matches(model, [offer.name for offer in found], 3, 0.5)
+            near = difflib.get_close_matches(model, [offer.name for offer in self._offers()], 3, 0.5)
             hint = f"the nearest are {', '.join(near)}" if near else "GET /v1/models lists those there are"
             raise ModelNotFound(f"model {model!r} not found: {hint}", param="model")
         return json_reply(msgspec.json.encode(_anthropic_model(offer) if _anthropic(request) else _openai(offer)))

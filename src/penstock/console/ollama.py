@@ -7,7 +7,7 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from penstock.console.context import ConsoleContext
-from penstock.console.offered import Offer, find, offers
+from penstock.console.offered import Offer
 from penstock.console.replies import json_reply, read_body
 from penstock.dialects import ollama_lists
 from penstock.dialects.ollama_json import relaxed
@@ -73,7 +73,7 @@ class Ollama:
         name = asked.model or asked.name
         if not name:
             raise InvalidRequest("model is required", param="model")
-        offer = find(self._offers(), name, self._context.catalog.aliases)
+        offer = await self._context.find(name)
         if offer is None:
             raise ModelNotFound(f"model '{ollama_lists.tagged(name)}' not found", param="model")
         for status in offer.statuses:
@@ -95,9 +95,6 @@ class Ollama:
         """Whether a server speaks Ollama's own API."""
         engine = self._context.engines.get(status.server.kind)
         return engine is not None and WIRE in engine.native
-
-    def _offers(self) -> tuple[Offer, ...]:
-        return offers(self._context.catalog.fleet, self._context.engines)
 
 
 def _ordered(version: str) -> list[int]:

@@ -1,13 +1,14 @@
 """Keeps the catalog true: looks at all servers at the start, then at each in the background, as long as it runs."""
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from penstock.control.health import Pulse, Sight, forgivable, judge
+from penstock.control.health import SUSPICION_GAP, Pulse, Sight, forgivable, judge
 from penstock.control.look import FetchFunction, Look
 from penstock.domain.errors import PenstockError
 from penstock.domain.fleet import Model, Server, ServerStatus, State
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 class _Watched:
     """A server under watch. `joined`: it is part of the fleet; an unconfigured one joins when it first answers.
 
+    `ended` is set when the look that is under way, or the next one, has ended.
+
     `known` is all models of the last look, also those that the settings do not offer.
     """
 
@@ -31,6 +34,7 @@ class _Watched:
     known: tuple[Model, ...] = ()
     seen: asyncio.Event = field(default_factory=asyncio.Event)
     poke: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
 
 
@@ -63,6 +67,7 @@ class Watcher:
         self._engines = engines
         self._catalog = catalog
         self._look = Look(fetch, clock, timeout)
+        self._timeout = timeout
         self._clock = clock
         self._chance = chance
         self._interval = interval
@@ -111,6 +116,25 @@ class Watcher:
         watched = self._watched.get(name)
         if watched and watched.pulse.suspect(self._clock()):
             watched.poke.set()
+
+    def look_again(self) -> "asyncio.Task[None] | None":
+        """Look at the servers that are up before a client is told that something is not there: it may be new.
+
+        What has been seen within a second is not looked at again. Ends when all looks have; None: no look is needed.
+        """
+        now = self._clock()
+        due = [watched for watched in self._watched.values() if watched.status.up and watched.pulse.stale(now)]
+        for watched in due:
+            if watched.pulse.suspect(now):
+                watched.poke.set()
+        return asyncio.get_running_loop().create_task(self._looks_after(now, due)) if due else None
+
+    async def _looks_after(self, asked_at: float, due: list[_Watched]) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._timeout + SUSPICION_GAP):
+                for watched in due:
+                    while watched.pulse.looking or watched.pulse.began_at < asked_at:
+                        await watched.ended.wait()
 
     def set_servers(self, servers: Iterable[Server]) -> None:
         """Watch these servers from now on, in this order. Those that stay as they are notice nothing.
@@ -179,6 +203,8 @@ class Watcher:
         else:
             sight = await self._look.at(watched.server, engine, watched.known)
         self._take(watched, sight)
+        ended, watched.ended = watched.ended, asyncio.Event()
+        ended.set()
 
     def _take(self, watched: _Watched, sight: Sight) -> None:
         """What a look saw becomes the server's status, the log's line and the catalog's next snapshot."""

@@ -54,6 +54,10 @@ class Pulse:
         self.looking = False
         self.next_at = now + interval * (0.9 + 0.2 * chance)
 
+    def stale(self, now: float) -> bool:
+        """Whether a look may tell something new: the last one is not of this second, or the next one is due."""
+        return self.looking or now - self.began_at >= SUSPICION_GAP or self.next_at - now <= SUSPICION_GAP
+
     def suspect(self, now: float) -> bool:
         """A call has failed: look soon. Returns whether that is sooner than planned."""
         if self.looking:

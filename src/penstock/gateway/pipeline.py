@@ -1,12 +1,14 @@
 """The story of a call, top to bottom: read → route → lease → attempt → relay → settle."""
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 
 from penstock.dialects.base import Endpoint
 from penstock.domain.call import Call
 from penstock.domain.decision import Decision
-from penstock.domain.errors import PenstockError, ShuttingDown
+from penstock.domain.errors import ClientGone, ModelNotFound, PenstockError, ShuttingDown
 from penstock.gateway.catalog import Catalog
 from penstock.gateway.client import Client
 from penstock.gateway.meter import Meter
@@ -18,7 +20,10 @@ log = logging.getLogger("penstock.gateway")
 
 
 class Pipeline:
-    """Runs calls, one coroutine each. `clock` gives monotonic seconds."""
+    """Runs calls, one coroutine each. `clock` gives monotonic seconds.
+
+    `look_again` begins a look at the servers for what may be new there; None: there is no need.
+    """
 
     def __init__(
         self,
@@ -27,6 +32,7 @@ class Pipeline:
         failover: Failover,
         meter: Meter,
         clock: Callable[[], float],
+        look_again: "Callable[[], asyncio.Future[None] | None]" = lambda: None,
     ) -> None:
         self.catalog = catalog
         self.router = router
@@ -35,6 +41,7 @@ class Pipeline:
         self.running = 0
         self.draining = False
         self._clock = clock
+        self._look_again = look_again
 
     async def run(self, client: Client, endpoint: Endpoint, body: bytes, content_type: bytes) -> None:
         """Answer one call. Whatever happens, the client has an answer or is gone, and everything taken is returned."""
@@ -47,7 +54,10 @@ class Pipeline:
             if self.draining:
                 raise ShuttingDown("the gateway is stopping; try again in a moment", retry_after=2)
             call = endpoint.read(body, content_type)
-            decision = self.decide(call)
+            try:
+                decision = self.decide(call)
+            except ModelNotFound:
+                decision = await self._decide_anew(call, client)
             await self.failover.run(client, endpoint, call, decision, tries)
             if call.defaults or decision.fallback or tries.attempts > 1:
                 self._log(decision, tries)
@@ -66,6 +76,16 @@ class Pipeline:
     def decide(self, call: Call, explain: bool = False) -> Decision:
         """The decision for a call at this moment."""
         return self.router.decide(self.catalog.fleet, call, self._situation, explain)
+
+    async def _decide_anew(self, call: Call, client: Client) -> Decision:
+        """The decision after a look at what is there now: the model may have been pulled a moment ago."""
+        looks = self._look_again()
+        if looks is not None:
+            with contextlib.suppress(asyncio.CancelledError):  # the gateway is stopping
+                await looks
+        if client.gone:
+            raise ClientGone("the client hung up")
+        return self.decide(call)
 
     def _situation(self, server: str) -> Situation:
         live = self.catalog.live_of(server)

@@ -68,7 +68,7 @@ class Fetcher:
                         if fresh or connection.started:
                             raise
         except TimeoutError:
-            raise UpstreamTimeout(f"{url} did not answer {what.path} within {timeout:g} s") from None
+            raise UpstreamTimeout(f"{url} did not answer {what.path} within {round(timeout, 1):g} s") from None
 
     async def _through(
         self, connection: Connection, prefix: str, authority: str, server: Server, what: Fetch
