@@ -11,6 +11,7 @@ from penstock.gateway.upstream.pool import Pool
 from tests.support.gateway import Running, running, server, until
 from tests.support.raw_client import chat, connected, post
 from tests.support.raw_engine import (
+    DONE,
     END,
     RawEngine,
     chunk,
@@ -292,26 +293,31 @@ async def test_a_chunk_too_large_to_hold_passes_in_pieces_and_breaks_visibly():
         assert not answer.whole
 
 
-async def test_a_client_that_stops_reading_leaves_no_deaf_connection_behind():
-    big = completion("x" * 200_000)
-    async with RawEngine(says(response(big))) as engine, running(server("a", engine.url)) as gateway:
-        for request in (CHAT, post("/api/chat", chat())):
-            stuck = await gateway.client(receive_buffer=4096)
-            await stuck.send(request)
-            await until(lambda: not gateway.left()["calls"] and engine.requests)
-            assert len((await gateway.ask(CHAT, 2)).body) == len(big)
+SLOWED = {
+    "a stream": (STREAM, b"".join((chunked_head(), chunk(event("x" * 100_000)) * 2, END))),
+    "a translated stream": (
+        post("/api/chat", chat(stream=True)),
+        b"".join((chunked_head(), chunk(event("x" * 100_000)) * 2, chunk(event(finish="stop") + DONE), END)),
+    ),
+    "a whole answer": (CHAT, response(completion("x" * 100_000))),
+    "a whole answer too large to hold": (CHAT, response(completion("x" * 400_000))),
+}
+
+
+@pytest.mark.parametrize("kind", SLOWED)
+async def test_a_client_too_slow_for_the_end_of_its_answer_leaves_no_deaf_connection_behind(kind: str):
+    request, answer = SLOWED[kind]
+    async with RawEngine(says(answer)) as engine, running(server("a", engine.url)) as gateway:
+        slow = await gateway.narrow_client()
+        await slow.send(request)
+        await until(lambda: engine.requests and gateway.unsent > 65536)
+        drain = asyncio.create_task(slow.answer())
+        await gateway.at_rest()
+        assert (await drain).whole
+        engine.script = GOOD
+        for _ in range(2):
+            assert (await gateway.ask(CHAT, 2)).body == ANSWER
         assert engine.accepted == 1
-
-
-async def test_a_stream_whose_end_its_client_does_not_read_leaves_no_deaf_connection_behind():
-    big = stream(*("x" * 5000 for _ in range(60)))
-    async with RawEngine(says(big)) as engine, running(server("a", engine.url)) as gateway:
-        stuck = await gateway.client(receive_buffer=4096)
-        await stuck.send(STREAM)
-        await engine.asked.wait()
-        await asyncio.sleep(0)
-        answer = await gateway.ask(STREAM, 3)
-        assert len(answer.text) == 300_000
 
 
 async def test_the_path_of_a_base_url_comes_first():

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,11 +46,27 @@ class Running:
         """The clients' connections."""
         return [one for one in self.http.server_state.connections if isinstance(one, GatewayProtocol)]
 
-    async def client(self, *, receive_buffer: int = 0) -> RawClient:
+    async def client(self) -> RawClient:
         """A connection to it, closed when the gateway ends."""
-        client = await RawClient.to(self.port, receive_buffer=receive_buffer)
+        client = await RawClient.to(self.port)
         self._clients.append(client)
         return client
+
+    async def narrow_client(self) -> RawClient:
+        """A connection through which a few kilobytes pass unread: the gateway soon feels that its client is slow."""
+        before = set(self.connections)
+        client = await RawClient.to(self.port, receive_buffer=4096)
+        self._clients.append(client)
+        await until(lambda: set(self.connections) - before)
+        for connection in set(self.connections) - before:
+            sock = connection.transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        return client
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait in the gateway's memory for clients to read."""
+        return sum(connection.transport.get_write_buffer_size() for connection in self.connections)
 
     async def ask(self, request: bytes, patience: float = 5.0) -> Any:
         """One request on a connection of its own; the answer."""
