@@ -1,0 +1,153 @@
+"""Agent chat as a page uses it: Victoria first, MLX in reserve, and never a word to Ollama."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+
+from penstock.sim import Faults, SimOptions, Simulator
+from tests.acceptance.conftest import ASK, SAID, Simulators
+from tests.support.gateway_process import Gateway, gateway
+
+DOWN: Final = "http://127.0.0.1:9"
+MODEL: Final = "mlx-community/Qwen2.5-7B-Instruct-4bit"
+
+
+def settings(ollama: str, victoria: str, mlx: str) -> str:
+    providers = f"ollama: {{base_url: '{ollama}'}}, victoria: {{url: '{victoria}'}}, mlx: {{url: '{mlx}'}}"
+    return f"llm: {{providers: {{{providers}}}}}\n"
+
+
+@pytest.fixture(scope="module")
+def bystander(simulators: Simulators) -> Iterator[Simulator]:
+    """An Ollama that is up and could answer, if it were asked."""
+    running = simulators.start(SimOptions.instant("ollama", "llama3.1:8b", text="I must not be asked"))
+    yield running
+    simulators.stop(running)
+
+
+@pytest.fixture(scope="module")
+def running(
+    bystander: Simulator, sim_victoria: Simulator, sim_mlx: Simulator, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    folder = tmp_path_factory.mktemp("agent")
+    with gateway(folder, settings(bystander.url, sim_victoria.url, sim_mlx.url)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def reserve(bystander: Simulator, sim_mlx: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway whose Victoria is away."""
+    with gateway(tmp_path_factory.mktemp("reserve"), settings(bystander.url, DOWN, sim_mlx.url)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def forsaken(bystander: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway of which only Ollama is up."""
+    with gateway(tmp_path_factory.mktemp("forsaken"), settings(bystander.url, DOWN, "http://127.0.0.1:10")) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def ollama_is_left_alone(bystander: Simulator) -> Iterator[None]:
+    """But for the looks that every server gets, Ollama hears nothing."""
+    yield
+    assert set(bystander.counters.requests) <= {"/api/tags", "/api/ps", "/api/version", "/api/show"}
+    assert bystander.counters.started == 0
+
+
+def events(text: str) -> list[tuple[str, dict[str, Any]]]:
+    """The events of a stream and their data."""
+    told = []
+    for block in text.strip().split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+        told.append((fields["event"], json.loads(fields["data"])))
+    return told
+
+
+def test_a_message_is_answered_by_victoria(running: Gateway) -> None:
+    answer = running.post("/api/chat/send", {"content": ASK})
+    assert answer.status_code == 200
+    told = answer.json()
+    assert (told["status"], told["content"], told["provider"]) == ("success", SAID, "victoria")
+    assert answer.headers["x-penstock-server"] == "victoria"
+
+
+def test_a_stream_tells_steps_then_the_answer_then_the_end(running: Gateway) -> None:
+    told = events(running.stream("/api/chat/stream", {"content": ASK}))
+    kinds = [kind for kind, _ in told]
+    assert (kinds[0], kinds[-1]) == ("start", "end")
+    assert told[0][1]["provider"] == "victoria"
+    steps = [data["step"] for kind, data in told if kind == "step"]
+    assert {"Читаю цель", "Выбираю эксперта", "Пишу ответ"} <= set(steps)
+    assert kinds.count("chunk") > 10
+    assert "".join(data["content"] for kind, data in told if kind == "chunk") == SAID
+    assert told[-1][1]["status"] == "success"
+
+
+def test_a_question_back_is_a_step(running: Gateway) -> None:
+    told = events(running.stream("/api/chat/stream", {"content": "[уточни] Сделай отчёт"}))
+    assert "Что именно должно получиться?" in told[-2][1]["step"]
+    whole = running.post("/api/chat/send", {"content": "[уточни] Сделай отчёт"}).json()
+    assert "Что именно должно получиться?" in whole["steps"][-1]
+
+
+def test_a_plan_is_victorias(running: Gateway) -> None:
+    answer = running.post("/api/chat/plan", {"content": ASK}).json()
+    assert answer["plan"].splitlines() == ["1. Читаю цель", "2. Выбираю эксперта", "3. Пишу ответ"]
+
+
+def test_without_victoria_mlx_answers(running: Gateway, sim_victoria: Simulator) -> None:
+    before = sim_victoria.counters.started
+    told = running.post("/api/chat/send", {"content": ASK, "use_victoria": False}).json()
+    assert (told["content"], told["provider"], told["model"]) == (SAID, "mlx", MODEL)
+    streamed = events(running.stream("/api/chat/stream", {"content": ASK, "use_victoria": False}))
+    assert "".join(data["content"] for kind, data in streamed if kind == "chunk") == SAID
+    assert sim_victoria.counters.started == before
+
+
+def test_mlx_stands_in_for_a_victoria_that_is_away(reserve: Gateway) -> None:
+    told = reserve.post("/api/chat/send", {"content": ASK}).json()
+    assert (told["content"], told["provider"], told["metadata"]["fallback"]) == (SAID, "mlx", True)
+    (_, start), *_ = events(reserve.stream("/api/chat/stream", {"content": ASK}))
+    assert (start["provider"], start["fallback"]) == ("mlx", True)
+
+
+def test_mlx_stands_in_for_a_victoria_that_breaks_before_her_first_word(
+    simulators: Simulators, sim_mlx: Simulator, bystander: Simulator, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    broken = simulators.start(SimOptions.instant("victoria"))
+    broken.faults = Faults(status_500=1, scope="generation")
+    with gateway(tmp_path_factory.mktemp("broken"), settings(bystander.url, broken.url, sim_mlx.url)) as running:
+        told = running.post("/api/chat/send", {"content": ASK}).json()
+        assert (told["content"], told["provider"]) == (SAID, "mlx")
+        streamed = events(running.stream("/api/chat/stream", {"content": ASK}))
+        assert "".join(data["content"] for kind, data in streamed if kind == "chunk") == SAID
+    simulators.stop(broken)
+
+
+def test_status_and_models_speak_of_the_chain_only(running: Gateway, reserve: Gateway) -> None:
+    status = running.get("/api/chat/status").json()
+    assert {name: link["status"] for name, link in status.items()} == {"victoria": "healthy", "mlx": "healthy"}
+    away = reserve.get("/api/chat/status").json()["victoria"]
+    assert (away["status"], away["url"]) == ("unhealthy", DOWN)
+    assert away["what_to_do"]
+    assert [model["name"] for model in running.get("/api/chat/models").json()["models"]] == [MODEL]
+
+
+def test_nobody_but_ollama_up_is_503_in_words(forsaken: Gateway) -> None:
+    answer = forsaken.post("/api/chat/send", {"content": ASK})
+    assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+    assert DOWN in answer.json()["detail"]
+    assert "ollama" not in answer.json()["detail"].lower()
+    streamed = forsaken.post("/api/chat/stream", {"content": ASK})
+    assert streamed.status_code == 503
+    assert [kind for kind, _ in events(streamed.text)] == ["error", "end"]
+
+
+def test_an_unknown_field_is_refused_with_the_nearest_name(running: Gateway) -> None:
+    answer = running.post("/api/chat/send", {"content": ASK, "use_viktoria": False})
+    assert answer.status_code == 400
+    assert "use_victoria" in answer.json()["detail"]
