@@ -7,16 +7,13 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.gateway.histogram import DURATION_BOUNDS, TOKEN_BOUNDS, TTFT_BOUNDS, Histogram
 from penstock.gateway.meter import (
-    DURATION_BOUNDS,
     GONE,
     MOST_CODES,
     MOST_SERIES,
     OTHER,
-    TOKEN_BOUNDS,
-    TTFT_BOUNDS,
     Gauge,
-    Histogram,
     Meter,
     Record,
 )

@@ -4,12 +4,13 @@
 server and wire, and `MOST_CODES` errors of one of them, the rest is counted as `other`. Times are seconds.
 """
 
-from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import NamedTuple, TypeAlias, TypeVar
+from operator import itemgetter
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+from penstock.gateway.histogram import DURATION_BOUNDS, TOKEN_BOUNDS, TTFT_BOUNDS, Histogram
 
 MOST_SERIES = 500
 MOST_CODES = 30
@@ -17,15 +18,6 @@ JOURNAL = 10_000
 BATCH = 256
 OTHER = "other"
 GONE = "client_gone"
-
-# The boundaries that OpenTelemetry's semantic conventions for generative AI advise for each of these metrics; times go
-# on beyond them, since loading a model or running an agent takes minutes.
-DURATION_BOUNDS = tuple(0.01 * 2**power for power in range(17))
-TTFT_BOUNDS = (
-    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
-    *(20.0, 40.0, 80.0, 160.0, 320.0, 640.0),
-)
-TOKEN_BOUNDS = tuple(4**power for power in range(14))
 
 
 class Record(NamedTuple):
@@ -59,51 +51,6 @@ RecordFields: TypeAlias = (
     Record | tuple[str, str, str, str, str, int, str, bool, int, int, bool, float, float, int, bool, bool, float]
 )
 """A record, or its fields in order: a bare tuple costs nothing to make."""
-
-
-class Histogram:
-    """Counts of values by upper bound (inclusive, as Prometheus has it), and their sum."""
-
-    __slots__ = ("bounds", "counts", "total")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
-
-    def observe(self, value: float) -> None:
-        """Count a value (not negative)."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
-
-    def observe_all(self, values: Sequence[float]) -> None:
-        """Count several at once."""
-        for index, count in Counter(map(partial(bisect_left, self.bounds), values)).items():
-            self.counts[index] += count
-        self.total += sum(values)
-
-    @property
-    def count(self) -> int:
-        """How many values."""
-        return sum(self.counts)
-
-    def merge(self, other: "Histogram") -> None:
-        """Add another of the same bounds."""
-        self.counts = [mine + its for mine, its in zip(self.counts, other.counts, strict=True)]
-        self.total += other.total
-
-    def quantile(self, share: float) -> float:
-        """The value below which that share of values lies, linear within its bucket; 0 when there are none.
-
-        Beyond the last bound nothing is known: it is that bound then.
-        """
-        rank, below = share * self.count, 0
-        for index, count in enumerate(self.counts[:-1]):
-            if count and below + count >= rank:
-                low = self.bounds[index - 1] if index else 0.0
-                return low + (self.bounds[index] - low) * max(0.0, rank - below) / count
-            below += count
-        return self.bounds[-1] if self.counts[-1] else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +105,14 @@ class Gauge:
     samples: tuple[tuple[tuple[tuple[str, str], ...], float], ...]
 
 
+def _columns(records: Sequence[RecordFields]) -> Any:
+    """Records turned on their side: a Record whose fields are the values of all of them."""
+    return Record._make(zip(*records, strict=True) if records else [()] * len(Record._fields))
+
+
+_key: Callable[[RecordFields], tuple[str, str, str]] = itemgetter(2, 3, 0)  # model, server, wire
+
+
 class _Series:
     """What calls in one wire of one model on one server have come to; `duration` counts those that ended well."""
 
@@ -173,22 +128,31 @@ class _Series:
         self.prompt = Histogram(TOKEN_BOUNDS)
         self.tokens = Histogram(TOKEN_BOUNDS)
 
-    def add(self, records: Sequence[Record]) -> None:
-        """Count calls."""
-        self.streamed += sum(record.streamed for record in records)
-        self.fallbacks += sum(record.fallback for record in records)
-        self.gone += sum(record.gone for record in records)
-        ended = [record for record in records if record.code == "ok" and not record.gone]
-        self.duration.observe_all([record.total for record in ended])
-        self.ttft.observe_all([record.ttft for record in ended if record.ttft])
-        self.prompt.observe_all([record.prompt_tokens for record in records if record.prompt_tokens])
-        self.tokens.observe_all([record.completion_tokens for record in records if record.completion_tokens])
-        if len(ended) == len(records):
-            return
-        for record in records:
-            if record.code != "ok" and not record.gone:
+    def add(self, records: Sequence[RecordFields]) -> None:
+        """Count calls, column by column: that is done in C, where going through them one by one is not."""
+        columns = _columns(records)
+        self.streamed += sum(columns.streamed)
+        self.fallbacks += sum(columns.fallback)
+        ended = columns
+        if any(columns.gone) or columns.code.count("ok") < len(records):
+            ended = self._note_failures(records)
+        self.duration.observe_all(ended.total)
+        self.ttft.observe_all(filter(None, ended.ttft))
+        self.prompt.observe_all(filter(None, columns.prompt_tokens))
+        self.tokens.observe_all(filter(None, columns.completion_tokens))
+
+    def _note_failures(self, records: Sequence[RecordFields]) -> Any:
+        """Count those that did not end well; the columns of those that did."""
+        ended = []
+        for record in map(Record._make, records):
+            if record.gone:
+                self.gone += 1
+            elif record.code != "ok":
                 code = record.code if record.code in self.errors or len(self.errors) < MOST_CODES else OTHER
                 self.errors[code] = self.errors.get(code, 0) + 1
+            else:
+                ended.append(record)
+        return _columns(ended)
 
     @property
     def outcomes(self) -> dict[str, int]:
@@ -218,16 +182,16 @@ class Meter:
 
     def __init__(self, sources: Iterable[Callable[[], Iterable[Gauge]]] = (), journal: int = JOURNAL) -> None:
         self.sources = list(sources)
-        self._journal: deque[Record] = deque(maxlen=journal)
+        self._journal: deque[RecordFields] = deque(maxlen=journal)
         self._noted: list[RecordFields] = []
         self._series: dict[tuple[str, str, str], _Series] = {}
         self._retries: Counter[str] = Counter()
 
     @property
-    def journal(self) -> deque[Record]:
+    def journal(self) -> list[Record]:
         """The last calls, the oldest first."""
         self._count()
-        return self._journal
+        return [Record._make(fields) for fields in self._journal]
 
     def settle(self, record: RecordFields) -> None:
         """A call has ended; called exactly once for each, with a Record or a bare tuple of its fields."""
@@ -238,14 +202,23 @@ class Meter:
 
     def _count(self) -> None:
         """Count what is noted."""
-        noted, self._noted = [Record._make(fields) for fields in self._noted], []
+        noted, self._noted = self._noted, []
+        if not noted:
+            return
         self._journal.extend(noted)
-        groups: dict[tuple[str, str, str], list[Record]] = {}
-        for record in noted:
-            groups.setdefault((record.model, record.server, record.wire), []).append(record)
+        keys = list(map(_key, noted))
+        if keys.count(keys[0]) == len(keys):  # a batch is mostly of one kind
+            self._open(keys[0]).add(noted)
+            return
+        groups: dict[tuple[str, str, str], list[RecordFields]] = {}
+        for key, fields in zip(keys, noted, strict=True):
+            groups.setdefault(key, []).append(fields)
         for key, records in groups.items():
-            known = key in self._series or len(self._series) < MOST_SERIES
-            self._series.setdefault(key if known else (OTHER, OTHER, OTHER), _Series()).add(records)
+            self._open(key).add(records)
+
+    def _open(self, key: tuple[str, str, str]) -> _Series:
+        known = key in self._series or len(self._series) < MOST_SERIES
+        return self._series.setdefault(key if known else (OTHER, OTHER, OTHER), _Series())
 
     def retry(self, server: str) -> None:
         """A try on this server has failed and another one follows."""

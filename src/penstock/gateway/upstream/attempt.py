@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from penstock.domain.errors import ClientGone, ConnectFailed, PenstockError, UpstreamCut, UpstreamError
 from penstock.domain.fleet import Deployment, Server
 from penstock.engines.base import Engine, Outgoing
+from penstock.gateway.catalog import Live
 from penstock.gateway.client import Client
 from penstock.gateway.upstream.connection import Connection
 from penstock.gateway.upstream.pool import Pool, Pools
@@ -35,6 +36,7 @@ class Target:
     engine: Engine
     pool: Pool
     timeouts: Timeouts
+    live: Live
     heads: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -74,23 +76,33 @@ class Attempts:
         self._timeouts = timeouts
         self._agent = f"penstock/{version}".encode()
 
-    def target(self, deployment: Deployment) -> Target:
+    def target(self, deployment: Deployment, live: Live) -> Target:
         """Make ready for calls to a deployment."""
         server = deployment.server
         pool = self.pools.get(deployment.url, server.verify_tls)
-        return Target(deployment, self._engines[server.kind], pool, self._timeouts(server.name))
+        return Target(deployment, self._engines[server.kind], pool, self._timeouts(server.name), live)
 
     async def run(self, target: Target, outgoing: Outgoing, relay: Relay, client: Client) -> None:
-        """Try once. Returns when the answer is delivered; raises the PenstockError that stopped it.
+        """Try once. Returns when the answer is delivered; raises the PenstockError that stopped it."""
+        await self.finish(target, self.begin(target, outgoing, relay, client), relay, client)
+
+    def begin(self, target: Target, outgoing: Outgoing, relay: Relay, client: Client) -> bytes:
+        """Draw the request, and send it at once if a kept connection is free; then `relay.connection` is set."""
+        data = self._request(target, outgoing, client)
+        connection = target.pool.take()
+        if connection is not None:
+            self._send(connection, target, data, relay, client)
+        return data
+
+    async def finish(self, target: Target, data: bytes, relay: Relay, client: Client) -> None:
+        """What is left after `begin`, which often is nothing but a good answer.
 
         A kept connection that the engine closed just now is replaced by a new one, once: the engine has seen nothing.
         """
-        data = self._request(target, outgoing, client)
-        connection = target.pool.take()
+        connection = relay.connection
         if connection is None:
             await self._anew(target, data, relay, client)
         else:
-            self._send(connection, target, data, relay, client)
             error = await relay
             if error is not None:
                 stale = isinstance(error, UpstreamCut | ConnectFailed) and not connection.started

@@ -73,7 +73,7 @@ class Failover:
         for candidate in decision.candidates:
             deployment = candidate.deployment
             target = self._target(deployment)
-            live = self._catalog.live_of(deployment.server.name)
+            live = target.live
             live.running += 1  # the lease: returned below, whatever happens
             tries.attempts += 1
             tries.deployment = deployment
@@ -81,7 +81,9 @@ class Failover:
                 if endpoint.wire in target.engine.native:
                     head = self._head(deployment, decision, tries.attempts)
                     relay = tries.relay = PassThrough(client, call, endpoint, head, self._attempts.loop)
-                    await self._attempts.run(target, target.engine.forward(call, deployment.model), relay, client)
+                    data = self._attempts.begin(target, target.engine.forward(call, deployment.model), relay, client)
+                    if relay.connection is None or await relay is not None or relay.status >= 300:
+                        await self._attempts.finish(target, data, relay, client)
                 else:
                     if content is None:
                         content = self._content(endpoint, call)
@@ -91,19 +93,23 @@ class Failover:
                     self._suspect(deployment.server.name)  # its list of models has changed
                 return
             except PenstockError as error:
-                client.source = None  # the connection may serve another call by now
-                if error.retryable:
-                    self._blame(deployment, error)
-                if client.gone or client.begun:
-                    raise
-                if not error.retryable and not isinstance(error, Unsupported | ModelNotFound):
-                    raise
-                if call.operation is Operation.MANAGE and not isinstance(error, ConnectFailed):
-                    raise  # it may have been done: it is not to be done twice
+                self._note(client, call, deployment, error)
                 failed.append((deployment, error))
             finally:
                 live.running -= 1
         raise _sum_up(failed)
+
+    def _note(self, client: Client, call: Call, deployment: Deployment, error: PenstockError) -> None:
+        """A try has failed: blame whom it says something about, and raise what no other try can mend."""
+        client.source = None  # the connection may serve another call by now
+        if error.retryable:
+            self._blame(deployment, error)
+        if client.gone or client.begun:
+            raise error
+        if not error.retryable and not isinstance(error, Unsupported | ModelNotFound):
+            raise error
+        if call.operation is Operation.MANAGE and not isinstance(error, ConnectFailed):
+            raise error  # it may have been done: it is not to be done twice
 
     def _target(self, deployment: Deployment) -> Target:
         fleet = self._catalog.fleet
@@ -113,7 +119,9 @@ class Failover:
         key = (deployment.server.name, deployment.model.name)
         target = self._targets.get(key)
         if target is None:
-            target = self._targets[key] = self._attempts.target(deployment)
+            target = self._targets[key] = self._attempts.target(
+                deployment, self._catalog.live_of(deployment.server.name)
+            )
         return target
 
     async def _translated(
