@@ -91,7 +91,7 @@ class Watcher:
         self._running = True
         configured = [w.server.kind for w in self._watched.values() if w.server.configured]
         kinds = dict.fromkeys(configured or [w.server.kind for w in self._watched.values()])
-        titles = [self._engines[kind].title for kind in kinds if kind in self._engines]
+        titles = [self._engines[kind].title.removesuffix(" server") for kind in kinds if kind in self._engines]
         logger.info("Discovering %s servers and models...", ", ".join(titles) or "model")
         for watched in self._watched.values():
             self._begin(watched)

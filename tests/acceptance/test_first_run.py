@@ -1,0 +1,186 @@
+"""The first hour with it: one server named, nothing named, or a server named that is not there."""
+
+import contextlib
+import fcntl
+import json
+import socket
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from penstock.sim import SimOptions
+from tests.acceptance.conftest import ASK, SAID, Simulators, configured
+from tests.support.gateway_process import Gateway, eventually, gateway
+from tests.support.real_engines import SENTENCE, Running, free_port, llama_server
+
+USUAL_PORTS: Final = (8000, 8010, 8080, 11434, 11435)
+MARK: Final = "[simulated]"
+TAKEOVER: Final = 30.0  # seconds within which a real server takes the simulated ones' place
+
+
+MESSAGES: Final = [{"role": "user", "content": ASK}]
+BODIES: Final[dict[str, Any]] = {
+    "/chat": {"message": ASK},
+    "/v1/chat/completions": {"model": "tiny", "messages": MESSAGES, "stream": True},
+    "/api/chat": {"model": "tiny", "messages": MESSAGES},
+    "/v1/messages": {"model": "tiny", "messages": MESSAGES, "max_tokens": 10, "stream": True},
+}
+
+
+@pytest.fixture
+def usual_ports() -> Iterator[None]:
+    """The usual addresses of model servers, for one test at a time on this machine."""
+    with (Path(tempfile.gettempdir()) / "penstock-usual-ports.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for port in USUAL_PORTS:
+            with socket.socket() as attempt:
+                if attempt.connect_ex(("127.0.0.1", port)) == 0:
+                    pytest.skip(f"something listens on {port}: what happens with nothing there cannot be tried")
+        yield
+
+
+def texts(running: Gateway, model: str = "") -> dict[str, str]:
+    """What each API says to ASK, by route; `model` may be left out where the API allows that."""
+    said = {}
+    message = [{"role": "user", "content": ASK}]
+    said["/chat"] = running.post("/chat", {"message": ASK} | ({"model": model} if model else {})).json()["response"]
+    asked = {"model": model or "auto", "messages": message, "max_tokens": 200, "stream": True}
+    stream = running.stream("/v1/chat/completions", asked)
+    deltas = [choice["delta"] for event in sse(stream) for choice in event["choices"]]
+    said["/v1/chat/completions"] = "".join(delta.get("content") or "" for delta in deltas)
+    assert stream.rstrip().endswith("data: [DONE]")
+    lines = [json.loads(line) for line in running.stream("/api/chat", asked).splitlines()]
+    said["/api/chat"] = "".join(line["message"]["content"] for line in lines)
+    assert [line["done"] for line in lines] == [False] * (len(lines) - 1) + [True]
+    events = sse(running.stream("/v1/messages", asked))
+    said["/v1/messages"] = "".join(event["delta"].get("text", "") for event in events if "delta" in event)
+    assert events[-1] == {"type": "message_stop"}
+    return said
+
+
+def sse(text: str) -> list[Any]:
+    """The objects in a stream of server-sent events."""
+    return [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: ") and line[6] == "{"]
+
+
+def response(running: Gateway) -> str:
+    """What `/chat` says: the answer, or why there is none."""
+    text: str = running.post("/chat", {"message": ASK}).json()["response"]
+    return text
+
+
+@pytest.mark.engine("llamacpp")
+def test_one_llama_server_in_a_settings_file_answers_every_api_in_its_own_words(
+    llama_a: Running, tmp_path: Path
+) -> None:
+    with gateway(tmp_path / "fresh", configured("llamacpp", llama_a.url)) as running:
+        health = running.get("/health")
+        assert (health.status_code, health.json()["status"]) == (200, "healthy")
+        assert health.json()["services"]["llamacpp"]["status"] == "healthy"
+        assert [model["name"] for model in running.get("/models").json()["models"]] == ["tiny"]
+        assert set(texts(running).values()) == set(texts(running, "tiny").values()) == {SENTENCE}
+        answer = running.post("/chat", {"message": ASK})
+        assert "Привет, мир" in answer.text  # as it is, not as \u escapes
+        assert answer.json()["metadata"]["provider"] == "llamacpp"
+        assert MARK not in running.lines()
+
+
+@pytest.mark.usefixtures("usual_ports")
+def test_with_nothing_configured_and_nothing_there_all_answers_are_marked_as_simulated(tmp_path: Path) -> None:
+    with gateway(tmp_path / "fresh") as running:
+        health = running.get("/health")
+        assert health.status_code == 200
+        assert "simulated" in health.text
+        models = [model["name"] for model in running.get("/models").json()["models"]]
+        assert {"gemma3:1b", "gemma3:12b", "qwen2.5-coder:14b"} <= set(models)
+        said = texts(running, "gemma3:1b")
+        assert {route: text[: len(MARK)] for route, text in said.items()} == dict.fromkeys(said, MARK)
+        assert ASK in said["/chat"]
+        assert response(running).startswith(MARK)
+        assert running.post("/chat", {"message": ASK}).json()["metadata"]["simulated"] is True
+        running.wait_for_line(MARK)
+
+
+@pytest.mark.engine("llamacpp")
+@pytest.mark.usefixtures("usual_ports", "llama_a")  # the second skips where llama.cpp is not installed
+def test_a_llama_server_that_appears_at_its_usual_address_takes_over_for_good(tmp_path: Path) -> None:
+    with gateway(tmp_path / "fresh") as running:
+        assert response(running).startswith(MARK)
+        with running.http as client, contextlib.ExitStack() as going:
+            slow = {"model": "llama3.3:70b", "messages": [{"role": "user", "content": "Расскажи подробно"}]}
+            stream = going.enter_context(client.stream("POST", "/api/chat", json=slow, timeout=60))
+            lines = stream.iter_lines()
+            first = json.loads(next(lines))
+            with llama_server(port=8080):
+                eventually(lambda: response(running) == SENTENCE, TAKEOVER, "the llama-server has not taken over")
+                assert set(texts(running).values()) == {SENTENCE}
+                rest = [json.loads(line) for line in lines]
+                assert first["message"]["content"].startswith(MARK)  # what had begun was said to its end
+                assert rest[-1]["done_reason"] == "stop"
+                assert list(running.servers()) == ["llamacpp"]
+                assert "simulated" not in running.get("/health").text
+        after = running.post("/chat", {"message": ASK})
+        assert (after.status_code, after.json()["error"]["code"]) == (503, "no_server")
+        assert MARK not in after.text
+        eventually(lambda: running.get("/health").status_code == 503, 10, "nobody noticed that the server is gone")
+        assert list(running.servers()) == ["llamacpp"]
+
+
+@pytest.mark.usefixtures("usual_ports")
+def test_an_ollama_that_appears_at_its_usual_address_takes_over_for_good(
+    simulators: Simulators, tmp_path: Path
+) -> None:
+    with gateway(tmp_path / "fresh") as running:
+        assert response(running).startswith(MARK)
+        ollama = simulators.start(replace(SimOptions.instant("ollama", "llama3.1:8b", text=SAID), port=11434))
+        try:
+            eventually(lambda: response(running) == SAID, TAKEOVER, "the Ollama has not taken over")
+            assert set(texts(running, "llama3.1:8b").values()) == {SAID}
+            assert [server["kind"] for server in running.servers().values()] == ["ollama"]
+        finally:
+            simulators.stop(ollama)
+        assert running.post("/chat", {"message": ASK}).status_code == 503
+        eventually(lambda: running.get("/health").status_code == 503, 10, "nobody noticed that the Ollama is gone")
+        assert list(running.servers()) == ["primary"]
+
+
+@pytest.mark.engine("llamacpp")
+@pytest.mark.usefixtures("llama_a")
+def test_a_server_that_is_not_there_yet_is_named_with_what_to_do_and_used_as_soon_as_it_comes(
+    tmp_path: Path,
+) -> None:
+    port = free_port()
+    with gateway(tmp_path / "fresh", configured("llamacpp", f"http://127.0.0.1:{port}")) as running:
+        health = running.get("/health")
+        told = health.json()
+        assert (health.status_code, told["status"]) == (503, "unhealthy")
+        (problem,) = told["problems"]
+        assert f"127.0.0.1:{port}" in json.dumps(problem)
+        assert "penstock.yaml" in json.dumps(problem)
+        assert problem["what_to_do"].startswith("Start it")
+        assert told["message"]
+        running.wait_for_line(f"127.0.0.1:{port}")
+        for route, body in BODIES.items():
+            answer = running.post(route, body)
+            assert (answer.status_code, MARK in answer.text) == (503, False), route
+            assert f"127.0.0.1:{port}" in answer.text, route
+        with llama_server(port=port):
+            eventually(lambda: running.get("/health").status_code == 200, TAKEOVER, "nobody noticed the llama-server")
+            assert set(texts(running).values()) == {SENTENCE}
+
+
+def test_a_demo_is_simulated_whatever_is_configured(tmp_path: Path) -> None:
+    with gateway(tmp_path / "fresh", configured("llamacpp", "http://127.0.0.1:9"), command="demo") as running:
+        assert response(running).startswith(MARK)
+        assert set(running.servers()) == {"remote", "localhost"}
+
+
+def test_the_web_page_and_the_client_ollama_are_greeted(tmp_path: Path) -> None:
+    with gateway(tmp_path / "fresh", configured("llamacpp", "http://127.0.0.1:9")) as running:
+        assert running.get("/", accept="text/html").headers["content-type"].startswith("text/html")
+        greeted = running.get("/", **{"user-agent": "ollama/0.13.3 (amd64 linux) Go/go1.26"})
+        assert greeted.text == "Ollama is running"
