@@ -17,9 +17,9 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from penstock.domain.errors import BodyTooLarge, ClientStalled, InvalidRequest, PenstockError
+from penstock.domain.errors import BodyTooLarge, InvalidRequest, PenstockError
 from penstock.gateway.pipeline import Pipeline
-from penstock.serving.exchange import Exchange
+from penstock.serving.exchange import STATUS, Exchange
 from penstock.serving.routes import Gate, Route
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,11 @@ SANE_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}\Z")
 RARE = frozenset((b"transfer-encoding", b"expect", b"origin", b"x-request-id", b"content-encoding"))
 """Headers that most requests do not have: one look for all of them together."""
 MAX_HEAD = 64 * 1024
+MAX_QUEUED = 16
+"""Requests of one connection that may wait for their turn before it is read no further."""
+MAX_QUEUED_BODY = 256 * 1024
+"""Bytes of a waiting request's body that are taken before its turn."""
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LINGER = 1.0
 """Seconds between a refusal and the close, so that a client still sending gets to read why."""
 
@@ -48,8 +53,8 @@ class GatewayProtocol(HttpToolsProtocol):
 
     # uvicorn's own attributes that every request touches are slots here, which the interpreter finds by position
     __slots__ = (
-        "_deaf", "_head_size", "_in_head", "active_at", "answering", "cycle", "flow", "headers", "loop", "parser",
-        "pipeline", "server_state", "shared", "timeout_keep_alive_task", "transport", "url",
+        "_advancing", "_deaf", "_expecting", "_head_size", "_in_asgi", "_in_head", "_refusal", "active_at", "answering",
+        "cycle", "flow", "headers", "loop", "mark", "parser", "pipeline", "server_state", "shared", "transport", "url",
     )  # fmt: skip
 
     common: Shared
@@ -65,10 +70,14 @@ class GatewayProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.shared = self.common
         self.active_at = self.loop.time()
+        self.mark: object = None  # what the sweep saw last
         self.answering: Exchange | None = None
         self._head_size = 0
         self._in_head = False
         self._deaf = False
+        self._advancing = self._in_asgi = False
+        self._expecting: Exchange | None = None
+        self._refusal: PenstockError | None = None
 
     @classmethod
     def bind(cls, common: Shared) -> "type[GatewayProtocol]":
@@ -81,21 +90,28 @@ class GatewayProtocol(HttpToolsProtocol):
         """A piece came; after a refusal that closes the connection nothing more is listened to."""
         if self._deaf:
             return
-        if self.timeout_keep_alive_task is not None:
-            self._unset_keepalive_if_required()
+        if len(data) > MAX_HEAD:
+            for at in range(0, len(data), MAX_HEAD):
+                self.data_received(data[at : at + MAX_HEAD])
+            return
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
-            self.send_400_response("")
-        except httptools.HttpParserUpgrade:
-            if self._should_upgrade():
-                self.handle_websocket_upgrade()
-            else:
-                self._unsupported_upgrade_warning()
+            if not self._deaf:
+                self.send_400_response("")
+        except httptools.HttpParserUpgrade as upgrade:
+            self._not_upgraded(data[upgrade.args[0] :])
         if self._in_head:
             self._head_size += len(data)
-            if self._head_size > MAX_HEAD:
-                self._refuse(InvalidRequest("the head of the request is too large"))
+            if self._head_size > 2 * MAX_HEAD:
+                self.refuse(_head_too_large())
+
+    def _not_upgraded(self, rest: bytes) -> None:
+        """Another protocol is asked for: WebSocket there is; anything else is passed over, as HTTP allows."""
+        if self.scope is not None and self.scope["headers"] is self.headers and self._should_upgrade():
+            self.handle_websocket_upgrade()
+        elif rest:
+            self.data_received(rest)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: so is the engine's work for it, and what it had queued."""
@@ -115,6 +131,8 @@ class GatewayProtocol(HttpToolsProtocol):
         super().resume_writing()
         if self.answering is not None:
             self.answering.resume()
+        elif not self._in_asgi:
+            self._advance()
 
     def send_400_response(self, msg: str) -> None:
         """What came cannot be understood."""
@@ -122,39 +140,57 @@ class GatewayProtocol(HttpToolsProtocol):
         cause = reason.__context__ if reason is not None else None
         if cause is not None and not isinstance(cause, PenstockError):
             log.error("a request broke the gateway's own parsing", exc_info=cause)
-        self._refuse(cause if isinstance(cause, PenstockError) else InvalidRequest(f"this is not HTTP/1.1: {reason}"))
+        self.refuse(cause if isinstance(cause, PenstockError) else InvalidRequest(f"this is not HTTP/1.1: {reason}"))
 
-    def _refuse(self, error: PenstockError) -> None:
-        """Say so where nothing is being answered, and listen no more."""
+    def refuse(self, error: PenstockError) -> None:
+        """Say what is wrong with the request that is coming in, after the answers before it, and listen no more."""
         self._deaf = True
         current = self.cycle
         if isinstance(current, Exchange) and not current.ready:
             current.refusal = error
             current.keep_alive = False
             self._ready(current)
-        elif current is not None and not current.response_complete:
+        elif current is None or current.response_complete:
+            self._say(error)
+        elif isinstance(current, Exchange) or not current.more_body:  # it is whole; what follows it is wrong
             current.keep_alive = False
         else:
-            body = b'{"type":"about:blank","title":"Bad Request","status":400,"code":"%b","detail":"%b"}' % (
-                error.code.encode(), re.sub(rb'[^ !#-\\[\\]-~]', b"?", error.message.encode()),
-            )  # fmt: skip
-            self.transport.write(
-                b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\ncontent-length: %d\r\n"
-                b"connection: close\r\n\r\n%b" % (len(body), body)
-            )
-            self._hang_up()
+            current.disconnected = True
+            current.message_event.set()
+            self._refusal = error
+            if all(cycle is not current for cycle, _ in self.pipeline):
+                self._say_late(current)
 
-    def sweep(self, now: float, keep_alive: float, patience: float) -> None:
-        """Close a connection that has been idle for `keep_alive` seconds, or sends its request too slowly."""
+    def _say_late(self, cycle: RequestResponseCycle) -> None:
+        """Refuse a request whose body turned out to be wrong while it was being answered."""
+        if cycle.response_started or self._refusal is None:
+            self.transport.abort()
+        else:
+            self._say(self._refusal)
+
+    def _say(self, error: PenstockError) -> None:
+        body = b'{"type":"about:blank","title":"%b","status":%d,"code":"%b","detail":"%b"}' % (
+            STATUS[error.status][13:-2], error.status, error.code.encode(),
+            re.sub(rb'[^ !#-\[\]-~]', b"?", error.message.encode()),
+        )  # fmt: skip
+        self.transport.write(
+            b"%bcontent-type: application/problem+json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
+            % (STATUS[error.status], len(body), body)
+        )
+        self._hang_up()
+
+    def awaited(self) -> tuple[object, int] | None:
+        """The request that is coming in, and how many bytes of it have come; None when none is."""
         current = self.cycle
-        if isinstance(current, Exchange) and not current.ready:
-            if now - self.active_at > patience and not current.queued:
-                self._deaf = True
-                current.refusal = ClientStalled("the request did not arrive in time")
-                current.keep_alive = False
-                self._ready(current)
-        elif (current is None or current.response_complete) and now - self.active_at > keep_alive:
-            self.transport.close()
+        if self._deaf:
+            return None
+        if self._in_head:
+            return "head", self._head_size
+        if current is None or current.response_complete:
+            return None
+        if isinstance(current, Exchange):
+            return None if current.ready or current.queued else (current, current.size)
+        return (current, len(current.body)) if current.more_body else None
 
     # What the parser tells
 
@@ -176,11 +212,16 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is whole: an inference route becomes an exchange, anything else is uvicorn's."""
         self._in_head = False
+        before = self.cycle
+        if before is not None and not before.keep_alive:
+            self._deaf = True  # that was the last request of this connection
+            raise InvalidRequest("nothing may follow on this connection")
         parser, shared = self.parser, self.shared
         http11 = parser.get_http_version() == "1.1"
         headers = dict(self.headers)
         plain = (
             http11
+            and not self._head_size
             and shared.gate.known.get(headers.get(b"host"))
             and len(headers) == len(self.headers)
             and RARE.isdisjoint(headers)
@@ -197,18 +238,20 @@ class GatewayProtocol(HttpToolsProtocol):
             self._read_rare(exchange, headers)
         if len(headers.get(b"content-length", b"")) > 6 and int(headers[b"content-length"]) > self.shared.max_body:
             exchange.refusal = _too_large(self.shared.max_body)
-        before = self.cycle
         self.cycle = exchange
-        if before is not None and not before.response_complete:
+        if before is not None and (not before.response_complete or self.flow.write_paused):
             exchange.queued = True
-            self.flow.pause_reading()
             self.pipeline.appendleft((exchange, self.app))  # type: ignore[arg-type]
+            self._read_on()
         if exchange.refusal is not None:
             exchange.keep_alive = False
             self._deaf = True
             self._ready(exchange)
-        elif not plain and not exchange.queued and headers.get(b"expect", b"").lower() == b"100-continue":
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        elif not plain and http11 and headers.get(b"expect", b"").lower() == b"100-continue":
+            if exchange.queued:
+                self._expecting = exchange
+            else:
+                self.transport.write(CONTINUE)
 
     def _route(self) -> Route | None:
         """The route of a target with a query."""
@@ -237,6 +280,8 @@ class GatewayProtocol(HttpToolsProtocol):
             exchange.size += len(body)
             if exchange.size > self.shared.max_body:
                 self._refuse_size(exchange)
+            elif exchange.queued and exchange.size > MAX_QUEUED_BODY:
+                self.flow.pause_reading()
 
     def _refuse_size(self, exchange: Exchange) -> None:
         self._deaf = True
@@ -259,11 +304,14 @@ class GatewayProtocol(HttpToolsProtocol):
             exchange.start()
 
     def _refuse_ambiguous(self, headers: dict[bytes, bytes], http11: bool) -> None:
-        """What llhttp lets pass and two parsers may read differently."""
+        """What llhttp lets pass and two parsers may read differently, and what is too much."""
+        if self._head_size and len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers) > MAX_HEAD:
+            raise _head_too_large()
         if http11 and b"host" not in headers:
             raise InvalidRequest("a request needs a Host header")
-        if sum(name == b"host" for name, _ in self.headers) > 1:
-            raise InvalidRequest("a request has one Host header")
+        for once in (b"host", b"transfer-encoding"):
+            if sum(name == once for name, _ in self.headers) > 1:
+                raise InvalidRequest(f"a request has one {once.decode().title()} header")
         coding = headers.get(b"transfer-encoding")
         if coding is not None and (not http11 or coding.strip().lower() != b"chunked"):
             raise InvalidRequest("the only transfer coding understood is chunked, in HTTP/1.1")
@@ -275,38 +323,64 @@ class GatewayProtocol(HttpToolsProtocol):
         self.headers.extend(listed)
         self.expect_100_continue = headers.get(b"expect", b"").lower() == b"100-continue"
         super().on_headers_complete()
+        self._read_on()
 
     # The order of answers on this connection
 
     def _start_asgi_task(self, cycle: RequestResponseCycle | Exchange, app: ASGI3Application) -> None:
         """The turn of a queued request has come."""
         if not isinstance(cycle, Exchange):
+            self._in_asgi = True
             super()._start_asgi_task(cycle, app)
             return
         cycle.queued = False
         if cycle.ready:
             self.answering = cycle
             cycle.start()
+        elif cycle is self._expecting and not cycle.size:
+            self.transport.write(CONTINUE)
 
     def on_response_complete(self) -> None:
         """An ASGI answer is out."""
-        self.active_at = self.loop.time()
-        super().on_response_complete()
+        self._in_asgi = False
+        self.mark = None
+        self.server_state.total_requests += 1
+        self._advance()
 
     def exchange_done(self, exchange: Exchange) -> None:
         """An exchange's answer is out."""
-        self.answering = None
+        self.answering = self.mark = None
         self.server_state.total_requests += 1
         if exchange.gone or self.transport.is_closing():
             return
         if not exchange.keep_alive:
             self._hang_up()
             return
-        self.active_at = exchange.first_at
-        if self.pipeline:
-            self.flow.resume_reading()
-            cycle, app = self.pipeline.pop()
-            self._start_asgi_task(cycle, app)
+        if self.pipeline or self.flow.read_paused or self.flow.write_paused:
+            self._advance()
+
+    def _advance(self) -> None:
+        """Answer the requests that wait, one after the other, as far as that goes at once and the client reads."""
+        if self._advancing or self.transport.is_closing():
+            return
+        self._advancing = True
+        current: Any = None
+        while self.pipeline and not self.flow.write_paused and (current is None or current.response_complete):
+            current, app = self.pipeline.pop()
+            if current.disconnected:
+                self._say_late(current)
+                break
+            self._start_asgi_task(current, app)
+            if self.transport.is_closing() or not current.keep_alive:
+                break
+        self._advancing = False
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Read from the client, or not: a crowd of requests waits, or it does not read its answers."""
+        idle = self.cycle is None or self.cycle.response_complete
+        if len(self.pipeline) >= MAX_QUEUED or (self.flow.write_paused and idle):
+            self.flow.pause_reading()
         elif self.flow.read_paused:
             self.flow.resume_reading()
 
@@ -316,6 +390,10 @@ class GatewayProtocol(HttpToolsProtocol):
             self.transport.close()
             return
         self.loop.call_later(LINGER, self.transport.close)
+
+
+def _head_too_large() -> InvalidRequest:
+    return InvalidRequest(f"the head of the request is over {MAX_HEAD} bytes")
 
 
 def _too_large(limit: int) -> BodyTooLarge:

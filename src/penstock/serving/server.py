@@ -14,6 +14,7 @@ import uvicorn
 from penstock.domain.errors import PenstockError
 from penstock.serving.protocol import GatewayProtocol
 from penstock.serving.routes import Gate
+from penstock.serving.sweep import sweep
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -100,7 +101,7 @@ class Server(uvicorn.Server):
         now = loop.time()
         for connection in tuple(self.server_state.connections):
             if isinstance(connection, GatewayProtocol):
-                connection.sweep(now, self._listening.keep_alive, self._listening.patience)
+                sweep(connection, now, self._listening.keep_alive, self._listening.patience)
 
 
 def gated(app: App, gate: Gate, refuse: Callable[[str, PenstockError], tuple[bytes, bytes]]) -> App:
