@@ -13,6 +13,7 @@ from tests.support.real_engines import Running
 # A slow machine is no failure. In CI the same examples each time: a red run means a change, not luck.
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
+settings.register_profile("quick", deadline=None, max_examples=20)  # scripts/check
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 # Names that must be there: where they are listed, a missing engine is a failure instead of a skip.
