@@ -1,0 +1,235 @@
+"""A client that hangs up stops the engine within a second, at whatever moment it does, and leaves nothing behind."""
+
+import asyncio
+import random
+import socket
+
+import pytest
+
+from tests.support.gateway import Running, running, server, until
+from tests.support.raw_client import RawClient, chat, post, turn
+from tests.support.raw_engine import (
+    END,
+    RawEngine,
+    Turn,
+    chunk,
+    chunked_head,
+    completion,
+    event,
+    in_order,
+    response,
+    says,
+    says_and,
+    stream_events,
+)
+
+CHAT = post("/v1/chat/completions", chat())
+STREAM = post("/v1/chat/completions", chat(stream=True))
+GOOD = says(response(completion("hello")))
+REQUESTS = {
+    "plain": CHAT,
+    "streamed": STREAM,
+    "translated": post("/v1/messages", chat(max_tokens=9)),
+    "translated stream": post("/api/chat", chat(stream=True)),
+}
+STREAMS = {name: request for name, request in REQUESTS.items() if "stream" in name}
+WAYS = ["close", "reset"]
+
+
+async def flood(turn: Turn) -> None:
+    """Words without end, as fast as they are taken."""
+    await turn.send(chunked_head())
+    while not turn.gone.is_set():
+        await turn.push(chunk(event("word")) * 50)
+        await asyncio.sleep(0)
+
+
+async def gone(engine: RawEngine, gateway: Running) -> None:
+    """Both ends let go within a second, and nobody is blamed."""
+    await asyncio.wait_for(asyncio.gather(*(line.gone.wait() for line in engine.lines)), 1)
+    await gateway.at_rest()
+    assert {live.failures for live in gateway.gateway.catalog.live.values()} == {0}
+    await until(lambda: not gateway.connections)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", REQUESTS)
+async def test_while_it_waits_for_the_first_byte(kind: str, way: str):
+    async with RawEngine(Turn.hang) as engine, running(server("a", engine.url)) as gateway:
+        client = await RawClient.to(gateway.port)
+        await client.send(REQUESTS[kind])
+        await engine.asked.wait()
+        assert gateway.left() == {"calls": 1, "slots": 1, "busy connections": 1, "connecting": 0}
+        getattr(client, way)()
+        await gone(engine, gateway)
+
+
+@pytest.mark.parametrize("kind", REQUESTS)
+async def test_when_only_the_head_of_the_answer_has_come(kind: str):
+    async with RawEngine(says_and("hang", chunked_head())) as engine, running(server("a", engine.url)) as gateway:
+        client = await RawClient.to(gateway.port)
+        await client.send(REQUESTS[kind])
+        await engine.asked.wait()
+        await turn()
+        client.close()
+        await gone(engine, gateway)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", STREAMS)
+async def test_in_the_middle_of_a_stream(kind: str, way: str):
+    script = says_and("hang", chunked_head() + chunk(event("one")))
+    async with RawEngine(script) as engine, running(server("a", engine.url)) as gateway:
+        client = await RawClient.to(gateway.port)
+        await client.send(STREAMS[kind])
+        while b"one" not in client.received:
+            await client.more()
+        getattr(client, way)()
+        await gone(engine, gateway)
+
+
+async def test_in_the_middle_of_a_stream_that_flows():
+    async with RawEngine(flood) as engine, running(server("a", engine.url)) as gateway:
+        client = await RawClient.to(gateway.port)
+        await client.send(STREAM)
+        while len(client.received) < 100_000:
+            await client.more()
+        client.received = b""
+        client.close()
+        await gone(engine, gateway)
+
+
+async def test_in_the_middle_of_a_stream_that_it_does_not_read():
+    async with RawEngine(flood) as engine, running(server("a", engine.url)) as gateway:
+        client = await gateway.narrow_client()
+        await client.send(STREAM)
+        await until(lambda: gateway.unsent > 65536)
+        client.reset()
+        await gone(engine, gateway)
+
+
+async def test_in_the_middle_of_a_whole_answer():
+    half = response(completion("x" * 400_000))[:300_000]
+    async with RawEngine(says_and("hang", half)) as engine, running(server("a", engine.url)) as gateway:
+        client = await RawClient.to(gateway.port)
+        await client.send(CHAT)
+        await client.more()
+        client.close()
+        await gone(engine, gateway)
+
+
+async def test_while_the_engine_is_being_connected_to():
+    with socket.create_server(("127.0.0.1", 0)) as deaf:  # it takes a connection, and never says hello in TLS
+        url = f"https://127.0.0.1:{deaf.getsockname()[1]}"
+        async with running(server("a", url)) as gateway:
+            client = await RawClient.to(gateway.port)
+            await client.send(CHAT)
+            await until(lambda: gateway.left()["connecting"])
+            client.close()
+            await gateway.at_rest()
+            assert gateway.gateway.catalog.live["a"].failures == 0
+
+
+async def test_while_it_still_sends_its_request():
+    async with RawEngine(GOOD) as engine, running(server("a", engine.url)) as gateway:
+        client = await RawClient.to(gateway.port)
+        await client.send(CHAT[:-10])
+        await until(lambda: gateway.connections[0].cycle is not None)
+        client.close()
+        await until(lambda: not gateway.connections)
+        assert not any(gateway.left().values())
+        assert not engine.requests
+
+
+async def test_what_it_had_queued_is_never_asked():
+    async with RawEngine(Turn.hang) as engine, running(server("a", engine.url)) as gateway:
+        client = await RawClient.to(gateway.port)
+        await client.send(CHAT * 5)
+        await engine.asked.wait()
+        client.close()
+        await gone(engine, gateway)
+        assert len(engine.requests) == 1
+
+
+async def test_before_the_first_server_has_refused_the_second_is_not_asked():
+    go_on = asyncio.Event()
+
+    async def refuse(turn: Turn) -> None:
+        await go_on.wait()
+        await turn.send(response(b"{}", status="503 Busy"))
+
+    async with (
+        RawEngine(refuse) as first,
+        RawEngine(GOOD) as second,
+        running(server("a", first.url), server("b", second.url, priority="SECONDARY")) as gateway,
+    ):
+        client = await RawClient.to(gateway.port)
+        await client.send(CHAT)
+        await first.asked.wait()
+        client.close()
+        await gateway.at_rest()
+        go_on.set()
+        await turn()
+        assert not second.requests
+
+
+async def test_a_call_on_a_connection_that_it_has_used_before_is_not_disturbed():
+    """The first server is busy and gets its connection back; another call is on it when the first caller gives up."""
+    refusal = says(response(b'{"error":"busy"}', status="503 Busy"))
+    go_on = asyncio.Event()
+
+    async def late(turn: Turn) -> None:
+        await go_on.wait()
+        await GOOD(turn)
+
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        url = f"https://127.0.0.1:{deaf.getsockname()[1]}"
+        async with (
+            RawEngine(in_order(refusal, late)) as first,
+            running(server("a", first.url), server("b", url, priority="FALLBACK")) as gateway,
+        ):
+            impatient = await RawClient.to(gateway.port)
+            await impatient.send(CHAT)
+            await until(lambda: gateway.left()["connecting"])
+            gateway.gateway.catalog.live["a"].failed_at = 0.0
+            other = asyncio.create_task(gateway.ask(CHAT))
+            await until(lambda: len(first.requests) == 2)
+            assert first.accepted == 1
+            impatient.close()
+            await until(lambda: not gateway.left()["connecting"])
+            await turn()
+            go_on.set()
+            assert (await other).text == "hello"
+
+
+async def test_it_counts_as_gone_and_as_nobodys_error():
+    async with RawEngine(Turn.hang) as engine, running(server("a", engine.url)) as gateway:
+        client = await RawClient.to(gateway.port)
+        await client.send(CHAT)
+        await engine.asked.wait()
+        client.close()
+        await gone(engine, gateway)
+        counted = gateway.gateway.meter.snapshot(0.0).all
+        assert (counted.gone, counted.errors) == (1, 0)
+
+
+async def test_a_hundred_at_any_moment():
+    dice = random.Random(7)
+
+    async def script(turn: Turn) -> None:
+        pieces = [chunked_head(), *map(chunk, stream_events(*"abcdefgh")), END]
+        for piece in pieces:
+            await turn.send(piece)
+            if dice.random() < 0.1:
+                await turn.hang()
+
+    async with RawEngine(script) as engine, running(server("a", engine.url)) as gateway:
+        for _ in range(100):
+            client = await RawClient.to(gateway.port)
+            await client.send(dice.choice(list(REQUESTS.values())) * dice.randint(1, 3))
+            await turn(dice.randint(0, 12))
+            getattr(client, dice.choice(WAYS))()
+        await gateway.at_rest()
+        await until(lambda: not gateway.connections)
+        engine.script = GOOD
+        assert (await gateway.ask(CHAT)).text == "hello"
