@@ -21,7 +21,7 @@ def install(place: Place) -> Receipt:
     try:
         return _from_debian(place)
     except CannotInstallError as error:
-        place.say(f"no Debian package ({error}); building from source, which takes about 3 minutes on 2 cores")
+        place.say(f"no Debian package ({error}); building from source, which takes minutes")
     shutil.rmtree(place.folder, ignore_errors=True)
     return _from_source(place)
 
