@@ -40,6 +40,9 @@ from penstock.sim import SimOptions, Simulator, scenario_one
 
 log = logging.getLogger("penstock")
 
+NOT_YET = ("queue.", "auth.", "routing.", "notifications.", "telemetry.", "storage.database_url", "storage.redis_url")
+"""Settings that are checked and have no effect in this version."""
+
 SIMULATED_NAMES = ("remote", "localhost")
 
 
@@ -215,7 +218,7 @@ def policy(settings: Settings) -> Policy:
 def defaults(settings: Settings) -> Defaults:
     """What service calls leave out."""
     llm = settings.llm
-    return Defaults(llm.model, llm.max_tokens, llm.temperature, llm.stream)
+    return Defaults(llm.model, llm.max_tokens, llm.temperature, llm.stream, settings.distributed)
 
 
 def timeouts(settings: Settings) -> dict[str, Timeouts]:
@@ -229,6 +232,13 @@ def timeouts(settings: Settings) -> dict[str, Timeouts]:
     }
 
 
+def _not_yet(settings: Settings) -> list[str]:
+    """A word for each setting that somebody made and that does nothing so far."""
+    made = [key for key, said in settings.provenance.items() if said.source != "default"]
+    idle = sorted({key for key in made if key.startswith(NOT_YET) or key.endswith("auto_discover")})
+    return [f"{key} is understood, but has no effect in version {__version__}" for key in idle]
+
+
 @dataclass(frozen=True, slots=True)
 class Reloading:
     """How settings are read again, and the files whose change is the reason to."""
@@ -240,7 +250,7 @@ class Reloading:
 def serve(settings: Settings, *, config_path: Path | None, overrides: Mapping[str, object]) -> int:
     """Run a gateway until it is told to stop; the process's exit code."""
     configure_logs(settings.server.log_format, settings.server.log_level, settings.server.log_file)
-    for warning in settings.warnings:
+    for warning in (*settings.warnings, *_not_yet(settings)):
         log.warning("%s", warning)
     host, port = settings.server.host, settings.server.port
     try:

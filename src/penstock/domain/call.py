@@ -41,12 +41,13 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What settings put in where a service call leaves it out."""
+    """What settings put in where a service call leaves it out; `distributed` is whether several servers are one fleet."""
 
     model: str = "llama3.1:8b"
     max_tokens: int = 256
     temperature: float = 0.7
     stream: bool = False
+    distributed: bool = True
 
 
 @dataclass(slots=True)

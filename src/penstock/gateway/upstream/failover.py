@@ -212,7 +212,8 @@ class Failover:
             fallback=fallback,
             reason=decision.reason,
             warning=decision.warning,
-            distributed=sum(status.server.kind == server.kind for status in self._catalog.fleet.statuses) > 1,
+            distributed=self.defaults.distributed
+            and sum(status.server.kind == server.kind for status in self._catalog.fleet.statuses) > 1,
             simulated=server.simulated,
         )
 
