@@ -40,6 +40,7 @@ from penstock.sim import SimOptions, Simulator, scenario_one
 
 log = logging.getLogger("penstock")
 
+USUAL_NAMES = ("ollama.local", "ollama-server.local", "ollama", "ollama-server")
 NOT_YET = ("queue.", "auth.", "routing.", "notifications.", "telemetry.", "storage.database_url", "storage.redis_url")
 """Settings that are checked and have no effect in this version."""
 
@@ -175,7 +176,13 @@ def _simulated(name: str, simulator: Simulator, options: SimOptions) -> Server:
 
 def servers(settings: Settings) -> tuple[Server, ...]:
     """The model servers that settings name."""
-    return tuple(_server(one, settings) for one in settings.servers)
+    named = tuple(_server(one, settings) for one in settings.servers)
+    known = " ".join(url for server in named for url in server.urls)
+    if not settings.auto_discover or any(f"//{name}:" in known for name in USUAL_NAMES):
+        return named
+    # one machine may have several of these names: they are addresses of one server, the first that answers counts
+    urls = tuple(f"http://{name}:11434" for name in USUAL_NAMES)
+    return (*named, Server("discovered", "ollama", urls, Priority.SECONDARY, configured=False))
 
 
 def _server(one: ServerSettings, settings: Settings) -> Server:
@@ -235,7 +242,7 @@ def timeouts(settings: Settings) -> dict[str, Timeouts]:
 def _not_yet(settings: Settings) -> list[str]:
     """A word for each setting that somebody made and that does nothing so far."""
     made = [key for key, said in settings.provenance.items() if said.source != "default"]
-    idle = sorted({key for key in made if key.startswith(NOT_YET) or key.endswith("auto_discover")})
+    idle = sorted(key for key in made if key.startswith(NOT_YET))
     return [f"{key} is understood, but has no effect in version {__version__}" for key in idle]
 
 

@@ -41,7 +41,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What settings put in where a service call leaves it out; `distributed` is whether several servers are one fleet."""
+    """What settings put in where a call leaves it out; `distributed` is whether several servers are one fleet."""
 
     model: str = "llama3.1:8b"
     max_tokens: int = 256
