@@ -1,0 +1,317 @@
+"""A call goes to another server as long as its client has seen nothing; when none can answer it hears which and why."""
+
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from penstock.config.settings import LlmSettings
+from tests.support.gateway import running, server
+from tests.support.raw_client import RawClient, chat, post
+from tests.support.raw_engine import (
+    RawEngine,
+    Script,
+    Turn,
+    chunk,
+    chunked_head,
+    completion,
+    event,
+    ollama_lines,
+    response,
+    says,
+    says_and,
+    stream,
+)
+from tests.support.surfaces import STREAMS, SURFACES, StreamSurface, Surface
+
+CHAT = post("/v1/chat/completions", chat())
+GOOD = says(response(completion("good")))
+VLLM_SAYS = {
+    "/v1/chat/completions": completion("good"),
+    "/v1/completions": b'{"object":"text_completion","choices":[{"index":0,"text":"good","finish_reason":"stop"}]}',
+}
+OLLAMA_SAYS = {
+    "/api/chat": b'{"model":"m","message":{"role":"assistant","content":"good"},"done":true,"done_reason":"stop"}',
+    "/api/generate": b'{"model":"m","response":"good","done":true,"done_reason":"stop"}',
+}
+VICTORIA_SAYS = {"/run": b'{"status":"success","output":"good"}'}
+
+
+async def speak(turn: Turn) -> None:
+    """Answer as an engine of any kind does."""
+    whole = (VLLM_SAYS | OLLAMA_SAYS | VICTORIA_SAYS).get(turn.request.path)
+    if whole is None:
+        await turn.send(response(b'{"detail":"Not Found"}', status="404 Not Found"))
+        return
+    streamed = turn.request.json.get("stream")
+    if streamed and turn.request.path.startswith("/v1"):
+        await turn.send(stream("good"))
+    elif streamed:
+        await turn.send(
+            chunked_head("application/x-ndjson") + b"".join(map(chunk, ollama_lines("good"))) + b"0\r\n\r\n"
+        )
+    else:
+        await turn.send(response(whole))
+
+
+@pytest.fixture
+def refused() -> Iterator[Callable[[], str]]:
+    """Makes addresses where nobody listens, and nobody can begin to."""
+    with contextlib.ExitStack() as held:
+
+        def address() -> str:
+            sock = held.enter_context(socket.socket())
+            sock.bind(("127.0.0.1", 0))
+            return f"http://127.0.0.1:{sock.getsockname()[1]}"
+
+        yield address
+
+
+@pytest.mark.parametrize("name", SURFACES)
+async def test_a_server_that_refuses_is_passed_over_in_every_dialect(name: str, refused):
+    surface: Surface = SURFACES[name]
+    async with RawEngine(speak) as good:
+        dead = server("dead", refused(), surface.kind)
+        async with running(dead, server("good", good.url, surface.kind, priority="SECONDARY")) as gateway:
+            answer = await gateway.ask(surface.request)
+            assert answer.status == 200
+            assert b"good" in answer.body
+            assert answer.headers["x-penstock-server"] == "good"
+            assert answer.headers["x-penstock-fallback"] == "true"
+
+
+@pytest.mark.parametrize("name", STREAMS)
+async def test_a_server_that_fails_before_the_first_byte_of_a_stream_is_passed_over(name: str):
+    surface: StreamSurface = STREAMS[name]
+    async with (
+        RawEngine(says_and("reset", chunked_head())) as bad,
+        RawEngine(speak) as good,
+        running(
+            server("bad", bad.url, surface.kind), server("good", good.url, surface.kind, priority="SECONDARY")
+        ) as gateway,
+    ):
+        answer = await gateway.ask(surface.request)
+        assert b"good" in answer.body
+        assert b"error" not in answer.body.replace(b'"error":null', b"")
+        assert answer.headers["x-penstock-fallback"] == "true"
+
+
+BUSY = response(b'{"error":{"message":"busy"}}', status="503 Service Unavailable")
+BAD_WAYS: dict[str, Script] = {
+    "closes": says_and("close"),
+    "resets": says_and("reset"),
+    "sends garbage": says(b"garbage\r\n\r\n"),
+    "hangs": Turn.hang,
+    "hangs after its head": says_and("hang", response(completion("never"))[:80]),
+    "hangs in its body": says_and("hang", response(completion("never"))[:-10]),
+    "says 429": says(response(b'{"error":{"message":"slow down"}}', status="429 Too Many Requests")),
+    "says 500": says(response(b"Internal Server Error", status="500 Internal Server Error")),
+    "says 502": says(response(b"<html>nginx</html>", status="502 Bad Gateway")),
+    "says 503": says(BUSY),
+    "says 504": says(response(b"", status="504 Gateway Timeout")),
+    "says 408": says(response(b"", status="408 Request Timeout")),
+    "says 401": says(response(b'{"error":"wrong key"}', status="401 Unauthorized")),
+    "says 404, no such model": says(response(b'{"error":{"message":"no such model"}}', status="404 Not Found")),
+    "says 302": says(response(b"", status="302 Found", headers=("Location: /login",))),
+}
+
+
+@pytest.mark.parametrize("way", BAD_WAYS)
+async def test_whatever_one_server_does_before_the_first_byte_another_answers(way: str):
+    async with (
+        RawEngine(BAD_WAYS[way]) as bad,
+        RawEngine(speak) as good,
+        running(
+            server("bad", bad.url, first_byte=0.2, idle=0.2), server("good", good.url, priority="SECONDARY")
+        ) as gateway,
+    ):
+        for surface in (SURFACES["openai"], SURFACES["anthropic"]):
+            answer = await gateway.ask(surface.request)
+            assert answer.status == 200
+            assert b"good" in answer.body
+            gateway.gateway.catalog.live["bad"].failed_at = 0.0
+        assert len(bad.requests) == len(good.requests) == 2
+
+
+@pytest.mark.parametrize("status", ["400 Bad Request", "409 Conflict", "413 Too Large", "422 Unprocessable Entity"])
+@pytest.mark.parametrize("name", ["openai", "anthropic", "ollama on vllm", "service", "distributed"])
+async def test_what_the_caller_has_to_mend_is_not_tried_elsewhere(name: str, status: str):
+    complaint = b'{"error":{"message":"temperature is too high","type":"BadRequestError","param":"temperature"}}'
+    async with (
+        RawEngine(says(response(complaint, status=status))) as first,
+        RawEngine(speak) as second,
+        running(server("a", first.url), server("b", second.url, priority="SECONDARY")) as gateway,
+    ):
+        answer = await gateway.ask(SURFACES[name].request)
+        assert "temperature is too high" in SURFACES[name].says(answer, int(status[:3]), "invalid_request")
+        assert not second.requests
+        assert gateway.gateway.catalog.live["a"].failures == 0
+
+
+@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize("then", ["close", "reset"])
+async def test_after_the_first_byte_the_stream_ends_with_an_error_and_nobody_else_is_asked(name: str, then: str):
+    surface: StreamSurface = STREAMS[name]
+    openai, ollama = chunk(event("one")), chunk(ollama_lines("one", "two")[0])
+    head = chunked_head("application/x-ndjson" if surface.kind == "ollama" else "text/event-stream")
+    cut = says_and(then, head + (ollama if surface.kind == "ollama" else openai))
+    async with (
+        RawEngine(cut) as bad,
+        RawEngine(speak) as good,
+        running(
+            server("bad", bad.url, surface.kind), server("good", good.url, surface.kind, priority="SECONDARY")
+        ) as gateway,
+    ):
+        client = await RawClient.to(gateway.port)
+        await client.send(surface.request)
+        answer = await client.answer()
+        assert answer.status == 200
+        assert answer.whole
+        assert b"one" in answer.body
+        assert "middle of its answer" in surface.error(answer)
+        assert not good.requests
+        client.close()
+        assert gateway.gateway.catalog.live["bad"].failures == 1
+
+
+async def test_after_the_first_byte_of_a_large_whole_answer_the_connection_is_cut():
+    half = response(completion("x" * 600_000))[:400_000]
+    async with (
+        RawEngine(says_and("close", half)) as bad,
+        RawEngine(speak) as good,
+        running(server("bad", bad.url), server("good", good.url, priority="SECONDARY")) as gateway,
+    ):
+        answer = await gateway.ask(CHAT)
+        assert not answer.whole
+        assert not good.requests
+
+
+@pytest.mark.parametrize("name", SURFACES)
+async def test_when_every_server_refuses_each_is_named(name: str, refused):
+    surface: Surface = SURFACES[name]
+    urls = [refused(), refused()]
+    async with running(*(server(f"s{i}", url, surface.kind) for i, url in enumerate(urls))) as gateway:
+        answer = await gateway.ask(surface.request)
+        message = surface.says(answer, 503, "no_server")
+        for i, url in enumerate(urls):
+            assert f"s{i}" in message
+            assert url in message
+        assert "connection refused" in message
+        assert int(answer.headers["retry-after"]) >= 1
+
+
+@pytest.mark.parametrize("name", SURFACES)
+async def test_when_every_server_is_busy_the_shortest_wait_is_told(name: str):
+    surface: Surface = SURFACES[name]
+
+    def busy(wait: int) -> Script:
+        body = b'{"error":"server busy"}'
+        return says(response(body, status="429 Too Many Requests", headers=(f"Retry-After: {wait}",)))
+
+    async with (
+        RawEngine(busy(7)) as first,
+        RawEngine(busy(3)) as second,
+        running(
+            server("a", first.url, surface.kind), server("b", second.url, surface.kind, priority="SECONDARY")
+        ) as gateway,
+    ):
+        answer = await gateway.ask(surface.request)
+        surface.says(answer, 429, "rate_limited")
+        assert (answer.headers["retry-after"], answer.headers["retry-after-ms"]) == ("3", "3000")
+        assert len(first.requests) == len(second.requests) == 1
+
+
+async def test_when_every_server_is_full_the_shortest_wait_is_told():
+    full = response(b'{"error":"full"}', status="503 Full", headers=("Retry-After: 4",))
+    rest = response(b'{"error":"slow down"}', status="429 Wait", headers=("Retry-After: 9",))
+    async with (
+        RawEngine(says(rest)) as first,
+        RawEngine(says(full)) as second,
+        running(server("a", first.url), server("b", second.url, priority="SECONDARY")) as gateway,
+    ):
+        answer = await gateway.ask(CHAT)
+        assert answer.status == 503
+        assert answer.headers["retry-after"] == "4"
+
+
+async def test_of_several_failures_the_one_that_says_most_is_told(refused):
+    missing = response(b'{"error":{"message":"no such model"}}', status="404 Not Found")
+    async with RawEngine(says(response(b"boom", status="500 Oops"))) as broken, RawEngine(says(missing)) as other:
+        servers = (
+            server("dead", refused()),
+            server("broken", broken.url, priority="SECONDARY"),
+            server("other", other.url, priority="FALLBACK"),
+        )
+        async with running(*servers) as gateway:
+            answer = await gateway.ask(CHAT)
+            assert answer.status == 500
+            assert "boom" in answer.json["error"]["message"]
+
+
+async def test_a_server_that_failed_is_asked_last_until_it_has_had_its_rest():
+    async with (
+        RawEngine(says(BUSY)) as first,
+        RawEngine(GOOD) as second,
+        running(server("a", first.url), server("b", second.url)) as gateway,
+    ):
+        for _ in range(4):
+            assert (await gateway.ask(CHAT)).status == 200
+        assert len(first.requests) == 1
+        first.script = GOOD
+        gateway.gateway.catalog.live["a"].failed_at -= 11
+        assert (await gateway.ask(CHAT)).headers["x-penstock-server"] == "a"
+        assert gateway.gateway.catalog.live["a"].failures == 0
+
+
+async def test_servers_are_tried_by_priority():
+    async with RawEngine(says(BUSY)) as first, RawEngine(says(BUSY)) as second, RawEngine(GOOD) as third:
+        servers = (
+            server("fallback", third.url, priority="FALLBACK"),
+            server("secondary", second.url, priority="SECONDARY"),
+            server("primary", first.url, priority="PRIMARY"),
+        )
+        async with running(*servers) as gateway:
+            answer = await gateway.ask(CHAT)
+            assert answer.headers["x-penstock-server"] == "fallback"
+            assert len(first.requests) == len(second.requests) == len(third.requests) == 1
+
+
+async def test_a_model_is_not_pulled_twice():
+    async with (
+        RawEngine(says_and("close")) as first,
+        RawEngine(speak) as second,
+        running(server("a", first.url, "ollama"), server("b", second.url, "ollama")) as gateway,
+    ):
+        answer = await gateway.ask(post("/api/pull", {"model": "m", "stream": False}))
+        assert answer.status == 502
+        assert len(first.requests) + len(second.requests) == 1
+
+
+async def test_with_vllm_away_the_ollama_pool_answers_and_the_answer_says_so(refused):
+    async with RawEngine(speak) as ollama:
+        servers = (server("v", refused()), server("o", ollama.url, "ollama"))
+        async with running(*servers, llm=LlmSettings(mode="vllm", model="m")) as gateway:
+            answer = await gateway.ask(post("/chat", {"message": "hi"}))
+            assert answer.status == 200
+            assert answer.json["response"] == "good"
+            assert answer.headers["x-penstock-fallback"] == "true"
+
+
+async def test_with_the_language_model_off_every_dialect_says_so():
+    async with (
+        RawEngine(GOOD) as engine,
+        running(server("a", engine.url), llm=LlmSettings(mode="none")) as gateway,
+    ):
+        for name in ("openai", "anthropic", "ollama on vllm", "service", "distributed"):
+            answer = await gateway.ask(SURFACES[name].request)
+            assert "LLM_MODE" in SURFACES[name].says(answer, 503, "llm_disabled")
+        assert not engine.requests
+
+
+@pytest.mark.parametrize("name", [name for name in SURFACES if name != "agent"])
+async def test_a_model_that_nobody_has_is_told_with_the_nearest(name: str, refused):
+    surface: Surface = SURFACES[name]
+    async with running(server("a", refused(), surface.kind), models=("llama3.1:8b", "qwen3")) as gateway:
+        answer = await gateway.ask(post(surface.path, surface.body | {"model": "llama3:8b"}))
+        assert "llama3.1:8b" in surface.says(answer, 404, "model_not_found")
