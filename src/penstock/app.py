@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import math
 import os
 import socket
 import sys
@@ -231,12 +232,11 @@ def defaults(settings: Settings) -> Defaults:
 def timeouts(settings: Settings) -> dict[str, Timeouts]:
     """Time-outs by server name."""
     fallback = settings.llm.timeout
-    return {
-        one.name: Timeouts(
-            one.timeouts.first_byte or fallback, one.timeouts.idle or one.timeouts.first_byte or fallback
-        )
-        for one in settings.servers
-    }
+    found = {}
+    for one in settings.servers:
+        first = one.timeouts.first_byte or fallback
+        found[one.name] = Timeouts(first, one.timeouts.idle or first, one.timeouts.total or math.inf)
+    return found
 
 
 def _not_yet(settings: Settings) -> list[str]:

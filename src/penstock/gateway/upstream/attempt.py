@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -19,10 +20,12 @@ JSON = b"application/json"
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds. `first_byte` is for the first piece of an answer's body, `idle` between two pieces of it."""
+    """Seconds. `first_byte` is for the first piece of an answer's body, `idle` between two pieces of it, `total` for all
+    of an answer that is not streamed."""
 
     first_byte: float = 240.0
     idle: float = 240.0
+    total: float = 240.0
 
 
 @dataclass(slots=True, eq=False)
@@ -136,8 +139,9 @@ class Attempts:
 
     def _send(self, connection: Connection, target: Target, data: bytes, relay: Relay, client: Client) -> None:
         relay.connection = client.source = connection
-        limits = target.timeouts
-        connection.request(data, relay, self.loop.time() + limits.first_byte, limits.idle)
+        limits, now = target.timeouts, self.loop.time()
+        until = math.inf if relay.call.stream else now + limits.total
+        connection.request(data, relay, min(now + limits.first_byte, until), limits.idle, until)
 
     def _request(self, target: Target, outgoing: Outgoing, client: Client) -> bytes:
         head = target.heads.get(outgoing.path)

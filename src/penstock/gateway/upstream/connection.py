@@ -6,6 +6,7 @@ it comes; the sink hears exactly one of `end` and `failed`, and nothing after it
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -63,7 +64,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_chunked", "_first", "_head_size", "_headers", "_interim", "_keep_alive", "_on_free", "_parser", "_partial",
         "_phase", "_spoiled", "_stalled", "_until_close", "address", "deadline", "idle_limit", "idle_since", "open",
-        "ragged", "raw", "seen", "sink", "transport",
+        "ragged", "raw", "seen", "sink", "transport", "until",
     )  # fmt: skip
 
     def __init__(self, address: str, on_free: "Callable[[Connection, bool], None]") -> None:
@@ -73,6 +74,7 @@ class Connection(asyncio.Protocol):
         self.raw: Callable[[bytes], None] | None = None
         self.seen = False
         self.deadline = 0.0
+        self.until = 0.0
         self.idle_limit = 0.0
         self.idle_since = 0.0
         self.transport: asyncio.Transport | None = None
@@ -98,9 +100,9 @@ class Connection(asyncio.Protocol):
         """Whether any byte of the answer has come."""
         return self._phase > SENT
 
-    def request(self, data: bytes, sink: Sink, deadline: float, idle_limit: float) -> None:
+    def request(self, data: bytes, sink: Sink, deadline: float, idle_limit: float, until: float = math.inf) -> None:
         """Send a request. `deadline` (loop time) is for the first piece of the body; later ones may be `idle_limit`
-        seconds apart."""
+        seconds apart, and all of it is to be there at `until`."""
         if not self.open or self.transport is None:
             self._on_free(self, False)
             sink.failed(ConnectFailed(f"the connection to {self.address} was closed before the request was sent"))
@@ -109,6 +111,7 @@ class Connection(asyncio.Protocol):
         self._phase = SENT
         self.deadline = deadline
         self.idle_limit = idle_limit
+        self.until = until
         self.transport.write(data)
 
     def check(self, now: float) -> None:
@@ -118,7 +121,7 @@ class Connection(asyncio.Protocol):
             return
         if self.seen:
             self.seen = False
-            self.deadline = now + self.idle_limit
+            self.deadline = min(now + self.idle_limit, self.until)
         elif now >= self.deadline:
             if self._stalled:
                 self.abort(ClientStalled("the client has stopped reading; the answer was given up"))
