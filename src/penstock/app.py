@@ -231,10 +231,9 @@ def defaults(settings: Settings) -> Defaults:
 
 def timeouts(settings: Settings) -> dict[str, Timeouts]:
     """Time-outs by server name."""
-    fallback = settings.llm.timeout
     found = {}
     for one in settings.servers:
-        first = one.timeouts.first_byte or fallback
+        first = one.timeouts.first_byte or math.inf
         found[one.name] = Timeouts(first, one.timeouts.idle or first, one.timeouts.total or math.inf)
     return found
 

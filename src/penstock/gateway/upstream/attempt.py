@@ -20,8 +20,10 @@ JSON = b"application/json"
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds. `first_byte` is for the first piece of an answer's body, `idle` between two pieces of it, `total` for all
-    of an answer that is not streamed."""
+    """Seconds. `first_byte` is for the first piece of an answer's body, `idle` between two pieces of it.
+
+    `total` is for all of an answer that is not streamed.
+    """
 
     first_byte: float = 240.0
     idle: float = 240.0
