@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import cast
 
 import uvloop
-
 from load import request_bytes
 
 PATIENCE = 120.0

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 import httptools
 import uvloop
+from process import Trouble
 
 PATIENCE = 120.0
 LONGEST = 300.0
@@ -81,11 +82,13 @@ class Load:
     fresh: bool = False
 
     def run(self) -> Loaded:
-        """Do it in a process of its own."""
+        """Do it in a process of its own. Raises Trouble when that fails."""
         command = [sys.executable, __file__, self.url, "--body", self.body, "--connections", self.connections]
         command += ["--seconds", self.seconds, "--rate", self.rate, *(["--fresh"] if self.fresh else [])]
-        words = [str(word) for word in command]
-        return Loaded.parse(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+        done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+        if done.returncode:
+            raise Trouble(f"the load generator failed: {done.stderr.strip()[-300:]}")
+        return Loaded.parse(done.stdout)
 
 
 def request_bytes(url: str, body: bytes) -> tuple[str, int, bytes]:

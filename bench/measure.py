@@ -141,11 +141,12 @@ def wrk(url: str, plain: Path, seconds: float) -> tuple[int, float, int]:
     script = plain.with_suffix(".lua")
     script.write_text(WRK.format(body=plain.read_text()))
     command = ["wrk", "-t1", "-c32", f"-d{max(1, round(seconds))}s", "-s", str(script), url]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    ran = subprocess.run(command, capture_output=True, text=True)
+    said = ran.stdout
     done = re.search(r"(\d+) requests in", said)
     rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
     if done is None or rate is None:
-        raise Trouble(f"wrk said something else than expected: {said.strip()[-200:]}")
+        raise Trouble(f"wrk said something else than expected: {(said + ran.stderr).strip()[-200:]}")
     bad = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
     lost = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", said)
     failed = int(bad[1]) if bad else 0

@@ -74,8 +74,8 @@ def look(tree: Tree, url: str, folder: Path, seconds: float) -> State:
 
 @contextlib.contextmanager
 def holding(url: str, request: Path, streams: int) -> Iterator[dict[str, float]]:
-    """Open streams in a process of its own and close them on leaving; gives `begun`, `seconds`, and at the end `lost`."""
-    words = [sys.executable, HERE / "hold.py", url, "--body", request, "--streams", str(streams)]
+    """Open streams from another process, close them on leaving; gives `begun`, `seconds`, and at the end `lost`."""
+    words: list[str | Path] = [sys.executable, HERE / "hold.py", url, "--body", request, "--streams", str(streams)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
