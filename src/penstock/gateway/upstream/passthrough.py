@@ -92,8 +92,9 @@ class PassThrough(Relay):
         if not self._open or self._held:
             raise UpstreamCut("the engine ended its stream without an answer")
         tail = self._second + self._prior + self._last
-        if not whole and self._streaming and not self.endpoint.ended(tail):
-            raise UpstreamCut("the engine closed the connection in the middle of its answer")
+        marked = whole and self._length is None  # a length may lie, and a closed connection says nothing
+        if not marked and self._streaming and not self.endpoint.ended(tail):
+            raise UpstreamCut("the engine's answer ends in the middle")
         self.usage = self.endpoint.usage(tail, True)
         self.client.end(framed=self._raw)
         self.settle(None)
