@@ -9,6 +9,7 @@ from hypothesis import settings
 
 from tests.support import real_engines
 from tests.support.real_engines import Running
+from tests.support.simulators import Simulators
 
 # A slow machine is no failure. In CI the same examples each time: a red run means a change, not luck.
 settings.register_profile("local", deadline=None)
@@ -59,3 +60,11 @@ def mlx() -> Iterator[Running]:
 @pytest.fixture(scope="session")
 def vllm() -> Iterator[Running]:
     yield from _run(real_engines.vllm_server(), "vllm")
+
+
+@pytest.fixture(scope="session")
+def simulators() -> Iterator[Simulators]:
+    """Where a test, or a fixture, starts simulated engines."""
+    running = Simulators()
+    yield running
+    running.close()

@@ -1,22 +1,17 @@
 """A gateway before each engine there is, real ones first: what every official client is tried against."""
 
-import asyncio
-import threading
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import httpx
 import pytest
 
 from penstock.sim import SimOptions, Simulator
-from tests.support.gateway_process import Gateway, gateway
+from tests.support.gateway_process import ASK, Gateway, configured, gateway
 from tests.support.real_engines import SENTENCE, Running
+from tests.support.simulators import SAID, Simulators
 
-T = TypeVar("T")
-
-ASK: Final = "Привет! Как дела?"
-SAID: Final = "Отвечаю с другой машины: привет, мир — 世界 🙂 café, and a few words of English."
 EMBEDDER: Final = "nomic-embed-text"
 
 
@@ -38,43 +33,6 @@ class Target:
         return self.gateway.url
 
 
-class Simulators:
-    """Simulated engines on an event loop in a thread of their own."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        self._running: list[Simulator] = []
-
-    def start(self, options: SimOptions) -> Simulator:
-        simulator = Simulator(options)
-        self.run(simulator.start())
-        self._running.append(simulator)
-        return simulator
-
-    def stop(self, simulator: Simulator) -> None:
-        self._running.remove(simulator)
-        self.run(simulator.stop())
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
-
-    def close(self) -> None:
-        for simulator in tuple(self._running):
-            self.stop(simulator)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
-
-
-@pytest.fixture(scope="session")
-def simulators() -> Iterator[Simulators]:
-    running = Simulators()
-    yield running
-    running.close()
-
-
 @pytest.fixture(scope="session")
 def sim_ollama(simulators: Simulators) -> Simulator:
     return simulators.start(SimOptions.instant("ollama", "llama3.1:8b", EMBEDDER, text=SAID))
@@ -93,12 +51,6 @@ def sim_victoria(simulators: Simulators) -> Simulator:
 @pytest.fixture(scope="session")
 def sim_vllm_embeddings(simulators: Simulators) -> Simulator:
     return simulators.start(SimOptions.instant("vllm", "BAAI/bge-m3"))
-
-
-def configured(kind: str, *urls: str) -> str:
-    """A settings file that names these servers of a kind."""
-    servers = ", ".join(f'{{name: {kind}{number}, url: "{url}"}}' for number, url in enumerate(urls, 1))
-    return f"llm: {{providers: {{{kind}: {{servers: [{servers}]}}}}}}\n"
 
 
 def _gateway_to(kind: str, name: str, folders: pytest.TempPathFactory, *urls: str) -> Iterator[Gateway]:

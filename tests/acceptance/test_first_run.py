@@ -13,9 +13,9 @@ from typing import Any, Final
 import pytest
 
 from penstock.sim import SimOptions
-from tests.acceptance.conftest import ASK, SAID, Simulators, configured
-from tests.support.gateway_process import Gateway, eventually, gateway
+from tests.support.gateway_process import ASK, Gateway, configured, eventually, gateway
 from tests.support.real_engines import SENTENCE, Running, free_port, llama_server
+from tests.support.simulators import SAID, Simulators
 
 USUAL_PORTS: Final = (8000, 8010, 8080, 11434, 11435)
 MARK: Final = "[simulated]"

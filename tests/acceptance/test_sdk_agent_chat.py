@@ -7,8 +7,8 @@ from typing import Any, Final
 import pytest
 
 from penstock.sim import Faults, SimOptions, Simulator
-from tests.acceptance.conftest import ASK, SAID, Simulators
-from tests.support.gateway_process import Gateway, gateway
+from tests.support.gateway_process import ASK, Gateway, gateway
+from tests.support.simulators import SAID, Simulators
 
 DOWN: Final = "http://127.0.0.1:9"
 MODEL: Final = "mlx-community/Qwen2.5-7B-Instruct-4bit"

@@ -7,8 +7,8 @@ import anthropic
 import pytest
 import pytest_asyncio
 
-from tests.acceptance.conftest import ASK, Target, able_to, configured, every_engine, targets
-from tests.support.gateway_process import gateway
+from tests.acceptance.conftest import Target, able_to, every_engine, targets
+from tests.support.gateway_process import ASK, configured, gateway
 from tests.support.real_engines import TOOL_NAME
 
 MESSAGES: Final[Any] = [{"role": "user", "content": ASK}]

@@ -9,8 +9,8 @@ import pytest
 import pytest_asyncio
 
 from penstock.sim import Simulator
-from tests.acceptance.conftest import ASK, EMBEDDER, Target, able_to, configured, every_engine, targets
-from tests.support.gateway_process import gateway
+from tests.acceptance.conftest import EMBEDDER, Target, able_to, every_engine, targets
+from tests.support.gateway_process import ASK, configured, gateway
 from tests.support.real_engines import TOOL_NAME, Running
 
 MESSAGES: Final[Any] = [{"role": "user", "content": ASK}]

@@ -7,8 +7,7 @@ import httpx
 import msgspec
 import pytest
 
-from tests.acceptance.conftest import ASK, configured
-from tests.support.gateway_process import gateway
+from tests.support.gateway_process import ASK, configured, gateway
 from tests.support.real_engines import SENTENCE, Running
 
 MESSAGES: Final = [{"role": "user", "content": ASK}]
@@ -27,7 +26,7 @@ VARYING: Final = re.compile(
 )
 
 
-def told(stream: bytes) -> list[Any]:
+def told(stream: bytes) -> list[object]:
     """A stream's text, reasons and usage."""
     events = [msgspec.json.decode(line[6:]) for line in stream.splitlines() if line.startswith(b"data: {")]
     choices = [choice for event in events for choice in event["choices"]]

@@ -24,6 +24,7 @@ from tests.support.real_engines import free_port
 
 KEPT: Final = ("PATH", "PYTHONPATH", "SYSTEMROOT", "LANG")
 PATIENCE: Final = 20.0  # seconds until it must have started
+ASK: Final = "Привет! Как дела?"
 STEP: Final = 0.02  # seconds between two looks at something outside this process
 
 _LISTENS = re.compile(r"listens on (http://[^\s]+)")
@@ -82,6 +83,12 @@ def eventually(condition: Callable[[], bool], patience: float, otherwise: str) -
     while not condition():
         assert time.monotonic() < deadline, otherwise
         time.sleep(STEP)
+
+
+def configured(kind: str, *urls: str) -> str:
+    """A settings file that names these servers of a kind."""
+    servers = ", ".join(f'{{name: {kind}{number}, url: "{url}"}}' for number, url in enumerate(urls, 1))
+    return f"llm: {{providers: {{{kind}: {{servers: [{servers}]}}}}}}\n"
 
 
 def environment(folder: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -16,16 +16,17 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A deployment with its scores."""
+    """A deployment with its scores. `warning` is what to tell if it answers though it is not what was asked for."""
 
     deployment: Deployment
     score: float
     reasons: tuple[Reason, ...] = ()
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Candidates, best first. `warning` is set when they are not what was asked for."""
+    """Candidates, best first. `warning` is set when the first is not what was asked for."""
 
     candidates: tuple[Candidate, ...]
     reason: str = ""

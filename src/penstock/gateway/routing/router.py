@@ -133,9 +133,11 @@ class Router:
         named = others[0].model.name
         same = tuple(deployment for deployment in others if deployment.model.name == named)
         rest = tuple(deployment for deployment in others if deployment.model.name != named)
-        warning = f"LLM_MODEL {wanted.model} is on no server that is up; {named} answered"
-        candidates = self.rank(same, situation, explain) + tuple(Candidate(other, 0.0) for other in rest)
-        return Decision(candidates, "no model asked for and LLM_MODEL is not there", warning, fallback=True)
+        away = f"LLM_MODEL {wanted.model} is on no server that is up"
+        then = tuple(Candidate(other, 0.0, warning=f"{away}; {other.model.name} answered") for other in rest)
+        candidates = self.rank(same, situation, explain) + then
+        reason = "no model asked for and LLM_MODEL is not there"
+        return Decision(candidates, reason, f"{away}; {named} answered", fallback=True)
 
     def _vllm_first(
         self, fleet: Fleet, call: Call, found: tuple[Deployment, ...], situation: SituationOf, explain: bool
@@ -143,15 +145,15 @@ class Router:
         """LLM_MODE=vllm: vLLM's servers, then the Ollama pool: the same model there, else any."""
         first = tuple(deployment for deployment in found if deployment.server.kind == "vllm" and deployment.up)
         pool = tuple(d for d in (*found, *self._anything(fleet, call)) if d.server.kind == "ollama")
-        then = tuple(Candidate(deployment, 0.0) for deployment in dict.fromkeys(pool))
+        told = "vLLM cannot answer; {} of the Ollama pool answered"
+        then = tuple(Candidate(d, 0.0, warning=told.format(d.model.name)) for d in dict.fromkeys(pool))
         if first:
             return Decision(self.rank(first, situation, explain) + then, "LLM_MODE=vllm")
         if not then:
             if found:
                 return Decision(self.rank(found, situation, explain), _reason(found))
             raise missing.error(fleet, call, self.policy.mismatch)
-        warning = f"vLLM cannot answer; {then[0].deployment.model.name} of the Ollama pool answered"
-        return Decision(then, "vLLM is away", warning, fallback=True)
+        return Decision(then, "vLLM is away", then[0].warning, fallback=True)
 
     def _agents(self, fleet: Fleet, call: Call, kinds: tuple[str, ...]) -> tuple[Deployment, ...]:
         """Of each agent or agent's reserve one deployment: the model asked for, else a loaded one, else the first."""

@@ -7,7 +7,7 @@ from penstock.dialects.base import Endpoint
 from penstock.domain.answer import Answer, Choice, Usage
 from penstock.domain.call import Call, Defaults, Operation, Provenance
 from penstock.domain.content import Chat, Completion, Content, Embedding
-from penstock.domain.decision import Decision
+from penstock.domain.decision import Candidate, Decision
 from penstock.domain.errors import (
     ConnectFailed,
     ModelNotFound,
@@ -27,6 +27,8 @@ from penstock.gateway.upstream.relay import Relay
 from penstock.gateway.upstream.translated import BYTES_PER_TOKEN, Translated
 
 MAX_HEADS = 4096
+ANOTHER = "another server failed"
+"""Why a second choice answered."""
 
 
 @dataclass(slots=True)
@@ -87,7 +89,7 @@ class Failover:
                 else:
                     if content is None:
                         content = self._content(endpoint, call)
-                    await self._translated(client, endpoint, call, content, target, decision, tries)
+                    await self._translated(client, endpoint, call, content, candidate, decision, tries)
                 live.failures = 0
                 if call.operation is Operation.MANAGE:
                     self._suspect(deployment.server.name)  # its list of models has changed
@@ -130,14 +132,16 @@ class Failover:
         endpoint: Endpoint,
         call: Call,
         content: Content,
-        target: Target,
+        candidate: Candidate,
         decision: Decision,
         tries: Tries,
     ) -> None:
         """One try on an engine that speaks another wire; on 404 once more where the engine's older versions differ."""
-        deployment, engine = target.deployment, target.engine
+        deployment = candidate.deployment
+        target = self._target(deployment)
+        engine = target.engine
         head = self._head(deployment, decision, tries.attempts)
-        told = self._told(client, call, deployment, decision, tries.attempts)
+        told = self._told(client, call, candidate, decision, tries.attempts)
         answer = _without_engine(call, content)
         asked = call
         if call.defaults and self.defaults.stream and not call.stream:
@@ -181,7 +185,8 @@ class Failover:
     def _head(self, deployment: Deployment, decision: Decision, attempt: int) -> bytes:
         """The header lines that say who answers. Drawn once for each answerer and reason."""
         fallback = decision.fallback or attempt > 1
-        key = (deployment.server.name, deployment.model.name, decision.reason, fallback)
+        reason = decision.reason if attempt == 1 else ANOTHER
+        key = (deployment.server.name, deployment.model.name, reason, fallback)
         head = self._heads.get(key)
         if head is None:
             if len(self._heads) >= MAX_HEADS:
@@ -189,7 +194,7 @@ class Failover:
             lines = {
                 "server": deployment.server.name,
                 "model": deployment.model.name,
-                "reason": decision.reason if attempt == 1 else "another server failed",
+                "reason": reason,
                 "fallback": str(fallback).lower(),
             }
             if deployment.server.simulated:
@@ -198,7 +203,8 @@ class Failover:
             self._heads[key] = head
         return head
 
-    def _told(self, client: Client, call: Call, deployment: Deployment, decision: Decision, attempt: int) -> Provenance:
+    def _told(self, client: Client, call: Call, candidate: Candidate, decision: Decision, attempt: int) -> Provenance:
+        deployment = candidate.deployment
         server = deployment.server
         fallback = decision.fallback or attempt > 1
         return Provenance(
@@ -210,8 +216,8 @@ class Failover:
             provider=server.kind,
             model=deployment.model.name,
             fallback=fallback,
-            reason=decision.reason,
-            warning=decision.warning,
+            reason=decision.reason if attempt == 1 else ANOTHER,
+            warning=candidate.warning or decision.warning,
             distributed=self.defaults.distributed
             and sum(status.server.kind == server.kind for status in self._catalog.fleet.statuses) > 1,
             simulated=server.simulated,

@@ -1,0 +1,196 @@
+"""Who answers: LLM_MODE, names of models, two servers with one model, and a server that dies at work."""
+
+import asyncio
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+
+from penstock.sim import SimOptions
+from tests.support.gateway_process import ASK, Gateway, configured, eventually, gateway
+from tests.support.real_engines import SENTENCE, Running, llama_server
+from tests.support.simulators import SAID, Simulators
+
+DOWN: Final = "http://127.0.0.1:9"
+MESSAGES: Final = [{"role": "user", "content": ASK}]
+VLLM_FIRST: Final = {"LLM_MODE": "vllm", "LLM_MODEL": "tiny", "VLLM_MODEL": "tiny"}
+BODIES: Final[dict[str, Any]] = {
+    "/chat": {"message": ASK},
+    "/api/v1/chat": {"message": ASK},
+    "/v1/chat/completions": {"model": "tiny", "messages": MESSAGES},
+    "/v1/responses": {"model": "tiny", "input": ASK},
+    "/v1/messages": {"model": "tiny", "messages": MESSAGES, "max_tokens": 10},
+    "/api/chat": {"model": "tiny", "messages": MESSAGES},
+    "/api/generate": {"model": "tiny", "prompt": ASK},
+    "/api/embed": {"model": "tiny", "input": ASK},
+    "/api/chat/send": {"content": ASK},
+}
+
+
+def both(vllm: str, ollama: str) -> str:
+    return f"llm: {{providers: {{vllm: {{url: '{vllm}'}}, ollama: {{base_url: '{ollama}'}}}}}}\n"
+
+
+def test_vllm_that_is_away_is_stood_in_for_by_the_ollama_pool_and_everybody_is_told(
+    simulators: Simulators, tmp_path: Path
+) -> None:
+    pool = simulators.start(SimOptions.instant("ollama", "llama3.1:8b", text=SAID))
+    with gateway(tmp_path / "gateway", both(DOWN, pool.url), variables=VLLM_FIRST) as running:
+        for route in ("/chat", "/api/v1/chat"):
+            answer = running.post(route, {"message": ASK})
+            told = answer.json()
+            assert (told.get("response") or told["message"]) == SAID
+            assert "vLLM" in told["warning"]
+            assert "llama3.1:8b" in told["warning"]
+            assert (told["metadata"]["provider"], told["metadata"]["fallback"]) == ("ollama", True)
+            assert answer.headers["x-penstock-fallback"] == "true"
+        running.wait_for_line("Distributed routing: llama3.1:8b @ primary (fallback: True)")
+        assert running.get("/health").json()["status"] == "degraded"
+    simulators.stop(pool)
+
+
+@pytest.mark.engine("vllm")
+def test_vllm_that_is_up_answers_alone(vllm: Running, simulators: Simulators, tmp_path: Path) -> None:
+    pool = simulators.start(SimOptions.instant("ollama", "tiny", text=SAID))
+    with gateway(tmp_path / "gateway", both(vllm.url, pool.url), variables=VLLM_FIRST) as running:
+        told = running.post("/chat", {"message": ASK, "max_tokens": 100}).json()
+        assert (told["response"], told["metadata"]["provider"], told.get("warning")) == (SENTENCE, "vllm", None)
+        assert pool.counters.started == 0
+    simulators.stop(pool)
+
+
+def test_a_vllm_that_breaks_before_its_first_word_is_stood_in_for_too(simulators: Simulators, tmp_path: Path) -> None:
+    broken = simulators.start(SimOptions.instant("vllm", "tiny"))
+    pool = simulators.start(SimOptions.instant("ollama", "tiny", text=SAID))
+    with gateway(tmp_path / "gateway", both(broken.url, pool.url), variables=VLLM_FIRST) as running:
+        simulators.stop(broken)
+        told = running.post("/chat", {"message": ASK}).json()
+        assert (told["response"], told["metadata"]["provider"], told["metadata"]["fallback"]) == (SAID, "ollama", True)
+        assert told["warning"] == "vLLM cannot answer; tiny:latest of the Ollama pool answered"
+        assert told["metadata"]["reason"] == "another server failed"
+    simulators.stop(pool)
+
+
+def test_another_model_that_answers_for_one_that_failed_is_named(simulators: Simulators, tmp_path: Path) -> None:
+    broken = simulators.start(SimOptions.instant("ollama", "gemma3:1b", text=SAID))
+    good = simulators.start(SimOptions.instant("ollama", "mistral:7b", text=SAID))
+    servers = f"additional_servers: [{{name: good, url: '{good.url}'}}]"
+    settings = f"llm: {{providers: {{ollama: {{base_url: '{broken.url}', {servers}}}}}}}\n"
+    with gateway(tmp_path / "gateway", settings) as running:
+        simulators.stop(broken)
+        told = running.post("/chat", {"message": ASK}).json()
+        assert (told["response"], told["model"]) == (SAID, "mistral:7b")
+        assert told["warning"] == "LLM_MODEL llama3.1:8b is on no server that is up; mistral:7b answered"
+    simulators.stop(good)
+
+
+@pytest.mark.engine("llamacpp")
+def test_with_the_language_model_turned_off_every_api_says_so(llama_a: Running, tmp_path: Path) -> None:
+    settings = configured("llamacpp", llama_a.url)
+    with gateway(tmp_path / "gateway", settings, variables={"LLM_MODE": "none"}) as running:
+        for route, body in BODIES.items():
+            answer = running.post(route, body)
+            assert answer.status_code == 503, route
+            assert "LLM_MODE" in answer.text, route
+        assert running.post("/chat", BODIES["/chat"]).json()["error"]["code"] == "llm_disabled"
+        assert running.post("/v1/chat/completions", BODIES["/v1/chat/completions"]).json()["error"]["code"] == (
+            "llm_disabled"
+        )
+        assert running.get("/health").json()["status"] == "disabled"
+
+
+def test_models_are_found_by_name_by_alias_and_without_their_tag(simulators: Simulators, tmp_path: Path) -> None:
+    engine = simulators.start(SimOptions.instant("ollama", "bge-m3:latest", "gemma3:1b", "mistral:latest", text=SAID))
+    settings = f"llm: {{providers: {{ollama: {{base_url: '{engine.url}'}}}}}}\n"
+    settings += 'models: {aliases: {"house-model": ["gemma3:1b"]}}\n'
+    with gateway(tmp_path / "gateway", settings) as running:
+        for name in ("gemma3:1b", "GEMMA3:1B", "house-model", "mistral", "mistral:latest"):
+            for route in ("/v1/chat/completions", "/api/chat"):
+                answer = running.post(route, {"model": name, "messages": MESSAGES, "stream": False})
+                assert (answer.status_code, SAID in answer.text) == (200, True), (name, route)
+        answer = running.post("/v1/chat/completions", {"model": "gema3:1b", "messages": MESSAGES})
+        assert answer.status_code == 404
+        assert "gemma3:1b" in answer.json()["error"]["message"]
+        assert "bge-m3" not in answer.json()["error"]["message"]
+    simulators.stop(engine)
+
+
+@pytest.mark.engine("llamacpp")
+async def test_two_servers_with_one_model_share_the_load(llama_a: Running, llama_b: Running, tmp_path: Path) -> None:
+    body = {"model": "tiny", "messages": MESSAGES, "max_tokens": 60, "ignore_eos": True}
+    with gateway(tmp_path / "gateway", configured("llamacpp", llama_a.url, llama_b.url)) as running:
+        async with httpx.AsyncClient(base_url=running.url, trust_env=False, timeout=60) as client:
+            answers = await asyncio.gather(*(client.post("/v1/chat/completions", json=body) for _ in range(24)))
+    assert {answer.status_code for answer in answers} == {200}
+    shares = Counter(answer.headers["x-penstock-server"] for answer in answers)
+    assert min(shares["llamacpp1"], shares["llamacpp2"]) >= 8, shares
+
+
+@pytest.mark.engine("llamacpp")
+@pytest.mark.usefixtures("llama_a")  # skips where llama.cpp is not installed
+async def test_a_server_killed_at_work_shows_no_client_an_error_before_its_first_byte(tmp_path: Path) -> None:
+    long = {"model": "tiny", "messages": MESSAGES, "max_tokens": 200, "ignore_eos": True}
+    with (
+        llama_server() as doomed,
+        llama_server() as other,
+        gateway(tmp_path / "gateway", configured("llamacpp", doomed.url, other.url)) as running,
+    ):
+        async with httpx.AsyncClient(base_url=running.url, trust_env=False, timeout=60) as client:
+            streamed, whole = asyncio.Event(), asyncio.Event()
+            calls = [
+                asyncio.create_task(_streamed(client, {**long, "stream": True}, streamed))
+                if number % 2
+                else asyncio.create_task(_whole(client, long, whole))
+                for number in range(50)
+            ]
+            await streamed.wait()
+            await whole.wait()
+            doomed.process.send_signal(signal.SIGKILL)
+            outcomes = Counter(await asyncio.gather(*calls))
+        running.wait_for_line("Server llamacpp1 is down")
+        servers = running.servers()
+        assert [servers[name]["running"] for name in ("llamacpp1", "llamacpp2")] == [0, 0]
+    assert outcomes["whole"] == 25
+    assert outcomes["streamed"] + outcomes["cut after its first byte"] == 25, outcomes
+    assert outcomes["cut after its first byte"] <= 2  # as many as the dead server had slots
+
+
+async def _whole(client: httpx.AsyncClient, body: dict[str, Any], one_is_done: asyncio.Event) -> str:
+    answer = await client.post("/v1/chat/completions", json=body)
+    one_is_done.set()
+    if answer.status_code != 200:
+        return answer.text
+    assert answer.json()["usage"]["completion_tokens"] == 200
+    return "whole"
+
+
+async def _streamed(client: httpx.AsyncClient, body: dict[str, Any], one_has_begun: asyncio.Event) -> str:
+    async with client.stream("POST", "/v1/chat/completions", json=body) as response:
+        if response.status_code != 200:
+            return (await response.aread()).decode()
+        lines = []
+        async for line in response.aiter_lines():
+            lines.append(line)
+            one_has_begun.set()
+    told = [line for line in lines if line.startswith("data: ")]
+    if told[-1] == "data: [DONE]":
+        return "streamed"
+    return "cut after its first byte" if '"error"' in told[-1] and len(told) > 1 else "\n".join(told)
+
+
+@pytest.mark.engine("llamacpp")
+@pytest.mark.usefixtures("llama_a")
+def test_a_server_that_comes_back_is_used_again(tmp_path: Path) -> None:
+    with llama_server() as first, gateway(tmp_path / "gateway", configured("llamacpp", first.url)) as running:
+        first.process.send_signal(signal.SIGKILL)
+        first.process.wait()
+        assert running.post("/v1/chat/completions", BODIES["/v1/chat/completions"]).status_code == 503
+        with llama_server(port=first.port):
+            eventually(lambda: said(running) == SENTENCE, 10, "the server that came back is not used")
+
+
+def said(running: Gateway) -> object:
+    return running.post("/chat", {"message": ASK}).json()["response"]
