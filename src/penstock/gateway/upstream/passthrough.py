@@ -39,6 +39,20 @@ class PassThrough(Relay):
         self._second, self._prior, self._last = self._prior, self._last, data
         if self._raw:
             return
+        self._pass_lines(data)
+
+    def _pass_lines(self, data: bytes) -> None:
+        """Lines go on when they are whole: what breaks off in one can then still end in good order."""
+        whole = data.rfind(b"\n") + 1
+        if not whole and len(self._held) > HOLD:
+            whole = len(data)
+        if not whole:
+            self._held += data
+            return
+        lines, self._held = self._held + data[:whole], data[whole:]
+        self._pass(lines)
+
+    def _pass(self, data: bytes) -> None:
         if self._open:
             self.client.write(data)
         else:
@@ -89,12 +103,14 @@ class PassThrough(Relay):
             self.client.whole(self.status, self.content_type, self._head, body)
             self.settle(None)
             return
-        if not self._open or self._held:
+        if not self._open and (self._raw or not self._held):
             raise UpstreamCut("the engine ended its stream without an answer")
         tail = self._second + self._prior + self._last
         marked = whole and self._length is None  # a length may lie, and a closed connection says nothing
         if not marked and self._streaming and not self.endpoint.ended(tail):
             raise UpstreamCut("the engine's answer ends in the middle")
+        if self._held:
+            self._pass(self._held)
         self.usage = self.endpoint.usage(tail, True)
         self.client.end(framed=self._raw)
         self.settle(None)
