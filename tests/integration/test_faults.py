@@ -1,0 +1,172 @@
+"""A thousand faults of simulated servers with one good server left: no caller sees one before its first byte."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+import pytest
+
+from penstock.sim import Faults, SimOptions, Simulator
+from tests.support.gateway import Running, running, server, until
+from tests.support.raw_client import Answer, RawClient, chat, post
+from tests.support.surfaces import STREAMS, SURFACES
+
+TEXT = "Ships pass the lock one after the other, and nobody gets their feet wet. 🚢 Так и живём."
+FAULTY = {"a": "vllm", "b": "llamacpp", "c": "ollama"}
+WANTED = 1000
+WORKERS = 24
+PROBABILITIES = Faults(
+    refuse=0.1,
+    hang_before=0.06,
+    hang_middle=0.05,
+    cut=0.1,
+    reset=0.1,
+    garbage=0.1,
+    slow=0.08,
+    status_429=0.1,
+    status_500=0.05,
+    status_503=0.1,
+    status_504=0.05,
+    crash_before=0.08,
+    crash_middle=0.06,
+    lie_short=0.1,
+    lie_long=0.05,
+    scope="generation",
+    drip_seconds=0.005,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to ask: the request, and what its answer says; `error` finds the error that ended a stream."""
+
+    name: str
+    request: bytes
+    text: Callable[[Answer], str]
+    error: Callable[[Answer], str] | None = None
+
+
+def _openai_error(answer: Answer) -> str:
+    """The gateway's own error, or one that the engine's stream itself tells of."""
+    events = [msgspec.json.decode(data) for data in answer.data if data != b"[DONE]"]
+    return "".join(event["error"]["message"] for event in events if "error" in event)
+
+
+def _anthropic_text(answer: Answer) -> str:
+    if "event-stream" not in answer.headers["content-type"]:
+        return str(answer.json["content"][0]["text"])
+    events = map(msgspec.json.decode, answer.data)
+    return "".join(event["delta"].get("text", "") for event in events if event["type"] == "content_block_delta")
+
+
+def _responses_text(answer: Answer) -> str:
+    events = map(msgspec.json.decode, answer.data)
+    return "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta")
+
+
+WAYS = (
+    Way("openai", SURFACES["openai"].request, lambda answer: answer.text),
+    Way("openai streamed", STREAMS["openai"].request, lambda answer: answer.text, _openai_error),
+    Way("anthropic", post("/v1/messages", chat(max_tokens=500)), _anthropic_text),
+    Way(
+        "anthropic streamed",
+        post("/v1/messages", chat(max_tokens=500, stream=True)),
+        _anthropic_text,
+        STREAMS["anthropic"].error,
+    ),
+    Way("responses streamed", STREAMS["openai responses"].request, _responses_text, STREAMS["openai responses"].error),
+    Way("ollama", post("/api/chat", SURFACES["ollama"].body), lambda answer: answer.json["message"]["content"]),
+    Way(
+        "ollama streamed",
+        STREAMS["ollama"].request,
+        lambda answer: "".join(line["message"]["content"] for line in answer.lines),
+        STREAMS["ollama"].error,
+    ),
+    Way("service", SURFACES["service"].request, lambda answer: answer.json["response"]),
+)
+
+
+def judge(way: Way, answer: Answer) -> str:
+    """How an answer ended: `well`, or `broken` with its dialect's error at the end. Anything else fails."""
+    assert answer.status == 200, f"{way.name}: {answer}"
+    assert answer.whole, f"{way.name}: {answer}"
+    try:
+        error = way.error(answer) if way.error else ""
+    except (AssertionError, KeyError, ValueError, IndexError):
+        error = ""
+    if error:
+        return "broken"
+    assert way.text(answer) == TEXT, f"{way.name}: {answer}"
+    return "well"
+
+
+def _judged(way: Way, answer: Answer) -> str:
+    try:
+        return judge(way, answer)
+    except (AssertionError, LookupError, ValueError) as wrong:
+        return f"WRONG: {wrong!r}: {answer}"
+
+
+async def call(gateway: Running, kept: list[RawClient], dice: random.Random, tally: Counter[str]) -> None:
+    """One call, on a new connection or on one that an earlier call has left."""
+    way = dice.choice(WAYS)
+    client = kept.pop() if kept else await RawClient.to(gateway.port)
+    for name in FAULTY:  # each has had its rest: none is passed over for what it did before
+        gateway.gateway.catalog.live[name].failed_at = 0.0
+    keep = False
+    try:
+        await client.send(way.request)
+        answer = await client.answer(10)
+        ended = _judged(way, answer)
+        keep = ended == "well" and dice.random() < 0.7
+    finally:
+        if keep:
+            kept.append(client)
+        else:
+            client.close()
+    tally[f"{way.name}: {ended}"] += 1
+    tally["from another server"] += answer.headers["x-penstock-fallback"] == "true"
+
+
+@pytest.mark.parametrize("look", [False, True], ids=["unwatched", "watched"])
+async def test_a_thousand_faults_and_no_caller_sees_one_before_its_first_byte(look: bool, capsys):
+    dice = random.Random(2026)
+    tally: Counter[str] = Counter()
+    sims = {name: Simulator(SimOptions.instant(kind, "m", text=TEXT, slots=64)) for name, kind in FAULTY.items()}
+    async with sims["a"], sims["b"], sims["c"], Simulator(SimOptions.instant("vllm", "m", text=TEXT, slots=64)) as good:
+        servers = [server(n, sim.url, FAULTY[n], first_byte=0.3, idle=0.3, connect=1) for n, sim in sims.items()]
+        servers.append(server("good", good.url, priority="FALLBACK", first_byte=5.0, idle=5.0))
+
+        def dealt() -> int:
+            return sum(sum(sim.counters.faults.values()) for sim in sims.values())
+
+        async with running(*servers, look=look) as gateway:
+            for sim in sims.values():
+                sim.faults = PROBABILITIES
+            kept: list[RawClient] = []
+            wanted = WANTED // (4 if look else 1)
+
+            async def work() -> None:
+                while dealt() < wanted:
+                    await call(gateway, kept, dice, tally)
+
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(WORKERS):
+                    workers.create_task(work())
+            await gateway.at_rest()
+            for client in kept:
+                client.close()
+            await until(lambda: not gateway.connections)
+            await until(lambda: not any(sim.running or sim.waiting for sim in (*sims.values(), good)))
+        faults = sum((Counter(sim.counters.faults) for sim in sims.values()), Counter())
+    with capsys.disabled():
+        print(f"\n{dealt()} faults dealt: {dict(faults.most_common())}")
+        print("how calls ended:", dict(sorted(tally.items())))
+    assert not [ended for ended in tally if "WRONG" in ended]
+    assert not {name for name in tally if name.endswith("broken") and "streamed" not in name}
+    assert dealt() >= wanted
+    assert len(faults) >= 14
+    assert tally["from another server"] > wanted / 10
