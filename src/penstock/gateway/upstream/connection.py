@@ -100,6 +100,11 @@ class Connection(asyncio.Protocol):
         """Whether any byte of the answer has come."""
         return self._phase > SENT
 
+    @property
+    def costly(self) -> bool:
+        """Whether the engine said for how long it keeps connections (`Keep-Alive: timeout=5`): it counts them."""
+        return b"keep-alive" in self._headers
+
     def request(self, data: bytes, sink: Sink, deadline: float, idle_limit: float, until: float = math.inf) -> None:
         """Send a request. `deadline` (loop time) is for the first piece of the body; later ones may be `idle_limit`
         seconds apart, and all of it is to be there at `until`."""

@@ -17,11 +17,16 @@ from penstock.gateway.upstream.connection import Connection
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
-    """`connect_timeout` and `idle_expiry` are seconds; the rest are numbers of connections to one address."""
+    """`connect_timeout` and `idle_expiry` are seconds; the rest are numbers of connections to one address.
+
+    `max_costly` free ones are kept to a server that counts its connections. llama.cpp's (cpp-httplib) holds a thread
+    for each, so that a burst's free ones would make new calls wait until they expire, five seconds.
+    """
 
     connect_timeout: float = 5.0
     idle_expiry: float = 60.0
     max_idle: int = 128
+    max_costly: int = 2
     max_connections: int = 16384
 
 
@@ -163,7 +168,7 @@ class Pool:
         self.busy.discard(connection)
         if not reusable:
             return
-        if self._closed or len(self._idle) >= self._limits.max_idle:
+        if self._closed or len(self._idle) >= (self._limits.max_costly if connection.costly else self._limits.max_idle):
             connection.close()
             return
         connection.idle_since = self.now
