@@ -1,4 +1,8 @@
-"""What comes back from an engine: a stream of chunks, or the whole that they add up to."""
+"""What comes back from an engine: a stream of chunks, or the whole that they add up to.
+
+Nobody changes one of these once it is made; those that every call makes are not frozen by name, since that doubles the
+cost of making them.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -73,7 +77,7 @@ class Chunk:
     thinking_signature: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Choice:
     """One of the answers."""
 
@@ -88,7 +92,7 @@ class Choice:
     thinking_signature: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Answer:
     """A whole answer: its choices by index, or vectors; `steps` is what an agent said on the way."""
 

@@ -1,7 +1,9 @@
 """What callers ask and engines answer, in the one form that every dialect and engine translates to and from.
 
 A JSON text that is only carried (a schema, a tool's parameters, an option nobody here needs to understand) stays
-`Json`: its bytes, unparsed. An absent value is None, or empty where the dialects do not tell the two apart.
+`Json`: its bytes, unparsed. An absent value is None, or empty where the dialects do not tell the two apart. Nobody
+changes one of these once it is made; the four that every translated call makes are not frozen by name, since that
+doubles the cost of making them.
 """
 
 from dataclasses import dataclass, field
@@ -10,7 +12,7 @@ from typing import TypeAlias
 Json: TypeAlias = bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Text:
     """A piece of text in a message."""
 
@@ -58,7 +60,7 @@ class ToolCall:
     arguments: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Message:
     """One turn. `role` is system, developer, user, assistant or tool; a tool's result names its call."""
 
@@ -115,7 +117,7 @@ class Thinking:
     budget: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Sampling:
     """How tokens are drawn; None leaves it to the engine. `n` is the number of answers wanted."""
 
@@ -134,7 +136,7 @@ class Sampling:
     top_logprobs: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Chat:
     """A conversation to go on with.
 
