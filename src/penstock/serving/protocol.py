@@ -307,6 +307,8 @@ class GatewayProtocol(HttpToolsProtocol):
         """What llhttp lets pass and two parsers may read differently, and what is too much."""
         if self._head_size and len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers) > MAX_HEAD:
             raise _head_too_large()
+        if not http11 and self.parser.get_http_version() != "1.0":
+            raise InvalidRequest("this gateway speaks HTTP/1.1 and HTTP/1.0")
         if http11 and b"host" not in headers:
             raise InvalidRequest("a request needs a Host header")
         for once in (b"host", b"transfer-encoding"):
