@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from penstock.app import Gateway
 from penstock.config.settings import (
@@ -20,6 +21,7 @@ from penstock.config.settings import (
 from penstock.console import app as console
 from penstock.console.failures import Failures
 from penstock.domain.fleet import Model, ServerStatus, State
+from penstock.serving import protocol as client_side
 from penstock.serving import routes
 from penstock.serving.protocol import GatewayProtocol, Shared
 from penstock.serving.server import Listening, gated, listening_socket
@@ -166,6 +168,8 @@ async def running(
     serving = asyncio.create_task(http.serve([bound]))
     await until(lambda: http.started or serving.done())
     here = Running(gateway, http, bound.getsockname()[1], http.stop)
+    quickly = mock.patch.object(client_side, "LINGER", 0.05)
+    quickly.start()
     try:
         yield here
         for client in here._clients:
@@ -173,6 +177,7 @@ async def running(
         if tidy:
             await here.at_rest()
     finally:
+        quickly.stop()
         for client in here._clients:
             client.close()
         for listener in http.servers:
