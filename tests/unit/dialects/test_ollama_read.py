@@ -158,6 +158,7 @@ def test_embeddings_never_stream_and_empty_ones_only_load():
 def test_management_goes_to_ollama_once_and_may_name_its_server():
     call = WIRES["ollama.pull"].read(body(name="m", server="gpu"), b"")
     assert (call.model, call.server, call.stream) == ("m", "gpu", True)
+    assert (call.operation, call.kinds) == (Operation.MANAGE, ("ollama",))
     assert not WIRES["ollama.copy"].read(body(source="a", destination="b"), b"").stream
     with pytest.raises(Unsupported, match="/api/pull"):
         WIRES["ollama.pull"].decode(call)
