@@ -17,17 +17,18 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from penstock.domain.errors import BodyTooLarge, InvalidRequest, PenstockError
+from penstock.domain.errors import InvalidRequest, PenstockError
 from penstock.gateway.pipeline import Pipeline
-from penstock.serving.exchange import STATUS, Exchange
+from penstock.serving import refusals
+from penstock.serving.exchange import Exchange
+from penstock.serving.refusals import MAX_HEAD, body_too_large
 from penstock.serving.routes import Gate, Route
 
 log = logging.getLogger(__name__)
 
 SANE_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}\Z")
-RARE = frozenset((b"transfer-encoding", b"expect", b"origin", b"x-request-id", b"content-encoding"))
+RARE = frozenset((b"transfer-encoding", b"expect", b"origin", b"x-request-id", b"content-encoding", b"upgrade"))
 """Headers that most requests do not have: one look for all of them together."""
-MAX_HEAD = 64 * 1024
 MAX_QUEUED = 16
 """Requests of one connection that may wait for their turn before it is read no further."""
 MAX_QUEUED_BODY = 256 * 1024
@@ -53,8 +54,9 @@ class GatewayProtocol(HttpToolsProtocol):
 
     # uvicorn's own attributes that every request touches are slots here, which the interpreter finds by position
     __slots__ = (
-        "_advancing", "_deaf", "_expecting", "_head_size", "_in_asgi", "_in_head", "_refusal", "active_at", "answering",
-        "cycle", "flow", "headers", "loop", "mark", "parser", "pipeline", "server_state", "shared", "transport", "url",
+        "_advancing", "_deaf", "_expecting", "_head_size", "_in_asgi", "_in_head", "_plain_head", "_refusal",
+        "active_at", "answering", "cycle", "flow", "headers", "loop", "mark", "parser", "pipeline", "server_state",
+        "shared", "transport", "url",
     )  # fmt: skip
 
     common: Shared
@@ -75,6 +77,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._head_size = 0
         self._in_head = False
         self._deaf = False
+        self._plain_head = b""
         self._advancing = self._in_asgi = False
         self._expecting: Exchange | None = None
         self._refusal: PenstockError | None = None
@@ -104,11 +107,16 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._in_head:
             self._head_size += len(data)
             if self._head_size > 2 * MAX_HEAD:
-                self.refuse(_head_too_large())
+                self.refuse(refusals.head_too_large())
 
     def _not_upgraded(self, rest: bytes) -> None:
         """Another protocol is asked for: WebSocket there is; anything else is passed over, as HTTP allows."""
-        if self.scope is not None and self.scope["headers"] is self.headers and self._should_upgrade():
+        if self._plain_head:
+            head, self._plain_head = self._plain_head, b""
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self.data_received(head + rest)
+        elif self.scope is not None and self.scope["headers"] is self.headers and self._should_upgrade():
             self.handle_websocket_upgrade()
         elif rest:
             self.data_received(rest)
@@ -169,14 +177,7 @@ class GatewayProtocol(HttpToolsProtocol):
             self._say(self._refusal)
 
     def _say(self, error: PenstockError) -> None:
-        body = b'{"type":"about:blank","title":"%b","status":%d,"code":"%b","detail":"%b"}' % (
-            STATUS[error.status][13:-2], error.status, error.code.encode(),
-            re.sub(rb'[^ !#-\[\]-~]', b"?", error.message.encode()),
-        )  # fmt: skip
-        self.transport.write(
-            b"%bcontent-type: application/problem+json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
-            % (STATUS[error.status], len(body), body)
-        )
+        self.transport.write(refusals.response(error))
         self._hang_up()
 
     def awaited(self) -> tuple[object, int] | None:
@@ -226,8 +227,8 @@ class GatewayProtocol(HttpToolsProtocol):
             and len(headers) == len(self.headers)
             and RARE.isdisjoint(headers)
         )
-        if not plain:
-            self._refuse_ambiguous(headers, http11)
+        if not plain and self._odd(http11):
+            return
         route = shared.table.get((parser.get_method(), self.url)) or self._route()
         if route is None:
             self._to_asgi(headers)
@@ -237,7 +238,7 @@ class GatewayProtocol(HttpToolsProtocol):
         if not plain:
             self._read_rare(exchange, headers)
         if len(headers.get(b"content-length", b"")) > 6 and int(headers[b"content-length"]) > self.shared.max_body:
-            exchange.refusal = _too_large(self.shared.max_body)
+            exchange.refusal = body_too_large(self.shared.max_body)
         self.cycle = exchange
         if before is not None and (not before.response_complete or self.flow.write_paused):
             exchange.queued = True
@@ -257,6 +258,19 @@ class GatewayProtocol(HttpToolsProtocol):
         """The route of a target with a query."""
         path, mark, _ = self.url.partition(b"?")
         return self.shared.table.get((self.parser.get_method(), path)) if mark else None
+
+    def _odd(self, http11: bool) -> bool:
+        """Look closely at a head that is not as most are; whether it is to be read once more.
+
+        The parser takes what follows an offer to speak another protocol for that protocol, the request's own body too.
+        """
+        version = "1.1" if http11 else self.parser.get_http_version()
+        refusals.check_head(version, self.headers)
+        if self._head_size:
+            refusals.check_size(self.url, self.headers)
+        if self.parser.should_upgrade():
+            self._plain_head = refusals.without_upgrade(self.parser.get_method(), self.url, self.headers)
+        return bool(self._plain_head)
 
     def _read_rare(self, exchange: Exchange, headers: dict[bytes, bytes]) -> None:
         """What few requests have: a Host not seen before, an id of their own, a page's origin, a coded body."""
@@ -285,7 +299,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _refuse_size(self, exchange: Exchange) -> None:
         self._deaf = True
-        exchange.refusal = _too_large(self.shared.max_body)
+        exchange.refusal = body_too_large(self.shared.max_body)
         exchange.keep_alive = False
         self._ready(exchange)
 
@@ -293,7 +307,8 @@ class GatewayProtocol(HttpToolsProtocol):
         """The request is whole."""
         exchange = self.cycle
         if type(exchange) is not Exchange:
-            super().on_message_complete()
+            if not self._plain_head:
+                super().on_message_complete()
         elif not exchange.ready:
             self._ready(exchange)
 
@@ -302,21 +317,6 @@ class GatewayProtocol(HttpToolsProtocol):
         if not exchange.queued:
             self.answering = exchange
             exchange.start()
-
-    def _refuse_ambiguous(self, headers: dict[bytes, bytes], http11: bool) -> None:
-        """What llhttp lets pass and two parsers may read differently, and what is too much."""
-        if self._head_size and len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers) > MAX_HEAD:
-            raise _head_too_large()
-        if not http11 and self.parser.get_http_version() != "1.0":
-            raise InvalidRequest("this gateway speaks HTTP/1.1 and HTTP/1.0")
-        if http11 and b"host" not in headers:
-            raise InvalidRequest("a request needs a Host header")
-        for once in (b"host", b"transfer-encoding"):
-            if sum(name == once for name, _ in self.headers) > 1:
-                raise InvalidRequest(f"a request has one {once.decode().title()} header")
-        coding = headers.get(b"transfer-encoding")
-        if coding is not None and (not http11 or coding.strip().lower() != b"chunked"):
-            raise InvalidRequest("the only transfer coding understood is chunked, in HTTP/1.1")
 
     def _to_asgi(self, headers: dict[bytes, bytes]) -> None:
         url, listed = self.url, self.headers
@@ -392,11 +392,3 @@ class GatewayProtocol(HttpToolsProtocol):
             self.transport.close()
             return
         self.loop.call_later(LINGER, self.transport.close)
-
-
-def _head_too_large() -> InvalidRequest:
-    return InvalidRequest(f"the head of the request is over {MAX_HEAD} bytes")
-
-
-def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(f"the request body is over {limit} bytes (server.max_body)")
