@@ -1,0 +1,418 @@
+"""How clients may send requests: in any pieces, one after the other, many at once; and what they get back."""
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+import pytest_asyncio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.gateway import Running, running, server, until
+from tests.support.raw_client import chat, connected, get, post, turn
+from tests.support.raw_engine import (
+    RawEngine,
+    Turn,
+    chunk,
+    chunked_head,
+    completion,
+    event,
+    pieces_of,
+    response,
+    says,
+    says_and,
+    stream,
+)
+from tests.support.surfaces import SURFACES
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+CHAT = post("/v1/chat/completions", chat())
+STREAM = post("/v1/chat/completions", chat(stream=True))
+
+
+async def echo(turn: Turn) -> None:
+    """Answer with what the user said, streamed if asked."""
+    asked = turn.request.json
+    said = asked["messages"][-1]["content"]
+    await turn.send(stream(*said.split(" ")) if asked.get("stream") else response(completion(said)))
+
+
+def say(text: str, **more) -> bytes:
+    return post("/v1/chat/completions", chat(text, **more))
+
+
+@dataclass
+class Pair:
+    engine: RawEngine
+    gateway: Running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def pair() -> AsyncIterator[Pair]:
+    async with RawEngine(echo) as engine, running(server("a", engine.url)) as gateway:
+        yield Pair(engine, gateway)
+
+
+@pytest.fixture
+def gateway(pair: Pair) -> Running:
+    pair.engine.script = echo
+    pair.engine.requests.clear()
+    return pair.gateway
+
+
+# One request in many forms
+
+
+def chunked(body: bytes, sizes: list[int], *, path: str = "/v1/chat/completions", trailer: bytes = b"") -> bytes:
+    head = post(path, b"", length=False, headers=("transfer-encoding: chunked",))
+    parts = [
+        body[start:end] for start, end in itertools.pairwise(sorted({0, len(body), *(s % len(body) for s in sizes)}))
+    ]
+    return head + b"".join(map(chunk, parts)) + b"0\r\n" + trailer + b"\r\n"
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cuts=st.lists(st.integers(0, 600), max_size=10), sizes=st.lists(st.integers(0, 90), max_size=6), data=st.data())
+async def test_a_request_may_come_in_any_pieces(pair: Pair, cuts: list[int], sizes: list[int], data):
+    pair.engine.script = echo
+    body = json.dumps(chat("any pieces")).encode()
+    request = data.draw(st.sampled_from([say("any pieces"), chunked(body, sizes)]))
+    async with connected(pair.gateway.port) as client:
+        await client.send(*pieces_of(request, cuts))
+        assert (await client.answer()).text == "any pieces"
+
+
+async def test_chunks_may_have_extensions_and_trailers(gateway: Running):
+    body = json.dumps(chat("extended")).encode()
+    request = chunked(body, [5, 9], trailer=b"X-Checksum: 1\r\n").replace(b"5\r\n", b'5;name="a b";x\r\n', 1)
+    answer = await gateway.ask(request)
+    assert answer.text == "extended"
+
+
+async def test_the_engine_is_told_the_length_of_a_chunked_body(pair: Pair, gateway: Running):
+    body = json.dumps(chat("counted")).encode()
+    await gateway.ask(chunked(body, [3, 30, 33]))
+    [asked] = pair.engine.requests
+    assert asked.body == body
+    assert asked.headers["content-length"] == str(len(body))
+    assert "transfer-encoding" not in asked.headers
+
+
+async def test_a_large_upload_is_passed_on_whole(pair: Pair, gateway: Running):
+    text = "x" * 20_000_000
+    pair.engine.script = says(response(completion("read")))
+    assert (await gateway.ask(say(text), 20)).text == "read"
+    assert len(pair.engine.requests[0].body) > 20_000_000
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/chat/completions?beta=true", "/v1/chat/completions?", "/v1/chat/completions?a=%20&b"]
+)
+async def test_a_query_makes_no_difference(gateway: Running, path: str):
+    assert (await gateway.ask(post(path, chat("queried")))).text == "queried"
+
+
+async def test_the_query_of_anthropics_clients_makes_no_difference(gateway: Running):
+    answer = await gateway.ask(post("/v1/messages?beta=true", chat("queried", max_tokens=9)))
+    assert answer.json["content"][0]["text"] == "queried"
+
+
+async def test_empty_lines_before_a_request_are_passed_over(gateway: Running):
+    assert (await gateway.ask(b"\r\n\r\n" + say("after"))).text == "after"
+
+
+async def test_header_names_are_read_in_any_case(gateway: Running):
+    request = say("LOUD").replace(b"content-length", b"CONTENT-LENGTH").replace(b"host", b"HOST")
+    assert (await gateway.ask(request)).text == "LOUD"
+
+
+@pytest.mark.parametrize("offer", ["Upgrade: h2c", "Upgrade: websocket", "Upgrade: TLS/1.0, x"])
+async def test_an_offer_to_upgrade_is_passed_over(gateway: Running, offer: str):
+    async with connected(gateway.port) as client:
+        headers = ("connection: Upgrade, HTTP2-Settings", offer, "http2-settings: AAMAAABkAAQAAP__")
+        await client.send(post("/v1/chat/completions", chat("one"), headers=headers) + say("two"))
+        assert (await client.answer()).text == "one"
+        assert (await client.answer()).text == "two"
+        await client.send(say("three"))
+        assert (await client.answer()).text == "three"
+
+
+async def test_expect_100_continue_is_answered_before_the_body_is_sent(gateway: Running):
+    head, body = say("waited", stream=True).split(b"\r\n\r\n", 1)
+    async with connected(gateway.port) as client:
+        await client.send(head + b"\r\nexpect: 100-continue\r\n\r\n")
+        assert (await client.answer()).status == 100
+        assert await client.silent()
+        await client.send(body)
+        assert (await client.answer()).text == "waited"
+
+
+async def test_expect_100_continue_is_not_answered_when_the_request_is_refused(gateway: Running):
+    async with connected(gateway.port) as client:
+        headers = ("expect: 100-continue", "content-length: 99999999999")
+        await client.send(post("/v1/chat/completions", b"", length=False, headers=headers))
+        assert (await client.answer()).status == 413
+
+
+async def test_expect_100_continue_waits_for_its_turn(pair: Pair, gateway: Running):
+    go_on = asyncio.Event()
+
+    async def late(turn: Turn) -> None:
+        await go_on.wait()
+        await echo(turn)
+
+    pair.engine.script = late
+    head, body = say("second").split(b"\r\n\r\n", 1)
+    async with connected(gateway.port) as client:
+        await client.send(say("first"), head + b"\r\nexpect: 100-continue\r\n\r\n")
+        assert await client.silent()
+        go_on.set()
+        assert (await client.answer()).text == "first"
+        assert (await client.answer()).status == 100
+        await client.send(body)
+        assert (await client.answer()).text == "second"
+
+
+async def test_expect_100_continue_of_http_1_0_is_passed_over(gateway: Running):
+    request = post("/v1/chat/completions", chat("old"), version="1.0", headers=("expect: 100-continue",))
+    assert (await gateway.ask(request)).text == "old"
+
+
+# HTTP/1.0
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_client_of_http_1_0_gets_no_chunks_and_a_closed_connection(gateway: Running, streamed: bool):
+    async with connected(gateway.port) as client:
+        await client.send(post("/v1/chat/completions", chat("to the old", stream=streamed), version="1.0"))
+        answer = await client.answer()
+        assert "transfer-encoding" not in answer.headers
+        assert answer.headers["connection"] == "close"
+        assert answer.text == ("totheold" if streamed else "to the old")
+        assert await client.closed()
+
+
+async def test_a_client_of_http_1_0_may_leave_the_host_out(gateway: Running):
+    request = b"POST /v1/chat/completions HTTP/1.0\r\ncontent-length: %d\r\n\r\n" % len(CHAT.partition(b"\r\n\r\n")[2])
+    assert (await gateway.ask(request + CHAT.partition(b"\r\n\r\n")[2])).text == "hi"
+
+
+async def test_a_broken_stream_of_http_1_0_ends_with_the_error(pair: Pair, gateway: Running):
+    pair.engine.script = says_and("close", chunked_head() + chunk(event("one")))
+    answer = await gateway.ask(post("/v1/chat/completions", chat(stream=True), version="1.0"))
+    assert b'"code":"upstream_error"' in answer.data[-1]
+
+
+# The connection afterwards
+
+
+async def test_a_connection_serves_many_requests(gateway: Running):
+    async with connected(gateway.port) as client:
+        for i in range(50):
+            await client.send(say(f"{i} a", stream=i % 2 == 1))
+            assert (await client.answer()).text.replace(" ", "") == f"{i}a"
+        assert len(gateway.connections) == 1
+
+
+async def test_connection_close_is_obeyed_and_what_follows_is_not_done(pair: Pair, gateway: Running):
+    async with connected(gateway.port) as client:
+        closing = post("/v1/chat/completions", chat("last"), headers=("connection: close",))
+        await client.send(closing + say("too late") + get("/livez"))
+        answer = await client.answer()
+        assert (answer.text, answer.headers["connection"]) == ("last", "close")
+        assert await client.closed()
+    await turn()
+    assert len(pair.engine.requests) == 1
+
+
+async def test_a_bad_request_leaves_the_connection_open_when_its_end_is_clear(gateway: Running):
+    async with connected(gateway.port) as client:
+        for body in (b"not JSON", b"{}", b'{"model":"m"}', b"", b"[" * 10_000, b"\xff\xfe"):
+            await client.send(post("/v1/chat/completions", body))
+            SURFACES["openai"].says(await client.answer(), 400, "invalid_request")
+        await client.send(say("still here"))
+        assert (await client.answer()).text == "still here"
+
+
+async def test_garbage_after_a_request_does_not_touch_its_answer(pair: Pair, gateway: Running):
+    go_on = asyncio.Event()
+
+    async def late(turn: Turn) -> None:
+        await turn.send(chunked_head() + chunk(event("safe")))
+        await go_on.wait()
+        await turn.send(stream("and", "sound")[len(chunked_head()) :])
+
+    pair.engine.script = late
+    async with connected(gateway.port) as client:
+        await client.send(STREAM)
+        while b"safe" not in client.received:
+            await client.more()
+        await client.send(b"\x00\xffgarbage\r\n\r\n" * 20)
+        go_on.set()
+        assert (await client.answer()).text == "safeandsound"
+        assert await client.closed()
+
+
+async def test_garbage_after_a_request_to_another_route_does_not_touch_its_answer(gateway: Running):
+    async with connected(gateway.port) as client:
+        await client.send(get("/v1/models") + b"garbage\r\n\r\n")
+        answer = await client.answer()
+        assert answer.status == 200
+        assert answer.json["data"][0]["id"] == "m"
+        assert await client.closed()
+
+
+async def test_a_body_that_goes_wrong_on_another_route_is_refused(gateway: Running):
+    async with connected(gateway.port) as client:
+        head = post("/api/show", b"", length=False, headers=("transfer-encoding: chunked",))
+        await client.send(head + chunk(b'{"model":'), b"zz\r\n")
+        assert (await client.answer()).status == 400
+        assert await client.closed()
+
+
+async def test_a_body_that_goes_wrong_on_another_route_is_refused_in_its_turn(pair: Pair, gateway: Running):
+    go_on = asyncio.Event()
+
+    async def late(turn: Turn) -> None:
+        await go_on.wait()
+        await echo(turn)
+
+    pair.engine.script = late
+    async with connected(gateway.port) as client:
+        head = post("/api/show", b"", length=False, headers=("transfer-encoding: chunked",))
+        await client.send(say("first"), head + chunk(b'{"model":'), b"zz\r\n")
+        assert await client.silent()
+        go_on.set()
+        assert (await client.answer()).text == "first"
+        assert (await client.answer()).status == 400
+        assert await client.closed()
+
+
+# Pipelining
+
+
+async def test_pipelined_requests_are_answered_in_order(gateway: Running):
+    async with connected(gateway.port) as client:
+        asked = [
+            say("one"),
+            get("/livez"),
+            say("two two", stream=True),
+            get("/v1/models"),
+            say("three"),
+            say("", model="x"),
+        ]
+        await client.send(b"".join(asked))
+        assert (await client.answer()).text == "one"
+        assert (await client.answer()).status == 200
+        assert (await client.answer()).text == "twotwo"
+        assert (await client.answer()).json["object"] == "list"
+        assert (await client.answer()).text == "three"
+        assert (await client.answer()).status == 404
+        await client.send(say("and on"))
+        assert (await client.answer()).text == "and on"
+
+
+kinds = st.lists(st.sampled_from(["whole", "stream", "asgi", "missing", "invalid", "chunked"]), min_size=1, max_size=30)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(kinds=kinds, cuts=st.lists(st.integers(0, 9000), max_size=8))
+async def test_any_mixture_is_answered_in_order(pair: Pair, kinds: list[str], cuts: list[int]):
+    pair.engine.script = echo
+    requests = {
+        "whole": lambda i: say(f"w{i}"),
+        "stream": lambda i: say(f"s{i} t", stream=True),
+        "asgi": lambda i: get("/api/version"),
+        "missing": lambda i: say("", model=f"x{i}"),
+        "invalid": lambda i: post("/v1/chat/completions", b"{"),
+        "chunked": lambda i: chunked(json.dumps(chat(f"c{i}")).encode(), [i, 2 * i]),
+    }
+    async with connected(pair.gateway.port) as client:
+        sending = asyncio.create_task(
+            client.send(*pieces_of(b"".join(requests[kind](i) for i, kind in enumerate(kinds)), cuts))
+        )
+        for i, kind in enumerate(kinds):
+            answer = await client.answer()
+            if kind in ("whole", "stream", "chunked"):
+                assert answer.text == {"whole": f"w{i}", "stream": f"s{i}t", "chunked": f"c{i}"}[kind]
+            elif kind == "asgi":
+                assert "version" in answer.json
+            else:
+                assert answer.status == {"missing": 404, "invalid": 400}[kind]
+                if kind == "missing":
+                    assert f"x{i}" in answer.json["error"]["message"]
+        await sending
+        assert await client.silent(0.005)
+
+
+async def test_a_thousand_pipelined_requests_are_answered(pair: Pair, gateway: Running):
+    async def first_waits(turn: Turn) -> None:
+        if len(pair.engine.requests) == 1:
+            await asyncio.sleep(0.05)
+        await echo(turn)
+
+    pair.engine.script = first_waits
+    many = b"".join(say(f"n{i}") if i % 3 else say("", model="none") for i in range(1, 1001))
+    async with connected(gateway.port) as client:
+        sending = asyncio.create_task(client.send(many))
+        for i in range(1, 1001):
+            answer = await client.answer()
+            assert (answer.text == f"n{i}") if i % 3 else (answer.status == 404)
+        await sending
+
+
+async def test_a_crowd_of_pipelined_requests_is_not_read_without_end(pair: Pair, gateway: Running):
+    go_on = asyncio.Event()
+
+    async def late(turn: Turn) -> None:
+        await go_on.wait()
+        await echo(turn)
+
+    pair.engine.script = late
+    async with connected(gateway.port) as client:
+        flood = say("x" * 1000) * 20_000
+        sending = asyncio.create_task(client.send(flood))
+        await until(lambda: gateway.connections[0].flow.read_paused)
+        await turn(20)
+        waiting = gateway.connections[0].pipeline
+        assert sum(cycle.size for cycle, _ in waiting) < 1_000_000
+        sending.cancel()
+    go_on.set()
+    await gateway.at_rest()
+
+
+# Ids
+
+
+@pytest.mark.parametrize(
+    "own", ["abc-123", "a" * 128, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "x.y:z/1+2=_"]
+)
+async def test_a_sane_request_id_of_the_caller_is_kept(pair: Pair, gateway: Running, own: str):
+    answer = await gateway.ask(post("/v1/chat/completions", chat(), headers=(f"x-request-id: {own}",)))
+    assert answer.headers["x-request-id"] == own
+    assert pair.engine.requests[0].headers["x-request-id"] == own
+
+
+@pytest.mark.parametrize("own", ["", "a b", "a" * 129, "<script>", "ключ", 'a"b', "a;b"])
+async def test_an_odd_request_id_is_replaced(gateway: Running, own: str):
+    request = post("/v1/chat/completions", chat(), headers=("x-request-id: OWN",)).replace(b"OWN", own.encode())
+    answer = await gateway.ask(request)
+    assert answer.text == "hi"
+    assert answer.headers["x-request-id"] not in ("", own)
+
+
+async def test_every_request_has_an_id_of_its_own(gateway: Running):
+    ids = {(await gateway.ask(CHAT)).headers["x-request-id"] for _ in range(20)}
+    assert len(ids) == 20
+
+
+async def test_every_answer_has_a_date_and_says_who_answered(gateway: Running):
+    answer = await gateway.ask(CHAT)
+    assert answer.headers["date"].endswith(" GMT")
+    assert answer.headers["x-penstock-server"] == "a"
+    assert answer.headers["x-penstock-model"] == "m"
+    assert answer.headers["x-penstock-fallback"] == "false"
+    assert answer.headers["x-penstock-reason"]
