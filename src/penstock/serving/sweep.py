@@ -13,11 +13,11 @@ _HUNG_UP = getattr(select, "POLLRDHUP", 0)
 def sweep(connection: GatewayProtocol, now: float, keep_alive: float, patience: float) -> None:
     """Close a connection that has been idle, or whose client has not read, for `keep_alive` seconds; answer 408 to a
     request that does not come on for `patience` seconds."""
-    if connection.flow.read_paused:
-        if _hung_up(connection):
-            connection.transport.abort()
+    unread = connection.flow.read_paused
+    if unread and _hung_up(connection):
+        connection.transport.abort()
         return
-    awaited = connection.awaited()
+    awaited = None if unread else connection.awaited()
     if awaited is not None:
         mark: object = (awaited[0], awaited[1] // PROGRESS)
         limit = patience
