@@ -1,0 +1,206 @@
+"""How long the gateway waits for a client: that is idle, that sends slowly, that does not read."""
+
+import asyncio
+
+from penstock.serving.sweep import PROGRESS, sweep
+from tests.support.gateway import Running, running, server, until
+from tests.support.raw_client import chat, connected, get, post, turn
+from tests.support.raw_engine import DONE, END, RawEngine, Turn, chunk, chunked_head, completion, event, response, says
+from tests.support.surfaces import SURFACES
+
+ANSWER = completion("hello")
+GOOD = says(response(ANSWER))
+CHAT = post("/v1/chat/completions", chat())
+STREAM = post("/v1/chat/completions", chat(stream=True))
+
+
+class Clock:
+    """The sweeps of many seconds, at once."""
+
+    def __init__(self, gateway: Running) -> None:
+        self._http = gateway.http
+        self._now = asyncio.get_running_loop().time()
+        self._http._sweeper.cancel()
+
+    async def passes(self, seconds: float) -> None:
+        """A sweep every second of them."""
+        for _ in range(int(seconds)):
+            self._now += 1
+            for connection in tuple(self._http.server_state.connections):
+                sweep(connection, self._now, self._http._listening.keep_alive, self._http._listening.patience)
+            await turn()
+
+
+async def test_an_idle_connection_is_closed_after_a_while():
+    async with RawEngine(GOOD) as engine, running(server("a", engine.url)) as gateway:
+        clock = Clock(gateway)
+        for first in (b"", CHAT, get("/livez"), STREAM[:0] + get("/nothing")):
+            async with connected(gateway.port) as client:
+                if first:
+                    await client.send(first)
+                    await client.answer()
+                await until(lambda: gateway.connections)
+                await clock.passes(74)
+                assert await client.silent(0.01)
+                await clock.passes(4)
+                assert await client.closed()
+
+
+async def test_a_connection_in_use_is_not_idle():
+    async with RawEngine(GOOD) as engine, running(server("a", engine.url)) as gateway:
+        clock = Clock(gateway)
+        async with connected(gateway.port) as client:
+            for _ in range(4):
+                await client.send(CHAT)
+                assert (await client.answer()).body == ANSWER
+                await clock.passes(60)
+            for _ in range(4):
+                await client.send(get("/livez"))
+                assert (await client.answer()).status == 200
+                await clock.passes(60)
+
+
+async def test_a_connection_is_not_idle_because_its_last_answer_took_long():
+    go_on = asyncio.Event()
+
+    async def slow(turn: Turn) -> None:
+        await turn.send(chunked_head() + chunk(event("one")))
+        await go_on.wait()
+        await turn.send(chunk(DONE) + END)
+
+    async with RawEngine(slow) as engine, running(server("a", engine.url)) as gateway:
+        clock = Clock(gateway)
+        async with connected(gateway.port) as client:
+            await client.send(STREAM)
+            await engine.asked.wait()
+            await clock.passes(600)
+            go_on.set()
+            assert (await client.answer()).text == "one"
+            await clock.passes(60)
+            engine.script = GOOD
+            await client.send(CHAT)
+            assert (await client.answer()).body == ANSWER
+
+
+async def test_a_body_that_does_not_come_is_answered_with_408():
+    for name in ("openai", "anthropic", "ollama", "service"):
+        surface = SURFACES[name]
+        async with running() as gateway, connected(gateway.port) as client:
+            clock = Clock(gateway)
+            await client.send(surface.request[:-5])
+            await until(lambda: gateway.connections[0].cycle is not None)
+            await clock.passes(110)
+            assert await client.silent(0.01)
+            await clock.passes(15)
+            answer = await client.answer()
+            surface.says(answer, 408, "client_stalled")
+            assert answer.headers["connection"] == "close"
+            assert await client.closed()
+
+
+async def test_a_head_that_does_not_come_is_answered_with_408():
+    async with running() as gateway, connected(gateway.port) as client:
+        clock = Clock(gateway)
+        await client.send(b"POST /v1/chat/completions HTTP/1.1\r\nhost:")
+        await until(lambda: gateway.connections[0].awaited())
+        await clock.passes(125)
+        answer = await client.answer()
+        assert (answer.status, answer.json["code"]) == (408, "client_stalled")
+        assert await client.closed()
+
+
+async def test_a_body_for_another_route_that_does_not_come_is_answered_with_408():
+    async with running() as gateway, connected(gateway.port) as client:
+        clock = Clock(gateway)
+        await client.send(post("/api/show", b"{", length=False, headers=("content-length: 50",)))
+        await until(lambda: gateway.connections[0].awaited())
+        await clock.passes(125)
+        assert (await client.answer()).status == 408
+        assert await client.closed()
+
+
+async def test_a_body_that_drips_is_not_waited_for_without_end():
+    async with running() as gateway, connected(gateway.port) as client:
+        clock = Clock(gateway)
+        await client.send(post("/v1/chat/completions", b"", length=False, headers=("content-length: 100000",)))
+        for _ in range(13):
+            await client.send(b"x" * 10)
+            await clock.passes(10)
+        assert (await client.answer()).status == 408
+
+
+async def test_a_large_body_may_take_long_as_long_as_it_comes():
+    async with RawEngine(GOOD) as engine, running(server("a", engine.url)) as gateway:
+        clock = Clock(gateway)
+        body = CHAT.partition(b"\r\n\r\n")[2].ljust(10 * PROGRESS)
+        async with connected(gateway.port) as client:
+            request = post("/v1/chat/completions", body)
+            for at in range(0, len(request), PROGRESS):
+                await client.send(request[at : at + PROGRESS])
+                await clock.passes(100)
+            assert (await client.answer()).body == ANSWER
+
+
+async def test_patience_begins_with_the_request_and_not_with_the_connection():
+    async with RawEngine(GOOD) as engine, running(server("a", engine.url), keep_alive=1000) as gateway:
+        clock = Clock(gateway)
+        async with connected(gateway.port) as client:
+            await client.send(CHAT)
+            await client.answer()
+            await clock.passes(500)
+            await client.send(CHAT[:-5])
+            await clock.passes(100)
+            await client.send(CHAT[-5:])
+            assert (await client.answer()).body == ANSWER
+
+
+async def test_a_call_that_takes_long_is_not_the_clients_fault():
+    async with RawEngine(Turn.hang) as engine, running(server("a", engine.url, first_byte=1e9)) as gateway:
+        clock = Clock(gateway)
+        async with connected(gateway.port) as client:
+            await client.send(CHAT)
+            await engine.asked.wait()
+            await clock.passes(1000)
+            assert await client.silent(0.01)
+            assert gateway.left()["calls"] == 1
+
+
+async def test_the_end_of_an_answer_that_nobody_reads_is_given_up():
+    large = completion("x" * 5_000_000)
+    async with RawEngine(says(response(large))) as engine, running(server("a", engine.url), keep_alive=20) as gateway:
+        clock = Clock(gateway)
+        for headers in ((), ("connection: close",)):
+            client = await gateway.narrow_client()
+            await client.send(post("/chat", {"message": "hi", "model": "m"}, headers=headers))
+            await until(lambda: gateway.unsent > 1_000_000)
+            await clock.passes(15)
+            assert gateway.unsent > 1_000_000
+            await clock.passes(10)
+            await until(lambda: not gateway.unsent)
+            assert not gateway.connections
+
+
+async def test_the_end_of_an_answer_that_is_read_slowly_is_not_given_up():
+    large = completion("x" * 2_000_000)
+    async with RawEngine(says(response(large))) as engine, running(server("a", engine.url), keep_alive=20) as gateway:
+        clock = Clock(gateway)
+        client = await gateway.narrow_client()
+        await client.send(post("/chat", {"message": "hi", "model": "m"}))
+        await until(lambda: gateway.unsent > 1_000_000)
+        reading = asyncio.create_task(client.answer())
+        while not reading.done():
+            await clock.passes(1)
+        assert len((await reading).json["response"]) == 2_000_000
+
+
+async def test_who_hangs_up_while_a_crowd_of_its_requests_waits_is_noticed_by_the_next_sweep():
+    async with RawEngine(Turn.hang) as engine, running(server("a", engine.url)) as gateway:
+        clock = Clock(gateway)
+        client = await gateway.client()
+        await client.send(CHAT * 100)
+        await until(lambda: gateway.connections[0].flow.read_paused)
+        client.close()
+        await turn(20)
+        await clock.passes(1)
+        await gateway.at_rest()
+        assert len(engine.requests) == 1
