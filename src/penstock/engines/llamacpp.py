@@ -1,14 +1,15 @@
 """llama.cpp's `llama-server`."""
 
 from collections.abc import Generator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 import msgspec
 from msgspec import Raw
 
-from penstock.domain.call import Operation
-from penstock.domain.content import Chat, Completion, Embedding, Thinking
+from penstock.domain.call import Call, Operation
+from penstock.domain.content import Chat, Completion, Content, Embedding, Thinking
 from penstock.domain.errors import Unsupported
 from penstock.domain.fleet import Inventory, Model, State
 from penstock.engines.base import Fetch, Fetched, Outgoing
@@ -90,6 +91,15 @@ class LlamaCpp(OpenAIWire):
         }
     )
     hints: ClassVar[frozenset[str]] = frozenset({"verbosity"})
+
+    def translate(self, call: Call, content: Content, model: Model) -> Outgoing:
+        """Streamed even for a caller who wants the whole: only in a stream does it notice that nobody listens any more.
+
+        Seen with b11669: an unstreamed answer is generated to its end, however long, after the connection has gone.
+        """
+        if call.operation in (Operation.CHAT, Operation.COMPLETION) and not call.stream:
+            call = replace(call, stream=True)
+        return super().translate(call, content, model)
 
     def chat(self, chat: Chat) -> dict[str, Any]:
         """Its name for the repeat penalty is another."""

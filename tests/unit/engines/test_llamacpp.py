@@ -177,7 +177,15 @@ def test_what_it_would_pass_over_is_refused(content: Any, name: str) -> None:
 @pytest.mark.parametrize(("schema", "drawn"), [(b"", {}), (b'{"type":"array"}', {"type": "array"})])
 def test_a_schema_for_raw_text_goes_into_its_own_field(schema: bytes, drawn: Any) -> None:
     body = ask(ENGINE, Completion(("a",), format=Format(schema)))[1]
-    assert body == {"model": "served", "prompt": "a", "json_schema": drawn}
+    assert body["json_schema"] == drawn
+    assert "response_format" not in body
+
+
+@pytest.mark.parametrize("content", [Chat((HI,)), Completion(("a",))])
+def test_it_is_asked_for_a_stream_even_for_a_whole_answer_since_only_there_it_notices_a_hangup(content: Any) -> None:
+    outgoing, body = ask(ENGINE, content, call(stream=False))
+    assert outgoing.streamed
+    assert (body["stream"], body["stream_options"]) == (True, {"include_usage": True})
 
 
 def test_tokens_are_counted_by_the_server() -> None:

@@ -1,0 +1,91 @@
+"""A client that hangs up ends the engine's work within a second, whatever API it has called."""
+
+import asyncio
+import re
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+import httpx
+import pytest
+
+from tests.support.gateway_process import ASK, STEP, Gateway, configured, gateway
+from tests.support.real_engines import Running
+
+GAUGES: Final = {"llamacpp": "llamacpp:requests_processing", "vllm": "vllm:num_requests_running"}
+PATIENCE: Final = 30.0  # seconds for a busy machine's engine to begin
+ENDLESS: Final = {"ignore_eos": True, "max_tokens": 30_000}
+MESSAGES: Final = [{"role": "user", "content": ASK}]
+STREAMED: Final = ("/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses", "/api/chat")
+WHOLE: Final = ("/v1/messages", "/v1/responses", "/api/chat")
+CALLS: Final[dict[str, dict[str, Any]]] = {
+    "/v1/chat/completions": {"model": "tiny", "messages": MESSAGES, **ENDLESS},
+    "/v1/completions": {"model": "tiny", "prompt": ASK, **ENDLESS},
+    "/v1/messages": {"model": "tiny", "messages": MESSAGES, **ENDLESS},
+    "/v1/responses": {"model": "tiny", "input": ASK, "ignore_eos": True, "max_output_tokens": 30_000},
+    "/api/chat": {"model": "tiny", "messages": MESSAGES, "options": {"ignore_eos": True, "num_predict": 30_000}},
+}
+
+
+@pytest.fixture(scope="module")
+def before_llama_cpp(llama_a: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with gateway(tmp_path_factory.mktemp("llamacpp"), configured("llamacpp", llama_a.url)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def before_vllm(vllm: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with gateway(tmp_path_factory.mktemp("vllm"), configured("vllm", vllm.url)) as running:
+        yield running
+
+
+async def at_work(engine: Running, client: httpx.AsyncClient) -> float:
+    """Generations that the engine is busy with, by its own word."""
+    text = (await client.get(f"{engine.url}/metrics")).text
+    found = re.findall(rf"^{GAUGES[engine.engine]}(?:{{.*}})? ([\d.]+)$", text, re.MULTILINE)
+    assert found, text[:2000]
+    return sum(float(value) for value in found)
+
+
+async def until_at_work(engine: Running, client: httpx.AsyncClient, number: int, patience: float) -> float:
+    """Wait until it is busy with so many; the seconds that took."""
+    began = time.monotonic()
+    while await at_work(engine, client) != number:
+        assert time.monotonic() - began < patience, f"not {number} at work within {patience} s"
+        await asyncio.sleep(STEP)
+    return time.monotonic() - began
+
+
+async def hang_up(engine: Running, running: Gateway, path: str, body: dict[str, Any]) -> float:
+    """Begin a call, hang up in the middle of it; the seconds until the engine has stopped."""
+    async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as watch:
+        async with httpx.AsyncClient(base_url=running.url, trust_env=False, timeout=PATIENCE) as client:
+            if body.get("stream"):
+                async with client.stream("POST", path, json=body) as response:
+                    assert response.status_code == 200, await response.aread()
+                    await anext(response.aiter_bytes())
+                    await until_at_work(engine, watch, 1, PATIENCE)
+            else:
+                call = asyncio.create_task(client.post(path, json=body))
+                await until_at_work(engine, watch, 1, PATIENCE)
+                call.cancel()
+                await asyncio.gather(call, return_exceptions=True)
+        return await until_at_work(engine, watch, 0, PATIENCE)
+
+
+@pytest.mark.engine("llamacpp")
+@pytest.mark.parametrize(("path", "stream"), [*((path, True) for path in STREAMED), *((path, False) for path in WHOLE)])
+async def test_hanging_up_stops_llama_cpp(llama_a: Running, before_llama_cpp: Gateway, path: str, stream: bool) -> None:
+    """But for an unstreamed answer in its own API, which it makes to the end, whoever asks."""
+    assert await hang_up(llama_a, before_llama_cpp, path, {**CALLS[path], "stream": stream}) < 1
+    seen = before_llama_cpp.servers()["llamacpp1"]
+    assert (seen["running"], seen["state"]) == (0, "up")  # a client that leaves blames nobody
+
+
+@pytest.mark.engine("vllm")
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+async def test_hanging_up_stops_vllm(vllm: Running, before_vllm: Gateway, path: str, stream: bool) -> None:
+    body = {**CALLS[path], "stream": stream, "max_tokens": 1900}
+    assert await hang_up(vllm, before_vllm, path, body) < 1
+    assert before_vllm.servers()["vllm1"]["running"] == 0
