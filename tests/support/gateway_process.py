@@ -27,7 +27,7 @@ PATIENCE: Final = 20.0  # seconds until it must have started
 ASK: Final = "Привет! Как дела?"
 STEP: Final = 0.02  # seconds between two looks at something outside this process
 
-_LISTENS = re.compile(r"listens on (http://[^\s]+)")
+_LISTENS = re.compile(r"listens on (http://[\w.:\[\]]+)")
 
 
 @dataclass(frozen=True, slots=True)

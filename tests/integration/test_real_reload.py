@@ -1,0 +1,169 @@
+"""What a gateway says of its servers, and how it takes new settings: no stream is dropped, no mistake is taken."""
+
+import asyncio
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+
+from penstock.sim import SimOptions, Simulator
+from tests.support.gateway_process import ASK, Gateway, environment, eventually, gateway
+from tests.support.real_engines import SENTENCE, Running
+from tests.support.simulators import SAID, Simulators
+
+MESSAGES: Final = [{"role": "user", "content": ASK}]
+SLOW: Final = {"model": "llama3.1:8b", "messages": MESSAGES}
+
+
+@pytest.fixture(scope="module")
+def slow(simulators: Simulators) -> Iterator[Simulator]:
+    """An Ollama that needs about three seconds for what it says."""
+    options = replace(SimOptions.instant("ollama", "llama3.1:8b", text=SAID), tokens_per_second=8.0)
+    running = simulators.start(options)
+    yield running
+    simulators.stop(running)
+
+
+@pytest.fixture(scope="module")
+def other(simulators: Simulators) -> Iterator[Simulator]:
+    running = simulators.start(SimOptions.instant("ollama", "gemma3:1b", text=SAID))
+    yield running
+    simulators.stop(running)
+
+
+def fleet(first: Simulator, *more: Simulator) -> str:
+    others = ", ".join(f"{{name: other{number}, url: '{one.url}'}}" for number, one in enumerate(more, 1))
+    return f"llm: {{providers: {{ollama: {{base_url: '{first.url}', additional_servers: [{others}]}}}}}}\n"
+
+
+async def words(response: httpx.Response) -> AsyncIterator[str]:
+    """The text of an Ollama stream, piece by piece; it must end as it should."""
+    line: dict[str, Any] = {}
+    async for raw in response.aiter_lines():
+        line = json.loads(raw)
+        yield line["message"]["content"]
+    assert line["done_reason"] == "stop"
+
+
+def by_signal(running: Gateway) -> str:
+    running.process.send_signal(signal.SIGHUP)
+    return "Settings reloaded (SIGHUP)"
+
+
+def by_command(running: Gateway) -> str:
+    command = [sys.executable, "-m", "penstock", "reload"]
+    told = subprocess.run(
+        command, cwd=running.folder, env=environment(running.folder), capture_output=True, text=True, check=True
+    )
+    assert str(running.process.pid) in told.stdout
+    return "Settings reloaded (SIGHUP)"
+
+
+def by_the_file_alone(running: Gateway) -> str:
+    return "Settings reloaded (the file changed)"
+
+
+@pytest.mark.parametrize("reload", [by_signal, by_command, by_the_file_alone])
+async def test_a_server_joins_without_a_running_stream_being_dropped(
+    slow: Simulator, other: Simulator, tmp_path: Path, reload: Callable[[Gateway], str]
+) -> None:
+    with gateway(tmp_path / "gateway", fleet(slow)) as running:
+        async with (
+            httpx.AsyncClient(base_url=running.url, trust_env=False, timeout=30) as client,
+            client.stream("POST", "/api/chat", json=SLOW) as stream,
+        ):
+            pieces = words(stream)
+            said = [await anext(pieces)]
+            assert "other1" not in running.servers()
+            running.settings.write_text(fleet(slow, other), encoding="utf-8")
+            running.wait_for_line(reload(running))
+            running.wait_for_line(f"Server other1 ({other.url}): 1 models")
+            body = {"model": "gemma3:1b", "messages": MESSAGES, "stream": False}
+            assert (await client.post("/api/chat", json=body)).json()["message"]["content"] == SAID
+            said += [piece async for piece in pieces]
+        assert "".join(said) == SAID
+
+
+async def test_a_server_that_is_taken_out_says_to_its_end_what_it_has_begun(
+    slow: Simulator, other: Simulator, tmp_path: Path
+) -> None:
+    with gateway(tmp_path / "gateway", fleet(slow)) as running:
+        async with (
+            httpx.AsyncClient(base_url=running.url, trust_env=False, timeout=30) as client,
+            client.stream("POST", "/api/chat", json=SLOW) as stream,
+        ):
+            pieces = words(stream)
+            said = [await anext(pieces)]
+            running.settings.write_text(fleet(other), encoding="utf-8")
+            running.wait_for_line(by_signal(running))
+            running.wait_for_line(f"Server primary ({other.url}): 1 models")
+            assert (await client.post("/api/chat", json=SLOW)).status_code == 404
+            said += [piece async for piece in pieces]
+        assert "".join(said) == SAID
+
+
+def test_a_bad_file_is_refused_and_the_old_settings_stay(slow: Simulator, other: Simulator, tmp_path: Path) -> None:
+    with gateway(tmp_path / "gateway", fleet(slow)) as running:
+        running.settings.write_text(fleet(slow, other).replace("additional_servers", "aditional_servers"), "utf-8")
+        running.wait_for_line("Settings not reloaded")
+        assert "additional_servers" in running.lines()  # the nearest name there is
+        assert "penstock.yaml:1" in running.lines()
+        assert list(running.servers()) == ["primary"]
+        assert running.get("/health").status_code == 200
+        running.settings.write_text("llm: [", encoding="utf-8")
+        eventually(lambda: running.lines().count("Settings not reloaded") == 2, 10, "a broken file is not noticed")
+        running.settings.write_text(fleet(slow, other), encoding="utf-8")
+        running.wait_for_line("Settings reloaded")
+        eventually(lambda: set(running.servers()) == {"primary", "other1"}, 5, "the mended file is not taken")
+
+
+@pytest.mark.engine("llamacpp")
+def test_the_log_tells_of_each_server_and_of_all_together(llama_a: Running, slow: Simulator, tmp_path: Path) -> None:
+    settings = "llm: {providers: {" + ", ".join(
+        (
+            f"ollama: {{base_url: '{slow.url}', additional_servers: [{{name: away, url: 'http://127.0.0.1:9'}}]}}",
+            f"llamacpp: {{url: '{llama_a.url}'}}",
+        )
+    )
+    with gateway(tmp_path / "gateway", settings + "}}\n") as running:
+        log = running.lines()
+        assert "Discovering Ollama, llama.cpp servers and models..." in log
+        for name, url in (("primary", slow.url), ("llamacpp", llama_a.url)):
+            assert re.search(rf"INFO - Server {name} \({re.escape(url)}\): 1 models, \d+ms\n", log)
+        assert re.search(r"WARNING - Server away \(http://127\.0\.0\.1:9\) does not answer: .*refused; check that", log)
+        assert "penstock.yaml:1" in log
+        assert "Discovery complete: 2/3 servers available, 2 unique models" in log
+        assert running.post("/chat", {"message": ASK, "model": "tiny"}).json()["response"] == SENTENCE
+        running.wait_for_line("Distributed routing: tiny @ llamacpp (fallback: False)")
+
+
+def test_a_log_of_json_lines_has_the_same_in_fields(slow: Simulator, tmp_path: Path) -> None:
+    variables = {"PENSTOCK_LOG_FORMAT": "json"}
+    with gateway(tmp_path / "gateway", fleet(slow), variables=variables) as running:
+        lines = [json.loads(line) for line in running.lines().splitlines()]
+    assert any("Discovery complete: 1/1" in line["message"] for line in lines)
+    assert all({"time", "level", "message"} <= line.keys() for line in lines)
+
+
+async def test_a_gateway_that_is_told_to_stop_lets_streams_end_and_exits_cleanly(
+    slow: Simulator, tmp_path: Path
+) -> None:
+    with gateway(tmp_path / "gateway", fleet(slow)) as running:
+        async with (
+            httpx.AsyncClient(base_url=running.url, trust_env=False, timeout=30) as client,
+            client.stream("POST", "/api/chat", json=SLOW) as stream,
+        ):
+            pieces = words(stream)
+            said = [await anext(pieces)]
+            running.process.send_signal(signal.SIGTERM)
+            said += [piece async for piece in pieces]
+        assert "".join(said) == SAID
+        assert await asyncio.to_thread(running.process.wait, 10) == 0
