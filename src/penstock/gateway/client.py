@@ -61,6 +61,11 @@ class Client(Protocol):
         ...
 
     @property
+    def unread(self) -> int:
+        """Bytes of its answer that it has not taken yet."""
+        ...
+
+    @property
     def chunked(self) -> bool:
         """Whether it takes the chunked transfer coding (HTTP/1.1)."""
         ...

@@ -75,6 +75,11 @@ class Exchange:
         """The caller's own when it is sane, else one made for it."""
         return self.id.decode("ascii")
 
+    @property
+    def unread(self) -> int:
+        """What waits to be sent."""
+        return self.transport.get_write_buffer_size()
+
     def start(self) -> None:
         """Its turn has come and its body is here."""
         protocol = self.protocol
@@ -190,7 +195,8 @@ class Exchange:
 
     def cut(self) -> None:
         """Close the connection in the middle of the answer."""
-        self.response_complete = self.gone = True
+        self.response_complete = True
+        self.protocol.answering = None  # it has not hung up: we have
         self.transport.abort()
 
     def _finish(self) -> None:

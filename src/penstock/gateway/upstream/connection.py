@@ -51,6 +51,10 @@ class Sink(Protocol):
         """The response broke off."""
         ...
 
+    def unread(self) -> int:
+        """Bytes of the answer that whom it is for has not taken yet."""
+        ...
+
 
 class Connection(asyncio.Protocol):
     """A connection; made by a pool, which hears of its end by `on_free(connection, reusable)`.
@@ -63,8 +67,8 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_chunked", "_first", "_head_size", "_headers", "_interim", "_keep_alive", "_on_free", "_parser", "_partial",
-        "_phase", "_spoiled", "_stalled", "_until_close", "address", "deadline", "idle_limit", "idle_since", "open",
-        "ragged", "raw", "seen", "sink", "transport", "until",
+        "_phase", "_spoiled", "_stalled", "_unread", "_until_close", "address", "deadline", "idle_limit", "idle_since",
+        "open", "ragged", "raw", "seen", "sink", "transport", "until",
     )  # fmt: skip
 
     def __init__(self, address: str, on_free: "Callable[[Connection, bool], None]") -> None:
@@ -85,6 +89,7 @@ class Connection(asyncio.Protocol):
         self._chunked = self._keep_alive = self._until_close = False
         self._headers: Headers = {}
         self._head_size = 0
+        self._unread = 0
         self.ragged = False
         self._partial = b""
 
@@ -129,10 +134,17 @@ class Connection(asyncio.Protocol):
             self.deadline = min(now + self.idle_limit, self.until)
         elif now >= self.deadline:
             if self._stalled:
-                self.abort(ClientStalled("the client has stopped reading; the answer was given up"))
+                self._check_reader(now, self.sink.unread())
                 return
             what = "sent nothing more" if self._phase > SENT else "did not begin to answer"
             self.abort(UpstreamTimeout(f"{self.address} {what} in time; raise LLM_TIMEOUT if the model is that slow"))
+
+    def _check_reader(self, now: float, unread: int) -> None:
+        """Who is slow may take its time as long as it reads at all."""
+        if unread == self._unread:
+            self.abort(ClientStalled("the client has stopped reading; the answer was given up"))
+        self._unread = unread
+        self.deadline = now + self.idle_limit
 
     def abort(self, error: PenstockError | None = None) -> None:
         """Close at once, which makes the engine stop working; the sink hears `error`, or nothing."""
@@ -155,6 +167,7 @@ class Connection(asyncio.Protocol):
         if self.transport is not None and self.open and self.sink is not None:
             self.transport.pause_reading()
             self._stalled = self.seen = True
+            self._unread = self.sink.unread()
 
     def resume(self) -> None:
         """Take from the engine again."""

@@ -37,6 +37,9 @@ class _Whole:
         if not self.done.done():
             self.done.set_result(Fetched(self._status, b"".join(self._parts)))
 
+    def unread(self) -> int:
+        return 0
+
     def failed(self, error: PenstockError) -> None:
         if not self.done.done():
             self.done.set_exception(error)

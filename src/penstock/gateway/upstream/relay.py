@@ -111,6 +111,10 @@ class Relay(Outcome[PenstockError | None]):
                 self.broken(error)
         self.settle(error)
 
+    def unread(self) -> int:
+        """What the client has not taken yet."""
+        return self.client.unread
+
     # What the two kinds do differently
 
     def opened(self, length: int | None) -> None:
