@@ -58,7 +58,7 @@ class RawClient:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.received = b""
+        self.received = bytearray()
         self.ended = False
         self._loop = asyncio.get_running_loop()
 
@@ -97,16 +97,15 @@ class RawClient:
                 pass
         except ConnectionResetError:
             self.ended = True
-        data, self.received = self.received, b""
-        return data
+        data, self.received = self.received, bytearray()
+        return bytes(data)
 
     async def answer(self, patience: float = PATIENCE, *, head_only: bool = False) -> Answer:
         """Read the next answer; interim ones (1xx) are returned like any other."""
         while (end := self.received.find(b"\r\n\r\n")) < 0:
             if not await self._filled(patience):
-                raise BrokenAnswerError(f"the connection ended after {self.received!r}")
-        head, self.received = self.received[:end], self.received[end + 4 :]
-        answer = _head(head)
+                raise BrokenAnswerError(f"the connection ended after {bytes(self.received)!r}")
+        answer = _head(self._cut(end, 4))
         if head_only or answer.status < 200 or answer.status in (204, 304):
             return answer
         if answer.headers.get("transfer-encoding") == "chunked":
@@ -129,7 +128,8 @@ class RawClient:
             if not await self._filled(patience):
                 answer.whole = False
                 length = len(self.received)
-        answer.body, self.received = self.received[:length], self.received[length:]
+                break
+        answer.body = self._cut(length)
 
     async def _chunks(self, answer: Answer, patience: float) -> None:
         parts: list[bytes] = []
@@ -147,10 +147,9 @@ class RawClient:
                 break
             while len(self.received) < length + 2 and answer.whole:
                 answer.whole = await self._filled(patience)
-            parts.append(self.received[:length])
-            if answer.whole and self.received[length : length + 2] != b"\r\n":
-                raise BrokenAnswerError(f"a chunk ends with {self.received[length : length + 2]!r}")
-            self.received = self.received[length + 2 :]
+            parts.append(self._cut(length))
+            if answer.whole and (end := self._cut(2)) != b"\r\n":
+                raise BrokenAnswerError(f"a chunk ends with {end!r}")
         answer.body = b"".join(parts)
 
     async def _line(self, answer: Answer, patience: float) -> bytes:
@@ -158,8 +157,13 @@ class RawClient:
             if not await self._filled(patience):
                 answer.whole = False
                 return b""
-        line, self.received = self.received[:end], self.received[end + 2 :]
-        return line
+        return self._cut(end, 2)
+
+    def _cut(self, length: int, then: int = 0) -> bytes:
+        """Take so many bytes from the front of what was received, and pass over those that follow."""
+        data = bytes(self.received[:length])
+        del self.received[: length + then]
+        return data
 
     async def silent(self, seconds: float = 0.05) -> bool:
         """Whether nothing comes for a while, and the connection stays open."""
