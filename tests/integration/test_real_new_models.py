@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest_asyncio
 
+from penstock.control.health import SUSPICION_GAP
 from penstock.sim import Faults, SimOptions, Simulator
 from tests.support.gateway_process import Gateway, gateway
 
@@ -24,7 +25,9 @@ async def running(engine: Simulator, tmp_path: Path) -> AsyncIterator[Gateway]:
     settings = f"llm: {{providers: {{ollama: {{base_url: '{engine.url}'}}}}}}\n"
     loop = asyncio.get_running_loop()
     context = gateway(tmp_path / "gateway", settings)
-    yield await loop.run_in_executor(None, context.__enter__)
+    started = await loop.run_in_executor(None, context.__enter__)
+    await asyncio.sleep(SUSPICION_GAP + 0.1)  # what was seen within that time is not looked at again
+    yield started
     await loop.run_in_executor(None, context.__exit__, None, None, None)
 
 
