@@ -1,0 +1,144 @@
+"""An engine that takes too long: 504 in the caller's dialect before the first byte, an error event after it."""
+
+import asyncio
+import socket
+
+import pytest
+
+from tests.support.gateway import running, server
+from tests.support.raw_client import chat, post, turn
+from tests.support.raw_engine import (
+    DONE,
+    END,
+    RawEngine,
+    Turn,
+    chunk,
+    chunked_head,
+    completion,
+    event,
+    ollama_lines,
+    response,
+    says,
+    says_and,
+)
+from tests.support.surfaces import STREAMS, SURFACES
+
+CHAT = post("/v1/chat/completions", chat())
+SHORT = {"first_byte": 0.15, "idle": 0.15}
+
+
+@pytest.mark.parametrize("name", SURFACES)
+async def test_no_answer_at_all_is_a_504_in_every_dialect(name: str):
+    surface = SURFACES[name]
+    async with RawEngine(Turn.hang) as engine, running(server("a", engine.url, surface.kind, **SHORT)) as gateway:
+        answer = await gateway.ask(surface.request)
+        message = surface.says(answer, 504, "upstream_timeout")
+        assert "LLM_TIMEOUT" in message
+        assert engine.url in message
+        for line in tuple(engine.lines):
+            await asyncio.wait_for(line.gone.wait(), 1)
+
+
+@pytest.mark.parametrize("name", STREAMS)
+async def test_a_stream_that_does_not_begin_is_a_504(name: str):
+    surface = STREAMS[name]
+    script = says_and("hang", chunked_head())
+    async with RawEngine(script) as engine, running(server("a", engine.url, surface.kind, **SHORT)) as gateway:
+        answer = await gateway.ask(surface.request)
+        assert answer.status == 504
+        assert answer.headers["content-type"].startswith("application/json")
+
+
+@pytest.mark.parametrize("name", STREAMS)
+async def test_a_stream_that_stops_ends_with_an_error(name: str):
+    surface = STREAMS[name]
+    kind = "application/x-ndjson" if surface.kind == "ollama" else "text/event-stream"
+    piece = ollama_lines("one")[0] if surface.kind == "ollama" else event("one")
+    script = says_and("hang", chunked_head(kind) + chunk(piece))
+    async with RawEngine(script) as engine, running(server("a", engine.url, surface.kind, **SHORT)) as gateway:
+        answer = await gateway.ask(surface.request)
+        assert answer.status == 200
+        assert answer.whole
+        assert b"one" in answer.body
+        assert "sent nothing more in time" in surface.error(answer)
+        [line] = engine.lines or [None]
+        if line is not None:
+            await asyncio.wait_for(line.gone.wait(), 1)
+
+
+async def test_half_a_whole_answer_is_a_504():
+    script = says_and("hang", response(completion("never"))[:-10])
+    async with RawEngine(script) as engine, running(server("a", engine.url, **SHORT)) as gateway:
+        SURFACES["openai"].says(await gateway.ask(CHAT), 504, "upstream_timeout")
+
+
+async def test_a_stream_may_take_as_long_as_it_likes_as_long_as_it_comes():
+    async def slowly(turn: Turn) -> None:
+        await turn.send(chunked_head())
+        for word in ["slow", "but", "sure,", "all", "of", "it"]:
+            await turn.send(chunk(event(word)))
+            await asyncio.sleep(0.1)
+        await turn.send(chunk(event(finish="stop") + DONE) + END)
+
+    async with RawEngine(slowly) as engine, running(server("a", engine.url, **SHORT)) as gateway:
+        answer = await gateway.ask(post("/v1/chat/completions", chat(stream=True)))
+        assert answer.text == "slowbutsure,allofit"
+
+
+async def test_comments_keep_a_stream_alive():
+    async def thinking(turn: Turn) -> None:
+        await turn.send(chunked_head())
+        for _ in range(5):
+            await turn.send(chunk(b": still thinking\n\n"))
+            await asyncio.sleep(0.1)
+        await turn.send(chunk(event("at last") + event(finish="stop") + DONE) + END)
+
+    async with RawEngine(thinking) as engine, running(server("a", engine.url, **SHORT)) as gateway:
+        for path in ("/v1/chat/completions", "/api/chat"):
+            answer = await gateway.ask(post(path, chat(stream=True)))
+            assert b"at last" in answer.body
+            assert b"error" not in answer.body
+
+
+async def test_the_first_byte_has_a_limit_of_its_own():
+    async def late(turn: Turn) -> None:
+        await asyncio.sleep(0.5)
+        await turn.send(response(completion("late")))
+
+    limits = {"first_byte": 5.0, "idle": 0.1}
+    async with RawEngine(late) as engine, running(server("a", engine.url, **limits)) as gateway:
+        assert (await gateway.ask(CHAT)).text == "late"
+
+
+async def test_a_server_that_accepts_no_connection_is_a_504():
+    with socket.create_server(("127.0.0.1", 0)) as deaf:  # it takes a connection, and never says hello in TLS
+        url = f"https://127.0.0.1:{deaf.getsockname()[1]}"
+        async with running(server("a", url), connect=0.2) as gateway:
+            answer = await gateway.ask(CHAT)
+            message = SURFACES["openai"].says(answer, 504, "upstream_timeout")
+            assert "did not accept a connection within 0.2 s" in message
+
+
+async def test_a_server_that_timed_out_is_blamed_and_its_connection_not_used_again():
+    async with RawEngine(Turn.hang) as engine, running(server("a", engine.url, **SHORT)) as gateway:
+        await gateway.ask(CHAT)
+        assert gateway.gateway.catalog.live["a"].failures == 1
+        engine.script = says(response(completion("well again")))
+        assert (await gateway.ask(CHAT)).text == "well again"
+        assert engine.accepted == 2
+        assert gateway.gateway.catalog.live["a"].failures == 0
+
+
+async def test_what_comes_too_late_reaches_nobody():
+    go_on = asyncio.Event()
+
+    async def late(turn: Turn) -> None:
+        await go_on.wait()
+        await turn.send(response(completion("too late")))
+
+    async with RawEngine(late) as engine, running(server("a", engine.url, **SHORT)) as gateway:
+        assert (await gateway.ask(CHAT)).status == 504
+        go_on.set()
+        await turn()
+        engine.script = says(response(completion("in time")))
+        assert (await gateway.ask(CHAT)).text == "in time"
