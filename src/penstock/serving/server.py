@@ -84,9 +84,11 @@ class Server(uvicorn.Server):
                     loop.remove_signal_handler(number)
 
     def stop(self) -> None:
-        """Take no new work; let what runs come to its end."""
+        """Take no new work; let what runs come to its end. Asked again, end it."""
         if self.should_exit:
             self.force_exit = True
+            for connection in tuple(self.server_state.connections):
+                connection.transport.abort()
         self.should_exit = True
         self._stopping()
 
