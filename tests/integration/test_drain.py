@@ -1,0 +1,205 @@
+"""SIGTERM: no new work, running answers come to their end, exit code 0. A second signal ends at once."""
+
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.support.gateway import until
+from tests.support.gateway_process import Gateway, gateway
+from tests.support.raw_client import BrokenAnswerError, RawClient, chat, get, post
+from tests.support.raw_engine import DONE, END, RawEngine, Turn, chunk, chunked_head, completion, event, response
+from tests.support.surfaces import STREAMS
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
+MODELS = b'{"object":"list","data":[{"id":"m","object":"model"}]}'
+STREAM = post("/v1/chat/completions", chat(stream=True))
+CHAT = post("/v1/chat/completions", chat())
+
+
+@dataclass
+class Slow:
+    """An engine that answers when it is told to; probes at once."""
+
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, turn: Turn) -> None:
+        if turn.request.method == "GET":
+            await turn.send(response(MODELS if turn.request.path == "/v1/models" else b"{}"))
+        elif turn.request.json.get("stream"):
+            await turn.send(chunked_head() + chunk(event("begun")))
+            await self.go_on.wait()
+            await turn.send(chunk(event(" and ended") + event(finish="stop") + DONE) + END)
+        else:
+            await self.go_on.wait()
+            await turn.send(response(completion("answered")))
+
+
+@dataclass
+class Started:
+    gateway: Gateway
+    engine: RawEngine
+    slow: Slow
+
+    @property
+    def port(self) -> int:
+        return int(self.gateway.url.rpartition(":")[2])
+
+    @property
+    def calls(self) -> int:
+        return sum(request.method == "POST" for request in self.engine.requests)
+
+    async def begin(self, request: bytes) -> RawClient:
+        """Send a request; it runs when this returns."""
+        calls = self.calls
+        client = await RawClient.to(self.port)
+        await client.send(request)
+        await until(lambda: self.calls > calls)
+        if b"true" in request:
+            while b"begun" not in client.received:
+                await client.more()
+        return client
+
+    def signal(self, number: int = signal.SIGTERM) -> None:
+        self.gateway.process.send_signal(number)
+
+    async def exit_code(self, within: float = 5.0) -> int:
+        """Its exit code, once it has ended."""
+        return await asyncio.wait_for(asyncio.to_thread(self.gateway.process.wait, within), within + 1)
+
+    async def refuses(self) -> bool:
+        """Whether new connections are refused by now."""
+        try:
+            client = await RawClient.to(self.port)
+        except OSError:
+            return True
+        client.close()
+        return False
+
+    async def until_it_refuses(self) -> None:
+        deadline = time.monotonic() + 5
+        while not await self.refuses():
+            assert time.monotonic() < deadline, "it goes on taking connections"
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def started(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Started]:
+    """A gateway in a process of its own, in front of one slow engine; `drain_seconds` may be a parameter."""
+    drain = getattr(request, "param", 30)
+    slow = Slow()
+    async with RawEngine(slow) as engine:
+        servers = [{"name": "a", "url": engine.url}]
+        settings = json.dumps(
+            {"llm": {"providers": {"vllm": {"servers": servers}}}, "server": {"drain_seconds": drain}}
+        )
+        process = gateway(tmp_path / "gateway", settings)
+        running = await asyncio.to_thread(process.__enter__)
+        try:
+            yield Started(running, engine, slow)
+        finally:
+            await asyncio.to_thread(process.__exit__, None, None, None)
+
+
+async def test_running_answers_come_to_their_end_and_the_exit_code_is_0(started: Started):
+    streamed, whole = await started.begin(STREAM), await started.begin(CHAT)
+    idle = await RawClient.to(started.port)
+    await idle.send(get("/livez"))
+    assert (await idle.answer()).status == 200
+    started.signal()
+    await started.until_it_refuses()
+    assert await idle.closed()
+    assert started.gateway.process.poll() is None
+    started.slow.go_on.set()
+    assert (await streamed.answer()).text == "begun and ended"
+    assert (await whole.answer()).text == "answered"
+    assert await started.exit_code() == 0
+    for client in (streamed, whole, idle):
+        client.close()
+
+
+async def test_new_work_is_refused(started: Started):
+    streamed = await started.begin(STREAM)
+    kept = [await RawClient.to(started.port) for _ in range(5)]
+    for client in kept:
+        head, _, body = CHAT.partition(b"\r\n\r\n")
+        await client.send(head + b"\r\nexpect: 100-continue\r\n\r\n" + body[:-1])
+        assert (await client.answer()).status == 100
+    calls = started.calls
+    started.signal()
+    await started.until_it_refuses()
+    for client in kept:  # their requests had begun, so their connections are still there
+        await client.send(CHAT[-1:])
+        answer = await client.answer()
+        assert (answer.status, answer.json["error"]["code"]) == (503, "shutting_down")
+        assert answer.headers["connection"] == "close"
+        client.close()
+    assert started.calls == calls
+    started.slow.go_on.set()
+    assert (await streamed.answer()).text == "begun and ended"
+    assert await started.exit_code() == 0
+    streamed.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_without_work_it_ends_at_once(started: Started, number: int):
+    begin = time.monotonic()
+    started.signal(number)
+    assert await started.exit_code() == 0
+    assert time.monotonic() - begin < 3
+    assert "Traceback" not in started.gateway.lines()
+
+
+@pytest.mark.parametrize("numbers", [(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, signal.SIGINT)])
+async def test_a_second_signal_ends_at_once(started: Started, numbers: tuple[int, int]):
+    streamed = await started.begin(STREAM)
+    started.signal(numbers[0])
+    await started.until_it_refuses()
+    assert started.gateway.process.poll() is None
+    begin = time.monotonic()
+    started.signal(numbers[1])
+    assert await started.exit_code() == 0
+    assert time.monotonic() - begin < 3
+    streamed.close()
+    assert "Traceback" not in started.gateway.lines()
+
+
+@pytest.mark.parametrize("started", [1], indirect=True)
+async def test_what_does_not_end_in_time_ends_with_an_error(started: Started):
+    streamed = await started.begin(STREAM)
+    started.signal()
+    answer = await streamed.answer()
+    assert answer.status == 200
+    assert "stopping" in STREAMS["openai"].error(answer)
+    assert await started.exit_code() == 0
+    streamed.close()
+    assert "Traceback" not in started.gateway.lines()
+
+
+async def test_a_client_that_hangs_up_does_not_hold_it_up(started: Started):
+    streamed = await started.begin(STREAM)
+    started.signal()
+    await started.until_it_refuses()
+    streamed.close()
+    assert await started.exit_code() == 0
+
+
+async def test_pipelined_requests_that_wait_are_refused(started: Started):
+    client = await started.begin(CHAT * 3)
+    started.signal()
+    await started.until_it_refuses()
+    started.slow.go_on.set()
+    assert (await client.answer()).text == "answered"
+    with contextlib.suppress(BrokenAnswerError):
+        while True:
+            assert (await client.answer()).status == 503
+    assert await started.exit_code() == 0
+    assert started.calls == 1
+    client.close()
