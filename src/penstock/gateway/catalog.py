@@ -76,5 +76,5 @@ def _index(
         group = list(dict.fromkeys(group + [name.removesuffix(":latest") for name in group]))
         members = dict.fromkeys(deployment for name in group for deployment in found.get(name, ()))
         if members:
-            index |= dict.fromkeys(group, tuple(members))
+            index |= dict.fromkeys(group, tuple(sorted(members, key=lambda deployment: not deployment.up)))
     return index

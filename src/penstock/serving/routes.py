@@ -84,7 +84,8 @@ def _name(authority: str) -> str:
     """The host of an authority, without port and brackets, in lower case."""
     authority = authority.strip().lower()
     if authority.startswith("["):
-        return authority[1:].partition("]")[0]
+        name, _, port = authority[1:].partition("]")
+        return name if not port or port.startswith(":") else authority
     return authority.partition(":")[0]
 
 

@@ -4,15 +4,21 @@ import difflib
 
 from penstock.domain.call import Call
 from penstock.domain.errors import ModelNotFound, NoServer, PenstockError, Unsupported
-from penstock.domain.fleet import Fleet
+from penstock.domain.fleet import Deployment, Fleet
 
 NEAREST = 5
+
+
+def having(fleet: Fleet, model: str) -> tuple[Deployment, ...]:
+    """Where a model is that is asked for by this name, with or without a `:latest` that it may not have."""
+    name = model.lower()
+    return fleet.deployments.get(name) or fleet.deployments.get(name.removesuffix(":latest"), ())
 
 
 def error(fleet: Fleet, call: Call, mismatch: str = "") -> PenstockError:
     """Why no deployment is left: the kind of work, no server that is up, or a name that nobody has."""
     name = call.model.lower()
-    others = fleet.deployments.get(name, ())
+    others = having(fleet, call.model)
     if others and not call.server and not call.kinds:
         kinds = ", ".join(sorted({deployment.server.kind for deployment in others}))
         return Unsupported(f"{call.model} runs on {kinds}, which cannot do {call.operation.value}", param="model")

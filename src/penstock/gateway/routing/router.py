@@ -8,6 +8,7 @@ from penstock.domain.decision import Candidate, Decision, Reason
 from penstock.domain.errors import LlmDisabled
 from penstock.domain.fleet import Deployment, Fleet, Model
 from penstock.gateway.routing import missing
+from penstock.gateway.routing.missing import having
 from penstock.gateway.routing.signals.base import Signal, Situation
 
 SituationOf = Callable[[str], Situation]
@@ -62,7 +63,7 @@ class Router:
         name = call.model.lower()
         if not name or name == "auto" or name.startswith("auto:"):
             return self._default(fleet, call, situation, explain)
-        found = self._able(call, fleet.deployments.get(name) or fleet.deployments.get(name.removesuffix(":latest"), ()))
+        found = self._able(call, having(fleet, call.model))
         if call.defaults and self.policy.mode == "vllm":
             return self._vllm_first(fleet, call, found, situation, explain)
         if not found:
@@ -122,7 +123,7 @@ class Router:
     def _default(self, fleet: Fleet, call: Call, situation: SituationOf, explain: bool) -> Decision:
         """No model named: LLM_MODEL where it is; else whatever can answer, with a warning."""
         wanted = replace(call, model=self.policy.model)
-        found = self._able(call, fleet.deployments.get(wanted.model.lower(), ()))
+        found = self._able(call, having(fleet, wanted.model))
         if self.policy.mode == "vllm":
             return self._vllm_first(fleet, wanted, found, situation, explain)
         if any(deployment.up for deployment in found):
@@ -185,8 +186,8 @@ class Router:
         ]
         if not able:
             raise missing.no_server(fleet, call.kinds, call.server)
-        having = {deployment.server.name for deployment in fleet.deployments.get(call.model.lower(), ())}
-        best = [status for status in able if status.server.name in having] or able
+        names = {deployment.server.name for deployment in having(fleet, call.model)}
+        best = [status for status in able if status.server.name in names] or able
         model = Model(call.model)
         return tuple(Deployment(s.server, model, s.url or s.server.url, s.slots or 1) for s in best)
 

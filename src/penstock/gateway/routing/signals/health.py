@@ -18,4 +18,4 @@ def _words(deployment: Deployment, situation: Situation) -> str:
     return {0.0: "down at the last look", 0.5: "failed a call just now", 1.0: "up"}[_score(deployment, situation)]
 
 
-SIGNAL = Signal("health", 100.0, _score, _words)
+SIGNAL = Signal("health", 150.0, _score, _words)
