@@ -1,4 +1,7 @@
-"""Which deployments may answer a call, in the order to try them, and why."""
+"""Which deployments may answer a call, in the order to try them, and why.
+
+Nobody changes one of these once it is made; those that every call makes are not frozen by name.
+"""
 
 from dataclasses import dataclass
 
@@ -14,7 +17,7 @@ class Reason:
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Candidate:
     """A deployment with its scores. `warning` is what to tell if it answers though it is not what was asked for."""
 
@@ -24,7 +27,7 @@ class Candidate:
     warning: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Decision:
     """Candidates, best first. `warning` is set when the first is not what was asked for."""
 

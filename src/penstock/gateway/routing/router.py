@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 from penstock.domain.call import Call, Operation
 from penstock.domain.decision import Candidate, Decision, Reason
@@ -37,6 +38,7 @@ class Router:
     ) -> None:
         self.policy = policy
         self._signals = signals
+        self._weights = [(signal.weight, signal.score) for signal in signals]
         self._operations = operations
         self._settled: dict[str, Decision] = {}
         self._settled_for = -1
@@ -60,8 +62,7 @@ class Router:
             return self._in_order(self._agents(fleet, call, kinds), kinds)
         if call.operation is Operation.MANAGE:
             return Decision(self.rank(self._managed(fleet, call), situation, explain), "the server for this")
-        name = call.model.lower()
-        if not name or name == "auto" or name.startswith("auto:"):
+        if call.automatic:
             return self._default(fleet, call, situation, explain)
         found = self._able(call, having(fleet, call.model))
         if call.defaults and self.policy.mode == "vllm":
@@ -83,15 +84,17 @@ class Router:
         for deployment in found:
             here = situation(deployment.server.name)
             score = 0.0
-            for signal in self._signals:
-                score += signal.weight * signal.score(deployment, here)
-            reasons = tuple(
-                Reason(signal.name, signal.score(deployment, here), signal.words(deployment, here))
-                for signal in (self._signals if explain else ())
-            )
-            ranked.append(Candidate(deployment, score, reasons))
-        ranked.sort(key=lambda candidate: -candidate.score)
+            for weight, score_of in self._weights:
+                score += weight * score_of(deployment, here)
+            ranked.append(Candidate(deployment, score, self._reasons(deployment, here) if explain else ()))
+        ranked.sort(key=_score, reverse=True)
         return tuple(ranked)
+
+    def _reasons(self, deployment: Deployment, here: Situation) -> tuple[Reason, ...]:
+        return tuple(
+            Reason(signal.name, signal.score(deployment, here), signal.words(deployment, here))
+            for signal in self._signals
+        )
 
     def _able(self, call: Call, deployments: tuple[Deployment, ...]) -> tuple[Deployment, ...]:
         """Those that the call's own restrictions and the kind of work leave."""
@@ -190,6 +193,9 @@ class Router:
         best = [status for status in able if status.server.name in names] or able
         model = Model(call.model)
         return tuple(Deployment(s.server, model, s.url or s.server.url, s.slots or 1) for s in best)
+
+
+_score = attrgetter("score")
 
 
 def _reason(found: tuple[Deployment, ...]) -> str:
