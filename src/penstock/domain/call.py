@@ -38,6 +38,12 @@ class Call:
     flags: frozenset[str] = frozenset()
     max_tokens: int | None = None
 
+    @property
+    def automatic(self) -> bool:
+        """Whether the model's choice is left to the gateway: none is named, or `auto`, `auto:fast` and the like."""
+        name = self.model[:5].lower()
+        return name in ("", "auto", "auto:")
+
 
 @dataclass(frozen=True, slots=True)
 class Defaults:

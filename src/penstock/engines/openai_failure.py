@@ -118,7 +118,7 @@ def _overflows(told: _Told) -> bool:
 def _too_long(told: _Told, title: str) -> ContextLengthExceeded:
     limit = told.limit or _first(_LIMIT, told.message)
     asked = told.asked or next(filter(None, (_first(pattern, told.message) for pattern in _ASKED)), 0)
-    if asked and limit:
+    if asked > limit > 0:  # else it has counted characters, or the numbers are of something else
         return ContextLengthExceeded(
             f"The request needs {asked} tokens, and the model's context holds {limit}: "
             "shorten the conversation or ask for fewer tokens.",

@@ -32,6 +32,8 @@ _LOADING = frozenset(
 # Fields of other dialects that ask for what is so anyway.
 _IDLE = frozenset({"raw", "truncate", "shift"})
 _NOTHING = frozenset({b"null", b"false", b"{}", b"[]", b'""'})
+# Ollama's options that are turned off by a number, as its clients send them.
+_OFF = frozenset({("mirostat", b"0"), ("typical_p", b"1"), ("typical_p", b"1.0"), ("typical_p", b"0")})
 
 
 class OpenAIWire:
@@ -145,7 +147,9 @@ class OpenAIWire:
                 fields[name] = Raw(value)
             elif name in self.options:
                 fields[self.options[name]] = Raw(value)
-            elif name not in _LOADING and name not in _IDLE and name not in self.hints and value not in _NOTHING:
+            elif not (
+                name in _LOADING or name in _IDLE or name in self.hints or value in _NOTHING or (name, value) in _OFF
+            ):
                 raise Unsupported(f"{self.title} cannot do `{name}`: leave it out, or ask another server.", param=name)
         return fields
 

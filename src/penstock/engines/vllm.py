@@ -1,12 +1,13 @@
 """vLLM's OpenAI-compatible server."""
 
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import msgspec
 
-from penstock.domain.call import Operation
-from penstock.domain.content import Embedding, Thinking
+from penstock.domain.call import Call, Operation
+from penstock.domain.content import Completion, Content, Embedding, Thinking
 from penstock.domain.errors import UpstreamError
 from penstock.domain.fleet import Inventory, Model, State
 from penstock.engines.base import Fetch, Fetched, Outgoing
@@ -50,6 +51,16 @@ class Vllm(OpenAIWire):
     )
     hints: ClassVar[frozenset[str]] = frozenset({"verbosity"})
 
+    def translate(self, call: Call, content: Content, model: Model) -> Outgoing:
+        """Its completions end after 16 tokens where no limit is said; in other dialects that means: no limit.
+
+        So the limit is what the context has left, if every byte of the prompt were a token.
+        """
+        if isinstance(content, Completion) and content.sampling.max_tokens is None and model.context_length:
+            left = model.context_length - max(map(_size, content.prompts), default=0) - 1
+            content = replace(content, sampling=replace(content.sampling, max_tokens=max(left, 16)))
+        return super().translate(call, content, model)
+
     def thinking(self, thinking: Thinking) -> dict[str, Any]:
         """By the chat template, and by effort for models that have degrees of it."""
         fields: dict[str, Any] = {"chat_template_kwargs": {"enable_thinking": thinking.enabled}}
@@ -74,6 +85,11 @@ class Vllm(OpenAIWire):
         listing = read_listing((yield Fetch("/v1/models")), LISTING, self.title, "/v1/models")
         version = yield Fetch("/version", optional=True)
         return Inventory(tuple(_model(entry) for entry in listing.data), State.UP, version=_read_version(version))
+
+
+def _size(prompt: str | tuple[int, ...]) -> int:
+    """As many tokens as a prompt can have at most."""
+    return len(prompt.encode("utf-8", "replace") if isinstance(prompt, str) else prompt)
 
 
 def _read_version(fetched: Fetched) -> str:

@@ -245,6 +245,11 @@ def test_what_says_nothing_is_passed_over(value: bytes) -> None:
     assert chat(extra=(("cosmic_rays", value),)) == chat()
 
 
+@pytest.mark.parametrize(("name", "value"), [("mirostat", b"0"), ("typical_p", b"1.0")])
+def test_an_option_that_is_turned_off_is_passed_over(name: str, value: bytes) -> None:
+    assert chat(options=((name, value),)) == chat()
+
+
 def test_what_openais_own_callers_say_goes_on_as_it_came() -> None:
     body = fields(Chat((HI,), extra=(("cosmic_rays", b'{"a":[1.50]}'),)), wire="openai.chat")
     assert body["cosmic_rays"] == {"a": [1.5]}

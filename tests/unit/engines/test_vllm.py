@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from openai_engine import ask, call, look
 
 from penstock.domain.call import Operation
-from penstock.domain.content import Chat, Embedding, File, Message, Text, Thinking, Tool
+from penstock.domain.content import Chat, Completion, Embedding, File, Message, Sampling, Text, Thinking, Tool
 from penstock.domain.errors import Unsupported, UpstreamError, UpstreamGarbage
 from penstock.domain.fleet import Inventory, Model, State
 from penstock.engines.vllm import ENGINE
@@ -97,7 +98,16 @@ def test_its_own_fields_are_taken_from_any_dialect(name: str) -> None:
 @pytest.mark.parametrize("name", ["mirostat", "typical_p", "repeat_last_n"])
 def test_options_of_others_are_refused(name: str) -> None:
     with pytest.raises(Unsupported, match=f"vLLM cannot do `{name}`"):
-        ask(ENGINE, Chat((HI,), options=((name, b"1"),)))
+        ask(ENGINE, Chat((HI,), options=((name, b"2"),)))
+
+
+@pytest.mark.parametrize(("prompt", "left"), [("слово", 2037), ((1, 2, 3), 2044), ("long " * 2000, 16), ("", 2047)])
+def test_a_raw_prompt_without_a_limit_may_fill_what_the_context_has_left(prompt: Any, left: int) -> None:
+    outgoing = ENGINE.translate(call("ollama.generate"), Completion((prompt,)), Model("tiny", context_length=2048))
+    assert msgspec.json.decode(outgoing.body)["max_tokens"] == left
+    limited = Completion((prompt,), sampling=Sampling(max_tokens=7))
+    outgoing = ENGINE.translate(call("ollama.generate"), limited, Model("tiny", context_length=2048))
+    assert msgspec.json.decode(outgoing.body)["max_tokens"] == 7
 
 
 def test_documents_are_refused() -> None:

@@ -210,7 +210,7 @@ class Failover:
         return Provenance(
             request_id=client.request_id,
             created=self._wall(),
-            requested=call.model,
+            requested="" if call.automatic else call.model,
             server=server.name,
             server_url=deployment.url,
             provider=server.kind,
