@@ -108,7 +108,7 @@ def test_llamacpps_own_numbers_are_preferred() -> None:
 def test_an_overflow_counted_in_characters_is_told_in_the_engines_own_words() -> None:
     said = (
         "This model's maximum context length is 2048 tokens. However, your prompt contains 240050 characters (more "
-        "than 36864 characters, which is the upper bound for 2048 input tokens). Please reduce the length of the prompt."
+        "than 36864 characters, which is the upper bound for 2048 input tokens). Please reduce the length of it."
     )
     error = failure(400, {"error": {"message": said, "type": "BadRequestError", "param": "input_text", "code": 400}})
     assert isinstance(error, ContextLengthExceeded)
