@@ -1,0 +1,72 @@
+"""Fleets to decide about, from few words and from hypothesis."""
+
+from hypothesis import strategies as st
+
+from penstock import engines
+from penstock.domain.call import Call, Operation
+from penstock.domain.fleet import Fleet, Model, Priority, Server, ServerStatus, State
+from penstock.gateway.catalog import Catalog
+from penstock.gateway.routing import signals
+from penstock.gateway.routing.router import Policy, Router
+from penstock.gateway.routing.signals.base import Situation
+
+OPERATIONS = {kind: engine.operations for kind, engine in engines.load().items()}
+SIGNALS = signals.load()
+
+
+def status(
+    name: str,
+    *models: str | Model,
+    kind: str = "ollama",
+    up: bool = True,
+    priority: Priority = Priority.PRIMARY,
+    slots: int = 2,
+    error: str = "",
+) -> ServerStatus:
+    """A server at one moment."""
+    server = Server(name, kind, (f"http://{name}:1",), priority, slots)
+    found = tuple(Model(model) if isinstance(model, str) else model for model in models)
+    return ServerStatus(server, State.UP if up else State.DOWN, server.url, found, error=error)
+
+
+def fleet(*statuses: ServerStatus, aliases: dict[str, tuple[str, ...]] | None = None) -> Fleet:
+    return Catalog(aliases).publish(statuses)
+
+
+def router(**policy: str) -> Router:
+    return Router(Policy(**policy), SIGNALS, OPERATIONS)  # type: ignore[arg-type]
+
+
+def call(model: str = "", operation: Operation = Operation.CHAT, **more: object) -> Call:
+    return Call("openai.chat", operation, model, False, b"{}", **more)  # type: ignore[arg-type]
+
+
+def quiet(_: str) -> Situation:
+    """Nothing runs, nothing has failed."""
+    return Situation(0, 0.0, 1000.0)
+
+
+def servers_of(decision) -> list[str]:
+    return [candidate.deployment.server.name for candidate in decision.candidates]
+
+
+NAMES = st.sampled_from(["m", "m:latest", "M", "llama3.1:8b", "llama3.1:latest", "qwen", "Qwen:Latest", "a/b"])
+STATUSES = st.lists(
+    st.builds(
+        lambda name, models, kind, up, priority, slots: status(
+            name, *models, kind=kind, up=up, priority=priority, slots=slots
+        ),
+        st.sampled_from("abcdefgh"),
+        st.lists(NAMES, max_size=4, unique=True),
+        st.sampled_from(["ollama", "vllm", "llamacpp", "openai"]),
+        st.booleans(),
+        st.sampled_from(list(Priority)),
+        st.integers(1, 16),
+    ),
+    max_size=6,
+    unique_by=lambda status: status.server.name,
+)
+SITUATIONS = st.dictionaries(
+    st.sampled_from("abcdefgh"),
+    st.builds(Situation, st.integers(0, 40), st.sampled_from([0.0, 1.0, 985.0, 995.0, 999.9]), st.just(1000.0)),
+)

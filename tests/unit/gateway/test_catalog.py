@@ -1,0 +1,89 @@
+"""The snapshot of the fleet and its index of names; the counters beside it."""
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.domain.fleet import Model
+from penstock.gateway.catalog import Catalog, names_of
+from tests.unit.gateway.fleets import NAMES, STATUSES, fleet, status
+
+
+def test_every_snapshot_has_a_version_of_its_own():
+    catalog = Catalog()
+    versions = [catalog.publish([status("a", "m")]).version for _ in range(5)]
+    assert versions == sorted(set(versions))
+
+
+def test_counters_outlast_snapshots_and_go_with_their_server_once_it_is_idle():
+    catalog = Catalog()
+    catalog.publish([status("a", "m"), status("b", "m")])
+    catalog.live["a"].running = 1
+    catalog.live["b"].failures = 3
+    catalog.publish([status("b", "m")])
+    assert catalog.live["a"].running == 1
+    assert catalog.live["b"].failures == 3
+    catalog.live["a"].running = 0
+    catalog.publish([status("b", "m")])
+    assert set(catalog.live) == {"b"}
+
+
+def test_a_reader_keeps_the_snapshot_that_it_took():
+    catalog = Catalog()
+    before = catalog.publish([status("a", "m")])
+    catalog.publish([])
+    assert [one.server.name for one in before.deployments["m"]] == ["a"]
+
+
+def test_the_slots_that_a_server_tells_count_more_than_those_that_settings_say():
+    told = replace(status("a", "m", slots=2), slots=7)
+    assert fleet(told).deployments["m"][0].slots == 7
+    assert fleet(status("a", "m", slots=2)).deployments["m"][0].slots == 2
+
+
+@given(NAMES, st.lists(NAMES, max_size=3))
+def test_names_are_lower_case_each_once_and_found_without_latest(name, aliases):
+    names = names_of(Model(name, aliases=tuple(aliases)))
+    assert len(set(names)) == len(names)
+    for one in (name, *aliases):
+        assert one.lower() in names
+        assert one.lower().removesuffix(":latest") in names
+    assert all(one == one.lower() for one in names)
+
+
+@given(STATUSES)
+def test_the_index_holds_every_model_under_its_names_and_nothing_else(statuses):
+    index = fleet(*statuses).deployments
+    for one in statuses:
+        for model in one.models:
+            assert one.server in [deployment.server for deployment in index[model.name.lower()]]
+    for name, deployments in index.items():
+        servers = [deployment.server.name for deployment in deployments]
+        assert len(set(servers)) == len(servers), "a server stands there twice"
+        ups = [deployment.up for deployment in deployments]
+        assert ups == sorted(ups, reverse=True), "one that is down stands before one that is up"
+        for deployment in deployments:
+            assert name in names_of(deployment.model)
+            assert deployment.slots >= 1
+
+
+@given(STATUSES, st.dictionaries(NAMES, st.lists(NAMES, min_size=1, max_size=3).map(tuple), max_size=3))
+def test_aliases_only_add_and_keep_servers_that_are_up_first(statuses, aliases):
+    plain, linked = fleet(*statuses).deployments, fleet(*statuses, aliases=aliases).deployments
+    assert set(plain) <= set(linked)
+    grouped = {name.lower().removesuffix(":latest") for group in aliases.items() for name in (group[0], *group[1])}
+    for name, deployments in linked.items():
+        ups = [deployment.up for deployment in deployments]
+        assert ups == sorted(ups, reverse=True)
+        if name.removesuffix(":latest") not in grouped:
+            assert deployments == plain[name]
+
+
+@given(STATUSES)
+def test_an_alias_finds_what_either_name_finds(statuses):
+    linked = fleet(*statuses, aliases={"one": ("m", "llama3.1:8b")}).deployments
+    plain = fleet(*statuses).deployments
+    members = {*plain.get("m", ()), *plain.get("llama3.1:8b", ())}
+    for name in ("one", "m", "llama3.1:8b"):
+        assert set(linked.get(name, ())) == members
