@@ -65,6 +65,7 @@ def test_installed_into_an_empty_environment_it_serves(wheel: Path, tmp_path: Pa
             assert "<html" in client.get("/", headers={"accept": "text/html"}).text
             asked = {"model": "gemma3:1b", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 5}
             answer = client.post("/v1/chat/completions", json=asked)
+            assert answer.status_code == 200, answer.text
             assert answer.json()["choices"][0]["message"]["content"].startswith("[simulated]")
     finally:
         demo.terminate()
