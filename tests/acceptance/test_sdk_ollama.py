@@ -121,6 +121,12 @@ def test_generates_plain_and_streamed(client: ollama.Client, target: Target) -> 
     assert lines[-1].done
 
 
+@able_to("completion", "length")
+def test_generates_from_a_raw_prompt_without_a_limit_of_its_own(client: ollama.Client, target: Target) -> None:
+    answer = client.generate(model=target.model, prompt=ASK, raw=True)
+    assert (answer.response, answer.done_reason) == (target.text, "stop")
+
+
 @targets(MODELS)
 def test_lists_shows_and_tells_what_runs(client: ollama.Client, target: Target) -> None:
     listed = {(model.model or "").removesuffix(":latest"): model for model in client.list().models}

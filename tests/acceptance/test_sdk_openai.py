@@ -90,6 +90,25 @@ def test_a_stream_helper_of_the_client_understands_the_stream(client: openai.Ope
     assert said == final.choices[0].message.content == target.text
 
 
+@able_to("completion")
+def test_auto_is_answered_under_the_name_of_the_model_that_answered(client: openai.OpenAI, target: Target) -> None:
+    answer = client.chat.completions.create(model="auto", messages=MESSAGES)
+    assert (answer.model, answer.choices[0].message.content) == (target.model, target.text)
+    for chunk in client.chat.completions.create(model="auto", messages=MESSAGES, stream=True):
+        assert chunk.model == target.model
+
+
+@every_engine
+def test_every_answer_has_a_request_id_that_the_client_can_tell(client: openai.OpenAI, target: Target) -> None:
+    raw = client.chat.completions.with_raw_response.create(
+        model=target.model, messages=MESSAGES, extra_headers={"x-request-id": "mine-1"}
+    )
+    assert (raw.request_id, raw.headers["x-penstock-model"]) == ("mine-1", target.model)
+    with pytest.raises(openai.NotFoundError) as failure:
+        client.chat.completions.create(model="none-of-them", messages=MESSAGES)
+    assert failure.value.request_id
+
+
 @able_to("tools")
 def test_calls_a_tool_and_speaks_after_its_result(client: openai.OpenAI, target: Target) -> None:
     answer = client.chat.completions.create(model=target.model, messages=MESSAGES, tools=[TOOL])
