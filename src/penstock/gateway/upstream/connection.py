@@ -201,7 +201,7 @@ class Connection(asyncio.Protocol):
         if self._phase == WHOLE:
             self._finish(data)
         elif self.raw is not None:
-            if data[-2:] == b"\r\n" and not self._partial:
+            if data[-2:] == b"\r\n" and not (self._partial or self.ragged):
                 self.raw(data)
             else:
                 self._hold(data, self.raw)
