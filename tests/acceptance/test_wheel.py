@@ -22,6 +22,13 @@ def pip(*words: str | Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
@@ -60,6 +67,7 @@ def test_installed_into_an_empty_environment_it_serves(wheel: Path, tmp_path: Pa
         eventually(lambda: "listens on" in log.read_text() or demo.poll() is not None, 30, "it did not start")
         found = re.search(r"listens on (\S+)", log.read_text())
         assert found, log.read_text()
+        eventually(lambda: _answers(f"{found[1]}/livez"), 10, "it listens but does not answer")
         with httpx.Client(base_url=found[1], timeout=30, trust_env=False) as client:
             assert client.get("/health").json()["simulated"] is True
             assert "<html" in client.get("/", headers={"accept": "text/html"}).text
