@@ -100,6 +100,8 @@ class PassThrough(Relay):
                     self.usage = self.endpoint.usage(body, False)
                 except msgspec.DecodeError:
                     raise UpstreamGarbage("the engine's answer is not the JSON that it should be") from None
+                if self.usage is None and self.call.operation is Operation.CHAT and body.lstrip()[:1] != b"{":
+                    raise UpstreamGarbage("the engine's answer is not the object that it should be")
             self.client.whole(self.status, self.content_type, self._head, body)
             self.settle(None)
             return
