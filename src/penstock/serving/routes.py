@@ -84,8 +84,8 @@ def _name(authority: str) -> str:
     """The host of an authority, without port and brackets, in lower case."""
     authority = authority.strip().lower()
     if authority.startswith("["):
-        name, _, port = authority[1:].partition("]")
-        return name if not port or port.startswith(":") else authority
+        name, bracket, port = authority[1:].partition("]")
+        return name if bracket and port[:1] in ("", ":") else authority
     return authority.partition(":")[0]
 
 
