@@ -299,7 +299,6 @@ async def _serve(settings: Settings, bound: socket.socket, reloading: Reloading)
     try:
         await gateway.start()
         console.add_done_callback(_settle_memory)
-        log.info("Penstock %s listens on http://%s:%d", __version__, *bound.getsockname()[:2])
         await server.serve([bound])
     finally:
         watching.cancel()

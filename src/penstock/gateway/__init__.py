@@ -1,1 +1,1 @@
-"""."""
+"""The hot path: from a call that has been read to an answer that has been delivered."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Generator, MutableMapping
@@ -15,6 +16,8 @@ from penstock.domain.errors import PenstockError
 from penstock.serving.protocol import GatewayProtocol
 from penstock.serving.routes import Gate
 from penstock.serving.sweep import sweep
+
+log = logging.getLogger("penstock")
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -60,6 +63,12 @@ class Server(uvicorn.Server):
         self._shared = protocol.common
         self._stopping = stopping
         self._sweeper: asyncio.TimerHandle | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so once it is true."""
+        await super().startup(sockets)
+        for host, port in self.addresses:
+            log.info("Penstock listens on http://%s:%d", f"[{host}]" if ":" in host else host, port)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
