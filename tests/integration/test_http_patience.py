@@ -88,7 +88,7 @@ async def test_a_body_that_does_not_come_is_answered_with_408():
         async with running() as gateway, connected(gateway.port) as client:
             clock = Clock(gateway)
             await client.send(surface.request[:-5])
-            await until(lambda: gateway.connections[0].cycle is not None)
+            await until(lambda: gateway.connections and gateway.connections[0].cycle is not None)
             await clock.passes(110)
             assert await client.silent(0.01)
             await clock.passes(15)
@@ -102,7 +102,7 @@ async def test_a_head_that_does_not_come_is_answered_with_408():
     async with running() as gateway, connected(gateway.port) as client:
         clock = Clock(gateway)
         await client.send(b"POST /v1/chat/completions HTTP/1.1\r\nhost:")
-        await until(lambda: gateway.connections[0].awaited())
+        await until(lambda: gateway.connections and gateway.connections[0].awaited())
         await clock.passes(125)
         answer = await client.answer()
         assert (answer.status, answer.json["code"]) == (408, "client_stalled")
@@ -113,7 +113,7 @@ async def test_a_body_for_another_route_that_does_not_come_is_answered_with_408(
     async with running() as gateway, connected(gateway.port) as client:
         clock = Clock(gateway)
         await client.send(post("/api/show", b"{", length=False, headers=("content-length: 50",)))
-        await until(lambda: gateway.connections[0].awaited())
+        await until(lambda: gateway.connections and gateway.connections[0].awaited())
         await clock.passes(125)
         assert (await client.answer()).status == 408
         assert await client.closed()
@@ -198,7 +198,7 @@ async def test_who_hangs_up_while_a_crowd_of_its_requests_waits_is_noticed_by_th
         clock = Clock(gateway)
         client = await gateway.client()
         await client.send(CHAT * 100)
-        await until(lambda: gateway.connections[0].flow.read_paused)
+        await until(lambda: gateway.connections and gateway.connections[0].flow.read_paused)
         client.close()
         await turn(20)
         await clock.passes(1)

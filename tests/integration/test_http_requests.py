@@ -375,7 +375,7 @@ async def test_a_crowd_of_pipelined_requests_is_not_read_without_end(pair: Pair,
     async with connected(gateway.port) as client:
         flood = say("x" * 1000) * 20_000
         sending = asyncio.create_task(client.send(flood))
-        await until(lambda: gateway.connections[0].flow.read_paused)
+        await until(lambda: gateway.connections and gateway.connections[0].flow.read_paused)
         await turn(20)
         waiting = gateway.connections[0].pipeline
         assert sum(cycle.size for cycle, _ in waiting) < 1_000_000

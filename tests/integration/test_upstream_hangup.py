@@ -134,7 +134,7 @@ async def test_while_it_still_sends_its_request():
     async with RawEngine(GOOD) as engine, running(server("a", engine.url)) as gateway:
         client = await RawClient.to(gateway.port)
         await client.send(CHAT[:-10])
-        await until(lambda: gateway.connections[0].cycle is not None)
+        await until(lambda: gateway.connections and gateway.connections[0].cycle is not None)
         client.close()
         await until(lambda: not gateway.connections)
         assert not any(gateway.left().values())
@@ -190,7 +190,9 @@ async def test_a_call_on_a_connection_that_it_has_used_before_is_not_disturbed()
         ):
             impatient = await RawClient.to(gateway.port)
             await impatient.send(CHAT)
-            await until(lambda: gateway.left()["connecting"])
+            await until(
+                lambda: first.requests and gateway.left()["connecting"] and not gateway.left()["busy connections"]
+            )
             gateway.gateway.catalog.live["a"].failed_at = 0.0
             other = asyncio.create_task(gateway.ask(CHAT))
             await until(lambda: len(first.requests) == 2)
