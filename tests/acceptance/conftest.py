@@ -122,6 +122,19 @@ def victoria_sim(sim_victoria: Simulator, tmp_path_factory: pytest.TempPathFacto
         yield Target(running, sim_victoria.url, "victoria", text, "Victoria")
 
 
+@pytest.fixture(scope="session")
+def embedder(llama_embeddings: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """llama.cpp with a model that only embeds."""
+    for running in _gateway_to("llamacpp", "embeddings", tmp_path_factory, llama_embeddings.url):
+        yield Target(running, llama_embeddings.url, llama_embeddings.model, "", "llama.cpp")
+
+
+@pytest.fixture(scope="session")
+def away(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway whose only server, at 127.0.0.1:9, is not there."""
+    yield from _gateway_to("llamacpp", "away", tmp_path_factory, "http://127.0.0.1:9")
+
+
 CAN: Final = {
     "llamacpp": {"tools", "schema", "stop", "seed", "logprobs", "streamed logprobs", "completion", "length", "count"},
     "mlx_lm": {"tools", "seed", "logprobs", "completion", "length"},  # at a stop word it is only silent

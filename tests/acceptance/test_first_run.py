@@ -100,7 +100,6 @@ def test_with_nothing_configured_and_nothing_there_all_answers_are_marked_as_sim
         said = texts(running, "gemma3:1b")
         assert {route: text[: len(MARK)] for route, text in said.items()} == dict.fromkeys(said, MARK)
         assert ASK in said["/chat"]
-        assert response(running).startswith(MARK)
         assert running.post("/chat", {"message": ASK}).json()["metadata"]["simulated"] is True
         running.wait_for_line(MARK)
 

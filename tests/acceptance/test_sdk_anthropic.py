@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from tests.acceptance.conftest import Target, able_to, every_engine, targets
-from tests.support.gateway_process import ASK, configured, gateway
+from tests.support.gateway_process import ASK, Gateway
 from tests.support.real_engines import TOOL_NAME
 
 MESSAGES: Final[Any] = [{"role": "user", "content": ASK}]
@@ -171,12 +171,8 @@ def test_what_the_engine_cannot_do_is_refused_and_the_engine_named(
     assert target.title in str(failure.value)
 
 
-def test_a_server_that_is_away_is_overloaded_with_its_address(tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = tmp_path_factory.mktemp("away")
-    with (
-        gateway(folder, configured("vllm", "http://127.0.0.1:9")) as running,
-        anthropic.Anthropic(base_url=running.url, api_key="any", max_retries=0) as client,
-    ):
+def test_a_server_that_is_away_is_overloaded_with_its_address(away: Gateway) -> None:
+    with anthropic.Anthropic(base_url=away.url, api_key="any", max_retries=0) as client:
         with pytest.raises(anthropic.APIStatusError) as failure:
             client.messages.create(model="tiny", max_tokens=MANY, messages=MESSAGES)
         with pytest.raises(anthropic.APIStatusError) as streamed:

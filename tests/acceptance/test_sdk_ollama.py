@@ -9,8 +9,8 @@ import pytest
 import pytest_asyncio
 
 from tests.acceptance.conftest import EMBEDDER, Target, able_to, every_engine, targets
-from tests.support.gateway_process import ASK, configured, gateway
-from tests.support.real_engines import TOOL_NAME, Running
+from tests.support.gateway_process import ASK, Gateway
+from tests.support.real_engines import TOOL_NAME
 
 MESSAGES: Final[Any] = [{"role": "user", "content": ASK}]
 PARAMETERS: Final = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -203,13 +203,9 @@ def test_embeds_on_ollama(client: ollama.Client, target: Target) -> None:
 
 
 @pytest.mark.engine("llamacpp")
-def test_embeds_on_llama_cpp(llama_embeddings: Running, tmp_path_factory: pytest.TempPathFactory) -> None:
-    settings = configured("llamacpp", llama_embeddings.url)
-    with (
-        gateway(tmp_path_factory.mktemp("embeddings"), settings) as running,
-        ollama.Client(host=running.url) as client,
-    ):
-        one, other = client.embed(model="tiny-embed", input=["one text", "другой текст"]).embeddings
+def test_embeds_on_llama_cpp(embedder: Target) -> None:
+    with ollama.Client(host=embedder.url) as client:
+        one, other = client.embed(model=embedder.model, input=["one text", "другой текст"]).embeddings
     assert len(one) == len(other) == 128
     assert one != other
 
@@ -237,13 +233,8 @@ def test_no_ollama_is_there_to_pull_with(client: ollama.Client, target: Target) 
     assert "Ollama" in failure.value.error or "ollama" in failure.value.error
 
 
-def test_a_server_that_is_away_is_503_with_its_address(tmp_path_factory: pytest.TempPathFactory) -> None:
-    settings = "llm: {providers: {ollama: {base_url: 'http://127.0.0.1:9'}}}\n"
-    with (
-        gateway(tmp_path_factory.mktemp("away"), settings) as running,
-        ollama.Client(host=running.url) as client,
-        pytest.raises(ollama.ResponseError) as failure,
-    ):
+def test_a_server_that_is_away_is_503_with_its_address(away: Gateway) -> None:
+    with ollama.Client(host=away.url) as client, pytest.raises(ollama.ResponseError) as failure:
         client.chat(model="llama3.1:8b", messages=MESSAGES)
     assert failure.value.status_code == 503
     assert "127.0.0.1:9" in failure.value.error

@@ -10,8 +10,8 @@ import pytest_asyncio
 
 from penstock.sim import Simulator
 from tests.acceptance.conftest import EMBEDDER, Target, able_to, every_engine, targets
-from tests.support.gateway_process import ASK, configured, gateway
-from tests.support.real_engines import TOOL_NAME, Running
+from tests.support.gateway_process import ASK, Gateway, configured, gateway
+from tests.support.real_engines import TOOL_NAME
 
 MESSAGES: Final[Any] = [{"role": "user", "content": ASK}]
 PARAMETERS: Final = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -289,17 +289,14 @@ def test_what_the_engine_cannot_do_is_refused_and_the_engine_named(
 
 
 @pytest.mark.engine("llamacpp")
-def test_embeds_on_llama_cpp_as_the_server_itself_does(
-    llama_embeddings: Running, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_embeds_on_llama_cpp_as_the_server_itself_does(embedder: Target) -> None:
     texts = ["one text", "другой текст"]
     with (
-        gateway(tmp_path_factory.mktemp("embeddings"), configured("llamacpp", llama_embeddings.url)) as running,
-        openai.OpenAI(base_url=f"{running.url}/v1", api_key="any", max_retries=0) as client,
-        openai.OpenAI(base_url=f"{llama_embeddings.url}/v1", api_key="any", max_retries=0) as direct,
+        openai.OpenAI(base_url=f"{embedder.url}/v1", api_key="any", max_retries=0) as client,
+        openai.OpenAI(base_url=f"{embedder.direct}/v1", api_key="any", max_retries=0) as direct,
     ):
-        through = client.embeddings.create(model="tiny-embed", input=texts)
-        expected = direct.embeddings.create(model="tiny-embed", input=texts)
+        through = client.embeddings.create(model=embedder.model, input=texts)
+        expected = direct.embeddings.create(model=embedder.model, input=texts)
     assert [row.embedding for row in through.data] == [row.embedding for row in expected.data]
     assert [row.index for row in through.data] == [0, 1]
     assert through.usage.prompt_tokens > 0
@@ -329,11 +326,9 @@ def test_an_embedding_model_behind_vllm_embeds_and_its_bytes_are_its_own(
     assert [row.embedding for row in through.data] == [row.embedding for row in expected.data]
 
 
-def test_a_server_that_is_away_is_503_with_its_address_and_what_to_look_at(tmp_path_factory: Any) -> None:
-    folder = tmp_path_factory.mktemp("away")
+def test_a_server_that_is_away_is_503_with_its_address_and_what_to_look_at(away: Gateway) -> None:
     with (
-        gateway(folder, configured("llamacpp", "http://127.0.0.1:9")) as running,
-        openai.OpenAI(base_url=f"{running.url}/v1", api_key="any", max_retries=0) as client,
+        openai.OpenAI(base_url=f"{away.url}/v1", api_key="any", max_retries=0) as client,
         pytest.raises(openai.InternalServerError) as failure,
     ):
         client.chat.completions.create(model="tiny", messages=MESSAGES)
