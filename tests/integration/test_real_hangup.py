@@ -12,7 +12,6 @@ import pytest
 from tests.support.gateway_process import ASK, STEP, Gateway, configured, gateway
 from tests.support.real_engines import Running
 
-
 AT_WORK: Final = {"llamacpp": "llamacpp:requests_processing", "vllm": "vllm:num_requests_running"}
 MADE: Final = {"llamacpp": "llamacpp:tokens_predicted_total", "vllm": "vllm:generation_tokens_total"}
 PATIENCE: Final = 30.0  # seconds for a busy machine's engine to begin
