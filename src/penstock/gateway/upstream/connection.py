@@ -25,8 +25,9 @@ Headers = dict[bytes, bytes]
 
 MAX_HEAD = 64 * 1024
 MAX_PARTIAL = 64 * 1024
-"""A chunk that comes in pieces is held back until it is whole, up to this size; see `Connection.ragged`."""
+"""A line that comes in pieces is held back until it is whole, up to this size; see `Connection.ragged`."""
 
+_LINE_END = b"\n\r\n"  # where a line ends, and with it its chunk
 _EMPTY_LINES = (b"\n\r\n\r\n", b"\r\n\r\n\n")
 IDLE, SENT, HEAD, BODY, WHOLE = range(5)
 """Phases of an exchange: nothing yet, request sent, response begun, its head is whole, all of it is."""
@@ -61,7 +62,7 @@ class Connection(asyncio.Protocol):
 
     `raw` is for a relay whose client takes the engine's own chunked framing: when the sink sets it in `head`, every
     received piece is handed to it as it came, from the first byte after the head on, once the parser has found it
-    sound; `body` is called all the same. It may be set only where `can_be_raw`. What ends in the middle of a chunk
+    sound; `body` is called all the same. It may be set only where `can_be_raw`. What ends in the middle of a line
     waits for the rest, so that a stream that breaks off can be ended in good order, unless it is `ragged`.
     """
 
@@ -201,7 +202,7 @@ class Connection(asyncio.Protocol):
         if self._phase == WHOLE:
             self._finish(data)
         elif self.raw is not None:
-            if data[-2:] == b"\r\n" and not (self._partial or self.ragged):
+            if data[-3:] == _LINE_END and not (self._partial or self.ragged):
                 self.raw(data)
             else:
                 self._hold(data, self.raw)
@@ -211,12 +212,17 @@ class Connection(asyncio.Protocol):
                 self.abort(UpstreamGarbage(f"{self.address} sent a head of more than {MAX_HEAD} bytes"))
 
     def _hold(self, data: bytes, raw: Callable[[bytes], None]) -> None:
-        """A piece that ends in the middle of a chunk, or one that follows such a piece."""
+        """A piece that ends in the middle of a line or a chunk, or one that follows such a piece."""
+        waits = self._partial[-2:] == b"\r\n"
         self._partial += data
-        whole = self._partial[-2:] == b"\r\n"
-        if whole or len(self._partial) > MAX_PARTIAL:
-            self.ragged = not whole
-            data, self._partial = self._partial, b""
+        whole = self._partial.rfind(_LINE_END) + 3
+        if whole >= 3:
+            self.ragged = False
+        elif self.ragged or len(self._partial) > MAX_PARTIAL or (waits and data[-2:] == b"\r\n"):
+            self.ragged = True  # chunks without lines, or too large a one: they go on as they come
+            whole = len(self._partial)
+        if whole >= 3:
+            data, self._partial = self._partial[:whole], self._partial[whole:]
             raw(data)
 
     def eof_received(self) -> bool:
