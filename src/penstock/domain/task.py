@@ -1,0 +1,39 @@
+"""How hard a request is and what it is about: what the choice of a model turns on."""
+
+import enum
+from dataclasses import dataclass
+
+
+class Level(enum.IntEnum):
+    """The smallest class of model that should answer well, by size: about 1B, 3–4B, 12B, and a 14B coder or 70B."""
+
+    TRIVIAL = 0
+    SIMPLE = 1
+    MODERATE = 2
+    COMPLEX = 3
+
+    @property
+    def word(self) -> str:
+        """As users and programs see it."""
+        return self.name.lower()
+
+
+class TaskType(enum.Enum):
+    """What kind of work is asked for."""
+
+    CHAT = "chat"
+    FACTUAL = "factual"
+    EXPLANATION = "explanation"
+    WRITING = "writing"
+    CODE = "code"
+    MATH_REASONING = "math_reasoning"
+    TRANSFORM = "transform"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A text's level and kind; `scores` are the probabilities of the four levels, lowest first, their sum is 1."""
+
+    level: Level
+    task_type: TaskType
+    scores: tuple[float, float, float, float]
