@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.gateway import Running, running, server, until
-from tests.support.raw_client import chat, connected, get, post, turn
+from tests.support.raw_client import RawClient, chat, connected, get, post, turn
 from tests.support.raw_engine import (
     RawEngine,
     Turn,
@@ -61,6 +61,47 @@ def gateway(pair: Pair) -> Running:
     pair.engine.script = echo
     pair.engine.requests.clear()
     return pair.gateway
+
+
+# One connection, many requests: from the second on the head is known, on both sides of the gateway
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.text(min_size=1, max_size=40), st.integers(0, 3), st.booleans()), min_size=2, max_size=8))
+async def test_requests_of_one_connection_are_each_answered_for_themselves(gateway, asked):
+    client = await RawClient.to(gateway.port)
+    for text, odd, together in asked:
+        text = text.replace(" ", "_")
+        more = ((), ("x-more: 1",), ("x-request-id: mine",), ("expect: 100-continue",))[odd]
+        request = post("/v1/chat/completions", chat(text), headers=more)
+        twice = [request, request] if together else [request]
+        await client.send(b"".join(twice))
+        for _ in twice:
+            answer = await client.answer()
+            if answer.status == 100:
+                answer = await client.answer()
+            assert (answer.status, answer.json["choices"][0]["message"]["content"]) == (200, text)
+            assert (answer.headers["x-request-id"] == "mine") == (odd == 2)
+    client.close()
+    await until(lambda: not gateway.connections)
+
+
+async def test_a_known_head_with_a_body_that_breaks_off_waits_for_the_rest(gateway):
+    async with connected(gateway.port) as client:
+        for text in ("one", "two", "three"):
+            request = say(text)
+            await client.send(request[:-3], request[-3:])
+            assert (await client.answer()).text == text
+
+
+async def test_what_follows_a_known_request_without_being_one_ends_the_connection(gateway):
+    async with connected(gateway.port) as client:
+        for text in ("one", "two"):
+            await client.send(say(text))
+            assert (await client.answer()).status == 200
+        await client.send(say("three") + b"\x00\x01 nonsense\r\n\r\n")
+        assert (await client.answer()).text == "three"
+        assert await client.rest() == b""
 
 
 # One request in many forms

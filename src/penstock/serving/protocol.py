@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import httptools
-from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from penstock.domain.errors import InvalidRequest, PenstockError
+from penstock.gateway.heads import KnownHead
 from penstock.gateway.pipeline import Pipeline
 from penstock.serving import refusals
 from penstock.serving.exchange import Exchange
+from penstock.serving.ordered import CONTINUE, OrderedProtocol
 from penstock.serving.refusals import MAX_HEAD, body_too_large
 from penstock.serving.routes import Gate, Route
 
@@ -29,13 +30,10 @@ log = logging.getLogger(__name__)
 SANE_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}\Z")
 RARE = frozenset((b"transfer-encoding", b"expect", b"origin", b"x-request-id", b"content-encoding", b"upgrade"))
 """Headers that most requests do not have: one look for all of them together."""
-MAX_QUEUED = 16
-"""Requests of one connection that may wait for their turn before it is read no further."""
+MAX_LESSONS = 8
+"""Heads that are learnt from one connection; one that says another each time is not worth more."""
 MAX_QUEUED_BODY = 256 * 1024
 """Bytes of a waiting request's body that are taken before its turn."""
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-LINGER = 1.0
-"""Seconds between a refusal and the close, so that a client still sending gets to read why."""
 
 
 @dataclass(slots=True, eq=False)
@@ -49,18 +47,15 @@ class Shared:
     date_line: bytes = b""
 
 
-class GatewayProtocol(HttpToolsProtocol):
+class GatewayProtocol(OrderedProtocol):
     """One client connection."""
 
-    # uvicorn's own attributes that every request touches are slots here, which the interpreter finds by position
     __slots__ = (
-        "_advancing", "_deaf", "_expecting", "_head_size", "_in_asgi", "_in_head", "_plain_head", "_refusal",
-        "active_at", "answering", "cycle", "flow", "headers", "loop", "mark", "parser", "pipeline", "server_state",
-        "shared", "transport", "url",
+        "_head_size", "_in_head", "_known", "_lesson", "_lessons", "_plain_head", "_refusal", "active_at", "headers",
+        "parser", "shared", "url",
     )  # fmt: skip
 
     common: Shared
-    cycle: Any  # uvicorn's own, or an Exchange
 
     def __init__(
         self,
@@ -72,15 +67,18 @@ class GatewayProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.shared = self.common
         self.active_at = self.loop.time()
-        self.mark: object = None  # what the sweep saw last
-        self.answering: Exchange | None = None
+        self.mark = None
+        self.answering = None
         self._head_size = 0
         self._in_head = False
         self._deaf = False
         self._plain_head = b""
         self._advancing = self._in_asgi = False
-        self._expecting: Exchange | None = None
+        self._expecting = None
         self._refusal: PenstockError | None = None
+        self._known: tuple[KnownHead, Route, bytes] | None = None
+        self._lesson: bytes | None = b""  # the length that a head worth learning told
+        self._lessons = MAX_LESSONS
 
     @classmethod
     def bind(cls, common: Shared) -> "type[GatewayProtocol]":
@@ -91,12 +89,22 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """A piece came; after a refusal that closes the connection nothing more is listened to."""
-        if self._deaf:
-            return
+        known, last = self._known, self.cycle
+        if known is not None and type(last) is Exchange and last.response_complete and not self._in_head:
+            at = known[0].body_at(data)
+            if at and last.keep_alive and not (self._deaf or self.pipeline or self.flow.write_paused):
+                self._again(known, data[at:])
+                return
+        if not self._deaf:
+            self._parse(data, not self._in_head and (last is None or last.response_complete))
+
+    def _parse(self, data: bytes, fresh: bool) -> None:
+        """Let the parser read a piece; `fresh`: a request may begin with it."""
         if len(data) > MAX_HEAD:
             for at in range(0, len(data), MAX_HEAD):
                 self.data_received(data[at : at + MAX_HEAD])
             return
+        self._lesson = b""
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
@@ -108,6 +116,25 @@ class GatewayProtocol(HttpToolsProtocol):
             self._head_size += len(data)
             if self._head_size > 2 * MAX_HEAD:
                 self.refuse(refusals.head_too_large())
+        elif fresh and self._lesson and self._lessons:
+            self._learn(data, self._lesson)
+
+    def _again(self, known: tuple[KnownHead, Route, bytes], body: bytes) -> None:
+        """The head that this connection has said before, but for the length, with its whole body."""
+        _, route, content_type = known
+        self.cycle = self.answering = exchange = Exchange(self, route, True, True)
+        exchange.content_type = content_type
+        exchange.parts.append(body)
+        exchange.ready = True
+        exchange.start()
+
+    def _learn(self, data: bytes, length: bytes) -> None:
+        """Remember a head that has nothing rare in it."""
+        self._lessons -= 1
+        exchange = self.cycle
+        head = KnownHead.learn(data, length)
+        if head is not None and type(exchange) is Exchange and exchange.keep_alive:
+            self._known = head, exchange.route, exchange.content_type
 
     def _not_upgraded(self, rest: bytes) -> None:
         """Another protocol is asked for: WebSocket there is; anything else is passed over, as HTTP allows."""
@@ -235,7 +262,9 @@ class GatewayProtocol(HttpToolsProtocol):
             return
         exchange = Exchange(self, route, http11 and parser.should_keep_alive(), http11)
         exchange.content_type = headers.get(b"content-type", b"")
-        if not plain:
+        if plain:
+            self._lesson = headers.get(b"content-length")
+        else:
             self._read_rare(exchange, headers)
         if len(headers.get(b"content-length", b"")) > 6 and int(headers[b"content-length"]) > self.shared.max_body:
             exchange.refusal = body_too_large(self.shared.max_body)
@@ -326,69 +355,3 @@ class GatewayProtocol(HttpToolsProtocol):
         self.expect_100_continue = headers.get(b"expect", b"").lower() == b"100-continue"
         super().on_headers_complete()
         self._read_on()
-
-    # The order of answers on this connection
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle | Exchange, app: ASGI3Application) -> None:
-        """The turn of a queued request has come."""
-        if not isinstance(cycle, Exchange):
-            self._in_asgi = True
-            super()._start_asgi_task(cycle, app)
-            return
-        cycle.queued = False
-        if cycle.ready:
-            self.answering = cycle
-            cycle.start()
-        elif cycle is self._expecting and not cycle.size:
-            self.transport.write(CONTINUE)
-
-    def on_response_complete(self) -> None:
-        """An ASGI answer is out."""
-        self._in_asgi = False
-        self.mark = None
-        self.server_state.total_requests += 1
-        self._advance()
-
-    def exchange_done(self, exchange: Exchange) -> None:
-        """An exchange's answer is out."""
-        self.answering = self.mark = None
-        self.server_state.total_requests += 1
-        if exchange.gone or self.transport.is_closing():
-            return
-        if not exchange.keep_alive:
-            self._hang_up()
-            return
-        if self.pipeline or self.flow.read_paused or self.flow.write_paused:
-            self._advance()
-
-    def _advance(self) -> None:
-        """Answer the requests that wait, one after the other, as far as that goes at once and the client reads."""
-        if self._advancing or self.transport.is_closing():
-            return
-        self._advancing = True
-        current: Any = None
-        while self.pipeline and not self.flow.write_paused and (current is None or current.response_complete):
-            current, app = self.pipeline.pop()
-            if current.disconnected:
-                self._say_late(current)
-                break
-            self._start_asgi_task(current, app)
-            if self.transport.is_closing() or not current.keep_alive:
-                break
-        self._advancing = False
-        self._read_on()
-
-    def _read_on(self) -> None:
-        """Read from the client, or not: a crowd of requests waits, or it does not read its answers."""
-        idle = self.cycle is None or self.cycle.response_complete
-        if len(self.pipeline) >= MAX_QUEUED or (self.flow.write_paused and idle):
-            self.flow.pause_reading()
-        elif self.flow.read_paused:
-            self.flow.resume_reading()
-
-    def _hang_up(self) -> None:
-        """Close, but leave the client a moment to read the answer while it may still be sending."""
-        if not self._deaf:
-            self.transport.close()
-            return
-        self.loop.call_later(LINGER, self.transport.close)

@@ -20,10 +20,13 @@ from penstock.domain.errors import (
     UpstreamGarbage,
     UpstreamTimeout,
 )
+from penstock.gateway.heads import KnownHead
 
 Headers = dict[bytes, bytes]
 
 MAX_HEAD = 64 * 1024
+MAX_LESSONS = 8
+"""Heads that are learnt from one connection; one that says another each time is not worth more."""
 MAX_PARTIAL = 64 * 1024
 """A line that comes in pieces is held back until it is whole, up to this size; see `Connection.ragged`."""
 
@@ -67,9 +70,10 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_chunked", "_first", "_head_size", "_headers", "_interim", "_keep_alive", "_on_free", "_parser", "_partial",
-        "_phase", "_spoiled", "_stalled", "_unread", "_until_close", "address", "deadline", "idle_limit", "idle_since",
-        "open", "ragged", "raw", "seen", "sink", "transport", "until",
+        "_chunked", "_first", "_head_size", "_headers", "_interim", "_keep_alive", "_known", "_known_headers",
+        "_lessons", "_on_free", "_parser", "_partial", "_phase", "_spoiled", "_stalled", "_unread", "_until_close",
+        "address", "deadline", "idle_limit", "idle_since", "open", "ragged", "raw", "seen", "sink", "transport",
+        "until",
     )  # fmt: skip
 
     def __init__(self, address: str, on_free: "Callable[[Connection, bool], None]") -> None:
@@ -90,6 +94,9 @@ class Connection(asyncio.Protocol):
         self._chunked = self._keep_alive = self._until_close = False
         self._headers: Headers = {}
         self._head_size = 0
+        self._known: KnownHead | None = None
+        self._known_headers: Headers = {}
+        self._lessons = MAX_LESSONS
         self._unread = 0
         self.ragged = False
         self._partial = b""
@@ -190,6 +197,14 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         first = self._first = self._phase == SENT
+        if first and self._known is not None:
+            at = self._known.body_at(data)
+            if at:
+                self._again(data, at)
+                return
+        self._parse(data, first)
+
+    def _parse(self, data: bytes, first: bool) -> None:
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -200,6 +215,8 @@ class Connection(asyncio.Protocol):
         if first and self.raw is not None:
             data = data[data.find(b"\r\n\r\n", data.find(b"HTTP/")) + 4 :]
         if self._phase == WHOLE:
+            if first and self._lessons and self.raw is None:
+                self._learn(data)
             self._finish(data)
         elif self.raw is not None:
             if data[-3:] == _LINE_END and not (self._partial or self.ragged):
@@ -210,6 +227,28 @@ class Connection(asyncio.Protocol):
             self._head_size += len(data)
             if self._head_size > MAX_HEAD:
                 self.abort(UpstreamGarbage(f"{self.address} sent a head of more than {MAX_HEAD} bytes"))
+
+    def _again(self, data: bytes, at: int) -> None:
+        """The head that this engine has sent before, but for length and date, with its whole body."""
+        headers = self._headers = self._known_headers
+        length = len(data) - at
+        headers[b"content-length"] = b"%d" % length
+        self._phase = WHOLE
+        sink = self.sink
+        if sink is not None:
+            sink.head(200, headers)
+        if self.sink is not None and length:
+            self.sink.body(data[at:])
+        self._finish(data)
+
+    def _learn(self, data: bytes) -> None:
+        """Remember the head of a good answer that came whole, on a connection that goes on."""
+        self._lessons -= 1
+        headers = self._headers
+        if self._keep_alive and not self._spoiled and self._parser.get_status_code() == 200:
+            length = headers.get(b"content-length")
+            self._known = KnownHead.learn(data, length)
+            self._known_headers = headers
 
     def _hold(self, data: bytes, raw: Callable[[bytes], None]) -> None:
         """A piece that ends in the middle of a line or a chunk, or one that follows such a piece."""
