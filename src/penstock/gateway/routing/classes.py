@@ -25,10 +25,10 @@ ASSUMED = 8.0
 
 _MOST_REMEMBERED = 4096
 
-_ENOUGH = {Level.TRIVIAL: 0.9, Level.SIMPLE: 2.3, Level.MODERATE: 6.0, Level.COMPLEX: 60.0}
-"""Billions from which on a model answers a level well."""
-_IDEAL = {Level.TRIVIAL: 1.0, Level.SIMPLE: 3.5, Level.MODERATE: 12.0, Level.COMPLEX: 70.0}
-"""Billions beyond which a bigger model is a waste; what is just enough is worth as much as twice the ideal."""
+_ENOUGH = (0.9, 2.3, 6.0, 60.0)
+"""By level: billions from which on a model answers a level well."""
+_IDEAL = (1.0, 3.5, 12.0, 70.0)
+"""By level: billions beyond which a bigger model is a waste; what is just enough is worth as much as twice the ideal."""
 
 _WASTE = 0.03  # of the fit, for each doubling away from the ideal
 _LACK = 0.8  # the exponent of what there is over what is enough
@@ -83,17 +83,17 @@ def fit(model_class: ModelClass, level: Level, task_type: TaskType) -> float:
     Of two models with the same strengths the one nearer to the ideal size fits better; below what is enough the fit
     falls with what is lacking, steeply.
     """
-    if "chat" not in model_class.strengths:
+    strengths = model_class.strengths
+    if "chat" not in strengths:
         return 0.0
     score = _by_size(model_class.worth(task_type), level)
-    skilled = _SKILL.get(task_type)
-    if skilled is not None and skilled not in model_class.strengths:
-        score *= _UNSKILLED
-    if "coder" in model_class.strengths and task_type is not TaskType.CODE:
+    if task_type is TaskType.CODE:
+        return score if "coder" in strengths else score * _UNSKILLED
+    if "coder" in strengths:
         score *= _ASTRAY
-    if level <= Level.SIMPLE and task_type not in _SKILL and "reasoning" in model_class.strengths:
-        score *= _SLOW_THINKER
-    return score
+    if task_type is TaskType.MATH_REASONING:
+        return score if "reasoning" in strengths else score * _UNSKILLED
+    return score * _SLOW_THINKER if level < Level.MODERATE and "reasoning" in strengths else score
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +129,6 @@ class Preferences:
             return own
         place = self.place(model, level, task_type)
         return 0.9 * own if place is None else 0.9 + 0.1 / (1 + place)
-
-
-_SKILL = {TaskType.CODE: "coder", TaskType.MATH_REASONING: "reasoning"}
 
 
 def _by_size(billions: float, level: Level) -> float:
