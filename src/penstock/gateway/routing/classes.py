@@ -28,7 +28,7 @@ _MOST_REMEMBERED = 4096
 _ENOUGH = (0.9, 2.3, 6.0, 60.0)
 """By level: billions from which on a model answers a level well."""
 _IDEAL = (1.0, 3.5, 12.0, 70.0)
-"""By level: billions beyond which a bigger model is a waste; what is just enough is worth as much as twice the ideal."""
+"""By level: billions beyond which more is a waste; what is just enough is worth as much as twice the ideal."""
 
 _WASTE = 0.03  # of the fit, for each doubling away from the ideal
 _LACK = 0.8  # the exponent of what there is over what is enough
