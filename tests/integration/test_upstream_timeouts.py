@@ -1,8 +1,11 @@
 """An engine that takes too long: 504 in the caller's dialect before the first byte, an error event after it."""
 
 import asyncio
+import contextlib
 import socket
+from dataclasses import replace
 
+import msgspec
 import pytest
 
 from tests.support.gateway import running, server
@@ -66,10 +69,47 @@ async def test_a_stream_that_stops_ends_with_an_error(name: str):
             await asyncio.wait_for(line.gone.wait(), 1)
 
 
-async def test_half_a_whole_answer_is_a_504():
+@pytest.mark.parametrize("name", SURFACES)
+async def test_half_a_whole_answer_is_a_504(name: str):
+    surface = SURFACES[name]
     script = says_and("hang", response(completion("never"))[:-10])
-    async with RawEngine(script) as engine, running(server("a", engine.url, **SHORT)) as gateway:
-        SURFACES["openai"].says(await gateway.ask(CHAT), 504, "upstream_timeout")
+    async with RawEngine(script) as engine, running(server("a", engine.url, surface.kind, **SHORT)) as gateway:
+        assert "sent nothing more" in surface.says(await gateway.ask(surface.request), 504, "upstream_timeout")
+
+
+async def test_a_stream_has_no_end_to_its_time():
+    async def slowly(turn: Turn) -> None:
+        await turn.send(chunked_head())
+        for word in ["one", "two", "three", "four"]:
+            await turn.send(chunk(event(word)))
+            await asyncio.sleep(0.1)
+        await turn.send(chunk(event(finish="stop") + DONE) + END)
+
+    async with RawEngine(slowly) as engine:
+        patient = server("a", engine.url)
+        async with running(replace(patient, timeouts=replace(patient.timeouts, total=0.15))) as gateway:
+            answer = await gateway.ask(post("/v1/chat/completions", chat(stream=True)))
+            assert answer.text == "onetwothreefour"
+
+
+async def test_an_agents_stream_that_stops_ends_with_an_error_event():
+    script = says_and("hang", chunked_head() + chunk(b'event: chunk\ndata: {"content": "one"}\n\n'))
+    async with RawEngine(script) as engine, running(server("a", engine.url, "victoria", **SHORT)) as gateway:
+        answer = await gateway.ask(post("/api/chat/stream", {"content": "hi"}))
+        assert (answer.status, answer.whole) == (200, True)
+        start, one, error, end = map(msgspec.json.decode, answer.data)
+        assert (start["provider"], one["content"]) == ("victoria", "one")
+        assert (error["code"], error["status"], error["retryable"]) == ("upstream_timeout", 504, True)
+        assert "sent nothing more in time" in error["message"]
+        assert end["status"] == "error"
+
+
+async def test_an_agents_stream_that_does_not_begin_is_a_504_of_events():
+    async with RawEngine(Turn.hang) as engine, running(server("a", engine.url, "victoria", **SHORT)) as gateway:
+        answer = await gateway.ask(post("/api/chat/stream", {"content": "hi"}))
+        assert answer.status == 504
+        error, end = map(msgspec.json.decode, answer.data)
+        assert (error["code"], end["status"]) == ("upstream_timeout", "error")
 
 
 async def test_a_stream_may_take_as_long_as_it_likes_as_long_as_it_comes():
@@ -117,6 +157,21 @@ async def test_a_server_that_accepts_no_connection_is_a_504():
             answer = await gateway.ask(CHAT)
             message = SURFACES["openai"].says(answer, 504, "upstream_timeout")
             assert "did not accept a connection within 0.2 s" in message
+
+
+async def test_a_server_whose_queue_of_connections_is_full_is_a_504():
+    with socket.socket() as deaf, contextlib.ExitStack() as crowd:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        for _ in range(4):  # from then on the system drops what knocks
+            one = crowd.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(deaf.getsockname())
+        async with running(server("a", f"http://127.0.0.1:{deaf.getsockname()[1]}"), connect=0.2) as gateway:
+            for surface in SURFACES.values():
+                if surface.kind == "vllm":
+                    message = surface.says(await gateway.ask(surface.request), 504, "upstream_timeout")
+                    assert "did not accept a connection within 0.2 s" in message
 
 
 async def test_a_server_that_timed_out_is_blamed_and_its_connection_not_used_again():
