@@ -1,9 +1,12 @@
 """OpenAI's own Python client, whatever engine answers."""
 
+import base64
 import json
+import struct
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
+import httpx
 import openai
 import pytest
 import pytest_asyncio
@@ -302,14 +305,24 @@ def test_embeds_on_llama_cpp_as_the_server_itself_does(embedder: Target) -> None
     assert through.usage.prompt_tokens > 0
 
 
+def _floats(vector: list[float] | str) -> list[float]:
+    """The client leaves base64 as it is when it was asked for by name."""
+    if not isinstance(vector, str):
+        return vector
+    data = base64.b64decode(vector, validate=True)
+    return list(struct.unpack(f"<{len(data) // 4}f", data))
+
+
 @pytest.mark.parametrize("form", ["float", "base64", None])
 def test_embeds_on_ollama(ollama_sim: Target, form: Any) -> None:
     asked = {} if form is None else {"encoding_format": form}
     with openai.OpenAI(base_url=f"{ollama_sim.url}/v1", api_key="any", max_retries=0) as client:
         answer = client.embeddings.create(model=EMBEDDER, input=["one", "два"], **asked)
-    one, other = (row.embedding for row in answer.data)
+    one, other = (_floats(row.embedding) for row in answer.data)
     assert len(one) == len(other)
     assert one != other
+    direct = httpx.post(f"{ollama_sim.direct}/api/embed", json={"model": EMBEDDER, "input": "one"}, trust_env=False)
+    assert one == pytest.approx(direct.json()["embeddings"][0], abs=1e-6)
 
 
 def test_an_embedding_model_behind_vllm_embeds_and_its_bytes_are_its_own(
