@@ -241,7 +241,14 @@ def sim(
     models: Annotated[str, typer.Option(help="Models it has, with commas between. Default: as the kind.")] = "",
     slots: Annotated[int, typer.Option(min=1, help="Answers it makes at a time.")] = 2,
     tokens_per_second: Annotated[float, typer.Option(help="Speed of writing; inf: at once.")] = 50.0,
+    prefill_rate: Annotated[
+        float, typer.Option("--prefill-tokens-per-second", help="Speed of reading a prompt; inf: at once.")
+    ] = 2000.0,
     load_seconds: Annotated[float, typer.Option(min=0, help="Time to load a model.")] = 5.0,
+    max_loaded: Annotated[int, typer.Option(min=1, help="Models that fit into its memory at a time.")] = 3,
+    queue_limit: Annotated[int, typer.Option(min=0, help="Requests that may wait; more are refused.")] = 512,
+    cold_start: Annotated[bool, typer.Option(help="Load the model first (servers of one model).")] = False,
+    seed: Annotated[int, typer.Option(help="Makes faults fall the same way every time.")] = 0,
     faults: Annotated[
         str, typer.Option(help="What goes wrong, with chances: refuse=0.1,cut=0.05. A name alone: always.")
     ] = "",
@@ -253,6 +260,7 @@ def sim(
       penstock sim --kind ollama --port 11434 --models gemma3:1b,qwen2.5:1.5b
       penstock sim --kind vllm --port 8000 --slots 16 --tokens-per-second 200
       penstock sim --kind llamacpp --port 8080 --faults hang_before=0.1,status_503=0.2
+      penstock sim --kind ollama --port 11435 --prefill-tokens-per-second 300 --max-loaded 1 --seed 7
     """
     from penstock import sim as simulation  # lazy: only this command simulates  # noqa: PLC0415
 
@@ -264,13 +272,17 @@ def sim(
             models=tuple(name.strip() for name in models.split(",") if name.strip()),
             slots=slots,
             tokens_per_second=tokens_per_second,
+            prefill_tokens_per_second=prefill_rate,
             load_seconds=load_seconds,
+            max_loaded=max_loaded,
+            queue_limit=queue_limit,
+            cold_start=cold_start,
+            seed=seed,
             faults=simulation.Faults.parse(faults),
         )
+        simulation.run(options)
     except ValueError as error:
         _fail(f"sim: {error}", 2)
-    try:
-        simulation.run(options)
     except OSError as error:
         _fail(f"sim: cannot listen on {host}:{port}: {error.strerror}; take another --port, or 0 for any free one", 1)
     return 0

@@ -114,6 +114,9 @@ def test_the_version_is_told(penstock: Penstock) -> None:
         (["sim", "--kind", "ollama", "--port", "0", "--faults", "refuse=2"], "a probability from 0 to 1"),
         (["sim", "--kind", "ollama", "--port", "0", "--slots", "0"], "--slots"),
         (["sim", "--kind", "ollama", "--port", "70000"], "--port"),
+        (["sim", "--kind", "ollama", "--port", "0", "--prefill-tokens-per-second", "0"], "must be more than 0"),
+        (["sim", "--kind", "ollama", "--port", "0", "--load-seconds", "inf"], "load_seconds must be 0 or more"),
+        (["sim", "--kind", "ollama", "--port", "0", "--max-loaded", "0"], "--max-loaded"),
         (["serve", "--port", "70000"], "command line: server.port: must be at most 65535"),
         (["serve", "--config", "no.yaml"], "no.yaml: cannot be read: No such file or directory"),
         (["check-config", "--config", "no.yaml"], "no.yaml: cannot be read: No such file or directory"),
@@ -288,6 +291,17 @@ def test_a_simulated_server_says_where_it_is_and_answers_there(tmp_path: Path, k
         connection.close()
         simulator.send_signal(signal.SIGTERM)
         assert simulator.wait(timeout=30) == 0
+
+
+def test_a_simulated_server_is_as_it_was_told_to_be(tmp_path: Path) -> None:
+    words = "sim --kind llamacpp --port 0 --cold-start --load-seconds 3600 --max-loaded 1 --queue-limit 0 --seed 7"
+    with started(tmp_path, [sys.executable, "-m", "penstock", *words.split()]) as simulator:
+        assert simulator.stdout is not None
+        port = int(simulator.stdout.readline().partition("127.0.0.1:")[2].partition(":")[0])
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection.request("GET", "/health")
+        assert connection.getresponse().status == 503  # it is loading, for an hour
+        connection.close()
 
 
 def test_a_simulated_server_on_a_taken_port_fails_in_one_line(penstock: Penstock, tmp_path: Path) -> None:
