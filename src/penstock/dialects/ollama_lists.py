@@ -150,6 +150,7 @@ def _united(one: Model, other: Model) -> Model:
         modified_at=max(one.modified_at, other.modified_at, key=_moment),
         loaded=one.loaded or other.loaded,
         size_vram=max(one.size_vram, other.size_vram),
+        loaded_context=max(one.loaded_context, other.loaded_context),
         expires_at=latest or (one.expires_at if one.loaded else other.expires_at),
     )
 
@@ -184,7 +185,7 @@ def _loaded(model: Model) -> _Loaded:
         details=_details(model),
         expires_at=_time(model.expires_at, _FOREVER),
         size_vram=model.size_vram,
-        context_length=model.context_length,
+        context_length=model.loaded_context or model.context_length,
     )
 
 

@@ -53,7 +53,10 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model as its server describes it. Sizes are bytes, `context_length` tokens; 0 or "" where it is not told."""
+    """A model as its server describes it. Sizes are bytes, `context_length` tokens; 0 or "" where it is not told.
+
+    `context_length` is what it was trained for, `loaded_context` what it is loaded with.
+    """
 
     name: str
     size: int = 0
@@ -71,6 +74,7 @@ class Model:
     expires_at: str = ""
     aliases: tuple[str, ...] = ()
     template: str = ""
+    loaded_context: int = 0
 
 
 @dataclass(frozen=True, slots=True)

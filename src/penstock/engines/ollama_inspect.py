@@ -107,7 +107,13 @@ def _running(model: Model, loaded: list[Mapping[str, Any]]) -> Model:
     for entry in loaded:
         if model.name in (_text(entry.get("name")), _text(entry.get("model"))):
             expires = _text(entry.get("expires_at"))
-            return replace(model, loaded=True, size_vram=_count(entry.get("size_vram")), expires_at=expires)
+            return replace(
+                model,
+                loaded=True,
+                size_vram=_count(entry.get("size_vram")),
+                expires_at=expires,
+                loaded_context=_count(entry.get("context_length")),
+            )
     return model
 
 

@@ -92,6 +92,14 @@ def test_ps_has_its_eight_keys_and_the_longest_to_stay_first():
     ]  # fmt: skip
 
 
+def test_ps_shows_the_context_that_a_model_is_loaded_with():
+    loaded = Model("a:1", digest="d" * 64, loaded=True, context_length=131072, loaded_context=8192)
+    bystander = Model("a:1", digest="d" * 64, context_length=131072)
+    for statuses in (((loaded,), (bystander,)), ((bystander,), (loaded,))):
+        assert listed(ollama_lists.ps(fleet(*statuses)))[0]["context_length"] == 8192
+        assert listed(ollama_lists.tags(fleet(*statuses)))[0]["details"]["context_length"] == 131072
+
+
 def test_show_of_a_model_that_no_ollama_has():
     shown = json.loads(ollama_lists.show(SERVED, False))
     assert list(shown) == ["modelfile", "details", "model_info", "capabilities", "modified_at"]

@@ -58,7 +58,7 @@ class Server:
 
 
 def test_a_recent_server_tells_all_in_its_lists():
-    loaded = {"name": "llama3.1:8b", "size_vram": 5, "expires_at": "2026-08-21T19:00:00Z"}
+    loaded = {"name": "llama3.1:8b", "size_vram": 5, "expires_at": "2026-08-21T19:00:00Z", "context_length": 8192}
     server = Server(
         {"/api/tags": {"models": [LISTED]}, "/api/ps": {"models": [loaded]}, "/api/version": {"version": "0.32.15"}}
     )
@@ -68,6 +68,7 @@ def test_a_recent_server_tells_all_in_its_lists():
             Model(
                 "llama3.1:8b", 4_900_000_000, "8.0B", "Q4_K_M", "llama", "gguf", 131072, 4096,
                 frozenset({"completion", "tools"}), DIGEST, "2026-08-21T18:48:22.1Z", True, 5, "2026-08-21T19:00:00Z",
+                loaded_context=8192,
             ),
         ),
         version="0.32.15",
