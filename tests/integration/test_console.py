@@ -400,6 +400,8 @@ async def test_other_versions_are_404_and_name_the_one_there_is(web, path):
         ("DELETE", "/v1/models", 405, "GET", "openai"),
         ("POST", "/v1/models/a/b", 405, "GET", "openai"),
         ("GET", "/v1/nothing", 404, None, "openai"),
+        ("POST", "/v1/chat/completion", 404, None, "openai"),
+        ("GET", "/v1/chat", 405, "POST", "service"),
         ("GET", "/v1/messages", 405, "POST", "anthropic"),
         ("GET", "/v1/messages/nothing", 404, None, "anthropic"),
         ("GET", "/api/generate", 405, "POST", "ollama"),

@@ -124,5 +124,5 @@ DIALECT = Dialect(
     "service",
     (_ChatEndpoint(),),
     failure,
-    prefixes=("/chat", "/v1/chat", "/health", "/v1/health", "/models", "/stats", "/v1/stats", "/v2/", "/v3/"),
+    prefixes=("/chat", "/health", "/v1/health", "/models", "/stats", "/v1/stats", "/v2/", "/v3/"),
 )
