@@ -99,7 +99,7 @@ async def measure(options: argparse.Namespace) -> None:
     state = ServerState()
     protocol_class.common.date_line = b"date: Fri, 20 Nov 2026 00:00:00 GMT\r\n"
     config = uvicorn.Config(None, http=protocol_class, log_config=None, interface="asgi3")  # type: ignore[arg-type]
-    config.loaded, config.loaded_app, config.ws_protocol_class = True, None, None  # type: ignore[assignment]
+    config.loaded, config.loaded_app, config.ws_protocol_class = True, None, None
     protocol = protocol_class(config, state, {})
     client = Memory()
     protocol.connection_made(client)  # type: ignore[arg-type]
