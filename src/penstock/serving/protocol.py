@@ -13,7 +13,9 @@ from typing import Any
 
 import httptools
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from penstock.domain.errors import InvalidRequest, PenstockError
@@ -96,10 +98,10 @@ class GatewayProtocol(OrderedProtocol):
                 self._again(known, data[at:])
                 return
         if not self._deaf:
-            self._parse(data, not self._in_head and (last is None or last.response_complete))
+            self._parse(data, last is not None and last.response_complete and not self._in_head)
 
-    def _parse(self, data: bytes, fresh: bool) -> None:
-        """Let the parser read a piece; `fresh`: a request may begin with it."""
+    def _parse(self, data: bytes, again: bool) -> None:
+        """Let the parser read a piece; `again`: it may be a further request, whose head is worth learning."""
         if len(data) > MAX_HEAD:
             for at in range(0, len(data), MAX_HEAD):
                 self.data_received(data[at : at + MAX_HEAD])
@@ -116,7 +118,7 @@ class GatewayProtocol(OrderedProtocol):
             self._head_size += len(data)
             if self._head_size > 2 * MAX_HEAD:
                 self.refuse(refusals.head_too_large())
-        elif fresh and self._lesson and self._lessons:
+        elif again and self._lesson and self._lessons:
             self._learn(data, self._lesson)
 
     def _again(self, known: tuple[KnownHead, Route, bytes], body: bytes) -> None:
@@ -147,6 +149,12 @@ class GatewayProtocol(OrderedProtocol):
             self.handle_websocket_upgrade()
         elif rest:
             self.data_received(rest)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """As uvicorn's, but for the addresses, which only ASGI asks for."""
+        self.connections.add(self)
+        self.transport = transport
+        self.flow = FlowControl(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: so is the engine's work for it, and what it had queued."""
@@ -348,6 +356,9 @@ class GatewayProtocol(OrderedProtocol):
             exchange.start()
 
     def _to_asgi(self, headers: dict[bytes, bytes]) -> None:
+        if self.scheme is None:
+            self.server, self.client = get_local_addr(self.transport), get_remote_addr(self.transport)
+            self.scheme = "https" if is_ssl(self.transport) else "http"
         url, listed = self.url, self.headers
         super().on_message_begin()
         self.url = url

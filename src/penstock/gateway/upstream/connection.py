@@ -242,10 +242,13 @@ class Connection(asyncio.Protocol):
         self._finish(data)
 
     def _learn(self, data: bytes) -> None:
-        """Remember the head of a good answer that came whole, on a connection that goes on."""
+        """Remember the head of a good answer that came whole, on a connection that goes on.
+
+        The first answer of a connection may be its only one: nothing is learnt from it.
+        """
+        headers, again = self._headers, self._lessons < MAX_LESSONS
         self._lessons -= 1
-        headers = self._headers
-        if self._keep_alive and not self._spoiled and self._parser.get_status_code() == 200:
+        if again and self._keep_alive and not self._spoiled and self._parser.get_status_code() == 200:
             length = headers.get(b"content-length")
             self._known = KnownHead.learn(data, length)
             self._known_headers = headers
