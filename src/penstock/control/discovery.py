@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from penstock.control.health import SUSPICION_GAP, Pulse, Sight, forgivable, judge
 from penstock.control.look import FetchFunction, Look
+from penstock.control.names import Names, NumbersAsWritten, host_of
 from penstock.domain.errors import PenstockError
 from penstock.domain.fleet import Model, Server, ServerStatus, State
 from penstock.engines.base import Engine
@@ -24,7 +25,8 @@ class _Watched:
 
     `ended` is set when the look that is under way, or the next one, has ended.
 
-    `known` is all models of the last look, also those that the settings do not offer.
+    `known` is all models of the last look, also those that the settings do not offer. `puzzle` is the unexpected error
+    of the last look.
     """
 
     server: Server
@@ -32,6 +34,7 @@ class _Watched:
     pulse: Pulse
     joined: bool
     known: tuple[Model, ...] = ()
+    puzzle: str = ""
     seen: asyncio.Event = field(default_factory=asyncio.Event)
     poke: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -47,6 +50,7 @@ class Watcher:
     Servers with `configured=False` are looked at without a word and join when they answer: every `search_interval`
     seconds while the fleet is simulated or empty. The first real server with a model removes simulated ones for good;
     then `on_real_server` is called with its status.
+    A drained server is watched on and shown as draining; calls that run there come to their end.
     """
 
     def __init__(
@@ -63,10 +67,11 @@ class Watcher:
         search_interval: float = 5.0,
         on_real_server: Callable[[ServerStatus], None] | None = None,
         chance: Callable[[], float] = random.random,
+        names: Names | None = None,
     ) -> None:
         self._engines = engines
         self._catalog = catalog
-        self._look = Look(fetch, clock, timeout)
+        self._look = Look(fetch, clock, timeout, names or NumbersAsWritten())
         self._timeout = timeout
         self._clock = clock
         self._chance = chance
@@ -78,6 +83,9 @@ class Watcher:
         self._announced = False
         self._real_found = False
         self._watched: dict[str, _Watched] = {}
+        self._told: tuple[Server, ...] = ()
+        self._found: tuple[Server, ...] = ()
+        self._drained: set[str] = set()
         self._ended: set[asyncio.Task[None]] = set()
         self.set_servers(servers)
 
@@ -142,15 +150,51 @@ class Watcher:
         One whose addresses, kind and credentials stay keeps what is known of it; the rest is looked at anew.
         Simulated ones are left out once a real server was found.
         """
+        self._told = tuple(servers)
+        self._arrange()
+
+    def set_found(self, servers: Iterable[Server]) -> None:
+        """Watch these too, until told otherwise: servers of the network that no setting names."""
+        found = tuple(servers)
+        if found != self._found:
+            self._found = found
+            self._arrange()
+
+    def drain(self, name: str) -> bool:
+        """Give this server no new calls; those that run there come to their end. False: there is no such server."""
+        return self._hold(name, True)
+
+    def enable(self, name: str) -> bool:
+        """Give a drained server calls again. False: there is no such server."""
+        return self._hold(name, False)
+
+    def moved(self, host: str) -> None:
+        """A name on the network has another address: look at the servers that are known by it."""
+        for watched in self._watched.values():
+            if any(host_of(url) == host for url in watched.server.urls) and watched.pulse.suspect(self._clock()):
+                watched.poke.set()
+
+    def _hold(self, name: str, drained: bool) -> bool:
+        if name not in self._watched:
+            return False
+        if drained != (name in self._drained):
+            self._drained ^= {name}
+            told = "gets no new calls; those that run there come to their end" if drained else "gets calls again"
+            logger.info("Server %s %s", name, told)
+            self._publish()
+        return True
+
+    def _arrange(self) -> None:
         before, self._watched = self._watched, {}
-        for server in servers:
-            if server.simulated and self._real_found:
+        for server in (*self._told, *self._found):
+            if (server.simulated and self._real_found) or server.name in self._watched:
                 continue
             old = before.pop(server.name, None)
             self._watched[server.name] = self._taken_over(old, server) if old else self._new(server)
         for gone in before.values():
             gone.seen.set()
             self._end(gone)
+        self._drained &= set(self._watched)
         self._publish()
 
     def _new(self, server: Server) -> _Watched:
@@ -201,7 +245,7 @@ class Watcher:
         if engine is None:
             sight = Sight(error=PenstockError(f"this gateway knows no engine of kind {watched.server.kind}"))
         else:
-            sight = await self._look.at(watched.server, engine, watched.known)
+            sight = await self._look.at(watched.server, engine, watched.known, fresh=watched.pulse.failures > 0)
         self._take(watched, sight)
         ended, watched.ended = watched.ended, asyncio.Event()
         ended.set()
@@ -215,11 +259,12 @@ class Watcher:
             logger.debug("Server %s is busy: %s", name, sight.error)
             return
         watched.status = judge(before, sight, now)
+        self._puzzle(watched, sight.error)
         watched.known = sight.inventory.models if sight.inventory else watched.known
         watched.joined = watched.joined or self._joins(watched)
         if watched.joined:
             pulse.settle(now, watched.status.up, self._chance())
-            self._tell(watched, before, sight)
+            self._tell(watched, before)
         else:
             wanting = not any(w.joined and not w.server.simulated for w in self._watched.values())
             pulse.idle(now, self._search_interval if wanting else self._interval, self._chance())
@@ -256,7 +301,13 @@ class Watcher:
                 logger.exception("Could not take leave of the simulated servers")
 
     def _publish(self) -> None:
-        self._catalog.publish(watched.status for watched in self._watched.values() if watched.joined)
+        self._catalog.publish(self._shown(watched) for watched in self._watched.values() if watched.joined)
+
+    def _shown(self, watched: _Watched) -> ServerStatus:
+        status = watched.status
+        if watched.server.name not in self._drained or status.state is State.DOWN:
+            return status
+        return replace(status, state=State.DRAINING, detail="it is being drained and gets no new calls")
 
     def _announce(self) -> None:
         """What the first look found, a line for each server."""
@@ -271,13 +322,19 @@ class Watcher:
         names = {model.name.lower().removesuffix(":latest") for status in up for model in status.models}
         logger.info("Discovery complete: %d/%d servers available, %d unique models", len(up), len(fleet), len(names))
 
-    def _tell(self, watched: _Watched, before: ServerStatus, sight: Sight) -> None:
+    def _puzzle(self, watched: _Watched, error: Exception | None) -> None:
+        """A look that failed as none should is told of once, and where in the program."""
+        if error is None or isinstance(error, PenstockError):
+            watched.puzzle = ""
+            return
+        puzzle = f"{type(error).__name__}: {error}"
+        if puzzle != watched.puzzle:
+            watched.puzzle = puzzle
+            logger.error("Looking at server %s failed: %s", watched.server.name, puzzle, exc_info=error)
+
+    def _tell(self, watched: _Watched, before: ServerStatus) -> None:
         """One line for each change of state."""
         status = watched.status
-        unexpected = sight.error is not None and not isinstance(sight.error, PenstockError)
-        if unexpected and before.error != status.error:
-            kind = type(sight.error).__name__
-            logger.error("Looking at server %s failed: %s: %s", status.server.name, kind, sight.error)
         if not self._announced or before.state is status.state:
             return
         if before.state is State.UNKNOWN and status.state is State.DOWN:

@@ -1,10 +1,11 @@
 """One look at one server: its engine says what to fetch, the client that is handed in fetches it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, TypeAlias
 
 from penstock.control.health import Sight
+from penstock.control.names import Names
 from penstock.domain.errors import PenstockError, UpstreamGarbage, UpstreamTimeout
 from penstock.domain.fleet import Inventory, Model, Server
 from penstock.engines.base import Engine, Fetch, Fetched
@@ -22,37 +23,34 @@ GRACE = 0.25
 class Look:
     """Looks at servers; holds what all looks share. `clock` gives monotonic seconds, `timeout` bounds a whole look."""
 
-    def __init__(self, fetch: FetchFunction, clock: Callable[[], float], timeout: float) -> None:
+    def __init__(self, fetch: FetchFunction, clock: Callable[[], float], timeout: float, names: Names) -> None:
         self._fetch = fetch
         self._clock = clock
         self._timeout = timeout
+        self._names = names
 
-    async def at(self, server: Server, engine: Engine, known: tuple[Model, ...]) -> Sight:
+    async def at(self, server: Server, engine: Engine, known: tuple[Model, ...], *, fresh: bool = False) -> Sight:
         """Look at all addresses of a server at once; the first in their order that answers is what counts.
 
-        Never raises (but for cancellation): whatever goes wrong is in the sight.
+        `fresh`: what was known of its names is not believed any more. Never raises (but for cancellation): whatever
+        goes wrong is in the sight.
         """
-        if len(server.urls) == 1:
-            return await self._through(server, server.url, engine, known)
-        looks = [asyncio.create_task(self._through(server, url, engine, known)) for url in server.urls]
-        try:
-            sights: list[Sight] = []
-            for look in looks:
-                sights.append(await look)
-                if sights[-1].inventory:
-                    return sights[-1]
-            return _none_of(sights)
-        finally:
-            for look in looks:
-                look.cancel()
-            await asyncio.gather(*looks, return_exceptions=True)
+        until = self._clock() + self._timeout
+        return await _first([self._by_name(server, url, engine, known, until, fresh) for url in server.urls])
 
-    async def _through(self, server: Server, url: str, engine: Engine, known: tuple[Model, ...]) -> Sight:
+    async def _by_name(
+        self, server: Server, url: str, engine: Engine, known: tuple[Model, ...], until: float, fresh: bool
+    ) -> Sight:
+        """Look at all that a name stands for."""
+        found = await self._names.numbered(url, fresh)
+        return await _first([self._through(server, each, engine, known, until) for each in found or (url,)])
+
+    async def _through(self, server: Server, url: str, engine: Engine, known: tuple[Model, ...], until: float) -> Sight:
         began = self._clock()
         answered: list[float] = []
 
         async def fetch(what: Fetch) -> Fetched:
-            left = began + self._timeout - self._clock()
+            left = until - self._clock()
             if left <= 0:
                 raise UpstreamTimeout(f"{url} did not answer within {self._timeout:g} s")
             fetched = await self._fetch(server, url, what, left)
@@ -60,7 +58,7 @@ class Look:
             return fetched
 
         try:
-            async with asyncio.timeout(self._timeout + GRACE):
+            async with asyncio.timeout(max(0.0, until - began) + GRACE):
                 inventory = await _drive(engine, known, fetch)
         except TimeoutError:
             return Sight(error=UpstreamTimeout(f"{url} did not answer within {self._timeout:g} s"))
@@ -87,6 +85,24 @@ async def _drive(engine: Engine, known: tuple[Model, ...], fetch: Callable[[Fetc
     finally:
         steps.close()
     raise UpstreamGarbage(f"looking at it took more than {MOST_FETCHES} requests")
+
+
+async def _first(looks: Sequence[Coroutine[Any, Any, Sight]]) -> Sight:
+    """All looks at once; the first of them, in their order, that found something, else what they all say."""
+    if len(looks) == 1:
+        return await looks[0]
+    tasks = [asyncio.create_task(look) for look in looks]
+    try:
+        sights: list[Sight] = []
+        for task in tasks:
+            sights.append(await task)
+            if sights[-1].inventory:
+                return sights[-1]
+        return _none_of(sights)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _none_of(sights: list[Sight]) -> Sight:

@@ -15,12 +15,13 @@ class Priority(enum.IntEnum):
 
 
 class State(enum.Enum):
-    """What the last look at a server told."""
+    """What the last look at a server told; DRAINING: it is up, and is given no new work."""
 
     UNKNOWN = "unknown"
     UP = "up"
     LOADING = "loading"
     DOWN = "down"
+    DRAINING = "draining"
 
 
 @dataclass(frozen=True, slots=True)

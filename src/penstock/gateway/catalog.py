@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from penstock.domain.fleet import Deployment, Fleet, Model, ServerStatus
+from penstock.domain.fleet import Deployment, Fleet, Model, ServerStatus, State
 
 
 @dataclass(slots=True)
@@ -57,9 +57,13 @@ def names_of(model: Model) -> tuple[str, ...]:
 def _index(
     statuses: tuple[ServerStatus, ...], aliases: Mapping[str, tuple[str, ...]]
 ) -> dict[str, tuple[Deployment, ...]]:
-    """Every name of every model, servers that are up first. An alias links all the names of its group both ways."""
+    """Every name of every model, servers that are up first. An alias links all the names of its group both ways.
+
+    A server that is being drained is left out: no call may go there, not even as the last resort.
+    """
     found: dict[str, list[Deployment]] = {}
-    for status in sorted(statuses, key=lambda status: not status.up):
+    usable = [status for status in statuses if status.state is not State.DRAINING]
+    for status in sorted(usable, key=lambda status: not status.up):
         slots = status.slots or status.server.max_concurrent
         here: dict[str, Model] = {}
         for model in status.models:
