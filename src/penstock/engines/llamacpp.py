@@ -16,6 +16,7 @@ from penstock.engines.base import Fetch, Fetched, Outgoing
 from penstock.engines.openai_failure import sentence
 from penstock.engines.openai_models import read_listing
 from penstock.engines.openai_wire import EFFORTS, OpenAIWire
+from penstock.engines.resuming import begun
 
 _CAPABILITIES = {"multimodal": "vision"}
 
@@ -123,6 +124,12 @@ class LlamaCpp(OpenAIWire):
                 "llama.cpp cannot shorten embeddings: leave `dimensions` out, or ask another.", param="dimensions"
             )
         return super().embedding(embedding)
+
+    def resume(self, call: Call, content: Content, model: Model, said: str) -> Outgoing | None:
+        """A trailing turn of the assistant's is gone on with, but not together with thinking."""
+        if not isinstance(content, Chat):
+            return super().resume(call, content, model, said)
+        return self.translate(call, replace(begun(content, said), thinking=Thinking(enabled=False)), model)
 
     def thinking(self, thinking: Thinking) -> dict[str, Any]:
         """By the chat template, and within a number of tokens."""

@@ -66,6 +66,10 @@ class Mlx:
             return self._completion(call, content, model)
         raise Unsupported(f"The {self.title} makes no embeddings: ask another server for them.")
 
+    def resume(self, call: Call, content: Content, model: Model, said: str) -> Outgoing | None:
+        """It cannot be told that a turn goes on."""
+        return None
+
     def reader(self, call: Call, content: Content, outgoing: Outgoing) -> Reader:
         """What reads its lines; they come labelled as plain JSON."""
         return LineReader(self.title, stream_error, streamed=outgoing.streamed)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Generator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -9,7 +10,7 @@ import msgspec
 from msgspec import Raw
 
 from penstock.domain.call import Call, Operation
-from penstock.domain.content import Chat, Completion, Content, Embedding
+from penstock.domain.content import Chat, Completion, Content, Embedding, Thinking
 from penstock.domain.errors import InvalidRequest, PenstockError, Unsupported
 from penstock.domain.fleet import Inventory, Model
 from penstock.engines.base import Fetch, Fetched, Outgoing, Reader
@@ -17,6 +18,7 @@ from penstock.engines.ollama_failure import read_failure, stream_error
 from penstock.engines.ollama_inspect import look
 from penstock.engines.ollama_reader import Reader as LineReader
 from penstock.engines.ollama_request import chat_fields, completion_fields, embedding_fields
+from penstock.engines.resuming import begun, prolonged
 
 _INFERENCE = ("chat", "generate", "embed", "embeddings")
 _MANAGEMENT = ("pull", "push", "create", "copy", "delete")
@@ -63,6 +65,16 @@ class Ollama:
         if isinstance(content, Embedding):
             return Outgoing("/api/embed", _encode({"model": model.name} | embedding_fields(content)))
         raise Unsupported(f"{self.title} takes no goals for agents: send a conversation.")
+
+    def resume(self, call: Call, content: Content, model: Model, said: str) -> Outgoing | None:
+        """A trailing turn of the assistant's is gone on with; its thoughts have been thought."""
+        if isinstance(content, Completion):
+            return self.translate(call, prolonged(content, said), model)
+        if not isinstance(content, Chat):
+            return None
+        if "thinking" in model.capabilities:
+            content = replace(content, thinking=Thinking(enabled=False))
+        return self.translate(call, begun(content, said), model)
 
     def reader(self, call: Call, content: Content, outgoing: Outgoing) -> Reader:
         """What reads NDJSON, or one object."""

@@ -17,6 +17,7 @@ from penstock.engines.openai_failure import read_failure
 from penstock.engines.openai_form import form_type, rename_model
 from penstock.engines.openai_request import chat_fields, completion_fields, embedding_fields
 from penstock.engines.openai_stream import EventReader, WholeReader
+from penstock.engines.resuming import prolonged
 
 _encode = msgspec.json.Encoder().encode
 _object = msgspec.json.Decoder(dict[str, Raw])
@@ -98,6 +99,12 @@ class OpenAIWire:
         if call.stream:
             fields |= {"stream": True, "stream_options": {"include_usage": True}}
         return Outgoing(self.native[wire], _encode(fields), streamed=call.stream)
+
+    def resume(self, call: Call, content: Content, model: Model, said: str) -> Outgoing | None:
+        """Raw text goes on anywhere; OpenAI's API has no word for going on with a turn."""
+        if isinstance(content, Completion):
+            return self.translate(call, prolonged(content, said), model)
+        return None
 
     def chat(self, chat: Chat) -> dict[str, Any]:
         """A chat's fields in this engine's words."""

@@ -7,13 +7,15 @@ from typing import Any, ClassVar
 import msgspec
 
 from penstock.domain.call import Call, Operation
-from penstock.domain.content import Completion, Content, Embedding, Thinking
+from penstock.domain.content import Chat, Completion, Content, Embedding, Thinking
 from penstock.domain.errors import UpstreamError
 from penstock.domain.fleet import Inventory, Model, State
 from penstock.engines.base import Fetch, Fetched, Outgoing
 from penstock.engines.openai_models import LISTING, ModelObject, aliases, read_listing
 from penstock.engines.openai_wire import EFFORTS, OpenAIWire
+from penstock.engines.resuming import begun
 
+_OPEN = (("continue_final_message", b"true"), ("add_generation_prompt", b"false"))
 _COUNTED = ("model", "messages", "tools", "chat_template_kwargs")
 
 
@@ -60,6 +62,12 @@ class Vllm(OpenAIWire):
             left = model.context_length - max(map(_size, content.prompts), default=0) - 1
             content = replace(content, sampling=replace(content.sampling, max_tokens=max(left, 16)))
         return super().translate(call, content, model)
+
+    def resume(self, call: Call, content: Content, model: Model, said: str) -> Outgoing | None:
+        """A last turn that is left open."""
+        if not isinstance(content, Chat):
+            return super().resume(call, content, model, said)
+        return self.translate(call, replace(begun(content, said), extra=content.extra + _OPEN), model)
 
     def thinking(self, thinking: Thinking) -> dict[str, Any]:
         """By the chat template, and by effort for models that have degrees of it."""

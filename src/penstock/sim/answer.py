@@ -5,7 +5,7 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from penstock.sim.options import SimOptions
@@ -42,7 +42,8 @@ class Ask:
     """What is asked of a model: the caller's last message and whatever shapes the answer.
 
     `schema` is None for free text, True for any JSON object, else a JSON Schema. `tool_result` is what a tool has said
-    since the last message. Numbers are tokens.
+    since the last message. Numbers are tokens. `said` is the beginning of the answer, which is not said again; in a
+    `raw` prompt it follows the caller's text without a mark.
     """
 
     model: str
@@ -55,6 +56,8 @@ class Ask:
     max_tokens: int | None = None
     min_tokens: int = 0
     stop: tuple[str, ...] = ()
+    said: str = ""
+    raw: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +100,17 @@ def compose(options: SimOptions, ask: Ask, encode: Callable[[Any], bytes]) -> An
     if ask.tools and ask.tool_result is None:
         tool = ask.tools[0]
         return Answer(thinking=_thought(options, ask), call=Call(tool.name, instance(tool.parameters, _word(options))))
-    thinking = _thought(options, ask)
+    if ask.raw:
+        ask = _parted(options, ask)
+    thinking = () if ask.said else _thought(options, ask)
     if ask.schema is not None:
         value = {"answer": _word(options)} if ask.schema is True else instance(ask.schema, _word(options))
         pieces = tokens_of(encode(value).decode())
     else:
         pieces = _spoken(options, ask)
     pieces, stopped_by = _stopped(pieces, ask.stop, keep=1 if options.prefix and ask.schema is None else 0)
+    if ask.said and (whole := "".join(pieces)).startswith(ask.said):
+        pieces = tokens_of(whole[len(ask.said) :])
     if len(pieces) < ask.min_tokens:
         pieces = list(itertools.islice(itertools.cycle(pieces or [" …"]), ask.min_tokens))
     allowed = math.inf if ask.max_tokens is None else ask.max_tokens
@@ -125,6 +132,21 @@ def _spoken(options: SimOptions, ask: Ask) -> list[str]:
         template = _RUSSIAN if russian else _ENGLISH
     pieces = tokens_of(_filled(template, source, ask.model))
     return [options.prefix, *pieces] if options.prefix else pieces
+
+
+def _parted(options: SimOptions, ask: Ask) -> Ask:
+    """A raw prompt as the message and the beginning of its answer, if that is what it ends with.
+
+    At least the answer's first token must be there: less may be chance.
+    """
+    first = "".join(_spoken(options, ask)[:1]).rstrip()
+    at = ask.message.find(first) if first else -1
+    while at >= 0:
+        asked = replace(ask, message=ask.message[:at], said=ask.message[at:])
+        if "".join(_spoken(options, asked)).startswith(asked.said):
+            return asked
+        at = ask.message.find(first, at + 1)
+    return ask
 
 
 def _thought(options: SimOptions, ask: Ask) -> tuple[str, ...]:

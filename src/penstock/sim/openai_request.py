@@ -1,6 +1,6 @@
 """Reading requests of OpenAI's form, as far as a simulated server needs to understand them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -23,12 +23,16 @@ class BrokenJsonError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What matters of a conversation: its length, what was said last, what tools have said since, its images."""
+    """What matters of a conversation: its length, what was said last, what tools have said since, its images.
+
+    `said` is the assistant's, when the last turn is its own.
+    """
 
     tokens: int = 0
     message: str = ""
     tool_result: str | None = None
     images: int = 0
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +73,19 @@ def text_of(content: Any) -> tuple[str, int]:
 
 
 def read_prompt(messages: list[Any]) -> Prompt:
-    tokens, images, message, result = 3, 0, "", None
+    tokens, images, message, result, said = 3, 0, "", None, ""
     for entry in messages:
         if not isinstance(entry, dict):
             continue
         text, pictures = text_of(entry.get("content"))
         tokens += _MESSAGE_TOKENS + len(tokens_of(text)) + IMAGE_TOKENS * pictures
         images += pictures
+        said = text if entry.get("role") == "assistant" and not entry.get("tool_calls") else ""
         if entry.get("role") == "user":
             message, result = text, None
         elif entry.get("role") == "tool":
             result = text
-    return Prompt(tokens, message, result, images)
+    return Prompt(tokens, message, result, images, said)
 
 
 def read_tools(body: dict[str, Any]) -> tuple[Tool, ...]:
@@ -155,12 +160,13 @@ def read_ask(body: dict[str, Any], model: SimModel, prompt: Prompt) -> Ask:
         max_tokens=room if limit is None else min(limit, room),
         min_tokens=min(forced, room),
         stop=read_stop(body.get("stop")),
+        said=prompt.said,
     )
 
 
 def read_completion(body: dict[str, Any], model: SimModel, text: str) -> Ask:
     """What a completion request asks: the prompt is the message."""
-    return read_ask(body, model, Prompt(max(1, len(tokens_of(text))), text))
+    return replace(read_ask(body, model, Prompt(max(1, len(tokens_of(text))), text)), raw=True)
 
 
 def read_prompts(prompt: Any) -> list[str]:

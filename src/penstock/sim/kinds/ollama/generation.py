@@ -218,6 +218,8 @@ def _ask(run: Generating) -> Ask:
         thinking=bool(think),
         max_tokens=min(limits) if limits else 10 * room.tokens,
         stop=tuple(options.get("stop") or ()),
+        said=prompt.said,
+        raw=bool(body.get("raw")),
     )
 
 

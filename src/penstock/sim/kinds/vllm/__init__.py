@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from dataclasses import replace
 from typing import Any
 
 from penstock.sim.answer import tokens_of, vector
@@ -168,7 +169,8 @@ class Vllm(Kind):
                 needs = '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
                 raise RefusedError(400, needs)
             self._check_room(model, prompt.tokens, read_limit(body))
-            ask = read_ask(body, model, prompt)
+            said = prompt.said if body.get("continue_final_message") is True else ""
+            ask = read_ask(body, model, replace(prompt, said=said))
         except RefusedError as refused:
             await self._refuse(exchange, refused)
             return

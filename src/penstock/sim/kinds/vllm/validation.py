@@ -89,6 +89,8 @@ def check_chat(body: dict[str, Any]) -> None:
                 supported = ", ".join(_PARTS)
                 text = f"Unsupported chat content part type: '{kind}'. Supported types: {supported}."
                 raise RefusedError.parameter(text, "type", kind)
+    if body.get("continue_final_message") and body.get("add_generation_prompt", True):
+        raise RefusedError(400, "Cannot set both `continue_final_message` and `add_generation_prompt` to True.")
     n = body.get("n")
     if isinstance(n, int) and n > 1 and body.get("temperature") == 0:
         raise RefusedError(400, f"n must be 1 when using greedy sampling, got {n}.")

@@ -1,0 +1,115 @@
+"""What may be gone on with after a break, and how each engine is asked for the rest."""
+
+from dataclasses import replace
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock import engines
+from penstock.domain.call import Call, Operation
+from penstock.domain.content import (
+    AgentTask,
+    Chat,
+    Completion,
+    Content,
+    Embedding,
+    Format,
+    Message,
+    Sampling,
+    Text,
+    Thinking,
+    Tool,
+)
+from penstock.domain.fleet import Model
+from penstock.engines.resuming import left, resumable
+
+ENGINES = engines.load()
+CALL = Call("anthropic.messages", Operation.CHAT, "m", True, b"")
+RAW = Call("openai.completions", Operation.COMPLETION, "m", True, b"")
+CHAT = Chat((Message("system", (Text("Be brief."),)), Message("user", (Text("hi"),))))
+TEXT = Completion(("Once upon",))
+
+
+def asked(kind: str, content: Content, said: str, model: Model | None = None) -> dict[str, object] | None:
+    outgoing = ENGINES[kind].resume(CALL if isinstance(content, Chat) else RAW, content, model or Model("m"), said)
+    if outgoing is None:
+        return None
+    assert outgoing.streamed
+    return msgspec.json.decode(outgoing.body)
+
+
+@pytest.mark.parametrize("kind", ["vllm", "llamacpp", "ollama"])
+def test_a_chat_goes_on_as_the_assistants_last_turn(kind: str):
+    body = asked(kind, CHAT, "Hello, ho")
+    assert body is not None
+    assert body["messages"][-1] == {"role": "assistant", "content": "Hello, ho"}
+    assert [message["role"] for message in body["messages"]] == ["system", "user", "assistant"]
+
+
+def test_vllm_is_told_to_leave_the_last_turn_open():
+    body = asked("vllm", CHAT, "Hello")
+    assert (body["continue_final_message"], body["add_generation_prompt"]) == (True, False)
+
+
+def test_llamacpp_is_told_not_to_think_which_it_refuses_to_do_in_mid_turn():
+    assert asked("llamacpp", replace(CHAT, thinking=Thinking()), "Hello")["chat_template_kwargs"] == {
+        "enable_thinking": False
+    }
+
+
+def test_ollama_does_not_think_again_where_the_model_could():
+    assert asked("ollama", CHAT, "Hello", Model("m", capabilities=frozenset({"thinking"})))["think"] is False
+    assert "think" not in asked("ollama", CHAT, "Hello")
+
+
+@pytest.mark.parametrize("kind", ["vllm", "llamacpp", "ollama", "openai"])
+def test_raw_text_goes_on_where_the_prompt_ends(kind: str):
+    assert asked(kind, TEXT, " a time")["prompt"] == "Once upon a time"
+
+
+@pytest.mark.parametrize("kind", ["openai", "mlx", "victoria"])
+def test_who_has_no_word_for_it_is_not_asked(kind: str):
+    assert asked(kind, CHAT, "Hello") is None
+
+
+@pytest.mark.parametrize("content", [CHAT, TEXT, replace(CHAT, extra=(("user", b'"me"'),))])
+def test_plain_text_may_be_gone_on_with(content: Content):
+    assert resumable(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        replace(CHAT, tools=(Tool("f"),)),
+        replace(CHAT, format=Format()),
+        replace(CHAT, sampling=Sampling(n=2)),
+        replace(CHAT, sampling=Sampling(logprobs=True)),
+        replace(CHAT, messages=(*CHAT.messages, Message("assistant", (Text("I"),)))),
+        replace(CHAT, messages=()),
+        replace(CHAT, extra=(("guided_regex", b'"a+"'),)),
+        replace(TEXT, echo=True),
+        replace(TEXT, suffix="."),
+        replace(TEXT, prompts=("a", "b")),
+        replace(TEXT, prompts=((1, 2),)),
+        replace(TEXT, format=Format()),
+        Embedding(("a",)),
+        AgentTask("go"),
+    ],
+)
+def test_what_is_more_than_one_plain_text_may_not(content: Content):
+    assert not resumable(content)
+
+
+@given(st.none() | st.integers(-1, 100), st.integers(0, 200))
+def test_what_was_said_counts_against_the_limit(limit: int | None, tokens: int):
+    rest = left(Sampling(max_tokens=limit), tokens)
+    if limit is None or limit < 0:
+        assert rest is not None
+        assert rest.max_tokens == limit
+    elif tokens >= limit:
+        assert rest is None
+    else:
+        assert rest is not None
+        assert rest.max_tokens == limit - tokens
