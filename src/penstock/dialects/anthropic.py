@@ -7,7 +7,7 @@ from penstock.dialects.anthropic_error import error_event, failure
 from penstock.dialects.anthropic_request import decode
 from penstock.dialects.anthropic_wire import Positive, ThinkingConfig
 from penstock.dialects.base import Dialect, Writer
-from penstock.dialects.reading import check_text, last_object, read, wrong
+from penstock.dialects.reading import check_text, last_object, read, resuming, wrong
 from penstock.domain.answer import Usage
 from penstock.domain.call import Call, Operation, Provenance
 from penstock.domain.content import Chat
@@ -22,6 +22,7 @@ class _Head(msgspec.Struct):
     stream: bool | None = None
     max_tokens: Positive | None = None
     thinking: ThinkingConfig | None = None
+    resume: bool | None = None
 
 
 class _Usage(msgspec.Struct):
@@ -67,13 +68,17 @@ class MessagesEndpoint(_Endpoint):
             raise wrong("max_tokens", "field required")
         thinking = head.thinking
         hidden = thinking is not None and (thinking.type == "disabled" or thinking.display == "omitted")
+        flags = _HIDDEN if hidden else _NONE
+        if head.resume is not None:
+            body, wish = resuming(body, head.resume)
+            flags |= wish
         return Call(
             wire=self.wire,
             operation=Operation.CHAT,
             model=head.model,
             stream=bool(head.stream),
             body=body,
-            flags=_HIDDEN if hidden else _NONE,
+            flags=flags,
             max_tokens=head.max_tokens,
         )
 

@@ -13,6 +13,7 @@ from penstock.dialects import ollama_content
 from penstock.dialects.base import Dialect, Writer
 from penstock.dialects.ollama_json import relaxed, strict
 from penstock.dialects.ollama_writers import JSON, AnswerWriter, VectorWriter, failure
+from penstock.dialects.reading import resuming
 from penstock.domain.answer import Usage
 from penstock.domain.call import Call, Operation, Provenance
 from penstock.domain.content import Content
@@ -36,6 +37,7 @@ class _ChatHead(msgspec.Struct, gc=False):
     messages: msgspec.Raw = _NONE
     keep_alive: msgspec.Raw = _NONE
     options: _Limit | None = None
+    resume: bool | None = None
 
 
 class _GenerateHead(msgspec.Struct, gc=False):
@@ -46,6 +48,7 @@ class _GenerateHead(msgspec.Struct, gc=False):
     raw: bool | None = None
     keep_alive: msgspec.Raw = _NONE
     options: _Limit | None = None
+    resume: bool | None = None
 
 
 class _EmbedHead(msgspec.Struct, gc=False):
@@ -135,7 +138,10 @@ class _Chat(_Wire):
     __slots__ = ()
 
     def read(self, body: bytes, content_type: bytes) -> Call:
-        """The model, whether it streams, and whether it asks only to load or unload (flags of these names)."""
+        """The model, whether it streams, and whether it asks only to load or unload (flags of these names).
+
+        Other flags: `lenient`, and those of `resuming`.
+        """
         head, flags = _head(_chat_head, body, "ChatRequest")
         empty = _empty(head.messages)
         if empty and not flags:
@@ -146,6 +152,8 @@ class _Chat(_Wire):
         stream = head.stream is not False
         if empty:
             flags, stream = flags | _loading(head.keep_alive), False
+        if head.resume is not None and not flags:
+            body, flags = resuming(body, head.resume)
         limit = _limit(head.options)
         return Call(self.wire, Operation.CHAT, _named(head.model), stream, body, flags=flags, max_tokens=limit)
 
@@ -174,6 +182,8 @@ class _Generate(_Wire):
         if empty:
             flags, stream = flags | _loading(head.keep_alive), False
         operation = Operation.COMPLETION if head.raw or not _empty(head.suffix) else Operation.CHAT
+        if head.resume is not None and not flags:
+            body, flags = resuming(body, head.resume)
         limit = _limit(head.options)
         return Call(self.wire, operation, _named(head.model), stream, body, flags=flags, max_tokens=limit)
 

@@ -52,6 +52,7 @@ class AnswerWriter:
 
     def __init__(self, call: Call, provenance: Provenance, *, generate: bool, clock: Clock = time.time_ns) -> None:
         self._clock = clock
+        self._provenance = provenance
         self._generate = generate
         self._stream = call.stream
         self._model = quoted(call.model)
@@ -86,7 +87,10 @@ class AnswerWriter:
         now = self._clock()
         usage = self._usage or Usage()
         spent = _nanoseconds(usage, now - self._started, now - self._first if self._first else 0)
-        return lines + self._line("", finish=self._finish or "stop", spent=spent, context=self._context)
+        last = self._line("", finish=self._finish or "stop", spent=spent, context=self._context)
+        if resumed := self._provenance.resumed:
+            last = b'%b,"penstock":{"resumed":%d}}\n' % (last[:-2], resumed)
+        return lines + last
 
     def error(self, error: PenstockError) -> bytes:
         """A last line with the error."""

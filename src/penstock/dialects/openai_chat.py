@@ -8,6 +8,7 @@ from penstock.dialects.openai_chat_answer import ChatWriter
 from penstock.dialects.openai_chat_request import decode_chat
 from penstock.dialects.openai_errors import broken
 from penstock.dialects.openai_fields import NULL, StreamOptions, find_usage, read_body, stream_ended, whole_usage
+from penstock.dialects.reading import resuming
 from penstock.domain.answer import Usage
 from penstock.domain.call import Call, Operation, Provenance
 from penstock.domain.content import Content
@@ -22,6 +23,7 @@ class _Head(msgspec.Struct):
     max_completion_tokens: int | None = None
     stream_options: StreamOptions | None = None
     functions: msgspec.Raw = NULL
+    resume: bool | None = None
 
 
 _head = msgspec.json.Decoder(_Head)
@@ -31,7 +33,8 @@ _USAGE = frozenset({"usage"})
 
 
 class ChatEndpoint:
-    """The chat wire. Flags: `usage` when the stream is to end with it, `functions` when asked in the old form."""
+    """The chat wire. Flags: `usage` when the stream is to end with it, `functions` when asked in the old form,
+    and those of `resuming`."""
 
     wire: ClassVar[str] = "openai.chat"
     method: ClassVar[str] = "POST"
@@ -46,6 +49,9 @@ class ChatEndpoint:
         flags = _USAGE if head.stream_options is not None and head.stream_options.include_usage else _NO_FLAGS
         if head.functions != NULL:
             flags |= {"functions"}
+        if head.resume is not None:
+            body, wish = resuming(body, head.resume)
+            flags |= wish
         return Call(
             "openai.chat",
             Operation.CHAT,

@@ -23,6 +23,7 @@ from penstock.dialects.openai_fields import (
     usage_object,
     whole_usage,
 )
+from penstock.dialects.reading import resuming
 from penstock.domain.answer import Answer, Choice, Chunk, Logprob, Usage
 from penstock.domain.call import Call, Operation, Provenance
 from penstock.domain.content import Completion, Content
@@ -37,6 +38,7 @@ class _Head(msgspec.Struct):
     stream: bool | None = None
     max_tokens: int | None = None
     stream_options: StreamOptions | None = None
+    resume: bool | None = None
 
 
 class _Fields(SamplingFields):
@@ -56,7 +58,7 @@ _USAGE = frozenset({"usage"})
 
 
 class CompletionsEndpoint:
-    """The completions wire. Flag: `usage` when the stream is to end with it."""
+    """The completions wire. Flags: `usage` when the stream is to end with it, and those of `resuming`."""
 
     wire: ClassVar[str] = "openai.completions"
     method: ClassVar[str] = "POST"
@@ -66,13 +68,17 @@ class CompletionsEndpoint:
         """One pass over the body."""
         head = read_body(_head, body)
         usage = head.stream_options is not None and head.stream_options.include_usage
+        flags = _USAGE if usage else _NO_FLAGS
+        if head.resume is not None:
+            body, wish = resuming(body, head.resume)
+            flags |= wish
         return Call(
             "openai.completions",
             Operation.COMPLETION,
             head.model or "",
             head.stream or False,
             body,
-            flags=_USAGE if usage else _NO_FLAGS,
+            flags=flags,
             max_tokens=head.max_tokens,
         )
 

@@ -6,7 +6,7 @@ import msgspec
 
 from penstock.dialects.base import Dialect, Writer
 from penstock.dialects.openai_errors import failure
-from penstock.dialects.reading import check_text, last_object, read
+from penstock.dialects.reading import check_text, last_object, read, resuming
 from penstock.dialects.responses_answer import ResponseWriter
 from penstock.dialects.responses_request import decode
 from penstock.dialects.responses_wire import Positive
@@ -23,6 +23,7 @@ class _Head(msgspec.Struct):
     input: msgspec.Raw
     stream: bool | None = None
     max_output_tokens: Positive | None = None
+    resume: bool | None = None
 
 
 class _InputDetails(msgspec.Struct):
@@ -43,6 +44,7 @@ class _Usage(msgspec.Struct):
 _HEAD = msgspec.json.Decoder(_Head)
 _USAGE = msgspec.json.Decoder(_Usage)
 _EVENT = re.compile(rb'"type": ?"(response\.[a-z_.]+|error)"')
+_NO_FLAGS: frozenset[str] = frozenset()
 _LAST = frozenset({b"response.completed", b"response.incomplete", b"response.failed", b"response.cancelled"})
 
 
@@ -57,12 +59,16 @@ class ResponsesEndpoint:
         """Model, stream and token limit."""
         check_text(body)
         head = read(_HEAD, body)
+        flags = _NO_FLAGS
+        if head.resume is not None:
+            body, flags = resuming(body, head.resume)
         return Call(
             wire=self.wire,
             operation=Operation.CHAT,
             model=head.model,
             stream=bool(head.stream),
             body=body,
+            flags=flags,
             max_tokens=head.max_output_tokens,
         )
 

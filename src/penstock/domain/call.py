@@ -47,13 +47,19 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What settings put in where a call leaves it out; `distributed` is whether several servers are one fleet."""
+    """What settings put in where a call leaves it out; `distributed` is whether several servers are one fleet.
+
+    `resume`: a stream whose server dies goes on on another where it can. `hedge_after`: seconds without a first byte
+    after which a second server is asked beside the first; 0 is never.
+    """
 
     model: str = "llama3.1:8b"
     max_tokens: int = 256
     temperature: float = 0.7
     stream: bool = False
     distributed: bool = True
+    resume: bool = False
+    hedge_after: float = 0.0
 
 
 @dataclass(slots=True)
@@ -61,7 +67,8 @@ class Provenance:
     """Who answered a call and why: what answers say of themselves in headers and metadata.
 
     Times are seconds. `model` is the engine's name of it; `requested` is what the caller wrote. `reason` is a short
-    sentence. `warning` is set when something else than asked for answered. Not frozen: the times of the answer itself
+    sentence. `warning` is set when something else than asked for answered. `resumed` is how often another
+    server went on with the answer. Not frozen: the times of the answer itself
     are filled in when it has ended.
     """
 
@@ -83,3 +90,4 @@ class Provenance:
     ttft_seconds: float = 0.0
     total_seconds: float = 0.0
     simulated: bool = False
+    resumed: int = 0
