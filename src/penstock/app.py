@@ -21,6 +21,10 @@ from penstock.config.sources import files_to_watch, load
 from penstock.console.context import ConsoleContext, ConsoleSettings
 from penstock.console.failures import Failures
 from penstock.control.discovery import Watcher
+from penstock.control.mdns import Mdns
+from penstock.control.names import NamesByMdns
+from penstock.control.network import Network, Search
+from penstock.control.services import Announcement
 from penstock.domain.call import Defaults
 from penstock.domain.fleet import Priority, Server, ServerStatus
 from penstock.gateway.catalog import Catalog
@@ -41,7 +45,6 @@ from penstock.sim import SimOptions, Simulator, scenario_one
 
 log = logging.getLogger("penstock")
 
-USUAL_NAMES = ("ollama.local", "ollama-server.local", "ollama", "ollama-server")
 NOT_YET = ("queue.", "auth.", "routing.", "notifications.", "telemetry.", "storage.database_url", "storage.redis_url")
 """Settings that are checked and have no effect in this version."""
 
@@ -49,10 +52,14 @@ SIMULATED_NAMES = ("remote", "localhost")
 
 
 class Gateway:
-    """One gateway: its parts, and how they hang together. Made inside a running event loop."""
+    """One gateway: its parts, and how they hang together. Made inside a running event loop.
 
-    def __init__(self, settings: Settings) -> None:
+    `port` is the one it listens on, where that is not the one of the settings.
+    """
+
+    def __init__(self, settings: Settings, port: int | None = None) -> None:
         self.settings = settings
+        self._port = port
         self.started_at = time.monotonic()
         self.engines = engines.load()
         self.dialects = dialects.load()
@@ -66,9 +73,13 @@ class Gateway:
         self.fetch = Fetcher(self.pools, self.engines, time.monotonic)
         self.simulators: list[Simulator] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self.mdns = Mdns()
+        names = NamesByMdns(self.mdns)
         self.watcher = Watcher(
-            servers(settings), self.engines, self.catalog, self.fetch, on_real_server=self._on_real_server
+            servers(settings), self.engines, self.catalog, self.fetch, on_real_server=self._on_real_server, names=names
         )
+        self.mdns.on_moved = self.watcher.moved
+        self.network = Network(self.watcher, self.mdns, names)
         operations = {kind: engine.operations for kind, engine in self.engines.items()}
         self.router = Router(policy(settings), signals.load(), operations)
         self.attempts = Attempts(self.pools, self.engines, self._timeouts, __version__)
@@ -95,10 +106,11 @@ class Gateway:
         nothing = not any(status.up for status in self.catalog.fleet.statuses)
         if self.settings.demo or (nothing and not self.settings.anything_configured):
             await self._simulate()
+        self.network.look(search(self.settings, self._port))
 
     async def stop(self) -> None:
         """Leave nothing behind."""
-        await self.watcher.stop()
+        await asyncio.gather(self.network.stop(), self.mdns.stop(), self.watcher.stop())
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -115,7 +127,9 @@ class Gateway:
         self.failover.defaults = defaults(settings)
         self.failover.forget()
         self.watcher.set_servers(servers(settings))
+        self.network.look(search(settings, self._port))
         wanted = {url for server in servers(settings) for url in server.urls}
+        wanted |= {status.url for status in self.catalog.fleet.statuses}
         self.pools.retain(wanted.__contains__)
 
     def drain(self) -> None:
@@ -177,13 +191,18 @@ def _simulated(name: str, simulator: Simulator, options: SimOptions) -> Server:
 
 def servers(settings: Settings) -> tuple[Server, ...]:
     """The model servers that settings name."""
-    named = tuple(_server(one, settings) for one in settings.servers)
-    known = " ".join(url for server in named for url in server.urls)
-    if not settings.auto_discover or any(f"//{name}:" in known for name in USUAL_NAMES):
-        return named
-    # one machine may have several of these names: they are addresses of one server, the first that answers counts
-    urls = tuple(f"http://{name}:11434" for name in USUAL_NAMES)
-    return (*named, Server("discovered", "ollama", urls, Priority.SECONDARY, configured=False))
+    return tuple(_server(one, settings) for one in settings.servers)
+
+
+def search(settings: Settings, port: int | None = None) -> Search:
+    """What settings say of finding servers and of being found; `port` is the one listened on, where it is known."""
+    host, port = settings.server.host, port or settings.server.port
+    announcement = None
+    if settings.server.announce and port:
+        here = () if host in ("0.0.0.0", "::", "") else (host,)
+        told = {"version": __version__, "path": "/v1"}
+        announcement = Announcement("_penstock._tcp", f"Penstock on {socket.gethostname()}"[:63], port, here, told)
+    return Search(servers(settings), settings.auto_discover, settings.discover_subnets, announcement, port)
 
 
 def _server(one: ServerSettings, settings: Settings) -> Server:
@@ -285,7 +304,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _serve(settings: Settings, bound: socket.socket, reloading: Reloading) -> int:
-    gateway = Gateway(settings)
+    gateway = Gateway(settings, bound.getsockname()[1])
     gate = routes.Gate(frozenset(settings.server.allowed_hosts), frozenset(settings.server.cors_origins))
     table = routes.table(gateway.dialects)
     protocol = GatewayProtocol.bind(Shared(gateway.pipeline, table, gate, settings.server.max_body))

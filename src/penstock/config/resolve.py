@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from penstock.config import schema
+from penstock.config.address import is_loopback
 from penstock.config.mistakes import Mistake, key_path
 from penstock.config.provenance import Derived, describe
 from penstock.config.servers import Fleet
@@ -86,12 +87,12 @@ class _Resolution:
             aliases=_tuples(file.models.aliases),
             distributed=ollama.distributed_mode,
             auto_discover=ollama.auto_discover and ollama.enabled is not False,
-            discover_subnets=tuple(ollama.discover_subnets),
+            discover_subnets=() if ollama.enabled is False else tuple(ollama.discover_subnets),
             anything_configured=around.anything_configured,
             demo=around.demo,
             routing=RoutingSettings(
                 levels=_tuples({name: names for name, names in file.routing.levels.model_dump().items() if names}),
-                task_types=_tuples(file.routing.task_types),
+                task_types=_tuples({str(name): names for name, names in file.routing.task_types.items()}),
             ),
             queue=QueueSettings(**file.queue.model_dump()),
             auth=self._auth(),
@@ -174,8 +175,9 @@ class _Resolution:
 
     def _listen(self, timeouts: TimeoutSettings) -> ListenSettings:
         said = self._file.server
+        host = said.host.strip().strip("[]")
         return ListenSettings(
-            host=said.host.strip().strip("[]"),
+            host=host,
             port=said.port,
             max_body=said.max_body,
             log_file=said.log_file,
@@ -184,6 +186,7 @@ class _Resolution:
             allowed_hosts=tuple(said.allowed_hosts),
             cors_origins=tuple(said.cors_origins),
             open=said.open,
+            announce=not is_loopback(host) if said.announce is None else said.announce,
             drain_seconds=said.drain_seconds,
             timeouts=timeouts,
             max_connections=said.max_connections,

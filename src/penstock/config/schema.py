@@ -13,6 +13,7 @@ from penstock.config.tree import Text
 
 Priority = Annotated[PriorityName, v.UpperCase]
 LogLevel = Literal["debug", "info", "warning", "error"]
+TaskName = Literal["chat", "factual", "explanation", "writing", "code", "math_reasoning", "transform"]
 Concurrency = Annotated[v.Whole, Field(ge=1, le=100_000)]
 
 
@@ -59,7 +60,7 @@ class Ollama(ServerOptions):
     additional_servers: list[ServerEntry] = []
     distributed_mode: v.Flag = True
     auto_discover: v.Flag = False
-    discover_subnets: list[v.Name] = []
+    discover_subnets: list[v.Subnet] = []
 
 
 class Provider(ServerOptions):
@@ -124,7 +125,7 @@ class Routing(Section):
     """Which models to prefer for what."""
 
     levels: Levels = Levels()
-    task_types: dict[str, list[v.Name]] = {}
+    task_types: dict[TaskName, list[v.Name]] = {}
 
 
 class Queue(Section):
@@ -213,6 +214,7 @@ class Server(Section):
     host: v.Name = "127.0.0.1"
     port: Annotated[v.Whole, Field(ge=0, le=65535)] = 8005
     open: v.Flag = False
+    announce: v.Flag | None = None
     max_body: v.Size = 32 * 1024 * 1024
     max_connections: Concurrency = 16384
     keep_alive: v.SomeSeconds = 75.0

@@ -109,6 +109,8 @@ class ListenSettings:
     """Origins allowed beside this one and loopback; ``*``: all, never with credentials."""
     open: bool = False
     """Listen beyond loopback although there are no accounts."""
+    announce: bool = False
+    """Tell the local network of this gateway, by mDNS."""
     drain_seconds: float = 30.0
     timeouts: TimeoutSettings = TimeoutSettings()
     max_connections: int = 16384
@@ -214,7 +216,7 @@ class Settings:
     auto_discover: bool = False
     """Look for Ollama on the local network by mDNS and usual names."""
     discover_subnets: tuple[str, ...] = ()
-    """Address ranges (CIDR) that discovery may scan."""
+    """Private address ranges (CIDR) to scan for Ollama."""
     anything_configured: bool = False
     """A file was read, or a variable names a model, a model server or a provider."""
     demo: bool = False

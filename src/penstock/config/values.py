@@ -3,6 +3,7 @@
 Values from a file must have YAML's own type; values from a variable are text and are read as what the key wants.
 """
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +19,7 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_SHORTEST_PREFIX = 22
 _SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -82,6 +84,18 @@ def _host_name(value: str) -> str:
     return value.lower()
 
 
+def _subnet(value: str) -> str:
+    try:
+        network = ipaddress.IPv4Network(value.strip(), strict=False)
+    except ValueError:
+        raise ValueError("must be a range of IPv4 addresses, such as 192.168.178.0/24") from None
+    if not network.is_private:
+        raise ValueError("must be a range of private addresses: others are never scanned")
+    if network.prefixlen < _SHORTEST_PREFIX:
+        raise ValueError(f"is too large to scan: /{_SHORTEST_PREFIX} (1022 addresses) is the most")
+    return str(network)
+
+
 def _server_name(value: str) -> str:
     if not _SERVER_NAME.fullmatch(value):
         raise ValueError("must be a name of 1 to 64 Latin letters, digits, dots, dashes and underscores")
@@ -138,6 +152,7 @@ SomeSeconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
 Url = Annotated[str, AfterValidator(_url)]
 Origin = Annotated[str, AfterValidator(_origin)]
 HostName = Annotated[str, AfterValidator(_host_name)]
+Subnet = Annotated[str, AfterValidator(_subnet)]
 ServerName = Annotated[str, AfterValidator(_server_name)]
 Name = Annotated[str, AfterValidator(_not_blank)]
 Secret = Annotated[str, AfterValidator(_header_safe)]

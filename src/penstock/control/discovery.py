@@ -160,6 +160,10 @@ class Watcher:
             self._found = found
             self._arrange()
 
+    def answering(self) -> frozenset[str]:
+        """The main addresses of the servers that are up."""
+        return frozenset(watched.server.url for watched in self._watched.values() if watched.status.up)
+
     def drain(self, name: str) -> bool:
         """Give this server no new calls; those that run there come to their end. False: there is no such server."""
         return self._hold(name, True)
