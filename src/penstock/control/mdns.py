@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 PATIENCE = 1.0
 """Seconds to wait for somebody who answers to a name."""
 
+FAREWELL = 2.0
+"""Seconds that taking back what was announced may take."""
+
 MOST_SERVICES = 64
 """Services kept of one type: a network that announces more is not believed."""
 
@@ -32,12 +35,15 @@ MOST_SERVICES = 64
 class Mdns:
     """The local network's names and services. `interfaces` are addresses to use; none: all there are.
 
+    `patience` is how many seconds somebody has to answer to a name, and a third of those to describe a service.
+
     `on_moved` is called with a name that has been asked for and now has another address, `on_services` when services of
     a browsed type have come, changed or gone. `stop` says goodbye and leaves nothing behind.
     """
 
-    def __init__(self, interfaces: Sequence[str] = ()) -> None:
+    def __init__(self, interfaces: Sequence[str] = (), patience: float = PATIENCE) -> None:
         self._interfaces = tuple(interfaces)
+        self._patience = patience
         self.on_moved: Callable[[str], None] | None = None
         self.on_services: Callable[[], None] | None = None
         self._beginning: asyncio.Task[AsyncZeroconf | None] | None = None
@@ -56,7 +62,7 @@ class Mdns:
         return tuple(service for _, service in sorted(self._services.get(type_, {}).items()))
 
     async def addresses(self, name: str, fresh: bool = False) -> tuple[str, ...]:
-        """The addresses of a `.local` name, the newest first; empty when nobody answers within a second.
+        """The addresses of a `.local` name, the newest first; empty when nobody answers in time.
 
         `fresh`: what is known already is not believed.
         """
@@ -66,7 +72,7 @@ class Mdns:
             return ()
         self._asked.add(name)
         try:
-            found = await self._library.resolve(zeroconf.zeroconf, name, fresh, PATIENCE)
+            found = await self._library.resolve(zeroconf.zeroconf, name, fresh, self._patience)
         except Exception as error:  # the library's, or the network's that went away: nothing is found
             log.debug("mDNS could not resolve %s: %s", name, error)
             return ()
@@ -100,7 +106,9 @@ class Mdns:
         zeroconf = self._beginning.result() if self._beginning and not self._beginning.cancelled() else None
         if zeroconf is not None:
             with contextlib.suppress(Exception):
-                async with asyncio.timeout(2.0):
+                async with asyncio.timeout(FAREWELL):
+                    for browser in self._browsers.values():
+                        await browser.async_cancel()
                     await zeroconf.async_unregister_all_services()
                     await zeroconf.async_close()
         self._beginning = None
@@ -139,7 +147,7 @@ class Mdns:
     async def _look_at(self, zeroconf: "Zeroconf", type_: str, name: str) -> None:
         if self._library is None:
             return
-        service = await self._library.describe(zeroconf, type_, name, 3 * PATIENCE)
+        service = await self._library.describe(zeroconf, type_, name, 3 * self._patience)
         known = self._services.get(type_)
         if known is None or service is None or (len(known) >= MOST_SERVICES and name not in known):
             return

@@ -1,0 +1,244 @@
+"""Multicast DNS with the real library, between members of a network that is this machine's loopback."""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from uuid import uuid4
+
+import pytest
+from zeroconf import IPVersion
+from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
+
+from penstock.control import mdns_library
+from penstock.control.mdns import Mdns
+from penstock.control.names import NamesByMdns
+from penstock.control.services import Announcement
+
+LOOPBACK = "127.0.0.1"
+
+
+class Neighbour:
+    """Another member of the network, with a name and services of its own. `unique` keeps test runs apart."""
+
+    def __init__(self) -> None:
+        self.unique = uuid4().hex[:8]
+        self.host = f"box-{self.unique}.local"
+        self.type = f"_t{self.unique}._tcp"
+        self._zeroconf = AsyncZeroconf(interfaces=[LOOPBACK], ip_version=IPVersion.V4Only)
+
+    def info(self, *addresses: str, port: int = 11434, name: str = "GPU box") -> AsyncServiceInfo:
+        return AsyncServiceInfo(
+            f"{self.type}.local.",
+            f"{name}.{self.type}.local.",
+            port=port,
+            server=f"{self.host}.",
+            properties={"version": "1"},
+            parsed_addresses=list(addresses),
+        )
+
+    async def tell(self, *addresses: str, **more) -> None:
+        await self._zeroconf.async_register_service(self.info(*addresses, **more), cooperating_responders=True)
+
+    async def move(self, *addresses: str) -> None:
+        await self._zeroconf.async_update_service(self.info(*addresses))
+
+    async def leave(self) -> None:
+        await (await self._zeroconf.async_unregister_service(self.info(LOOPBACK)))
+
+    async def close(self) -> None:
+        await self._zeroconf.async_close()
+
+
+class News:
+    """Lets a test wait for what a callback tells."""
+
+    def __init__(self) -> None:
+        self._came = asyncio.Event()
+
+    def __call__(self, *_: object) -> None:
+        self._came.set()
+
+    async def until(self, true: Callable[[], object]) -> None:
+        async with asyncio.timeout(10):
+            while not true():
+                self._came.clear()
+                await self._came.wait()
+
+
+@pytest.fixture
+async def neighbour() -> AsyncIterator[Neighbour]:
+    neighbour = Neighbour()
+    yield neighbour
+    await neighbour.close()
+
+
+@pytest.fixture
+async def mdns() -> AsyncIterator[Mdns]:
+    mdns = Mdns([LOOPBACK], patience=1.0)
+    yield mdns
+    await mdns.stop()
+
+
+async def test_a_name_is_resolved_without_the_systems_help(neighbour, mdns):
+    await neighbour.tell(LOOPBACK)
+    with contextlib.suppress(socket.gaierror):
+        assert socket.getaddrinfo(neighbour.host, 1) == []
+
+    assert await mdns.addresses(neighbour.host) == (LOOPBACK,)
+    assert await NamesByMdns(mdns).numbered(f"http://{neighbour.host}:11434/x", False) == (
+        f"http://{LOOPBACK}:11434/x",
+    )
+
+
+async def test_a_name_that_nobody_has_is_not_found_and_costs_its_patience_only():
+    mdns = Mdns([LOOPBACK], patience=0.05)
+    try:
+        assert await mdns.addresses(f"nobody-{uuid4().hex[:8]}.local") == ()
+    finally:
+        await mdns.stop()
+
+
+async def test_a_name_that_gets_another_address_is_told_and_found_there(neighbour, mdns):
+    moved = []
+    news = News()
+    mdns.on_moved = lambda name: (moved.append(name), news())
+    await neighbour.tell("127.0.0.2")
+    assert await mdns.addresses(neighbour.host.upper()) == ("127.0.0.2",)
+    moved.clear()
+
+    await neighbour.move("127.0.0.3")
+
+    await news.until(lambda: moved)
+    assert set(moved) == {neighbour.host}
+    assert (await mdns.addresses(neighbour.host))[0] == "127.0.0.3"
+
+
+async def test_what_was_known_is_not_believed_when_a_fresh_answer_is_wanted(neighbour, mdns):
+    await neighbour.tell("127.0.0.2")
+    await mdns.addresses(neighbour.host)
+    await neighbour.leave()
+
+    assert await mdns.addresses(neighbour.host, fresh=True) == ()
+
+
+async def test_services_come_and_go(neighbour, mdns):
+    news = News()
+    mdns.on_services = news
+    mdns.browse(neighbour.type)
+    await neighbour.tell(LOOPBACK, port=4711)
+
+    await news.until(lambda: mdns.services(neighbour.type))
+    (service,) = mdns.services(neighbour.type)
+    assert (service.name, service.host, service.port) == ("GPU box", neighbour.host, 4711)
+    assert service.addresses == (LOOPBACK,)
+    assert service.properties == {"version": "1"}
+
+    await neighbour.leave()
+    await news.until(lambda: not mdns.services(neighbour.type))
+
+
+async def test_a_type_that_is_browsed_no_longer_is_forgotten(neighbour, mdns):
+    news = News()
+    mdns.on_services = news
+    mdns.browse(neighbour.type)
+    await neighbour.tell(LOOPBACK)
+    await news.until(lambda: mdns.services(neighbour.type))
+
+    mdns.unbrowse(neighbour.type)
+
+    assert mdns.services(neighbour.type) == ()
+
+
+async def test_what_is_announced_is_found_by_others_and_taken_back_at_the_end(mdns):
+    type_ = f"_t{uuid4().hex[:8]}._tcp"
+    other = Mdns([LOOPBACK])
+    news = News()
+    other.on_services = news
+    other.browse(type_)
+    try:
+        mdns.announce(Announcement(type_, "Penstock on x", 8005, (LOOPBACK,), {"path": "/v1"}))
+        await news.until(lambda: other.services(type_))
+        (service,) = other.services(type_)
+        assert (service.name, service.port, service.addresses) == ("Penstock on x", 8005, (LOOPBACK,))
+        assert service.properties == {"path": "/v1"}
+        assert service.host.endswith("-penstock.local")
+
+        await mdns.stop()
+        await news.until(lambda: not other.services(type_))
+    finally:
+        await other.stop()
+
+
+async def test_an_announcement_is_replaced_by_another(mdns):
+    type_ = f"_t{uuid4().hex[:8]}._tcp"
+    other = Mdns([LOOPBACK])
+    news = News()
+    other.on_services = news
+    other.browse(type_)
+    try:
+        mdns.announce(Announcement(type_, "one", 1, (LOOPBACK,)))
+        mdns.announce(Announcement(type_, "two", 2, (LOOPBACK,)))
+        await news.until(lambda: [service.port for service in other.services(type_)] == [2])
+    finally:
+        await other.stop()
+
+
+async def test_without_a_network_nothing_is_found_and_one_line_says_so(caplog, monkeypatch):
+    def refuse(**_: object) -> None:
+        raise OSError(errno.EADDRINUSE, "Address already in use")
+
+    monkeypatch.setattr(mdns_library, "AsyncZeroconf", refuse)
+    mdns = Mdns()
+    mdns.announce(Announcement("_x._tcp", "x", 1))
+    mdns.browse("_x._tcp")
+    try:
+        assert await mdns.addresses("ollama.local") == ()
+        assert await mdns.addresses("ollama-server.local") == ()
+    finally:
+        await mdns.stop()
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("penstock")]
+    assert len(lines) == 1
+    assert lines[0].startswith("mDNS is not to be had")
+
+
+async def test_without_the_package_nothing_is_found_and_one_line_says_so(caplog, monkeypatch):
+    monkeypatch.setitem(sys.modules, "zeroconf", None)
+    monkeypatch.delitem(sys.modules, "penstock.control.mdns_library", raising=False)
+    mdns = Mdns()
+
+    assert await mdns.addresses("ollama.local") == ()
+
+    await mdns.stop()
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+async def test_stopping_in_the_middle_of_anything_leaves_no_task_behind():
+    before = asyncio.all_tasks()
+    mdns = Mdns([LOOPBACK])
+    mdns.browse("_x._tcp")
+    mdns.announce(Announcement("_x._tcp", "x", 1, (LOOPBACK,)))
+    asking = asyncio.create_task(mdns.addresses("nobody.local"))
+    await asyncio.sleep(0)
+
+    await mdns.stop()
+
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    assert {task for task in asyncio.all_tasks() - before if not task.done()} == set()
+    assert await mdns.addresses("nobody.local") == ()
+
+
+async def test_nothing_is_opened_or_imported_until_something_is_asked(monkeypatch):
+    monkeypatch.delitem(sys.modules, "penstock.control.mdns_library", raising=False)
+    mdns = Mdns()
+    mdns.announce(None)
+    mdns.unbrowse("_ollama._tcp")
+
+    assert await NamesByMdns(mdns).numbered("http://localhost:11434", False) == ()
+    await mdns.stop()
+
+    assert "penstock.control.mdns_library" not in sys.modules
