@@ -13,6 +13,7 @@ import pytest
 from zeroconf import IPVersion
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
+from penstock import control
 from penstock.control import mdns_library
 from penstock.control.mdns import Mdns
 from penstock.control.names import NamesByMdns
@@ -67,6 +68,12 @@ class News:
             while not true():
                 self._came.clear()
                 await self._came.wait()
+
+
+def not_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if nobody had asked the network for anything yet."""
+    monkeypatch.delitem(sys.modules, mdns_library.__name__)
+    monkeypatch.delattr(control, "mdns_library")
 
 
 @pytest.fixture
@@ -207,7 +214,7 @@ async def test_without_a_network_nothing_is_found_and_one_line_says_so(caplog, m
 
 async def test_without_the_package_nothing_is_found_and_one_line_says_so(caplog, monkeypatch):
     monkeypatch.setitem(sys.modules, "zeroconf", None)
-    monkeypatch.delitem(sys.modules, "penstock.control.mdns_library", raising=False)
+    not_imported(monkeypatch)
     mdns = Mdns()
 
     assert await mdns.addresses("ollama.local") == ()
@@ -233,7 +240,7 @@ async def test_stopping_in_the_middle_of_anything_leaves_no_task_behind():
 
 
 async def test_nothing_is_opened_or_imported_until_something_is_asked(monkeypatch):
-    monkeypatch.delitem(sys.modules, "penstock.control.mdns_library", raising=False)
+    not_imported(monkeypatch)
     mdns = Mdns()
     mdns.announce(None)
     mdns.unbrowse("_ollama._tcp")
@@ -241,4 +248,4 @@ async def test_nothing_is_opened_or_imported_until_something_is_asked(monkeypatc
     assert await NamesByMdns(mdns).numbered("http://localhost:11434", False) == ()
     await mdns.stop()
 
-    assert "penstock.control.mdns_library" not in sys.modules
+    assert mdns_library.__name__ not in sys.modules
