@@ -1,207 +1,15 @@
 """Finding model servers and keeping an eye on them, against real sockets that refuse, hang, lie and babble."""
 
 import asyncio
-import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Mapping
-from types import MappingProxyType, TracebackType
-from typing import Self
-from urllib.parse import urlsplit
+from collections.abc import AsyncIterator
 
 import pytest
 
-from penstock.control.discovery import Watcher
-from penstock.domain.call import Operation
-from penstock.domain.errors import ConnectFailed, UpstreamGarbage, UpstreamTimeout
-from penstock.domain.fleet import Fleet, Inventory, Model, Server, ServerStatus, State
-from penstock.engines.base import Fetch, Fetched
-from penstock.gateway.catalog import Catalog
-
-LARGEST = 1 << 20
-
-
-class Lister:
-    """An engine whose servers list their models as a JSON array of names at /list."""
-
-    kind = "lister"
-    title = "Ollama"
-    native: Mapping[str, str] = MappingProxyType({})
-    operations: frozenset[Operation] = frozenset()
-
-    def inspect(self, known: tuple[Model, ...]) -> Generator[Fetch, Fetched, Inventory]:
-        fetched = yield Fetch("/list")
-        if fetched.status == 503:
-            return Inventory((), State.LOADING, detail="loading")
-        names = json.loads(fetched.body)
-        extra = yield Fetch("/version", optional=True)
-        version = extra.body.decode() if extra.status == 200 else ""
-        return Inventory(tuple(Model(name) for name in names), version=version, slots=3)
-
-
-class TinyServer:
-    """A real server on a free port of 127.0.0.1. `fault` is "", hang, garbage, huge, cut, loading or nonsense."""
-
-    def __init__(self, *models: str, fault: str = "", port: int = 0) -> None:
-        self.models = list(models)
-        self.fault = fault
-        self.port = port
-        self.requests = 0
-        self.open = 0
-        self.most_open = 0
-        self.asked = asyncio.Event()
-        self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
-
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def stop(self) -> None:
-        if self._server:
-            self._server.close()
-            for writer in self._writers:
-                writer.transport.abort()
-            await self._server.wait_closed()
-            self._server = None
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
-        self.open += 1
-        self.most_open = max(self.most_open, self.open)
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            self.requests += 1
-            self.asked.set()
-            await self._answer(head.split(b" ")[1], reader, writer)
-        except (OSError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            self.open -= 1
-            self._writers.discard(writer)
-            writer.close()
-
-    async def _answer(self, path: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.fault == "hang" or path == b"/never":
-            await reader.read()
-            return
-        if self.fault == "garbage":
-            writer.write(b"\x00\xff" * 64)
-            return
-        status, body = 200, json.dumps(self.models).encode()
-        if path == b"/version":
-            body = b"1.2.3"
-        if self.fault == "loading":
-            status = 503
-        if self.fault == "nonsense":
-            body = b"{not json"
-        if self.fault == "huge":
-            body = b"[" + b" " * (4 * LARGEST)
-        length = len(body) + (10 if self.fault == "cut" else 0)
-        writer.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, length) + body)
-        await writer.drain()
-
-
-async def fetch(server: Server, url: str, what: Fetch, seconds: float) -> Fetched:
-    """A client just good enough for tests, with the contract of the real one."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await _fetch(url, what)
-    except TimeoutError:
-        raise UpstreamTimeout(f"{url} did not answer within {seconds:.1f} s") from None
-
-
-async def _fetch(url: str, what: Fetch) -> Fetched:
-    parts = urlsplit(url)
-    try:
-        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-    except OSError as error:
-        raise ConnectFailed(f"connection refused ({error.errno})") from error
-    try:
-        head = f"{what.method} {what.path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(what.body)}\r\n\r\n"
-        writer.write(head.encode() + what.body)
-        status = int((await reader.readuntil(b"\r\n")).split(b" ")[1])
-        headers = await reader.readuntil(b"\r\n\r\n")
-        length = int(headers.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-        if length > LARGEST:
-            raise UpstreamGarbage("the body is too long")
-        return Fetched(status, await reader.readexactly(length))
-    except (OSError, ValueError, IndexError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
-        raise UpstreamGarbage("not HTTP") from error
-    finally:
-        writer.transport.abort()
-
-
-class Watching:
-    """A watcher over a catalog that tells when it publishes. Looks are quick, so that tests are."""
-
-    def __init__(self, *servers: Server, interval: float = 0.05, first_retry: float = 0.02, **more: object) -> None:
-        self.catalog = TellingCatalog()
-        engine = more.pop("engine", None) or Lister()
-        self.watcher = Watcher(
-            servers,
-            {"lister": engine},
-            self.catalog,
-            fetch,
-            interval=interval,
-            timeout=more.pop("timeout", 0.3),
-            first_retry=first_retry,
-            search_interval=more.pop("search_interval", 0.05),
-            **more,
-        )
-
-    async def __aenter__(self) -> Self:
-        self.watcher.start()
-        await self.watcher.first_look()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.watcher.stop()
-
-    def status(self, name: str) -> ServerStatus:
-        return next(s for s in self.catalog.fleet.statuses if s.server.name == name)
-
-    @property
-    def names(self) -> list[str]:
-        return [s.server.name for s in self.catalog.fleet.statuses]
-
-    async def until(self, true: Callable[[Fleet], bool]) -> None:
-        async with asyncio.timeout(10):
-            while not true(self.catalog.fleet):
-                self.catalog.published.clear()
-                await self.catalog.published.wait()
-
-
-class TellingCatalog(Catalog):
-    def __init__(self) -> None:
-        super().__init__()
-        self.published = asyncio.Event()
-
-    def publish(self, statuses) -> Fleet:
-        fleet = super().publish(statuses)
-        self.published.set()
-        return fleet
-
-
-def server(name: str, *tiny: TinyServer, **more: object) -> Server:
-    return Server(name, "lister", tuple(t.url for t in tiny), **more)
-
-
-def state_is(name: str, state: State) -> Callable[[Fleet], bool]:
-    return lambda fleet: any(s.server.name == name and s.state is state for s in fleet.statuses)
+from penstock.domain.fleet import Inventory, Server, ServerStatus, State
+from penstock.engines.base import Fetch
+from tests.support.watching import Lister, TinyServer, Watching, server, state_is
 
 
 @pytest.fixture
@@ -359,6 +167,7 @@ async def test_an_engine_that_fails_unexpectedly_is_logged_once_with_its_type(go
         assert w.status("a").state is State.DOWN
     errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert errors == ["Looking at server a failed: ZeroDivisionError: boom"]
+    assert "in inspect" in caplog.text  # where in the program
 
 
 async def test_an_engine_that_never_stops_fetching_is_broken_off(good):
