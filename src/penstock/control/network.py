@@ -71,6 +71,7 @@ class Network:
         self._scan_interval = scan_interval
         self._usual = usual_names
         self._search = Search()
+        self._narrowed = False
         self._news = asyncio.Event()
         self._found: tuple[Server, ...] = ()
         self._scanned: tuple[str, ...] = ()
@@ -83,6 +84,7 @@ class Network:
 
     def look(self, search: Search) -> None:
         """Look for this from now on, in the background; needs a running event loop."""
+        self._narrowed |= (search.names, search.subnets) != (self._search.names, self._search.subnets)
         self._search = search
         self._mdns_for(search)
         self._news.set()
@@ -130,7 +132,8 @@ class Network:
         for host in self._scanned if search.subnets else ():
             url = f"http://{host}:{OLLAMA_PORT}"
             candidates.append(Candidate(host, url, await self._names.places(url)))
-        candidates += await self._remaining({candidate.url for candidate in candidates if candidate.places})
+        if not self._narrowed:  # else they may be of a kind that is no longer looked for
+            candidates += await self._remaining({candidate.url for candidate in candidates if candidate.places})
         own = frozenset({("localhost", search.port)})
         taken = await self._places(url for server in search.servers for url in server.urls)
         circles = [await self._of_service(gateway) for gateway in gateways]
@@ -138,6 +141,7 @@ class Network:
             return
         names = [server.name for server in search.servers]
         self._found = neighbours.choose(candidates, taken.union(own, *circles), names, self._found)
+        self._narrowed = False
         self._watcher.set_found(self._found)
         self._greet(gateways, circles, own)
 

@@ -1,0 +1,69 @@
+"""Servers that are drained, enabled, added and removed while they run."""
+
+import logging
+
+from penstock.domain.fleet import State
+from tests.support.watching import TinyServer, Watching, server, state_is
+
+
+async def test_a_drained_server_is_shown_so_and_gets_no_calls_until_it_is_enabled(caplog):
+    caplog.set_level(logging.INFO, "penstock")
+    async with TinyServer("m") as tiny, Watching(server("a", tiny), interval=600) as w:
+        w.catalog.live["a"].running = 3
+
+        assert w.watcher.drain("a")
+        assert w.status("a").state is State.DRAINING
+        assert [model.name for model in w.status("a").models] == ["m"]
+        assert "m" not in w.catalog.fleet.deployments
+        assert w.catalog.live["a"].running == 3
+        assert w.watcher.drain("a")
+
+        assert w.watcher.enable("a")
+        assert w.status("a").up
+        assert w.catalog.fleet.deployments["m"][0].up
+    lines = [r.getMessage() for r in caplog.records if r.getMessage().startswith("Server a gets")]
+    assert lines == [
+        "Server a gets no new calls; those that run there come to their end",
+        "Server a gets calls again",
+    ]
+
+
+async def test_a_server_stays_drained_through_looks_and_reloads_and_while_it_is_away():
+    async with TinyServer("m") as tiny, Watching(server("a", tiny)) as w:
+        w.watcher.drain("a")
+        version = w.catalog.fleet.version
+        await w.until(lambda fleet: fleet.version > version + 2)
+        assert w.status("a").state is State.DRAINING
+
+        w.watcher.set_servers([server("a", tiny, max_concurrent=5)])
+        assert w.status("a").state is State.DRAINING
+
+        await tiny.stop()
+        await w.until(state_is("a", State.DOWN))
+        await tiny.start()
+        await w.until(state_is("a", State.DRAINING))
+
+
+async def test_a_server_that_was_removed_and_comes_back_is_drained_no_more():
+    async with TinyServer("m") as tiny, Watching(server("a", tiny)) as w:
+        w.watcher.drain("a")
+        w.watcher.set_servers([])
+        w.watcher.set_servers([server("a", tiny)])
+        await w.until(state_is("a", State.UP))
+
+
+async def test_only_servers_that_there_are_can_be_drained():
+    async with Watching() as w:
+        assert not w.watcher.drain("nobody")
+        assert not w.watcher.enable("nobody")
+
+
+async def test_a_found_server_gives_way_to_one_of_the_settings_with_its_name():
+    async with TinyServer("x") as found, TinyServer("y") as told, Watching() as w:
+        w.watcher.set_found([server("a", found, configured=False)])
+        await w.until(state_is("a", State.UP))
+
+        w.watcher.set_servers([server("a", told)])
+
+        await w.until(lambda fleet: fleet.statuses[0].up and fleet.statuses[0].url == told.url)
+        assert w.names == ["a"]
