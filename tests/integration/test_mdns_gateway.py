@@ -1,0 +1,103 @@
+"""A whole gateway on a network whose servers move, are drained and are taken away: no running stream notices."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from penstock.domain.fleet import State
+from penstock.sim import SimOptions, Simulator
+from tests.support.gateway import Running, running, server, until
+from tests.support.neighbours import Neighbour
+from tests.support.raw_client import chat, post
+
+TEXT = "one two three four five six seven eight nine ten"
+STREAM = post("/v1/chat/completions", chat(stream=True))
+ASK = post("/v1/chat/completions", chat())
+
+
+@contextlib.asynccontextmanager
+async def simulated(host: str, port: int = 0, text: str = TEXT) -> AsyncIterator[Simulator]:
+    options = replace(SimOptions.instant("ollama", "m", text=text), host=host, port=port, tokens_per_second=15.0)
+    async with Simulator(options) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+async def neighbour() -> AsyncIterator[Neighbour]:
+    neighbour = Neighbour()
+    yield neighbour
+    await neighbour.close()
+
+
+def port_of(simulator: Simulator) -> int:
+    return int(simulator.url.rpartition(":")[2])
+
+
+async def begun(here: Running) -> "asyncio.Task[str]":
+    """A stream whose first words have come."""
+    client = await here.client()
+    await client.send(STREAM)
+    await until(lambda: here.gateway.pools.busy == 1)
+
+    async def read() -> str:
+        answer = await client.answer(20)
+        assert answer.data[-1] == b"[DONE]"
+        return answer.text
+
+    return asyncio.create_task(read())
+
+
+def state(here: Running, name: str) -> State:
+    return next(s.state for s in here.gateway.catalog.fleet.statuses if s.server.name == name)
+
+
+def url(here: Running) -> str:
+    return here.gateway.catalog.fleet.statuses[0].url
+
+
+async def test_a_server_that_moves_is_followed_and_its_running_streams_go_on(neighbour):
+    async with simulated("127.0.0.2") as old, simulated("127.0.0.3", port_of(old), "moved") as new:
+        await neighbour.tell("127.0.0.2")
+        one = server("gpu", f"http://{neighbour.host}:{port_of(old)}", "ollama")
+        async with running(one, look=True) as here:
+            assert url(here) == old.url
+            stream = await begun(here)
+
+            await neighbour.move("127.0.0.3")
+
+            await until(lambda: url(here) == new.url)
+            assert "moved" in (await here.ask(ASK, 20)).text
+            assert await stream == TEXT
+
+
+async def test_a_drained_servers_streams_end_whole_and_new_calls_go_elsewhere():
+    async with simulated("127.0.0.1") as first, simulated("127.0.0.1", text="second") as second:
+        servers = server("a", first.url, "ollama"), server("b", second.url, "ollama", priority="SECONDARY")
+        async with running(*servers, look=True) as here:
+            stream = await begun(here)
+            assert (first.engine.counters.started, second.engine.counters.started) == (1, 0)
+
+            here.gateway.watcher.drain("a")
+
+            assert state(here, "a") is State.DRAINING
+            for _ in range(3):
+                assert "second" in (await here.ask(ASK, 20)).text
+            assert await stream == TEXT
+            here.gateway.watcher.enable("a")
+            assert state(here, "a") is State.UP
+
+
+async def test_a_server_that_is_taken_away_says_to_the_end_what_it_is_saying():
+    async with simulated("127.0.0.1") as first, simulated("127.0.0.1", text="second") as second:
+        servers = server("a", first.url, "ollama"), server("b", second.url, "ollama", priority="SECONDARY")
+        async with running(*servers, look=True) as here:
+            stream = await begun(here)
+
+            here.gateway.apply(replace(here.gateway.settings, servers=servers[1:]))
+
+            assert [s.server.name for s in here.gateway.catalog.fleet.statuses] == ["b"]
+            assert "second" in (await here.ask(ASK, 20)).text
+            assert await stream == TEXT

@@ -1,0 +1,58 @@
+"""Members of a local network that is this machine's loopback, by the real multicast DNS."""
+
+import asyncio
+from collections.abc import Callable
+from uuid import uuid4
+
+from zeroconf import IPVersion
+from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
+
+LOOPBACK = "127.0.0.1"
+
+
+class Neighbour:
+    """Another member of the network, with a name and services of its own. `unique` keeps test runs apart."""
+
+    def __init__(self) -> None:
+        self.unique = uuid4().hex[:8]
+        self.host = f"box-{self.unique}.local"
+        self.type = f"_t{self.unique}._tcp"
+        self._zeroconf = AsyncZeroconf(interfaces=[LOOPBACK], ip_version=IPVersion.V4Only)
+
+    def info(self, *addresses: str, port: int = 11434, name: str = "GPU box") -> AsyncServiceInfo:
+        return AsyncServiceInfo(
+            f"{self.type}.local.",
+            f"{name}.{self.type}.local.",
+            port=port,
+            server=f"{self.host}.",
+            properties={"version": "1"},
+            parsed_addresses=list(addresses),
+        )
+
+    async def tell(self, *addresses: str, **more) -> None:
+        await self._zeroconf.async_register_service(self.info(*addresses, **more), cooperating_responders=True)
+
+    async def move(self, *addresses: str) -> None:
+        await self._zeroconf.async_update_service(self.info(*addresses))
+
+    async def leave(self) -> None:
+        await (await self._zeroconf.async_unregister_service(self.info(LOOPBACK)))
+
+    async def close(self) -> None:
+        await self._zeroconf.async_close()
+
+
+class News:
+    """Lets a test wait for what a callback tells."""
+
+    def __init__(self) -> None:
+        self._came = asyncio.Event()
+
+    def __call__(self, *_: object) -> None:
+        self._came.set()
+
+    async def until(self, true: Callable[[], object]) -> None:
+        async with asyncio.timeout(10):
+            while not true():
+                self._came.clear()
+                await self._came.wait()
