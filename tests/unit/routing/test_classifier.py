@@ -1,0 +1,174 @@
+"""The classifier: what it makes of typical texts, and what holds for any."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.domain.task import Level, TaskType
+from penstock.gateway.routing.classifier import WEIGHTS, Classifier, level_of
+from penstock.gateway.routing.classifier_features import HEAD_CHARS, TAIL_CHARS, clip
+from penstock.gateway.routing.classifier_weights import dump, load, load_file
+
+SHARED = Classifier()
+
+texts = st.one_of(
+    st.text(max_size=400),
+    st.text(alphabet="абвгдеёжя АБВ abc 0123 ,.?!\n`{}();=<>$\\", max_size=400),
+    st.lists(
+        st.sampled_from(["Привет", "design", "напиши", "код", "prove", "2+2", "```", "👍", "\x00", "\ud800"]),
+        max_size=60,
+    ).map(" ".join),
+)
+weights = st.lists(st.integers(0, 1000), min_size=4, max_size=4).filter(any)
+
+
+@pytest.mark.parametrize(
+    ("text", "level", "kinds"),
+    [
+        ("Привет!", "trivial", "chat"),
+        ("Hello!", "trivial", "chat"),
+        ("спасибо, пока", "trivial", "chat"),
+        ("Столица Португалии?", "simple", "factual"),
+        ("What is the capital of Portugal?", "simple", "factual"),
+        ("переведи на английский: доброе утро", "simple", "transform"),
+        ("Объясни паттерн Singleton", "moderate", "explanation code"),
+        ("Explain the Singleton pattern", "moderate", "explanation code"),
+        ("Напиши систему авторизации с JWT, refresh tokens и rate limiting", "complex", "code"),
+        ("Write an authorization system with JWT, refresh tokens and rate limiting", "complex", "code"),
+        ("Докажи теорему Лагранжа о среднем", "complex", "math_reasoning"),
+        ("Prove the mean value theorem", "complex", "math_reasoning"),
+    ],
+)
+def test_typical_texts_come_out_as_people_would_say(text: str, level: str, kinds: str) -> None:
+    judgement = SHARED.judge(text)
+    assert judgement.level.word == level
+    assert judgement.task_type.value in kinds.split()
+
+
+@pytest.mark.parametrize(
+    ("english", "russian"),
+    [
+        ("Good evening!", "Добрый вечер!"),
+        ("How many days are there in a leap year?", "Сколько дней в високосном году?"),
+        ("Explain how a hash table works", "Объясни, как работает хеш-таблица"),
+        ("Write a cover letter for a nurse", "Напиши сопроводительное письмо для медсестры"),
+        ("Compare MySQL and PostgreSQL", "Сравни MySQL и PostgreSQL"),
+        ("Design a distributed message queue", "Спроектируй распределённую очередь сообщений"),
+        ("Implement a lock-free queue in C++", "Реализуй lock-free очередь на C++"),
+        ("Prove that there are infinitely many primes", "Докажи, что простых чисел бесконечно много"),
+    ],
+)
+def test_the_language_does_not_change_the_level(english: str, russian: str) -> None:
+    one, other = SHARED.judge(english), SHARED.judge(russian)
+    assert one.level is other.level
+    assert one.task_type is other.task_type
+
+
+@given(texts)
+def test_any_text_gets_probabilities_and_the_level_that_they_mean(text: str) -> None:
+    judgement = SHARED.judge(text)
+    assert math.isclose(sum(judgement.scores), 1, abs_tol=1e-9)
+    assert all(0 <= score <= 1 for score in judgement.scores)
+    assert judgement.level is level_of(judgement.scores, SHARED.under_cost)
+    assert judgement.task_type in TaskType
+
+
+@given(texts)
+def test_judging_is_a_function_of_the_text_alone(text: str) -> None:
+    assert Classifier(cache=0).judge(text) == SHARED.judge(text)
+
+
+@given(weights, st.floats(0.1, 20), st.floats(1.001, 10))
+def test_fearing_small_models_more_never_lowers_the_level(parts: list[int], under_cost: float, times: float) -> None:
+    scores = [part / sum(parts) for part in parts]
+    assert level_of(scores, under_cost) <= level_of(scores, under_cost * times)
+
+
+@given(st.integers(0, 3), st.floats(0.01, 100))
+def test_a_level_that_is_certain_is_the_one(level: int, under_cost: float) -> None:
+    assert level_of([float(one == level) for one in range(4)], under_cost) == level
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " \n\t",
+        "\x00\x01\x02",
+        "👍🙂🔥" * 50,
+        "def f(x):\n    return x\n" * 500,
+        "a" * 1_000_000,
+        "я " * 500_000,
+        "\ud800",
+        "。" * 9000,
+    ],
+    ids=["empty", "space", "control", "emoji", "code", "one-word", "megabyte", "surrogate", "chinese"],
+)
+def test_nothing_that_a_client_may_send_upsets_it(text: str) -> None:
+    assert SHARED.judge(text).level in Level
+
+
+@given(st.text(min_size=1, max_size=50), st.integers(1, 2000))
+def test_a_long_text_costs_no_more_than_its_head_and_tail(piece: str, times: int) -> None:
+    text = piece * times
+    clipped = clip(text)
+    assert len(clipped) <= HEAD_CHARS + TAIL_CHARS + 1
+    assert text.startswith(clipped[:HEAD_CHARS])
+    assert text.endswith(clipped[-TAIL_CHARS:])
+
+
+def test_a_judgement_does_not_depend_on_the_process() -> None:
+    samples = [
+        "Привет!",
+        "Design a rate limiter",
+        "сколько будет 2+2",
+        "x" * 5000,
+        "Объясни паттерн Singleton и приведи пример",
+    ]
+    program = (
+        "import json,sys; from penstock.gateway.routing.classifier import Classifier as C; c=C();"
+        "print(json.dumps([c.judge(t).scores for t in json.load(sys.stdin)]))"
+    )
+    answers = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            input=json.dumps(samples),
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("0", "1")
+    }
+    assert answers == {json.dumps([SHARED.judge(text).scores for text in samples]) + "\n"}
+
+
+def test_the_cache_keeps_as_many_judgements_as_it_may_and_the_latest() -> None:
+    classifier = Classifier(cache=3)
+    first = classifier.judge("text 0")
+    for number in range(1, 3):
+        classifier.judge(f"text {number}")
+    assert classifier.judge("text 0") is first
+    for number in range(10, 12):
+        classifier.judge(f"text {number}")
+    assert len(classifier._kept) == 3
+    assert classifier.judge("text 0") is first
+
+
+def test_the_weights_are_small_and_survive_being_written() -> None:
+    data = WEIGHTS.read_bytes()
+    assert len(data) <= 400_000
+    assert dump(load(data)) == data
+
+
+def test_a_file_that_holds_no_weights_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "weights.bin").write_bytes(b"something else")
+    with pytest.raises(ValueError, match=r"training/train\.py"):
+        load_file(tmp_path / "weights.bin")
