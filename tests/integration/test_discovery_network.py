@@ -165,6 +165,8 @@ async def test_subnets_are_scanned_only_when_told(tiny, monkeypatch):
     async with Watching() as w, looking(w, Ether(), Search(names=True), knock=knock) as here:
         here.look(Search(subnets=("127.0.0.0/29",)))
         await w.until(state_is(tiny.host, State.UP))
+        here.look(Search(names=True))
+        await w.until(gone(tiny.host))
     assert knocked == [f"127.0.0.{n}" for n in range(1, 7)]
 
 

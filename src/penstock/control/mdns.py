@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 1.0
+PATIENCE = 0.75
 """Seconds to wait for somebody who answers to a name."""
 
 FAREWELL = 2.0
@@ -35,7 +35,7 @@ MOST_SERVICES = 64
 class Mdns:
     """The local network's names and services. `interfaces` are addresses to use; none: all there are.
 
-    `patience` is how many seconds somebody has to answer to a name, and a third of those to describe a service.
+    `patience` is how many seconds somebody has to answer to a name, four times as many to describe a service.
 
     `on_moved` is called with a name that has been asked for and now has another address, `on_services` when services of
     a browsed type have come, changed or gone. `stop` says goodbye and leaves nothing behind.
@@ -147,7 +147,7 @@ class Mdns:
     async def _look_at(self, zeroconf: "Zeroconf", type_: str, name: str) -> None:
         if self._library is None:
             return
-        service = await self._library.describe(zeroconf, type_, name, 3 * self._patience)
+        service = await self._library.describe(zeroconf, type_, name, 4 * self._patience)
         known = self._services.get(type_)
         if known is None or service is None or (len(known) >= MOST_SERVICES and name not in known):
             return

@@ -77,6 +77,7 @@ class Network:
         self._scanned: tuple[str, ...] = ()
         self._scanned_for: tuple[str, ...] = ()
         self._scanned_at = float("-inf")
+        self._scanning: asyncio.Task[None] | None = None
         self._greeted: set[Peer] = set()
         self._task: asyncio.Task[None] | None = None
         self.peers: tuple[Peer, ...] = ()
@@ -93,10 +94,11 @@ class Network:
 
     async def stop(self) -> None:
         """End; mDNS is not ended with it."""
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        tasks = [task for task in (self._task, self._scanning) if task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._task = self._scanning = None
 
     def _mdns_for(self, search: Search) -> None:
         for type_ in (OLLAMA, PENSTOCK):
@@ -120,8 +122,7 @@ class Network:
 
     async def _look_around(self) -> None:
         search = self._search
-        if search.subnets:
-            await self._scan(search)
+        self._scan_if_due(search)
         services = self._mdns.services(OLLAMA) if search.names else ()
         gateways = self._mdns.services(PENSTOCK) if search.names else ()
         candidates = [neighbours.announced(service, await self._of_service(service)) for service in services]
@@ -129,7 +130,7 @@ class Network:
             urls = [f"http://{name}:{OLLAMA_PORT}" for name in self._usual]
             places = await asyncio.gather(*(self._names.places(url) for url in urls))
             candidates += [Candidate(*one) for one in zip(self._usual, urls, places, strict=True)]
-        for host in self._scanned if search.subnets else ():
+        for host in self._scanned:
             url = f"http://{host}:{OLLAMA_PORT}"
             candidates.append(Candidate(host, url, await self._names.places(url)))
         if not self._narrowed:  # else they may be of a kind that is no longer looked for
@@ -160,14 +161,26 @@ class Network:
         found = await asyncio.gather(*(self._names.places(url) for url in urls))
         return frozenset().union(*found)
 
-    async def _scan(self, search: Search) -> None:
+    def _scan_if_due(self, search: Search) -> None:
+        """A scan takes seconds: what names tell need not wait for it."""
         now = self._clock()
-        if search.subnets == self._scanned_for and now - self._scanned_at < self._scan_interval:
-            return
-        self._scanned_for, self._scanned_at = search.subnets, now
-        hosts = subnets.addresses(search.subnets)
-        self._scanned = await subnets.scan(hosts, OLLAMA_PORT, self._knock)
-        log.debug("Scanned %d addresses, something listens at %d", len(hosts), len(self._scanned))
+        other = search.subnets != self._scanned_for
+        if self._scanning and not self._scanning.done():
+            if not other:
+                return
+            self._scanning.cancel()
+        if other or (search.subnets and now - self._scanned_at >= self._scan_interval):
+            self._scanned_for, self._scanned_at = search.subnets, now
+            hosts = subnets.addresses(search.subnets)
+            self._scanned = tuple(host for host in self._scanned if host in hosts)
+            self._scanning = asyncio.get_running_loop().create_task(self._scan(hosts), name="scan")
+
+    async def _scan(self, hosts: tuple[str, ...]) -> None:
+        found = await subnets.scan(hosts, OLLAMA_PORT, self._knock)
+        log.debug("Scanned %d addresses, something listens at %d", len(hosts), len(found))
+        if found != self._scanned:
+            self._scanned = found
+            self._news.set()
 
     def _greet(self, gateways: tuple[Service, ...], circles: list[frozenset[Place]], own: frozenset[Place]) -> None:
         """Other gateways are told of once each."""
