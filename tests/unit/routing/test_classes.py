@@ -68,6 +68,9 @@ def test_the_two_servers_models_fit_as_people_expect(models, level, task, best, 
         ("gemma2:27b", 27.0, Level.MODERATE, "chat"),
         ("phi4", 14.7, Level.MODERATE, "chat"),
         ("mistral", 7.2, Level.MODERATE, "chat tools"),
+        ("mistral:7b", 7.0, Level.MODERATE, "chat tools"),
+        ("qwen3:32b", 32.0, Level.MODERATE, "chat tools reasoning"),
+        ("phi4-mini-reasoning", 3.8, Level.SIMPLE, "chat reasoning"),
         ("mistral-nemo", 12.2, Level.MODERATE, "chat tools"),
         ("mistral-small3.2:24b", 24.0, Level.MODERATE, "chat tools vision"),
         ("ministral-3:8b", 8.0, Level.MODERATE, "chat tools vision"),
@@ -135,6 +138,9 @@ def test_models_of_today_need_no_configuration(name, billions, level, strengths)
         ("qwen3-coder:30b", 3.3, 30.5, Level.COMPLEX),
         ("llama4:scout", 17, 109, Level.COMPLEX),
         ("llama4:maverick", 17, 400, Level.COMPLEX),
+        ("llama4:16x17b", 17, 109, Level.COMPLEX),
+        ("llama4:128x17b", 17, 400, Level.COMPLEX),
+        ("qwen3-coder-next", 3, 80, Level.COMPLEX),
         ("granite3.1-moe:3b", 0.8, 3.3, Level.TRIVIAL),
         ("gemma3n:e2b", 2.0, 5.0, Level.SIMPLE),
     ],
@@ -271,7 +277,7 @@ def test_within_a_family_bigger_is_more_able_and_size_beyond_the_need_costs_a_li
 
     assert small.level <= big.level
     if greater < lesser:  # only where the small one is enough, and never by much
-        assert greater > lesser - 0.31
+        assert greater > lesser - 0.5
         assert fit(small, level, task) > 0.5
     needed = max(Level(step) for step in range(level + 1))
     if big.worth(task) <= {0: 0.9, 1: 2.3, 2: 6.0, 3: 60.0}[needed]:

@@ -96,6 +96,11 @@ def fit(model_class: ModelClass, level: Level, task_type: TaskType) -> float:
     return score * _SLOW_THINKER if level < Level.MODERATE and "reasoning" in strengths else score
 
 
+def enough(model_class: ModelClass, level: Level, task_type: TaskType) -> bool:
+    """Whether a model of that class answers a level well; less than that is a makeshift."""
+    return "chat" in model_class.strengths and model_class.worth(task_type) >= _ENOUGH[level]
+
+
 @dataclass(frozen=True, slots=True)
 class Preferences:
     """The settings' lists of models, best first. A list for the task's type counts before one for its level."""

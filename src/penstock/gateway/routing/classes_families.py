@@ -29,8 +29,8 @@ class Family:
     active: tuple[tuple[float, float], ...] = field(default=())
 
     def active_of(self, total: float) -> float:
-        """The active billions of the mixture of that size (within a tenth), 0.0 for a dense model."""
-        return next((active for whole, active in self.active if abs(total - whole) <= whole / 10), 0.0)
+        """The active billions of the mixture of that size (within 3 %), 0.0 for a dense model."""
+        return next((active for whole, active in self.active if abs(total - whole) <= whole * 0.03), 0.0)
 
 
 def _row(
@@ -54,7 +54,7 @@ def _row(
 
 _DEEPSEEK = ((671.0, 37.0), (685.0, 37.0), (236.0, 21.0), (16.0, 2.4))
 _QWEN3 = ((30.5, 3.3), (235.0, 22.0), (480.0, 35.0), (80.0, 3.0), (35.0, 3.0), (122.0, 10.0), (397.0, 17.0))
-_GPT_OSS = ((20.9, 3.6), (117.0, 5.1), (120.0, 5.1))
+_GPT_OSS = ((20.9, 3.6), (20.0, 3.6), (117.0, 5.1), (120.0, 5.1))
 _PAID = "tools vision"
 _GLM = ((355.0, 32.0), (106.0, 12.0), (110.0, 12.0), (30.0, 3.0))
 
@@ -62,9 +62,10 @@ FAMILIES: tuple[Family, ...] = (
     # what does not chat
     _row(r"rerank|whisper|parakeet|kokoro|tts|flux|sdxl", 0.5, 0.6, "silent"),
     _row(r"llama-?guard|shieldgemma|guardian|wildguard|reward", 0.5, 8.0, "silent"),
-    _row(r"embed|minilm|mxbai|paraphrase|frida", 0.5, 0.3, "embedding"),
+    _row(r"embed|enbed|minilm|mxbai|paraphrase|frida", 0.5, 0.3, "embedding"),
     _row(r"(?<![a-z])(bge|gte|e5|labse|rubert|sbert|bert)(?![a-z])", 0.5, 0.3, "embedding"),
     # coders
+    _row(r"qwen-?3-coder-next", 1.4, 80.0, "coder tools", active=_QWEN3),
     _row(r"qwen-?3(\.\d)?-coder", 1.4, 30.5, "coder tools", active=_QWEN3),
     _row(r"qwen-?2\.5-?coder|codeqwen", 1.0, 7.6, "coder tools"),
     _row(r"qwen-?2-?coder", 0.8, 7.6, "coder"),
@@ -81,7 +82,8 @@ FAMILIES: tuple[Family, ...] = (
     _row(r"qwq|qvq", 1.2, 32.8, "reasoning tools", code=2.0),
     _row(r"magistral", 1.1, 23.6, "reasoning tools"),
     _row(r"gpt-?oss", 2.5, 20.9, "reasoning tools", code=1.5, active=_GPT_OSS),
-    _row(r"phi-?4-?(mini-?)?(flash-?)?reasoning", 1.1, 14.7, "reasoning"),
+    _row(r"phi-?4-?mini-?(flash-?)?reasoning", 1.0, 3.8, "reasoning"),
+    _row(r"phi-?4-?reasoning", 1.1, 14.7, "reasoning"),
     _row(r"marco-o1|openthinker|deepscaler|exaone-?deep|cogito|acereason|sky-t1|smallthinker", 0.9, 7.6, "reasoning"),
     _row(r"mathstral|(qwen-?2(\.5)?|deepseek)-?math|wizard-?math|numina", 0.7, 7.0, "reasoning"),
     # those that see
@@ -98,7 +100,7 @@ FAMILIES: tuple[Family, ...] = (
     _row(r"smollm-?2", 0.8, 1.7),
     _row(r"smollm", 0.5, 1.7),
     _row(r"gemma-?4", 1.5, 8.0, "vision tools", active=((26.0, 4.0),)),
-    _row(r"gemma-?3n", 1.1, 6.9, ""),
+    _row(r"gemma-?3n", 1.15, 6.9, active=((6.9, 4.0), (4.5, 2.0))),
     _row(r"gemma-?3-?:?-?(270m|1b)", 1.2, 1.0),
     _row(r"gemma-?3|medgemma|translategemma", 1.2, 4.3, "vision"),
     _row(r"gemma-?2", 1.0, 9.2),
@@ -116,7 +118,7 @@ FAMILIES: tuple[Family, ...] = (
     _row(r"qwen-?2[.-]5", 1.0, 7.6, "tools", code=2.2, math=1.5),
     _row(r"qwen-?2", 0.8, 7.6, "tools", code=1.8, math=1.3),
     _row(r"qwen", 0.6, 7.7, active=((14.3, 2.7),)),
-    _row(r"llama-?4-?(:|-)?maverick", 1.2, 400.0, "vision tools", active=((400.0, 17.0),)),
+    _row(r"llama-?4.*(maverick|128x17b|128e)", 1.2, 400.0, "vision tools", active=((400.0, 17.0),)),
     _row(r"llama-?4", 1.4, 109.0, "vision tools", active=((109.0, 17.0), (400.0, 17.0))),
     _row(r"nemotron-?3|nemotron-?nano", 1.2, 9.0, "reasoning tools", math=HYBRID, active=((31.6, 3.6), (30.0, 3.0))),
     _row(r"nemotron", 1.1, 70.6, "tools"),
@@ -141,22 +143,23 @@ FAMILIES: tuple[Family, ...] = (
     _row(r"pixtral", 0.9, 12.4, "tools vision"),
     _row(r"mistral-?large", 1.0, 123.0, "tools"),
     _row(r"ministral", 0.9, 8.0, "tools"),
-    _row(r"mistral", 0.85, 7.2, "tools"),
-    _row(r"zephyr|openhermes|neural-?chat|starling|openchat|dolphin|nous-hermes", 0.85, 7.2),
+    _row(r"mistral", 0.9, 7.2, "tools"),
+    _row(r"zephyr|openhermes|neural-?chat|starling|openchat|dolphin|nous-hermes", 0.9, 7.2),
     _row(r"deepseek-?(v3|chat-v3)", 1.1, 671.0, "tools", code=1.5, active=_DEEPSEEK),
     _row(r"deepseek", 0.8, 16.0, code=1.2, active=_DEEPSEEK),
     _row(r"kimi", 1.1, 1000.0, "tools", code=1.5, active=((1000.0, 32.0), (48.0, 3.0))),
-    _row(r"glm-?[45]\.\d.*(flash|air)", 1.3, 106.0, "reasoning tools", code=1.5, math=HYBRID, active=_GLM),
+    _row(r"glm-?[45]\.\d.*flash", 1.3, 30.0, "reasoning tools", code=1.5, math=HYBRID, active=_GLM),
+    _row(r"glm-?[45]\.\d.*air", 1.3, 106.0, "reasoning tools", code=1.5, math=HYBRID, active=_GLM),
     _row(r"glm-?[45]\.\d", 1.3, 355.0, "reasoning tools", code=1.5, math=HYBRID, active=_GLM),
     _row(r"glm", 1.0, 9.4, "tools"),
-    _row(r"minimax", 1.2, 230.0, "reasoning tools", code=1.5, math=HYBRID, active=((230.0, 10.0), (456.0, 45.9))),
+    _row(r"minimax", 1.4, 230.0, "reasoning tools", code=1.5, math=HYBRID, active=((230.0, 10.0), (456.0, 45.9))),
     _row(r"command-?a", 1.0, 111.0, "tools"),
     _row(r"command-?r-?plus|command-?r\+", 0.8, 104.0, "tools"),
     _row(r"command-?r-?7b", 0.8, 8.0, "tools"),
     _row(r"command-?r", 0.8, 32.3, "tools"),
     _row(r"aya", 0.8, 8.0),
     _row(r"granite-?4", 1.1, 6.9, "tools", active=((6.9, 1.0), (32.2, 9.0))),
-    _row(r"granite-?3(\.\d)?-?moe", 0.8, 3.3, "tools", active=((1.3, 0.4), (3.3, 0.8))),
+    _row(r"granite-?3(\.\d)?-?moe", 0.8, 3.3, "tools", active=((1.3, 0.4), (1.0, 0.4), (3.3, 0.8), (3.0, 0.8))),
     _row(r"granite", 0.9, 8.2, "tools"),
     _row(r"olmoe", 0.7, 6.9, active=((6.9, 1.3),)),
     _row(r"olmo-?[23]", 0.9, 7.3),

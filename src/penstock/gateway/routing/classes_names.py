@@ -24,6 +24,7 @@ _BYTES_PER_WEIGHT = (
     (re.compile(r"q1|1-?bit|1\.58"), 0.23),
 )
 _USUAL_BYTES = {"gguf": 0.6, "": 0.6}  # Ollama's library and most GGUF files are 4 bits; all else is 16
+_MANY = 8
 LARGEST = 100_000.0
 """No model has more billions of parameters than this: a number beyond is not a size."""
 
@@ -62,7 +63,9 @@ def size_of(model: Model, text: str, total: float, active: float) -> Size:
     spoken = _spoken(_TOTAL.search(text))
     effective = _EFFECTIVE.search(text)
     told = _spoken(_ACTIVE.search(text))
-    if experts:
+    if experts and int(experts[1]) > _MANY:
+        told = told or float(experts[2])  # llama4:16x17b counts what works, not what an expert has
+    elif experts:
         each = float(experts[2])
         spoken, told = int(experts[1]) * each * 0.83, told or 2 * each * 0.92  # attention is shared, two experts work
     if effective:
