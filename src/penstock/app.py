@@ -31,6 +31,7 @@ from penstock.gateway.catalog import Catalog
 from penstock.gateway.meter import Meter
 from penstock.gateway.pipeline import Pipeline
 from penstock.gateway.routing import signals
+from penstock.gateway.routing.classes import Preferences
 from penstock.gateway.routing.router import Policy, Router
 from penstock.gateway.upstream.attempt import Attempts, Timeouts
 from penstock.gateway.upstream.failover import Failover
@@ -45,7 +46,7 @@ from penstock.sim import SimOptions, Simulator, scenario_one
 
 log = logging.getLogger("penstock")
 
-NOT_YET = ("queue.", "auth.", "routing.", "notifications.", "telemetry.", "storage.database_url", "storage.redis_url")
+NOT_YET = ("queue.", "auth.", "notifications.", "telemetry.", "storage.database_url", "storage.redis_url")
 """Settings that are checked and have no effect in this version."""
 
 SIMULATED_NAMES = ("remote", "localhost")
@@ -63,7 +64,8 @@ class Gateway:
         self.started_at = time.monotonic()
         self.engines = engines.load()
         self.dialects = dialects.load()
-        self.catalog = Catalog(settings.aliases)
+        on_demand = frozenset(kind for kind, engine in self.engines.items() if engine.on_demand)
+        self.catalog = Catalog(settings.aliases, on_demand)
         self.meter = Meter()
         self.pools = Pools(
             PoolLimits(
@@ -90,6 +92,7 @@ class Gateway:
             self.watcher.suspect,
             time.monotonic,
             time.time,
+            self.fetch,
         )
         self.pipeline = Pipeline(
             self.catalog, self.router, self.failover, self.meter, time.monotonic, self.watcher.look_again
@@ -124,6 +127,7 @@ class Gateway:
         self._limits = timeouts(settings)
         self.catalog.aliases = settings.aliases
         self.router.policy = policy(settings)
+        self.router.forget()
         self.failover.defaults = defaults(settings)
         self.failover.forget()
         self.watcher.set_servers(servers(settings))
@@ -239,7 +243,14 @@ def policy(settings: Settings) -> Policy:
             f"LLM_MODEL ({settings.llm.model}) and VLLM_MODEL ({settings.vllm.model}) differ: "
             "vLLM serves the second, so set both to the same name."
         )
-    return Policy(settings.llm.mode, settings.llm.model, mismatch, settings.chat.chain)
+    return Policy(
+        settings.llm.mode,
+        settings.llm.model,
+        mismatch,
+        settings.chat.chain,
+        settings.distributed,
+        Preferences.told(settings.routing.levels, settings.routing.task_types),
+    )
 
 
 def defaults(settings: Settings) -> Defaults:

@@ -9,6 +9,9 @@ from penstock.gateway.catalog import Live, names_of
 SUSPICION_GAP = 1.0
 """Seconds between two looks at one server, however often it is suspected."""
 
+LONGEST_ABSENCE = 8.0
+"""Seconds between two looks at a server that is away: what comes back has work again within ten."""
+
 PATIENCE = 3
 """Looks in a row that may time out while the server is visibly at work for us."""
 
@@ -23,7 +26,7 @@ class Pulse:
     """When one server is to be looked at next. Times are monotonic seconds.
 
     A server that answers is looked at every `interval` (± 10 %); one that fails after `first_retry`, twice that, and
-    so on up to `interval`; one that a call failed on at once, but not more than once a second.
+    so on up to eight seconds; one that a call failed on at once, but not more than once a second.
     """
 
     interval: float = 30.0
@@ -44,7 +47,8 @@ class Pulse:
         """A look has ended; `chance` in [0, 1) spreads the next one."""
         self.looking = False
         self.failures = 0 if ok else self.failures + 1
-        wait = self.interval if ok else back_off(self.failures, self.first_retry, self.interval)
+        longest = min(self.interval, LONGEST_ABSENCE)
+        wait = self.interval if ok else back_off(self.failures, self.first_retry, longest)
         self.next_at = now + wait * (0.9 + 0.2 * chance)
         if self.suspected:
             self.suspect(now)

@@ -11,6 +11,7 @@
     ├── MethodNotAllowed             405   method_not_allowed          no
     ├── BodyTooLarge                 413   body_too_large              no
     ├── RateLimited                  429   rate_limited                yes
+    │   └── WaitTooLong              429   wait_too_long               yes   longer than the caller is ready to wait
     ├── ClientStalled                408   client_stalled              no    it stopped reading
     ├── ClientGone                   499   client_gone                 no    it hung up
     ├── Unavailable                  503   unavailable                 yes
@@ -113,6 +114,12 @@ class RateLimited(PenstockError):
     status = 429
     code = "rate_limited"
     retryable = True
+
+
+class WaitTooLong(RateLimited):
+    """No server can begin as soon as the caller wants."""
+
+    code = "wait_too_long"
 
 
 class ClientStalled(PenstockError):

@@ -112,13 +112,17 @@ class ServerStatus:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A model on a server. `up` is False when the last look found the server away; its models are then remembered."""
+    """A model on a server. `up` is False when the last look found the server away; its models are then remembered.
+
+    `on_demand`: its server loads models when they are asked for, so that it may not be in memory.
+    """
 
     server: Server
     model: Model
     url: str
     slots: int
     up: bool = True
+    on_demand: bool = False
 
 
 @dataclass(frozen=True, slots=True)

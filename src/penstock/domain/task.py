@@ -37,3 +37,19 @@ class Judgement:
     level: Level
     task_type: TaskType
     scores: tuple[float, float, float, float]
+
+
+@dataclass(slots=True)
+class Ask:
+    """What is known of a call whose model is left to the gateway. `context_tokens` is an estimate of all it sends.
+
+    `russian`: whether words to its caller are better in Russian. Not frozen; nobody changes it.
+    """
+
+    level: Level
+    task_type: TaskType
+    tools: bool = False
+    images: int = 0
+    context_tokens: int = 0
+    russian: bool = False
+    scores: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)

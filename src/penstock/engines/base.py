@@ -21,7 +21,8 @@ class Outgoing:
 
     Not frozen: one is made for every call; nobody changes it.
 
-    `otherwise` is what to send in its place when the engine answers 404: older versions lack the path.
+    `otherwise` is what to send in its place when the engine answers 404: older versions lack the path. `polled` tells
+    that the answer may come later, and that what reads it is a `PollingReader`.
     """
 
     path: str
@@ -31,6 +32,7 @@ class Outgoing:
     streamed: bool = False
     content_type: bytes = b"application/json"
     otherwise: "Outgoing | None" = None
+    polled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,27 @@ class Reader(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Later:
+    """An answer that is not there yet: what to GET for it, `after` seconds from now."""
+
+    path: str
+    after: float
+
+
+class PollingReader(Reader, Protocol):
+    """Reads an answer that may come later."""
+
+    @property
+    def later(self) -> Later | None:
+        """Once `close` or `poll` has been read to its end: where to ask next; None when the answer is whole."""
+        ...
+
+    def poll(self, fetched: Fetched) -> Iterable[Chunk]:
+        """The chunks that a look at `later` brings. Raises what `feed` and `close` do."""
+        ...
+
+
 class Engine(Protocol):
     """A kind of model server."""
 
@@ -86,12 +109,24 @@ class Engine(Protocol):
         """What it can do at all."""
         ...
 
+    @property
+    def on_demand(self) -> bool:
+        """Whether it loads models when they are asked for and tells which are loaded; else all it lists are ready."""
+        ...
+
     def forward(self, call: Call, model: Model) -> Outgoing:
         """The request for a call whose wire is native: the body as it came, but for the model's name if it differs."""
         ...
 
     def translate(self, call: Call, content: Content, model: Model) -> Outgoing:
         """The request for a call in another wire. Raises Unsupported for what this engine cannot do."""
+        ...
+
+    def resume(self, call: Call, content: Content, model: Model, said: str) -> Outgoing | None:
+        """The request for the rest of an answer that began with `said` (not empty), or None where there is none.
+
+        Only for contents that are `resuming.resumable`; limits of tokens are the caller's to reduce.
+        """
         ...
 
     def reader(self, call: Call, content: Content, outgoing: Outgoing) -> Reader:

@@ -79,6 +79,7 @@ class LlamaCpp(OpenAIWire):
 
     kind: ClassVar[str] = "llamacpp"
     title: ClassVar[str] = "llama.cpp"
+    on_demand: ClassVar[bool] = True
     operations: ClassVar[frozenset[Operation]] = OpenAIWire.operations | {Operation.COUNT}
     options: ClassVar[Mapping[str, str]] = MappingProxyType(
         {name: name for name in ("repeat_last_n", "typical_p", "mirostat", "mirostat_tau", "mirostat_eta")}

@@ -48,6 +48,7 @@ class Mlx:
     kind: ClassVar[str] = "mlx"
     title: ClassVar[str] = "MLX API server"
     native: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    on_demand: ClassVar[bool] = False
     operations: ClassVar[frozenset[Operation]] = frozenset({Operation.CHAT, Operation.COMPLETION, Operation.AGENT})
 
     def forward(self, call: Call, model: Model) -> Outgoing:

@@ -35,6 +35,7 @@ class Ollama:
     native: ClassVar[Mapping[str, str]] = MappingProxyType(
         {f"ollama.{act}": f"/api/{act}" for act in _INFERENCE + _MANAGEMENT}
     )
+    on_demand: ClassVar[bool] = True
     operations: ClassVar[frozenset[Operation]] = frozenset(
         {Operation.CHAT, Operation.COMPLETION, Operation.EMBEDDING, Operation.MANAGE}
     )

@@ -55,6 +55,7 @@ class OpenAIWire:
             "openai.transcriptions": "/v1/audio/transcriptions",
         }
     )
+    on_demand: ClassVar[bool] = False
     operations: ClassVar[frozenset[Operation]] = frozenset({Operation.CHAT, Operation.COMPLETION, Operation.EMBEDDING})
     options: ClassVar[Mapping[str, str]] = MappingProxyType({})
     fields: ClassVar[frozenset[str]] = frozenset()

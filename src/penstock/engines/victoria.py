@@ -12,6 +12,7 @@ from penstock.domain.fleet import Inventory, Model, State
 from penstock.engines.base import Fetch, Fetched, Outgoing, Reader
 from penstock.engines.victoria_answer import TITLE, said
 from penstock.engines.victoria_answer import Reader as AnswerReader
+from penstock.engines.victoria_run import RunReader
 
 _MODEL = Model("victoria", capabilities=frozenset({"agent", "completion"}))
 _WELL = frozenset({"ok", "healthy"})
@@ -39,6 +40,7 @@ class _Victoria:
     kind: str = "victoria"
     title: str = TITLE
     native: Mapping[str, str] = field(default_factory=dict)
+    on_demand: bool = False
     operations: frozenset[Operation] = frozenset({Operation.AGENT, Operation.CHAT})
 
     def forward(self, call: Call, model: Model) -> Outgoing:
@@ -56,11 +58,17 @@ class _Victoria:
         else:
             raise Unsupported(f"{TITLE} is an agent and cannot do {call.operation.value}: choose another model.")
         body = _encode(run)
-        whole = Outgoing("/run", body)
+        # Versions before the asynchronous mode pass over the parameter and answer at once.
+        whole = Outgoing("/run?async_mode=true", body, polled=True, otherwise=Outgoing("/run", body))
         return Outgoing("/stream", body, streamed=True, otherwise=whole) if call.stream else whole
 
+    def resume(self, call: Call, content: Content, model: Model, said: str) -> Outgoing | None:
+        """A run cannot be gone on with."""
+        return None
+
     def reader(self, call: Call, content: Content, outgoing: Outgoing) -> Reader:
-        return AnswerReader(ask_in_text=not isinstance(content, AgentTask))
+        kind = RunReader if outgoing.polled else AnswerReader
+        return kind(ask_in_text=not isinstance(content, AgentTask))
 
     def failure(self, status: int, body: bytes, retry_after: float | None) -> PenstockError:
         words = _reason(body) or "it did not say why"

@@ -18,10 +18,10 @@ MAX_EVENT = 16 << 20  # bytes
 MAX_WHOLE = 64 << 20  # bytes
 
 _FINE = frozenset({"success", "ok", "completed", "complete", "done", "finished", ""})
-_OUTPUT = ("output", "result", "response")
-_PIECE = ("content", "text", "chunk", "delta", "token", "data", "message", *_OUTPUT)
+OUTPUT = ("output", "result", "response")
+_PIECE = ("content", "text", "chunk", "delta", "token", "data", "message", *OUTPUT)
 _STEP = ("message", "content", "text", "title", "description", "thought", "stage", "action", "step", "data")
-_ERROR = ("error", "message", "detail", "output", "data")
+ERROR = ("error", "message", "detail", "output", "data")
 _CYRILLIC = re.compile("[а-яё]", re.IGNORECASE)
 
 
@@ -70,7 +70,7 @@ class Reader:
     def close(self) -> Iterator[Chunk]:
         """What was held back; UpstreamCut when no end was told."""
         if self._whole is not None:
-            yield from self._run(_parse(b"".join(self._whole)))
+            yield from self._run(parse(b"".join(self._whole)))
             return
         try:
             yield from self._take(self._line.removesuffix(b"\r"))
@@ -107,11 +107,11 @@ class Reader:
             return ()
         if data.strip() == b"[DONE]":
             return self._end(None)
-        value = _parse(data) if data.lstrip()[:1] in (b"{", b"[", b'"') else data.decode(errors="replace")
+        value = parse(data) if data.lstrip()[:1] in (b"{", b"[", b'"') else data.decode(errors="replace")
         told = value if isinstance(value, dict) else {}
         name = (name if name not in ("", "message") else str(told.get("type") or told.get("event") or "chunk")).lower()
         if name == "error":
-            raise UpstreamError(f"{TITLE} failed: {said(value, _ERROR) or 'it did not say why'}")
+            raise UpstreamError(f"{TITLE} failed: {said(value, ERROR) or 'it did not say why'}")
         if name == "end":
             return self._end(value)
         if told.get("status") == "needs_clarification":
@@ -126,7 +126,7 @@ class Reader:
     def _end(self, value: object) -> Iterable[Chunk]:
         """The end of a stream; older versions put the whole answer there."""
         self._ended = True
-        if isinstance(value, dict) and (any(name in value for name in _OUTPUT) or not _fine(value)):
+        if isinstance(value, dict) and (any(name in value for name in OUTPUT) or not _fine(value)):
             return self._run(value)
         return (Chunk(finish="stop"),)
 
@@ -140,9 +140,9 @@ class Reader:
             yield Chunk(words, finish="stop") if self._ask_in_text else Chunk(step=words, finish="stop")
             return
         if not _fine(value):
-            why = said(value, _ERROR) or f"its status is {value.get('status')!r}"
+            why = said(value, ERROR) or f"its status is {value.get('status')!r}"
             raise UpstreamError(f"{TITLE} failed: {why}")
-        given = [value[name] for name in (*_OUTPUT, "plan") if value.get(name) is not None]
+        given = [value[name] for name in (*OUTPUT, "plan") if value.get(name) is not None]
         if not given:
             raise UpstreamGarbage(f"{TITLE} sent an answer without `output`.")
         text = next((words for words in map(_words, given) if words), "")
@@ -176,7 +176,8 @@ def _words(value: object) -> str:
     return "" if value is None else msgspec.json.encode(value).decode()
 
 
-def _parse(body: bytes) -> object:
+def parse(body: bytes) -> object:
+    """The JSON in a body; raises UpstreamCut where it ends too early, UpstreamGarbage where it is none."""
     if not body.strip():
         raise UpstreamCut(f"{TITLE} sent an empty answer: try again, and look at its log if it stays so.")
     try:

@@ -1,44 +1,70 @@
 """The fleet as the gateway sees it: an immutable snapshot, and beside it live counters that outlast snapshots."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from penstock.domain.fleet import Deployment, Fleet, Model, ServerStatus, State
+from penstock.gateway.learned import Pace, Rates
+from penstock.gateway.residency import Residency
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Live:
-    """What one server is doing now. Probes never touch it.
+    """What one server is doing now, and what has been learnt of it. Looks at it never touch its counters.
 
-    `running` is calls sent and not yet ended; `failures` counts consecutive failed calls, `failed_at` is when the last
-    one was (monotonic seconds).
+    `running` is calls sent and not yet ended; `failures` counts consecutive failed calls,
+    `failed_at` is when the last one was (monotonic seconds), `turn` the number of the last call sent to it, counted
+    over all servers. `share`, where set, tells the part of its usual traffic that a model on it should get, 0 to 1.
     """
 
     running: int = 0
     failures: int = 0
     failed_at: float = 0.0
+    turn: int = 0
+    rates: dict[str, Rates] = field(default_factory=dict)
+    pace: Pace = field(default_factory=Pace)
+    residency: Residency = field(default_factory=Residency)
+    share: Callable[[str, float], float] | None = None
 
 
 class Catalog:
-    """Owner of the snapshot. `fleet` is replaced whole by `publish`; readers take it once and keep it for a call."""
+    """Owner of the snapshot. `fleet` is replaced whole by `publish`; readers take it once and keep it for a call.
 
-    def __init__(self, aliases: Mapping[str, tuple[str, ...]] | None = None) -> None:
+    `on_demand` are the kinds of servers that load models when they are asked for, and tell which are loaded.
+    """
+
+    def __init__(
+        self, aliases: Mapping[str, tuple[str, ...]] | None = None, on_demand: frozenset[str] = frozenset()
+    ) -> None:
         self.fleet = Fleet()
         self.live: dict[str, Live] = {}
         self.aliases: Mapping[str, tuple[str, ...]] = aliases or {}
+        self._on_demand = on_demand
+        self._seen: dict[str, float] = {}
 
     def publish(self, statuses: Iterable[ServerStatus]) -> Fleet:
         """Make this the fleet. Live counters of servers that stay are kept; of others dropped when they are idle."""
         statuses = tuple(statuses)
-        index = _index(statuses, self.aliases)
-        self.fleet = Fleet(statuses, MappingProxyType(index), self.fleet.version + 1)
         names = {status.server.name for status in statuses}
         for name in names:
             self.live.setdefault(name, Live())
         for name in [n for n, live in self.live.items() if n not in names and not live.running]:
             del self.live[name]
+        self._look(statuses)
+        index = _index(statuses, self.aliases, self._on_demand)
+        self.fleet = Fleet(statuses, MappingProxyType(index), self.fleet.version + 1)
         return self.fleet
+
+    def _look(self, statuses: tuple[ServerStatus, ...]) -> None:
+        """What new looks tell of the models in memory."""
+        seen, self._seen = self._seen, {}
+        for status in statuses:
+            name, at = status.server.name, status.checked_at
+            self._seen[name] = at
+            if status.up and status.server.kind in self._on_demand and seen.get(name) != at:
+                held = ((model.name, model.size_vram or model.size) for model in status.models if model.loaded)
+                self.live[name].residency.seen(held, at)
 
     def live_of(self, server: str) -> Live:
         """The counters of a server, made anew for one that has been dropped meanwhile."""
@@ -55,7 +81,7 @@ def names_of(model: Model) -> tuple[str, ...]:
 
 
 def _index(
-    statuses: tuple[ServerStatus, ...], aliases: Mapping[str, tuple[str, ...]]
+    statuses: tuple[ServerStatus, ...], aliases: Mapping[str, tuple[str, ...]], on_demand: frozenset[str]
 ) -> dict[str, tuple[Deployment, ...]]:
     """Every name of every model, servers that are up first. An alias links all the names of its group both ways.
 
@@ -65,6 +91,7 @@ def _index(
     usable = [status for status in statuses if status.state is not State.DRAINING]
     for status in sorted(usable, key=lambda status: not status.up):
         slots = status.slots or status.server.max_concurrent
+        lazy = status.server.kind in on_demand
         here: dict[str, Model] = {}
         for model in status.models:
             for name in names_of(model):
@@ -72,7 +99,7 @@ def _index(
                 if name not in here or name == model.name.lower():
                     here[name] = model
         for name, model in here.items():
-            deployment = Deployment(status.server, model, status.url or status.server.url, slots, status.up)
+            deployment = Deployment(status.server, model, status.url or status.server.url, slots, status.up, lazy)
             found.setdefault(name, []).append(deployment)
     index = {name: tuple(deployments) for name, deployments in found.items()}
     for alias, others in aliases.items():

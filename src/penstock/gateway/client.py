@@ -1,9 +1,16 @@
 """What the gateway knows of the one who waits for an answer; the serving layer implements it over a socket."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from penstock.domain.errors import PenstockError
+
+
+class Wishes(NamedTuple):
+    """What a request's headers ask of routing: `max_wait` in seconds, and the session that it belongs to."""
+
+    max_wait: float | None = None
+    session: bytes = b""
 
 
 class Source(Protocol):
@@ -34,6 +41,9 @@ class Client(Protocol):
 
     keep_alive: bool
     """Whether its connection goes on after this answer."""
+
+    wishes: Wishes | None
+    """What its headers ask of routing."""
 
     @property
     def id(self) -> bytes:

@@ -1,22 +1,45 @@
-"""The story of a call, top to bottom: read → route → lease → attempt → relay → settle."""
+"""The story of a call, top to bottom: read → judge → route → lease → attempt → relay → settle."""
 
 import asyncio
 import contextlib
 import logging
+from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 from penstock.dialects.base import Endpoint
+from penstock.domain.answer import Usage
 from penstock.domain.call import Call
 from penstock.domain.decision import Decision
 from penstock.domain.errors import ClientGone, ModelNotFound, PenstockError, ShuttingDown
+from penstock.domain.fleet import Deployment
 from penstock.gateway.catalog import Catalog
-from penstock.gateway.client import Client
+from penstock.gateway.client import Client, Wishes
 from penstock.gateway.meter import Meter
+from penstock.gateway.routing.asking import ask_of
+from penstock.gateway.routing.classifier import Classifier
+from penstock.gateway.routing.lessons import learn
 from penstock.gateway.routing.router import Router
-from penstock.gateway.routing.signals.base import Situation
 from penstock.gateway.upstream.failover import Failover, Tries
 
 log = logging.getLogger("penstock.gateway")
+
+MOST_DECISIONS = 1000
+FIRST_LESSONS, EVERY = 16, 4
+"""Calls of a model that are all learnt from, and of how many later ones one is."""
+
+
+class Decided(NamedTuple):
+    """A decision and what became of it, for people who ask why. `at` is monotonic seconds; never a word of the text."""
+
+    at: float
+    request_id: bytes
+    wire: str
+    call: Call | None
+    decision: Decision
+    deployment: Deployment | None
+    attempts: int
+    code: str
 
 
 class Pipeline:
@@ -33,6 +56,7 @@ class Pipeline:
         meter: Meter,
         clock: Callable[[], float],
         look_again: "Callable[[], asyncio.Future[None] | None]" = lambda: None,
+        classifier: Classifier | None = None,
     ) -> None:
         self.catalog = catalog
         self.router = router
@@ -40,6 +64,9 @@ class Pipeline:
         self.meter = meter
         self.running = 0
         self.draining = False
+        self.classifier = classifier or Classifier()
+        self.decisions: deque[Decided] = deque(maxlen=MOST_DECISIONS)
+        self._lessons = 0
         self._clock = clock
         self._look_again = look_again
 
@@ -48,18 +75,23 @@ class Pipeline:
         begin = self._clock()
         tries = Tries()
         call: Call | None = None
+        decision: Decision | None = None
         failure: PenstockError | None = None
         self.running += 1
         try:
             if self.draining:
                 raise ShuttingDown("the gateway is stopping; try again in a moment", retry_after=2)
             call = endpoint.read(body, content_type)
+            if client.wishes:
+                _heed(call, client.wishes)
+            if call.automatic and self.router.chooses(self.catalog.fleet, call):
+                call.ask = ask_of(endpoint.decode(call), self.classifier, call.max_tokens)
             try:
                 decision = self.decide(call)
             except ModelNotFound:
                 decision = await self._decide_anew(call, client)
             await self.failover.run(client, endpoint, call, decision, tries)
-            if call.defaults or decision.fallback or tries.attempts > 1:
+            if call.defaults or decision.level or decision.fallback or tries.attempts > 1:
                 self._log(decision, tries)
         except PenstockError as error:
             failure = error
@@ -71,11 +103,11 @@ class Pipeline:
             client.source = None
             if failure is not None and not client.gone and not client.begun:
                 client.fail(failure)
-            self._settle(client, endpoint, call, tries, failure, begin)
+            self._settle(client, endpoint, call, tries, failure, begin, decision)
 
     def decide(self, call: Call, explain: bool = False) -> Decision:
         """The decision for a call at this moment."""
-        return self.router.decide(self.catalog.fleet, call, self._situation, explain)
+        return self.router.decide(self.catalog.fleet, call, self.catalog.live, self._clock(), explain)
 
     async def _decide_anew(self, call: Call, client: Client) -> Decision:
         """The decision after a look at what is there now: the model may have been pulled a moment ago."""
@@ -86,10 +118,6 @@ class Pipeline:
         if client.gone:
             raise ClientGone("the client hung up")
         return self.decide(call)
-
-    def _situation(self, server: str) -> Situation:
-        live = self.catalog.live_of(server)
-        return Situation(live.running, live.failed_at, self._clock())
 
     def _log(self, decision: Decision, tries: Tries) -> None:
         deployment = tries.deployment
@@ -106,8 +134,9 @@ class Pipeline:
         tries: Tries,
         failure: PenstockError | None,
         begin: float,
+        decision: Decision | None,
     ) -> None:
-        """Tell the meter what the call was and cost."""
+        """Tell the meter what the call was and cost, the router how it went, and keep why it went there."""
         relay, deployment, first_at, now = tries.relay, tries.deployment, client.first_at, self._clock()
         model = server = kind = ""
         if deployment is not None:
@@ -121,6 +150,10 @@ class Pipeline:
                 completion = relay.pieces
         status, code = (200, "ok") if failure is None else (failure.status, failure.code)
         attempts = tries.attempts
+        if decision is not None:
+            self.decisions.append(Decided(begin, client.id, endpoint.wire, call, decision, deployment, attempts, code))
+            if failure is None and relay is not None and attempts == 1:
+                self._learn(tries, first_at - begin if first_at else 0.0, now - begin, completion, call)
         self.meter.settle(
             (
                 endpoint.wire, "", model, server, kind, status, code, call is not None and call.stream, prompt,
@@ -128,3 +161,32 @@ class Pipeline:
                 client.gone, begin,
             )
         )  # fmt: skip
+
+    def _learn(self, tries: Tries, first: float, total: float, completion: int, call: Call | None) -> None:
+        """What the call teaches. Of a model that is well known, every few calls are enough."""
+        deployment, relay = tries.deployment, tries.relay
+        if deployment is None or relay is None or call is None:
+            return
+        server = deployment.server.name
+        live = self.catalog.live_of(server)
+        if call.session:
+            self.router.scales.note(call.session, server)
+        self._lessons += 1
+        rates = live.rates.get(deployment.model.name)
+        if rates is None or (rates.answers >= FIRST_LESSONS and self._lessons % EVERY):
+            return
+        learn(
+            live,
+            deployment,
+            relay.usage or Usage(completion_tokens=completion, estimated=True),
+            held=tries.held,
+            ahead=tries.ahead,
+            first=first if call.stream else 0.0,
+            total=total,
+            most=call.max_tokens,
+        )
+
+
+def _heed(call: Call, wishes: Wishes) -> None:
+    """What the request's headers ask of routing."""
+    call.max_wait, call.session = wishes

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from penstock.domain.errors import ClientGone, PenstockError
-from penstock.gateway.client import Source
+from penstock.gateway.client import Source, Wishes
 from penstock.gateway.driver import drive
 from penstock.serving.routes import Route
 
@@ -43,7 +43,7 @@ class Exchange:
     __slots__ = (
         "begun", "chunked", "content_type", "cors", "disconnected", "first_at", "gone", "id", "keep_alive", "parts",
         "paused", "protocol", "queued", "ready", "refusal", "response_complete", "route", "size", "source",
-        "transport",
+        "transport", "wishes",
     )  # fmt: skip
 
     message_event = _NO_EVENT
@@ -69,6 +69,7 @@ class Exchange:
         self.response_complete = False
         self.size = 0
         self.source: Source | None = None
+        self.wishes: Wishes | None = None
 
     @property
     def request_id(self) -> str:

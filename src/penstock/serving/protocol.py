@@ -19,6 +19,7 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from penstock.domain.errors import InvalidRequest, PenstockError
+from penstock.gateway.client import Wishes
 from penstock.gateway.heads import KnownHead
 from penstock.gateway.pipeline import Pipeline
 from penstock.serving import refusals
@@ -30,7 +31,10 @@ from penstock.serving.routes import Gate, Route
 log = logging.getLogger(__name__)
 
 SANE_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}\Z")
-RARE = frozenset((b"transfer-encoding", b"expect", b"origin", b"x-request-id", b"content-encoding", b"upgrade"))
+MAX_WAIT, SESSION = b"x-penstock-max-wait", b"x-session-id"
+RARE = frozenset(
+    (b"transfer-encoding", b"expect", b"origin", b"x-request-id", b"content-encoding", b"upgrade", MAX_WAIT, SESSION)
+)
 """Headers that most requests do not have: one look for all of them together."""
 MAX_LESSONS = 8
 """Heads that are learnt from one connection; one that says another each time is not worth more."""
@@ -318,6 +322,10 @@ class GatewayProtocol(OrderedProtocol):
         exchange.refusal = self.shared.gate.check(headers.get(b"host"), origin)
         if origin is not None and exchange.refusal is None:
             exchange.cors = b"access-control-allow-origin: %b\r\nvary: origin\r\n" % origin
+        if MAX_WAIT in headers or SESSION in headers:
+            exchange.wishes = Wishes(_seconds(headers.get(MAX_WAIT)), headers.get(SESSION, b"")[:128])
+            if exchange.wishes.max_wait is None and MAX_WAIT in headers:
+                exchange.refusal = InvalidRequest("x-penstock-max-wait is a number of seconds, such as 20")
         if headers.get(b"content-encoding", b"identity") != b"identity":
             exchange.refusal = InvalidRequest("compressed request bodies are not understood; send the body as it is")
 
@@ -366,3 +374,12 @@ class GatewayProtocol(OrderedProtocol):
         self.expect_100_continue = headers.get(b"expect", b"").lower() == b"100-continue"
         super().on_headers_complete()
         self._read_on()
+
+
+def _seconds(value: bytes | None) -> float | None:
+    """A header's number of seconds, if it is one."""
+    try:
+        seconds = float(value or b"")
+    except ValueError:
+        return None
+    return seconds if 0.0 <= seconds < 1e9 else None

@@ -123,8 +123,9 @@ class Exchange:
         """Begin an answer of pieces; the head goes out with the first one."""
         self.status = status
         if self.fault in {"lie_short", "lie_long"}:
-            self._held, self._held_type = [], content_type
-            self.headers.extend(headers)
+            if self._held is None:
+                self._held, self._held_type = [], content_type
+                self.headers.extend(headers)
         else:
             self._head(status, content_type, headers, None)
 

@@ -5,10 +5,9 @@ from hypothesis import strategies as st
 from penstock import engines
 from penstock.domain.call import Call, Operation
 from penstock.domain.fleet import Fleet, Model, Priority, Server, ServerStatus, State
-from penstock.gateway.catalog import Catalog
+from penstock.gateway.catalog import Catalog, Live
 from penstock.gateway.routing import signals
 from penstock.gateway.routing.router import Policy, Router
-from penstock.gateway.routing.signals.base import Situation
 
 OPERATIONS = {kind: engine.operations for kind, engine in engines.load().items()}
 SIGNALS = signals.load()
@@ -41,9 +40,13 @@ def call(model: str = "", operation: Operation = Operation.CHAT, **more: object)
     return Call("openai.chat", operation, model, False, b"{}", **more)  # type: ignore[arg-type]
 
 
-def quiet(_: str) -> Situation:
-    """Nothing runs, nothing has failed."""
-    return Situation(0, 0.0, 1000.0)
+NOW = 1000.0
+quiet: dict[str, Live] = {}
+"""Nothing runs, nothing has failed."""
+
+
+def live(running: int = 0, failed_at: float = 0.0, **more: object) -> Live:
+    return Live(running, int(failed_at > 0), failed_at, **more)  # type: ignore[arg-type]
 
 
 def servers_of(decision) -> list[str]:
@@ -66,7 +69,7 @@ STATUSES = st.lists(
     max_size=6,
     unique_by=lambda status: status.server.name,
 )
-SITUATIONS = st.dictionaries(
+LIVES = st.dictionaries(
     st.sampled_from("abcdefgh"),
-    st.builds(Situation, st.integers(0, 40), st.sampled_from([0.0, 1.0, 985.0, 995.0, 999.9]), st.just(1000.0)),
+    st.builds(live, st.integers(0, 40), st.sampled_from([0.0, 1.0, 985.0, 995.0, 999.9])),
 )

@@ -9,13 +9,14 @@ from penstock.domain.errors import LlmDisabled, ModelNotFound, NoServer, Penstoc
 from penstock.domain.fleet import Model, Priority
 from penstock.gateway.catalog import Catalog
 from penstock.gateway.routing.router import Policy
-from penstock.gateway.routing.signals.base import Situation
 from tests.unit.gateway.fleets import (
+    LIVES,
     NAMES,
-    SITUATIONS,
+    NOW,
     STATUSES,
     call,
     fleet,
+    live,
     quiet,
     router,
     servers_of,
@@ -26,13 +27,13 @@ PRIMARY, SECONDARY, FALLBACK = Priority.PRIMARY, Priority.SECONDARY, Priority.FA
 
 
 def busy(**running: int):
-    """The situations of servers by the number of calls that run on each."""
-    return lambda name: Situation(running.get(name, 0), 0.0, 1000.0)
+    """The live records of servers by the number of calls that run on each."""
+    return {name: live(number) for name, number in running.items()}
 
 
 def failed(**ago: float):
-    """The situations of servers that failed so many seconds ago."""
-    return lambda name: Situation(0, 1000.0 - ago[name] if name in ago else 0.0, 1000.0)
+    """The live records of servers that failed so many seconds ago."""
+    return {name: live(failed_at=NOW - seconds) for name, seconds in ago.items()}
 
 
 # By name
@@ -41,21 +42,21 @@ def failed(**ago: float):
 @pytest.mark.parametrize("asked", ["llama3.1:8b", "LLAMA3.1:8B", "qwen", "qwen:latest", "Qwen", "vit"])
 def test_a_model_is_found_by_its_name_in_any_case_with_and_without_latest(asked: str):
     seen = fleet(status("a", "llama3.1:8b", "qwen:latest", Model("org/vision", aliases=("VIT",))))
-    assert servers_of(router().decide(seen, call(asked), quiet)) == ["a"]
+    assert servers_of(router().decide(seen, call(asked), quiet, NOW)) == ["a"]
 
 
 def test_a_name_with_latest_finds_a_model_that_has_no_tag():
     seen = fleet(status("a", "tiny", kind="vllm"))
-    assert servers_of(router().decide(seen, call("tiny:latest"), quiet)) == ["a"]
-    assert router().decide(seen, call(), quiet).fallback
-    assert not router(model="tiny:latest").decide(seen, call(), quiet).fallback
+    assert servers_of(router().decide(seen, call("tiny:latest"), quiet, NOW)) == ["a"]
+    assert router().decide(seen, call(), quiet, NOW).fallback
+    assert not router(model="tiny:latest").decide(seen, call(), quiet, NOW).fallback
 
 
 def test_a_models_own_name_counts_more_than_anothers_without_its_tag():
     seen = fleet(status("a", "m:latest", "m"))
-    [candidate] = router().decide(seen, call("m"), quiet).candidates
+    [candidate] = router().decide(seen, call("m"), quiet, NOW).candidates
     assert candidate.deployment.model.name == "m"
-    [candidate] = router().decide(seen, call("m:latest"), quiet).candidates
+    [candidate] = router().decide(seen, call("m:latest"), quiet, NOW).candidates
     assert candidate.deployment.model.name == "m:latest"
 
 
@@ -63,7 +64,7 @@ def test_a_models_own_name_counts_more_than_anothers_without_its_tag():
 def test_an_alias_makes_two_names_one_model(asked: str):
     aliases = {"llama3.1:8b": ("meta-llama/Llama-3.1-8B",)}
     servers = (status("o", "llama3.1:8b"), status("v", "meta-llama/Llama-3.1-8B", kind="vllm"))
-    decision = router().decide(fleet(*servers, aliases=aliases), call(asked), quiet)
+    decision = router().decide(fleet(*servers, aliases=aliases), call(asked), quiet, NOW)
     assert sorted(servers_of(decision)) == ["o", "v"]
     names = {candidate.deployment.server.name: candidate.deployment.model.name for candidate in decision.candidates}
     assert names == {"o": "llama3.1:8b", "v": "meta-llama/Llama-3.1-8B"}
@@ -71,7 +72,7 @@ def test_an_alias_makes_two_names_one_model(asked: str):
 
 def test_an_alias_nobody_has_is_no_model():
     with pytest.raises(ModelNotFound):
-        router().decide(fleet(status("a", "m"), aliases={"x": ("y",)}), call("x"), quiet)
+        router().decide(fleet(status("a", "m"), aliases={"x": ("y",)}), call("x"), quiet, NOW)
 
 
 # Order
@@ -79,34 +80,34 @@ def test_an_alias_nobody_has_is_no_model():
 
 def test_up_comes_before_down_and_a_server_that_is_down_is_still_tried():
     servers = (status("down", "m", up=False), status("up", "m", priority=FALLBACK))
-    assert servers_of(router().decide(fleet(*servers), call("m"), busy(up=99))) == ["up", "down"]
+    assert servers_of(router().decide(fleet(*servers), call("m"), busy(up=99), NOW)) == ["up", "down"]
 
 
 def test_primary_comes_before_secondary_while_it_has_a_free_slot():
     seen = fleet(status("s", "m", priority=SECONDARY), status("p", "m", slots=2))
-    assert servers_of(router().decide(seen, call("m"), busy(p=1))) == ["p", "s"]
-    assert servers_of(router().decide(seen, call("m"), busy(p=2))) == ["s", "p"]
-    assert servers_of(router().decide(seen, call("m"), busy(p=2, s=2))) == ["p", "s"]
+    assert servers_of(router().decide(seen, call("m"), busy(p=1), NOW)) == ["p", "s"]
+    assert servers_of(router().decide(seen, call("m"), busy(p=2), NOW)) == ["s", "p"]
+    assert servers_of(router().decide(seen, call("m"), busy(p=2, s=2), NOW)) == ["p", "s"]
 
 
 def test_among_equals_the_fewest_running_per_slot_come_first():
     seen = fleet(status("small", "m", slots=2), status("large", "m", slots=16))
-    assert servers_of(router().decide(seen, call("m"), busy(small=1, large=4))) == ["large", "small"]
-    assert servers_of(router().decide(seen, call("m"), busy(small=0, large=4))) == ["small", "large"]
-    assert servers_of(router().decide(seen, call("m"), busy(small=5, large=17))) == ["large", "small"]
+    assert servers_of(router().decide(seen, call("m"), busy(small=1, large=4), NOW)) == ["large", "small"]
+    assert servers_of(router().decide(seen, call("m"), busy(small=0, large=4), NOW)) == ["small", "large"]
+    assert servers_of(router().decide(seen, call("m"), busy(small=5, large=17), NOW)) == ["large", "small"]
 
 
 def test_a_server_that_failed_a_moment_ago_comes_later_for_ten_seconds():
     seen = fleet(status("p", "m"), status("s", "m", priority=SECONDARY), status("f", "m", priority=FALLBACK))
-    assert servers_of(router().decide(seen, call("m"), failed(p=1))) == ["s", "f", "p"]
-    assert servers_of(router().decide(seen, call("m"), failed(p=11))) == ["p", "s", "f"]
+    assert servers_of(router().decide(seen, call("m"), failed(p=1), NOW)) == ["s", "p", "f"]
+    assert servers_of(router().decide(seen, call("m"), failed(p=11), NOW)) == ["p", "s", "f"]
 
 
-@given(STATUSES, SITUATIONS, NAMES)
-def test_candidates_are_those_that_have_the_model_each_once(statuses, situations, name):
+@given(STATUSES, LIVES, NAMES)
+def test_candidates_are_those_that_have_the_model_each_once(statuses, lives, name):
     seen = fleet(*statuses)
     try:
-        decision = router().decide(seen, call(name), lambda server: situations.get(server, quiet(server)))
+        decision = router().decide(seen, call(name), lives, NOW)
     except PenstockError:
         bare = {model.name.lower().removesuffix(":latest") for status in statuses for model in status.models}
         assert name.lower().removesuffix(":latest") not in bare
@@ -117,49 +118,43 @@ def test_candidates_are_those_that_have_the_model_each_once(statuses, situations
         assert candidate.deployment.model.name.lower().removesuffix(":latest") == name.lower().removesuffix(":latest")
 
 
-def well(deployment, situation: Situation) -> bool:
-    return deployment.up and not (situation.failed_at and situation.now - situation.failed_at < 10)
+def well(deployment) -> bool:
+    return deployment.up
 
 
-@given(STATUSES, SITUATIONS, NAMES)
-def test_fallback_comes_after_all_that_are_well_and_down_after_all_that_are_up(statuses, situations, name):
-    def situation(server: str) -> Situation:
-        return situations.get(server, quiet(server))
-
+@given(STATUSES, LIVES, NAMES)
+def test_fallback_comes_after_all_that_are_well_and_down_after_all_that_are_up(statuses, lives, name):
     try:
-        ranked = [c.deployment for c in router().decide(fleet(*statuses), call(name), situation).candidates]
+        ranked = [c.deployment for c in router().decide(fleet(*statuses), call(name), lives, NOW).candidates]
     except PenstockError:
         return
     ups = [deployment.up for deployment in ranked]
     assert ups == sorted(ups, reverse=True)
-    healthy = [d.server.priority is FALLBACK for d in ranked if well(d, situation(d.server.name))]
+    healthy = [d.server.priority is FALLBACK for d in ranked if well(d)]
     assert healthy == sorted(healthy)
     order = [d.server.name for d in ranked]
     for deployment in ranked:
-        if deployment.server.priority is FALLBACK and well(deployment, situation(deployment.server.name)):
+        if deployment.server.priority is FALLBACK and well(deployment):
             before = ranked[: order.index(deployment.server.name)]
-            assert all(well(d, situation(d.server.name)) for d in before)
+            assert all(well(d) for d in before)
 
 
-@given(STATUSES, SITUATIONS, NAMES)
-def test_explaining_does_not_change_the_decision_and_every_score_is_a_share(statuses, situations, name):
-    def situation(server: str) -> Situation:
-        return situations.get(server, quiet(server))
-
+@given(STATUSES, LIVES, NAMES)
+def test_explaining_does_not_change_the_decision_and_costs_are_the_sum_of_their_reasons(statuses, lives, name):
     seen = fleet(*statuses)
     try:
-        decision = router().decide(seen, call(name), situation)
+        decision = router().decide(seen, call(name), lives, NOW)
     except PenstockError as error:
         with pytest.raises(type(error)):
-            router().decide(seen, call(name), situation, explain=True)
+            router().decide(seen, call(name), lives, NOW, explain=True)
         return
-    explained = router().decide(seen, call(name), situation, explain=True)
+    explained = router().decide(seen, call(name), lives, NOW, explain=True)
     assert servers_of(explained) == servers_of(decision)
     for candidate in explained.candidates:
         assert candidate.reasons
         for reason in candidate.reasons:
-            assert 0 <= reason.score <= 1
             assert reason.text
+        assert sum(reason.cost for reason in candidate.reasons) == pytest.approx(candidate.cost)
 
 
 @given(STATUSES, NAMES)
@@ -168,7 +163,7 @@ def test_asking_again_gives_the_same_answer(statuses, name):
     outcomes = []
     for _ in range(3):
         try:
-            outcomes.append(servers_of(one.decide(seen, call(name), quiet)))
+            outcomes.append(servers_of(one.decide(seen, call(name), quiet, NOW)))
         except PenstockError as error:
             outcomes.append(error.message)
     assert outcomes[0] == outcomes[1] == outcomes[2]
@@ -176,12 +171,12 @@ def test_asking_again_gives_the_same_answer(statuses, name):
 
 def test_a_new_fleet_is_decided_about_anew():
     one = router()
-    assert servers_of(one.decide(fleet(status("a", "m")), call("m"), quiet)) == ["a"]
+    assert servers_of(one.decide(fleet(status("a", "m")), call("m"), quiet, NOW)) == ["a"]
     catalog = Catalog()
     catalog.publish([status("a", "m")])
-    assert servers_of(one.decide(catalog.fleet, call("m"), quiet)) == ["a"]
+    assert servers_of(one.decide(catalog.fleet, call("m"), quiet, NOW)) == ["a"]
     catalog.publish([status("b", "m")])
-    assert servers_of(one.decide(catalog.fleet, call("m"), quiet)) == ["b"]
+    assert servers_of(one.decide(catalog.fleet, call("m"), quiet, NOW)) == ["b"]
 
 
 # What a call restricts
@@ -189,41 +184,41 @@ def test_a_new_fleet_is_decided_about_anew():
 
 def test_a_call_may_name_its_server_and_its_kinds():
     seen = fleet(status("a", "m"), status("b", "m", kind="vllm"))
-    assert servers_of(router().decide(seen, call("m", server="b"), quiet)) == ["b"]
-    assert servers_of(router().decide(seen, call("m", kinds=("ollama",)), quiet)) == ["a"]
+    assert servers_of(router().decide(seen, call("m", server="b"), quiet, NOW)) == ["b"]
+    assert servers_of(router().decide(seen, call("m", kinds=("ollama",)), quiet, NOW)) == ["a"]
     with pytest.raises(ModelNotFound, match="on server c"):
-        router().decide(seen, call("m", server="c"), quiet)
+        router().decide(seen, call("m", server="c"), quiet, NOW)
 
 
 def test_a_kind_that_cannot_do_the_work_is_left_out():
     seen = fleet(status("a", "m", kind="mlx"), status("b", "m", kind="vllm"))
-    assert servers_of(router().decide(seen, call("m", Operation.EMBEDDING), quiet)) == ["b"]
+    assert servers_of(router().decide(seen, call("m", Operation.EMBEDDING), quiet, NOW)) == ["b"]
     seen = fleet(status("a", "m", kind="mlx"), status("c", "m", kind="mlx"))
     with pytest.raises(Unsupported, match="runs on mlx"):
-        router().decide(seen, call("m:latest", Operation.EMBEDDING), quiet)
+        router().decide(seen, call("m:latest", Operation.EMBEDDING), quiet, NOW)
 
 
 def test_agents_are_asked_in_the_order_of_the_chain():
     seen = fleet(status("x", "m", kind="mlx"), status("v", "agent", kind="victoria"), status("o", "m"))
     chat = call(operation=Operation.AGENT, kinds=("victoria", "mlx"))
-    assert servers_of(router().decide(seen, chat, quiet)) == ["v", "x"]
+    assert servers_of(router().decide(seen, chat, quiet, NOW)) == ["v", "x"]
     only = call(operation=Operation.AGENT, kinds=("mlx",))
-    assert servers_of(router().decide(seen, only, quiet)) == ["x"]
+    assert servers_of(router().decide(seen, only, quiet, NOW)) == ["x"]
     without = fleet(status("x", "m", kind="mlx"), status("v", "agent", kind="victoria", up=False), status("o", "m"))
-    decision = router().decide(without, chat, quiet)
+    decision = router().decide(without, chat, quiet, NOW)
     assert (servers_of(decision), decision.fallback) == (["x"], True)
     with pytest.raises(NoServer, match="victoria or mlx"):
-        router().decide(fleet(status("o", "m")), chat, quiet)
+        router().decide(fleet(status("o", "m")), chat, quiet, NOW)
 
 
 def test_work_on_models_goes_to_the_server_that_has_the_model_or_was_named():
     seen = fleet(status("a", "x"), status("b", "m"), status("v", "m", kind="vllm"), status("c", "m", up=False))
     manage = {"operation": Operation.MANAGE, "kinds": ("ollama",)}
-    assert servers_of(router().decide(seen, call("m", **manage), quiet)) == ["b"]
-    assert sorted(servers_of(router().decide(seen, call("new", **manage), quiet))) == ["a", "b"]
-    assert servers_of(router().decide(seen, call("m", server="a", **manage), quiet)) == ["a"]
+    assert servers_of(router().decide(seen, call("m", **manage), quiet, NOW)) == ["b"]
+    assert sorted(servers_of(router().decide(seen, call("new", **manage), quiet, NOW))) == ["a", "b"]
+    assert servers_of(router().decide(seen, call("m", server="a", **manage), quiet, NOW)) == ["a"]
     with pytest.raises(NoServer, match="no server called 'z'; there are a, b, v, c"):
-        router().decide(seen, call("m", server="z", **manage), quiet)
+        router().decide(seen, call("m", server="z", **manage), quiet, NOW)
 
 
 # No model named, and LLM_MODE
@@ -232,7 +227,7 @@ def test_work_on_models_goes_to_the_server_that_has_the_model_or_was_named():
 @pytest.mark.parametrize("asked", ["", "auto", "AUTO", "auto:fast"])
 def test_llm_model_answers_where_none_is_asked_for(asked: str):
     seen = fleet(status("a", "other", "llama3.1:8b"))
-    decision = router().decide(seen, call(asked), quiet)
+    decision = router().decide(seen, call(asked), quiet, NOW)
     assert decision.candidates[0].deployment.model.name == "llama3.1:8b"
     assert (decision.warning, decision.fallback) == ("", False)
 
@@ -241,18 +236,18 @@ def test_without_llm_model_a_loaded_or_small_one_answers_with_a_warning():
     embedder = Model("embed", size=1, capabilities=frozenset({"embedding"}))
     big, small = Model("big", size=9), Model("small", size=2)
     seen = fleet(status("a", embedder, big, small))
-    decision = router().decide(seen, call(), quiet)
+    decision = router().decide(seen, call(), quiet, NOW)
     assert [candidate.deployment.model.name for candidate in decision.candidates] == ["small", "big"]
     assert decision.fallback
     assert "small answered" in decision.warning
     assert "big answered" in decision.candidates[1].warning
     loaded = fleet(status("a", small, Model("big", size=9, loaded=True)))
-    assert router().decide(loaded, call(), quiet).candidates[0].deployment.model.name == "big"
+    assert router().decide(loaded, call(), quiet, NOW).candidates[0].deployment.model.name == "big"
 
 
 def test_llm_model_on_a_server_that_is_down_is_passed_over():
     seen = fleet(status("a", "llama3.1:8b", up=False), status("b", "m"))
-    decision = router().decide(seen, call(), quiet)
+    decision = router().decide(seen, call(), quiet, NOW)
     assert servers_of(decision) == ["b"]
     assert decision.fallback
 
@@ -262,14 +257,14 @@ def test_llm_mode_none_turns_everything_off_but_work_on_models():
     off = router(mode="none")
     for asked in (call("m"), call(), call("m", Operation.EMBEDDING), call(operation=Operation.AGENT, kinds=("mlx",))):
         with pytest.raises(LlmDisabled, match="LLM_MODE"):
-            off.decide(seen, asked, quiet)
-    assert servers_of(off.decide(seen, call("m", Operation.MANAGE, kinds=("ollama",)), quiet)) == ["a"]
+            off.decide(seen, asked, quiet, NOW)
+    assert servers_of(off.decide(seen, call("m", Operation.MANAGE, kinds=("ollama",)), quiet, NOW)) == ["a"]
 
 
 def test_llm_mode_vllm_asks_vllm_first_and_then_the_ollama_pool():
     seen = fleet(status("o", "m", "other"), status("v", "m", kind="vllm"), status("l", "m", kind="llamacpp"))
     vllm = router(mode="vllm", model="m")
-    decision = vllm.decide(seen, call(defaults=True), quiet)
+    decision = vllm.decide(seen, call(defaults=True), quiet, NOW)
     assert servers_of(decision)[0] == "v"
     assert set(servers_of(decision)) == {"v", "o"}
     assert (decision.fallback, decision.warning) == (False, "")
@@ -278,25 +273,25 @@ def test_llm_mode_vllm_asks_vllm_first_and_then_the_ollama_pool():
 
 def test_llm_mode_vllm_with_vllm_away_falls_back_and_says_so():
     seen = fleet(status("o", "small"), status("v", "m", kind="vllm", up=False))
-    decision = router(mode="vllm", model="m").decide(seen, call("m", defaults=True), quiet)
+    decision = router(mode="vllm", model="m").decide(seen, call("m", defaults=True), quiet, NOW)
     assert servers_of(decision) == ["o"]
     assert decision.fallback
     assert "small of the Ollama pool answered" in decision.warning
     alone = fleet(status("v", "m", kind="vllm", up=False))
-    assert servers_of(router(mode="vllm", model="m").decide(alone, call("m", defaults=True), quiet)) == ["v"]
+    assert servers_of(router(mode="vllm", model="m").decide(alone, call("m", defaults=True), quiet, NOW)) == ["v"]
 
 
 def test_llm_mode_vllm_does_not_concern_callers_of_other_apis():
     seen = fleet(status("o", "m"), status("v", "m", kind="vllm", priority=SECONDARY))
-    assert servers_of(router(mode="vllm", model="m").decide(seen, call("m"), quiet)) == ["o", "v"]
+    assert servers_of(router(mode="vllm", model="m").decide(seen, call("m"), quiet, NOW)) == ["o", "v"]
 
 
 def test_a_new_policy_holds_at_once_for_what_is_not_settled():
     one, seen = router(), fleet(status("a", "m"), status("b", "m"))
-    assert one.decide(seen, call("m"), quiet)
+    assert one.decide(seen, call("m"), quiet, NOW)
     one.policy = Policy("none")
     with pytest.raises(LlmDisabled):
-        one.decide(seen, call("m"), quiet)
+        one.decide(seen, call("m"), quiet, NOW)
 
 
 # When nobody can
@@ -305,7 +300,7 @@ def test_a_new_policy_holds_at_once_for_what_is_not_settled():
 def test_a_name_nobody_has_is_told_with_the_nearest():
     seen = fleet(status("a", "llama3.1:8b", "llama3.1:70b", "qwen2.5-coder:14b"), status("d", "llama3:8b", up=False))
     with pytest.raises(ModelNotFound) as told:
-        router().decide(seen, call("llama3.1"), quiet)
+        router().decide(seen, call("llama3.1"), quiet, NOW)
     assert "llama3.1:8b" in told.value.message
     assert "llama3.1:70b" in told.value.message
     assert "qwen" not in told.value.message
@@ -315,12 +310,14 @@ def test_a_name_nobody_has_is_told_with_the_nearest():
 
 def test_a_name_like_no_other_is_told_with_what_there_is():
     with pytest.raises(ModelNotFound, match="there are a, b"):
-        router().decide(fleet(status("s", "a", "b")), call("zzzz"), quiet)
+        router().decide(fleet(status("s", "a", "b")), call("zzzz"), quiet, NOW)
 
 
 def test_the_mismatch_of_llm_model_and_vllm_model_is_named_as_the_cause():
     with pytest.raises(ModelNotFound, match="differ"):
-        router(mismatch="LLM_MODEL (x) and VLLM_MODEL (m) differ").decide(fleet(status("v", "m")), call("x"), quiet)
+        router(mismatch="LLM_MODEL (x) and VLLM_MODEL (m) differ").decide(
+            fleet(status("v", "m")), call("x"), quiet, NOW
+        )
 
 
 def test_with_no_server_up_each_is_named_with_its_reason():
@@ -328,7 +325,7 @@ def test_with_no_server_up_each_is_named_with_its_reason():
         status("a", up=False, error="connection refused"), status("b", kind="vllm", up=False, error="timed out")
     )
     with pytest.raises(NoServer) as told:
-        router().decide(seen, call("m"), quiet)
+        router().decide(seen, call("m"), quiet, NOW)
     for words in ("a (ollama, http://a:1): connection refused", "b (vllm, http://b:1): timed out"):
         assert words in told.value.message
     assert told.value.retry_after
@@ -336,14 +333,14 @@ def test_with_no_server_up_each_is_named_with_its_reason():
 
 def test_with_no_server_at_all_the_caller_is_told_to_name_one():
     with pytest.raises(NoServer, match="name its address"):
-        router().decide(fleet(), call("m"), quiet)
+        router().decide(fleet(), call("m"), quiet, NOW)
 
 
 @given(STATUSES, st.text(max_size=30))
 def test_any_name_is_found_or_refused_in_words(statuses, name):
     decision, refusal = None, None
     try:
-        decision = router().decide(fleet(*statuses), call(name), quiet)
+        decision = router().decide(fleet(*statuses), call(name), quiet, NOW)
     except PenstockError as error:
         refusal = error
     if refusal is not None:

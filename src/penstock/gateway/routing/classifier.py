@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from functools import cache
 from hashlib import blake2b
+from operator import mul
 from pathlib import Path
 
 from penstock.domain.task import Judgement, Level, TaskType
@@ -22,6 +23,16 @@ STEPS = (0.0, 1.0, 2.5, 5.0)
 """What it costs to be wrong by so many levels: two levels off is worse than twice one level off."""
 
 _LEVELS = tuple(Level)
+_COSTS = [
+    (
+        level,
+        [STEPS[true - level] if true > level else 0.0 for true in _LEVELS],
+        [STEPS[level - true] if true < level else 0.0 for true in _LEVELS],
+    )
+    for level in reversed(_LEVELS)
+]
+"""For each level, highest first: what it costs to choose it where a higher one, or a lower one, is right."""
+
 _TYPES = tuple(TaskType)
 _KEY_BYTES = 16
 
@@ -34,10 +45,8 @@ def level_of(scores: Sequence[float], under_cost: float = UNDER_COST) -> Level:
     `scores` are the probabilities of the four levels, lowest first.
     """
     best, least = _LEVELS[-1], math.inf
-    for level in reversed(_LEVELS):
-        below = sum(scores[true] * STEPS[true - level] for true in range(level + 1, LEVELS))
-        above = sum(scores[true] * STEPS[level - true] for true in range(level))
-        cost = under_cost * below + above
+    for level, below, above in _COSTS:
+        cost = under_cost * sum(map(mul, below, scores)) + sum(map(mul, above, scores))
         if cost < least:
             best, least = level, cost
     return best

@@ -9,31 +9,35 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-HEAD_CHARS = 900
-TAIL_CHARS = 400
+HEAD_CHARS = 600
+TAIL_CHARS = 300
 ASK_WORDS = 10
 """Words at the beginning that are taken for the request itself; a long text is a request and what it is about."""
 LAST_WORDS = 8
 MEMO = 20_000
-_T = TypeVar("_T")
 _LONGEST_PREFIX = 10
+_LINES_WITHIN = 20_000
 _SHORTEST_PREFIX = 3
 
 _TOKEN = re.compile(r"[^\W_]+(?:['’.+#/-][^\W_]+)*(?:\+\+|#)?")
-_NUMBER = re.compile(r"\d+")
-_NAME = re.compile(r"(?<=[\w,;:»\")] )[A-ZА-ЯЁ][\w-]+")
-_SNAKE_CAMEL = re.compile(r"\b[a-z]+(?:_[a-z0-9]+)+\b|\b[a-z]+[A-Z]\w+\b|\w+\(\)|\w\.\w+\(")
-_ITEM = re.compile(r"^\s*(?:[-*•]|\(?\w{1,2}[.)])\s", re.MULTILINE)
-_SENTENCE = re.compile(r"[.!?…](?:\s|$)")
-_MATHS = re.compile(r"\\[a-zA-Z]+|\$|[=<>≤≥∈∑∫√^]|\bx\b")
-_LOGGED = re.compile(r"\b(?:error|exception|traceback|warning|failed|undefined)\b", re.IGNORECASE)
-_CODE = frozenset("{}[]();=<>_\\|#$&*")
+_NAME = re.compile(r" [A-ZА-ЯЁ]")
+_ITEM = re.compile(r"\n\s*(?:[-*•]|\(?\w{1,2}[.)])\s")
+_ENDS = (". ", "? ", "! ", ".\n", "?\n", "!\n")
+_CODE = "{}[]();=<>|&*#"
+_MATHS = "$^\\=√∫∑∈≤≥"
+_IDENTIFIERS = ("_", "()", "::", "->", ");")
+_MARKS = ("```", "`", "http", "«", '"', ":", ":\n", "___", ">>>", "...")
+STEP = "≥"
+"""Between the name and the number of a sign that counts; training gives each number up to it a weight of its own."""
 
 
 class Word(NamedTuple):
-    """What one word says: its shared name or stem, the topics that it belongs to, and whether it asks for an act."""
+    """What one word says: its shared name or stem, the topics that it belongs to, and whether it asks for an act.
+
+    In a lexicon an empty token stands for the word's own stem.
+    """
 
     token: str
     topics: tuple[str, ...]
@@ -49,31 +53,23 @@ class Features(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Lexicon:
-    """Words and beginnings of words (ending in `*`) with their shared names."""
+    """What whole words say, and words that begin so; the longest beginning counts."""
 
-    acts: Mapping[str, str]
-    meanings: Mapping[str, str]
-    topics: Mapping[str, tuple[str, ...]]
+    whole: Mapping[str, Word]
+    beginnings: Mapping[str, Word]
 
     def word(self, word: str) -> Word:
         """What a lower-case word says."""
-        if word[0].isdigit():
-            return Word(f"#{min(len(word), 4)}", self.topics.get(word, ()), False)
-        act = _longest(self.acts, word)
-        meaning = act or _longest(self.meanings, word)
-        topics = _longest(self.topics, word) or ()
-        return Word(f"<{meaning}>" if meaning else stem(word), topics, act is not None)
-
-
-def _longest(entries: Mapping[str, _T], word: str) -> _T | None:
-    found = entries.get(word)
-    if found is not None:
-        return found
-    for length in range(min(len(word), _LONGEST_PREFIX), _SHORTEST_PREFIX - 1, -1):
-        found = entries.get(word[:length] + "*")
-        if found is not None:
-            return found
-    return None
+        found = self.whole.get(word)
+        if found is None:
+            beginning = self.beginnings.get
+            for length in range(min(len(word), _LONGEST_PREFIX), _SHORTEST_PREFIX - 1, -1):
+                found = beginning(word[:length])
+                if found is not None:
+                    break
+            else:
+                return Word(f"#{min(len(word), 4)}" if word[0].isdigit() else stem(word), (), False)
+        return found if found.token else Word(stem(word), found.topics, found.act)
 
 
 def stem(word: str) -> str:
@@ -105,7 +101,7 @@ class Reader:
         tokens = [word.token for word in words]
         body = set(tokens)
         body.update(map(" ".join, pairwise(tokens)))
-        signs = _shape(text, clipped, len(tokens))
+        signs = _shape(text, clipped, tokens)
         signs += _ask(tokens)
         signs += _work(words, len(clipped))
         return Features(body, signs)
@@ -148,9 +144,7 @@ def _work(words: list[Word], size: int) -> Iterable[str]:
     signs = [f"a:{act}" for act in acts]
     first = next(iter(acts), "")
     signs.append(f"a1:{first}{long}")
-    signs += _steps("a", len(acts))
-    signs += _steps("t", weight)
-    signs += _steps("tt", len(topics))
+    signs += (_step("a", len(acts)), _step("t", weight), _step("tt", len(topics)))
     for topic, count in topics.items():
         signs.append(f"t:{topic}")
         signs.append(f"t:{first}:{topic}")
@@ -164,60 +158,44 @@ def _work(words: list[Word], size: int) -> Iterable[str]:
     return signs
 
 
-def _steps(name: str, number: int, most: int = 8) -> list[str]:
-    """`name` at least 1, 2, 3 …: a number as features that a linear model can bend."""
-    return _STEPS[name][: min(number, most)]
-
-
-_STEPS = {
-    name: [f"{name}>{step}" for step in range(1, 33)]
-    for name in ("L", "W", "a", "t", "tt", "q", "c", "s", "n", "d", "i", "k", "N", "m", "w", "e", "x")
-}
-
-
-def _shape(text: str, clipped: str, words: int) -> list[str]:
+def _shape(text: str, clipped: str, tokens: list[str]) -> list[str]:
     """What the text looks like: sizes, punctuation, code, formulas, lists."""
-    size = len(clipped)
+    size, words = len(clipped), len(tokens)
     count = clipped.count
-    signs = ["0"]
-    signs += _steps("L", _log(len(text)), 24)
-    signs += _steps("W", _log(words), 16)
-    signs += _steps("q", count("?"), 4)
-    signs += _steps("c", count(","), 10)
-    signs += _steps("s", len(_SENTENCE.findall(clipped)), 8)
-    signs += _steps("n", _log(text[:20_000].count("\n")), 12)
-    signs += _steps("d", _log(len(_NUMBER.findall(clipped))), 10)
-    signs += _steps("i", len(_ITEM.findall(clipped)), 8)
-    signs += _steps("k", sum(map(count, _CODE)) * 40 // (size + 20), 12)
-    signs += _steps("N", len(_NAME.findall(clipped)), 6)
-    signs += _steps("m", _log(len(_MATHS.findall(clipped))), 8)
-    signs += _steps("e", _log(len(_SNAKE_CAMEL.findall(clipped))), 8)
-    signs += _steps("x", _log(len(_LOGGED.findall(clipped))), 4)
-    if words:
-        signs += _steps("w", max(0, size * 2 // words - 6), 12)
+    lines = text.count("\n", 0, _LINES_WITHIN)
+    signs = [
+        "0",
+        _step("L", _log(len(text)), 24),
+        _step("W", _log(words), 16),
+        _step("q", count("?"), 4),
+        _step("c", count(","), 10),
+        _step("s", sum(map(count, _ENDS)), 8),
+        _step("n", _log(lines), 12),
+        _step("i", len(_ITEM.findall(clipped)) if lines else 0),
+        _step("d", _log(sum(token[0] == "#" for token in tokens)), 10),
+        _step("k", sum(map(count, _CODE)) * 40 // (size + 20), 12),
+        _step("N", len(_NAME.findall(clipped)), 6),
+        _step("m", _log(sum(map(count, _MATHS)))),
+        _step("e", _log(sum(map(count, _IDENTIFIERS)))),
+        _step("w", max(0, size * 2 // words - 6) if words else 0, 12),
+    ]
     stripped = clipped.strip()
     if stripped:
         last = stripped[-1]
-        signs.append(f"z{last}" if not last.isalnum() else "za")
+        signs.append("za" if last.isalnum() else f"z{last}")
         signs.append("up" if stripped[0].isupper() else "low")
-    for sign, mark in (
-        ("`", "```"),
-        ("u", "http"),
-        ("«", "«"),
-        ('"', '"'),
-        (":", ":"),
-        (":n", ":\n"),
-        ("__", "___"),
-        (">>>", ">>>"),
-    ):
-        if mark in clipped:
-            signs.append(f"!{sign}")
+    signs += [f"!{mark}" for mark in _MARKS if mark in clipped]
     return signs
 
 
+def _step(name: str, number: int, most: int = 8) -> str:
+    """That there are at least so many."""
+    return f"{name}{STEP}{number if number < most else most}"
+
+
 def _log(number: int) -> int:
-    """Twice the binary logarithm, whole."""
+    """Twice the binary logarithm and one, whole."""
     if number <= 0:
         return 0
     bits = number.bit_length()
-    return 2 * bits - (1 if number < (3 << bits) >> 2 else 0)
+    return 2 * bits - (number < 3 << bits >> 2)

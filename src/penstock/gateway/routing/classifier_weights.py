@@ -14,7 +14,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-from penstock.gateway.routing.classifier_features import Lexicon
+from penstock.gateway.routing.classifier_features import Lexicon, Word
 
 LEVELS = 4
 TYPES = 7
@@ -62,10 +62,9 @@ def dump(weights: Weights) -> bytes:
     head: dict[str, Any] = {
         "words": [list(weights.words.units), len(weights.words.packed)],
         "signs": [list(weights.signs.units), len(weights.signs.packed)],
-        "acts": dict(lexicon.acts),
-        "meanings": dict(lexicon.meanings),
-        "topics": {word: list(names) for word, names in lexicon.topics.items()},
-        "keys": [*weights.words.packed, *weights.signs.packed],
+        "whole": _plain(lexicon.whole),
+        "beginnings": _plain(lexicon.beginnings),
+        "keys": "\n".join([*weights.words.packed, *weights.signs.packed]),
     }
     text = json.dumps(head, ensure_ascii=False, separators=(",", ":")).encode()
     numbers = [*weights.words.packed.values(), *weights.signs.packed.values()]
@@ -80,7 +79,7 @@ def load(data: bytes) -> Weights:
     body = zlib.decompress(data[len(_MAGIC) :])
     (size,) = struct.unpack_from("<I", body)
     head = json.loads(body[4 : 4 + size])
-    keys = head["keys"]
+    keys = head["keys"].split("\n")
     rows = _turned(body[4 + size :], len(keys))
     record = _RECORD.size
     numbers = [int.from_bytes(rows[start : start + record], "little") for start in range(0, len(rows), record)]
@@ -89,11 +88,18 @@ def load(data: bytes) -> Weights:
         words=Table(dict(zip(keys[:words], numbers[:words], strict=True)), tuple(word_units)),
         signs=Table(dict(zip(keys[words:], numbers[words:], strict=True)), tuple(sign_units)),
         lexicon=Lexicon(
-            acts=head["acts"],
-            meanings=head["meanings"],
-            topics={word: tuple(names) for word, names in head["topics"].items()},
+            whole=_lexicon_part(head["whole"]),
+            beginnings=_lexicon_part(head["beginnings"]),
         ),
     )
+
+
+def _plain(part: Mapping[str, Word]) -> list[list[Any]]:
+    return [[word, said.token, " ".join(said.topics), int(said.act)] for word, said in part.items()]
+
+
+def _lexicon_part(plain: list[list[Any]]) -> dict[str, Word]:
+    return {word: Word(token, tuple(topics.split()), bool(act)) for word, token, topics, act in plain}
 
 
 def load_file(path: Path) -> Weights:

@@ -1,19 +1,28 @@
-"""Which deployments may answer a call: filter by what was asked, score what is left, put the best first."""
+"""Which deployments may answer a call: filter by what was asked, weigh what is left in seconds, put the best first.
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from operator import attrgetter
+Pure: the fleet, the call, the live records and the time go in; a decision with every candidate's costs comes out. The
+only memory is what has been worked out for the present fleet, and which server last had a session.
+"""
+
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from penstock.domain.call import Call, Operation
-from penstock.domain.decision import Candidate, Decision, Reason
+from penstock.domain.decision import Candidate, Decision
 from penstock.domain.errors import LlmDisabled
 from penstock.domain.fleet import Deployment, Fleet, Model
+from penstock.gateway.catalog import Live
 from penstock.gateway.routing import missing
+from penstock.gateway.routing.choosing import Chooser
+from penstock.gateway.routing.classes import Preferences
 from penstock.gateway.routing.missing import having
-from penstock.gateway.routing.signals.base import Signal, Situation
+from penstock.gateway.routing.shortlist import Group, Shortlist
+from penstock.gateway.routing.signals.base import Signal
+from penstock.gateway.routing.weighing import Scales
 
-SituationOf = Callable[[str], Situation]
-"""The situation of a server by its name, at the moment of the decision."""
+Lives = Mapping[str, Live]
+"""The live records of servers by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,80 +30,113 @@ class Policy:
     """What settings say of routing. `mode` is LLM_MODE; `model` answers where none is asked for.
 
     `chain` is the order of kinds that agent chat asks. `mismatch` is set when LLM_MODEL and VLLM_MODEL differ: the
-    cause to name when a model is missing.
+    cause to name when a model is missing. `distributed`: where no model is asked for, several servers choose by
+    complexity. `preferences` are the settings' lists.
     """
 
     mode: str = "ollama"
     model: str = "llama3.1:8b"
     mismatch: str = ""
     chain: tuple[str, ...] = ("victoria", "mlx")
+    distributed: bool = True
+    preferences: Preferences = field(default_factory=Preferences)
 
 
 class Router:
-    """filter → score → pick. `operations` tells what each kind of engine can do."""
+    """filter → weigh → pick. `operations` tells what each kind of engine can do."""
 
     def __init__(
-        self, policy: Policy, signals: tuple[Signal, ...], operations: Mapping[str, frozenset[Operation]]
+        self,
+        policy: Policy,
+        signals: tuple[Signal, ...],
+        operations: Mapping[str, frozenset[Operation]],
+        chance: random.Random | None = None,
     ) -> None:
         self.policy = policy
+        self.scales = Scales(signals, chance or random.Random())  # noqa: S311 (a draw, no secret)
         self._signals = signals
-        self._weights = [(signal.weight, signal.score) for signal in signals]
         self._operations = operations
+        self._converse = {kind: Operation.CHAT in able for kind, able in operations.items()}
+        self._chooser = Chooser(self.scales)
         self._settled: dict[str, Decision] = {}
-        self._settled_for = -1
+        self._shortlist = Shortlist(Fleet(version=-1), {}, signals, policy.preferences, self._converse)
 
-    def decide(self, fleet: Fleet, call: Call, situation: SituationOf, explain: bool = False) -> Decision:
-        """The candidates for a call, best first. Raises ModelNotFound, NoServer, Unsupported or LlmDisabled."""
-        if fleet.version != self._settled_for:
-            self._settled_for = fleet.version
-            self._settled.clear()
+    def decide(self, fleet: Fleet, call: Call, lives: Lives, now: float, explain: bool = False) -> Decision:
+        """The candidates for a call, best first. Raises ModelNotFound, NoServer, Unsupported, WaitTooLong,
+        ContextLengthExceeded or LlmDisabled."""
+        if fleet is not self._shortlist.fleet:
+            self._anew(fleet, lives)
         if call.operation is Operation.CHAT and not (call.kinds or call.server or call.defaults or explain):
             settled = self._settled.get(call.model)
-            if settled is not None:
+            if settled is not None and call.max_wait is None:
                 return settled
-        return self._decide(fleet, call, situation, explain)
+        return self._decide(fleet, call, now, explain)
 
-    def _decide(self, fleet: Fleet, call: Call, situation: SituationOf, explain: bool) -> Decision:
+    def chooses(self, fleet: Fleet, call: Call) -> bool:
+        """Whether the model is to be chosen by how hard the call is, so that it must be read: see `Call.ask`."""
+        if not call.automatic or call.operation not in (Operation.CHAT, Operation.COMPLETION):
+            return False
+        policy = self.policy
+        if policy.mode == "none" or (policy.mode == "vllm" and call.defaults):
+            return False
+        if ":" in call.model:
+            return True  # auto:fast and the like
+        if policy.distributed and sum(self._converse.get(s.server.kind, False) for s in fleet.statuses) > 1:
+            return True
+        return not any(deployment.up for deployment in self._able(call, having(fleet, policy.model)))
+
+    def forget(self) -> None:
+        """Work everything out anew: settings have changed."""
+        self._shortlist = Shortlist(Fleet(version=-1), {}, self._signals, self.policy.preferences, self._converse)
+
+    def _anew(self, fleet: Fleet, lives: Lives) -> None:
+        self._settled.clear()
+        self._shortlist = Shortlist(fleet, lives, self._signals, self.policy.preferences, self._converse)
+
+    def _decide(self, fleet: Fleet, call: Call, now: float, explain: bool) -> Decision:
         if self.policy.mode == "none" and call.operation is not Operation.MANAGE:
             raise LlmDisabled("the language model is turned off (LLM_MODE=none); set LLM_MODE to ollama or vllm")
         if call.operation is Operation.AGENT:
             kinds = tuple(kind for kind in self.policy.chain if kind in call.kinds) or call.kinds
-            return self._in_order(self._agents(fleet, call, kinds), kinds)
+            return _in_order(self._agents(fleet, call, kinds), kinds)
         if call.operation is Operation.MANAGE:
-            return Decision(self.rank(self._managed(fleet, call), situation, explain), "the server for this")
+            return Decision(self._weighed(self._managed(fleet, call), call, now, explain), "the server for this")
         if call.automatic:
-            return self._default(fleet, call, situation, explain)
+            if call.ask is not None:
+                return self._chooser.choose(self._shortlist, call, call.ask, now, explain)
+            return self._default(fleet, call, now, explain)
+        key = (call.model, call.operation.value, call.kinds, call.server)
+        group = self._shortlist.known(key)
+        if group is not None and call.max_wait is None and not (call.defaults and self.policy.mode == "vllm"):
+            return self._of(group, call, now, explain)
         found = self._able(call, having(fleet, call.model))
         if call.defaults and self.policy.mode == "vllm":
-            return self._vllm_first(fleet, call, found, situation, explain)
+            return self._vllm_first(fleet, call, found, now, explain)
         if not found:
             raise missing.error(fleet, call, self.policy.mismatch)
-        decision = Decision(self.rank(found, situation, explain), _reason(found))
-        if len(found) == 1 and call.operation is Operation.CHAT and not (call.kinds or call.server or explain):
+        return self._by_name(call, found, now, explain)
+
+    def _by_name(self, call: Call, found: tuple[Deployment, ...], now: float, explain: bool) -> Decision:
+        """The model is named: only the server is chosen."""
+        if call.max_wait is not None:
+            self._chooser.check_wait(self._shortlist, call, found, now)
+        key = (call.model, call.operation.value, call.kinds, call.server)
+        group = self._shortlist.named(key, found)
+        if len(found) > 1 or explain:
+            return self._of(group, call, now, explain)
+        decision = Decision((Candidate(found[0]),), "the only server with the model")
+        if call.operation is Operation.CHAT and not (call.kinds or call.server):
             self._settled[call.model] = decision  # one server has it: the same decision until the fleet changes
         return decision
 
-    def rank(
-        self, found: tuple[Deployment, ...], situation: SituationOf, explain: bool = False
-    ) -> tuple[Candidate, ...]:
-        """Score and sort, the best first; equals keep their order."""
-        if len(found) == 1 and not explain:
-            return (Candidate(found[0], 1.0),)
-        ranked = []
-        for deployment in found:
-            here = situation(deployment.server.name)
-            score = 0.0
-            for weight, score_of in self._weights:
-                score += weight * score_of(deployment, here)
-            ranked.append(Candidate(deployment, score, self._reasons(deployment, here) if explain else ()))
-        ranked.sort(key=_score, reverse=True)
-        return tuple(ranked)
+    def _of(self, group: Group, call: Call, now: float, explain: bool) -> Decision:
+        """The servers of one model, weighed."""
+        return Decision(self.scales.ranked(group.drawn(self.scales.chance), call, now, explain), group.words)
 
-    def _reasons(self, deployment: Deployment, here: Situation) -> tuple[Reason, ...]:
-        return tuple(
-            Reason(signal.name, signal.score(deployment, here), signal.words(deployment, here))
-            for signal in self._signals
-        )
+    def _weighed(
+        self, found: Iterable[Deployment], call: Call, now: float, explain: bool = False
+    ) -> tuple[Candidate, ...]:
+        return self.scales.ranked(self._shortlist.choices(found), call, now, explain)
 
     def _able(self, call: Call, deployments: tuple[Deployment, ...]) -> tuple[Deployment, ...]:
         """Those that the call's own restrictions and the kind of work leave."""
@@ -110,27 +152,27 @@ class Router:
         )
 
     def _anything(self, fleet: Fleet, call: Call) -> tuple[Deployment, ...]:
-        """Every model that may converse, loaded and small ones first."""
+        """Every model that may do this kind of work, loaded and small ones first."""
         wanted = "embedding" if call.operation is Operation.EMBEDDING else "completion"
-        deployments = dict.fromkeys(
-            deployment
+        deployments = {
+            (deployment.server.name, deployment.model.name): deployment
             for group in fleet.deployments.values()
             for deployment in group
             if deployment.up
             and "agent" not in deployment.model.capabilities
             and (not deployment.model.capabilities or wanted in deployment.model.capabilities)
-        )
-        able = self._able(call, tuple(deployments))
+        }
+        able = self._able(call, tuple(deployments.values()))
         return tuple(sorted(able, key=lambda d: (not d.model.loaded, d.model.size or 1 << 60, d.model.name)))
 
-    def _default(self, fleet: Fleet, call: Call, situation: SituationOf, explain: bool) -> Decision:
+    def _default(self, fleet: Fleet, call: Call, now: float, explain: bool) -> Decision:
         """No model named: LLM_MODEL where it is; else whatever can answer, with a warning."""
         wanted = replace(call, model=self.policy.model)
         found = self._able(call, having(fleet, wanted.model))
         if self.policy.mode == "vllm":
-            return self._vllm_first(fleet, wanted, found, situation, explain)
+            return self._vllm_first(fleet, wanted, found, now, explain)
         if any(deployment.up for deployment in found):
-            return Decision(self.rank(found, situation, explain), "LLM_MODEL")
+            return Decision(self._weighed(found, call, now, explain), "LLM_MODEL")
         others = self._anything(fleet, call)
         if not others:
             raise missing.error(fleet, wanted, self.policy.mismatch)
@@ -138,24 +180,28 @@ class Router:
         same = tuple(deployment for deployment in others if deployment.model.name == named)
         rest = tuple(deployment for deployment in others if deployment.model.name != named)
         away = f"LLM_MODEL {wanted.model} is on no server that is up"
-        then = tuple(Candidate(other, 0.0, warning=f"{away}; {other.model.name} answered") for other in rest)
-        candidates = self.rank(same, situation, explain) + then
+        then = tuple(Candidate(other, warning=f"{away}; {other.model.name} answered") for other in rest)
+        candidates = self._weighed(same, call, now, explain) + then
         reason = "no model asked for and LLM_MODEL is not there"
         return Decision(candidates, reason, f"{away}; {named} answered", fallback=True)
 
     def _vllm_first(
-        self, fleet: Fleet, call: Call, found: tuple[Deployment, ...], situation: SituationOf, explain: bool
+        self, fleet: Fleet, call: Call, found: tuple[Deployment, ...], now: float, explain: bool
     ) -> Decision:
         """LLM_MODE=vllm: vLLM's servers, then the Ollama pool: the same model there, else any."""
         first = tuple(deployment for deployment in found if deployment.server.kind == "vllm" and deployment.up)
-        pool = tuple(d for d in (*found, *self._anything(fleet, call)) if d.server.kind == "ollama")
+        pool = {
+            (deployment.server.name, deployment.model.name): deployment
+            for deployment in (*found, *self._anything(fleet, call))
+            if deployment.server.kind == "ollama"
+        }
         told = "vLLM cannot answer; {} of the Ollama pool answered"
-        then = tuple(Candidate(d, 0.0, warning=told.format(d.model.name)) for d in dict.fromkeys(pool))
+        then = tuple(Candidate(d, warning=told.format(d.model.name)) for d in pool.values())
         if first:
-            return Decision(self.rank(first, situation, explain) + then, "LLM_MODE=vllm")
+            return Decision(self._weighed(first, call, now, explain) + then, "LLM_MODE=vllm")
         if not then:
             if found:
-                return Decision(self.rank(found, situation, explain), _reason(found))
+                return self._by_name(call, found, now, explain)
             raise missing.error(fleet, call, self.policy.mismatch)
         return Decision(then, "vLLM is away", then[0].warning, fallback=True)
 
@@ -171,11 +217,6 @@ class Router:
         if not chosen:
             raise missing.no_server(fleet, kinds)
         return tuple(chosen)
-
-    def _in_order(self, found: tuple[Deployment, ...], kinds: tuple[str, ...]) -> Decision:
-        ordered = sorted(found, key=lambda deployment: kinds.index(deployment.server.kind))
-        fallback = ordered[0].server.kind != kinds[0]
-        return Decision(tuple(Candidate(d, 1.0) for d in ordered), "the chain of agents", fallback=fallback)
 
     def _managed(self, fleet: Fleet, call: Call) -> tuple[Deployment, ...]:
         """Servers for work on models: the one named, else those that have the model, else any that can."""
@@ -195,8 +236,7 @@ class Router:
         return tuple(Deployment(s.server, model, s.url or s.server.url, s.slots or 1) for s in best)
 
 
-_score = attrgetter("score")
-
-
-def _reason(found: tuple[Deployment, ...]) -> str:
-    return "the only server with the model" if len(found) == 1 else f"the best of {len(found)} servers with the model"
+def _in_order(found: tuple[Deployment, ...], kinds: tuple[str, ...]) -> Decision:
+    ordered = sorted(found, key=lambda deployment: kinds.index(deployment.server.kind))
+    fallback = ordered[0].server.kind != kinds[0]
+    return Decision(tuple(Candidate(d) for d in ordered), "the chain of agents", fallback=fallback)

@@ -11,6 +11,7 @@ from penstock.domain.fleet import Deployment, Server
 from penstock.engines.base import Engine, Outgoing
 from penstock.gateway.catalog import Live
 from penstock.gateway.client import Client
+from penstock.gateway.upstream.breaker import Guard
 from penstock.gateway.upstream.connection import Connection
 from penstock.gateway.upstream.pool import Pool, Pools
 from penstock.gateway.upstream.relay import Relay
@@ -42,6 +43,7 @@ class Target:
     pool: Pool
     timeouts: Timeouts
     live: Live
+    guard: Guard
     heads: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -81,11 +83,11 @@ class Attempts:
         self._timeouts = timeouts
         self._agent = f"penstock/{version}".encode()
 
-    def target(self, deployment: Deployment, live: Live) -> Target:
+    def target(self, deployment: Deployment, live: Live, guard: Guard) -> Target:
         """Make ready for calls to a deployment."""
         server = deployment.server
         pool = self.pools.get(deployment.url, server.verify_tls)
-        return Target(deployment, self._engines[server.kind], pool, self._timeouts(server.name), live)
+        return Target(deployment, self._engines[server.kind], pool, self._timeouts(server.name), live, guard)
 
     async def run(self, target: Target, outgoing: Outgoing, relay: Relay, client: Client) -> None:
         """Try once. Returns when the answer is delivered; raises the PenstockError that stopped it."""

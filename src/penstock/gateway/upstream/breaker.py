@@ -5,6 +5,7 @@ the breaker closes and the server is brought back slowly, else it opens for twic
 handed in. Times are monotonic seconds.
 """
 
+import functools
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -57,8 +58,8 @@ class Breaker:
     """
 
     __slots__ = (
-        "_bad", "_closed_at", "_opened", "_permits", "_proof", "_trial", "dead", "good", "opened_at", "policy", "state",
-        "streak", "unheard", "until",
+        "_bad", "_closed_at", "_opened", "_permits", "_proof", "_trial", "cause", "dead", "good", "opened_at", "policy",
+        "state", "streak", "unheard", "until",
     )  # fmt: skip
 
     def __init__(self, policy: BreakerPolicy) -> None:
@@ -69,6 +70,7 @@ class Breaker:
         self.until = 0.0
         self.opened_at = 0.0
         self.dead = False
+        self.cause: ConnectFailed | None = None  # why no connection was to be had, while that is why it is open
         self.unheard = False  # opened by silence or broken connections, not by what the engine said
         self._bad: deque[tuple[float, int]] = deque(maxlen=64)
         self._closed_at: float | None = None
@@ -148,7 +150,7 @@ class Breaker:
                 self.dead = self.dead or dead
                 self.until = max(self.until, now + self._told(retry_after))
             return
-        self.dead, self.unheard = dead, dead or unheard
+        self.dead, self.unheard, self.cause = dead, dead or unheard, None
         self._open(now, chance, retry_after)
 
     def release(self, permit: int) -> None:
@@ -200,6 +202,7 @@ class Breaker:
     def _close(self, now: float) -> None:
         self.state = CLOSED
         self.dead = self.unheard = False
+        self.cause = None
         self.streak = 0
         self._bad.clear()
         self._closed_at = now
@@ -275,6 +278,8 @@ class Guard:
             self.release(permits)
         elif isinstance(error, ConnectFailed):
             server.fail(permits[0], now, self._chance(), dead=True)
+            if server.dead:
+                server.cause = error
             model.release(permits[1])
         elif isinstance(error, UpstreamTimeout | UpstreamCut | UpstreamGarbage) and not answered:
             server.fail(permits[0], now, self._chance(), unheard=True)
@@ -338,6 +343,24 @@ class Breakers:
         for (server, _), guard in self._guards.items():
             if server == name:
                 guard.model.revive()
+
+    def share(self, server: str, model: str, now: float) -> float:
+        """The part of its usual traffic that a model on a server should get, 0 to 1."""
+        guard = self._guards.get((server, model))
+        if guard is not None:
+            return guard.share(now)
+        breaker = self._servers.get(server)
+        return 1.0 if breaker is None else breaker.share(now)
+
+    def share_of(self, server: str) -> Callable[[str, float], float]:
+        """The same of one server, for those who may not know of breakers."""
+        return functools.partial(self.share, server)
+
+    def settled(self, server: str, now: float) -> bool:
+        """Whether nothing limits what a server should get."""
+        models = [guard.model for (name, _), guard in self._guards.items() if name == server]
+        breakers = [self._servers[server], *models] if server in self._servers else models
+        return all(breaker.state == CLOSED and breaker.share(now) >= 1.0 for breaker in breakers)
 
     def states(self) -> dict[tuple[str, str], str]:
         """The state of every breaker by (server, model); the server's own under model ""."""

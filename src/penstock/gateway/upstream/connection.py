@@ -137,7 +137,7 @@ class Connection(asyncio.Protocol):
         costs less than a timer for each call."""
         if self.sink is None:
             return
-        if self.seen:
+        if self.seen and now < self.until:
             self.seen = False
             self.deadline = min(now + self.idle_limit, self.until)
         elif now >= self.deadline:

@@ -1,48 +1,60 @@
 """The loop of tries: one candidate after the other, until one has delivered or the client has seen a first byte."""
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from penstock.dialects.base import Endpoint
-from penstock.domain.answer import Answer, Choice, Usage
+from penstock.domain.answer import Answer
 from penstock.domain.call import Call, Defaults, Operation, Provenance
-from penstock.domain.content import Chat, Completion, Content, Embedding
+from penstock.domain.content import Chat, Completion, Content
 from penstock.domain.decision import Candidate, Decision
 from penstock.domain.errors import (
-    ConnectFailed,
     ModelNotFound,
-    NoServer,
     PenstockError,
-    RateLimited,
     Unsupported,
     UpstreamStatus,
 )
 from penstock.domain.fleet import Deployment, Fleet
-from penstock.engines.base import Outgoing
+from penstock.engines.base import Outgoing, Reader
 from penstock.gateway.catalog import Catalog
 from penstock.gateway.client import Client
 from penstock.gateway.upstream.attempt import Attempts, Target
+from penstock.gateway.upstream.breaker import NO_PERMITS, Breakers, Guard
+from penstock.gateway.upstream.budget import RetryBudget
+from penstock.gateway.upstream.course import Course
+from penstock.gateway.upstream.later import FetchFunction, Missing, Polled
 from penstock.gateway.upstream.passthrough import PassThrough
 from penstock.gateway.upstream.relay import Relay
-from penstock.gateway.upstream.translated import BYTES_PER_TOKEN, Translated
+from penstock.gateway.upstream.resumed import Resumable, Thread
+from penstock.gateway.upstream.translated import Translated
+from penstock.gateway.upstream.unasked import count, deliver, without_engine
+from penstock.gateway.upstream.verdict import final, sent, sum_up
+from penstock.gateway.upstream.waiting import pause
 
 MAX_HEADS = 4096
+_BUSY = frozenset({425, 429, 503})
 ANOTHER = "another server failed"
 """Why a second choice answered."""
 
 
 @dataclass(slots=True)
 class Tries:
-    """What became of a call: how often it was tried, and where it ended."""
+    """What became of a call: how often it was tried, and where it ended; its content once that was read, and its thread
+    when it may be gone on with. `held`: the model was in memory; `ahead`: calls that the server then had."""
 
     attempts: int = 0
     deployment: Deployment | None = None
     relay: Relay | None = None
+    content: Content | None = None
+    thread: Thread | None = None
+    held: bool = True
+    ahead: int = 0
 
 
 class Failover:
     """Tries candidates. `suspect(server name)` is told of a server that failed, so that it is looked at. `clock` gives
-    monotonic seconds, `wall` the time of day."""
+    monotonic seconds, `wall` the time of day. `fetch` is for small requests beside the call's own."""
 
     def __init__(
         self,
@@ -52,15 +64,23 @@ class Failover:
         suspect: Callable[[str], None],
         clock: Callable[[], float],
         wall: Callable[[], float],
+        fetch: FetchFunction,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self.defaults = defaults
+        self.breakers = Breakers(chance)
+        self.budget = RetryBudget(clock())
+        self._chance = chance
         self._catalog = catalog
         self._attempts = attempts
         self._suspect = suspect
         self._clock = clock
         self._wall = wall
+        self._fetch = fetch
+        self._missing = Missing()
+        self._turn = 0
         self._targets: dict[tuple[str, str], Target] = {}
-        self._heads: dict[tuple[str, str, str, bool], bytes] = {}
+        self._heads: dict[tuple[str, str, str, bool, str], bytes] = {}
         self._drawn_for: Fleet | None = None
 
     def forget(self) -> None:
@@ -70,105 +90,216 @@ class Failover:
 
     async def run(self, client: Client, endpoint: Endpoint, call: Call, decision: Decision, tries: Tries) -> None:
         """Deliver the call's answer to the client, or raise what is to be told to it."""
+        self.budget.calls += 1
+        if call.stream and (self.defaults.resume or call.flags) and self._may_resume(call):
+            content = tries.content = self._content(endpoint, call)
+            tries.thread = Thread.of(call, content)
+        candidates = decision.candidates
+        course: Course | None = None
+        place = 0
+        guard = self._target(candidates[0].deployment).guard
+        if guard.server.state or guard.model.state:
+            course = self._course(candidates)
+            place = await self._step(course, client, candidates, tries)
         failed: list[tuple[Deployment, PenstockError]] = []
-        content: Content | None = None
-        for candidate in decision.candidates:
-            deployment = candidate.deployment
-            target = self._target(deployment)
-            live = target.live
-            live.running += 1  # the lease: returned below, whatever happens
-            tries.attempts += 1
-            tries.deployment = deployment
-            try:
-                if endpoint.wire in target.engine.native:
-                    head = self._head(deployment, decision, tries.attempts)
-                    relay = tries.relay = PassThrough(client, call, endpoint, head, self._attempts.loop)
-                    data = self._attempts.begin(target, target.engine.forward(call, deployment.model), relay, client)
-                    if relay.connection is None or await relay is not None or relay.status >= 300:
-                        await self._attempts.finish(target, data, relay, client)
-                else:
-                    if content is None:
-                        content = self._content(endpoint, call)
-                    await self._translated(client, endpoint, call, content, candidate, decision, tries)
-                live.failures = 0
-                if call.operation is Operation.MANAGE:
-                    self._suspect(deployment.server.name)  # its list of models has changed
-                return
-            except PenstockError as error:
-                self._note(client, call, deployment, error)
-                failed.append((deployment, error))
-            finally:
-                live.running -= 1
-        raise _sum_up(failed)
+        try:
+            while place >= 0:
+                candidate = candidates[place]
+                error = await self._one(client, endpoint, call, candidate, decision, tries)
+                if error is None:
+                    return
+                if final(client, call, error, tries.thread):
+                    raise error
+                failed.append((candidate.deployment, error))
+                course = course or self._course(candidates)
+                course.failed(place, sent(error, tries.relay), busy=error.status in _BUSY)
+                place = await self._step(course, client, candidates, tries)
+            kept = course.shut if course is not None else ()
+            shut = [(candidates[i].deployment, self._target(candidates[i].deployment).guard) for i in kept]
+            raise sum_up(failed, shut, self._clock())
+        except Exception as error:
+            if tries.thread is not None and tries.thread.broken is not None:
+                told = error if isinstance(error, PenstockError) else PenstockError("the gateway failed: see its log")
+                tries.thread.broken.give_up(told)
+            raise
 
-    def _note(self, client: Client, call: Call, deployment: Deployment, error: PenstockError) -> None:
-        """A try has failed: blame whom it says something about, and raise what no other try can mend."""
-        client.source = None  # the connection may serve another call by now
-        if error.retryable:
-            self._blame(deployment, error)
-        if client.gone or client.begun:
-            raise error
-        if not error.retryable and not isinstance(error, Unsupported | ModelNotFound):
-            raise error
-        if call.operation is Operation.MANAGE and not isinstance(error, ConnectFailed):
-            raise error  # it may have been done: it is not to be done twice
+    async def _one(
+        self, client: Client, endpoint: Endpoint, call: Call, candidate: Candidate, decision: Decision, tries: Tries
+    ) -> PenstockError | None:
+        """One try, with its lease and its permits, which are given back whatever happens. The error that stopped it,
+        or None when the answer is delivered."""
+        deployment = candidate.deployment
+        target = self._target(deployment)
+        guard, live = target.guard, target.live
+        permits = NO_PERMITS
+        if guard.server.state or guard.model.state:
+            permits = guard.begin(self._clock(), None if client.begun else _beginning(client))
+        tries.ahead = live.running
+        live.running += 1
+        self._turn += 1
+        live.turn = self._turn
+        tries.held = not deployment.on_demand or deployment.model.name in live.residency
+        tries.attempts += 1
+        tries.deployment = deployment
+        tries.relay = None
+        try:
+            if tries.thread is None and endpoint.wire in target.engine.native:
+                head = self._head(deployment, decision, tries.attempts)
+                relay = tries.relay = PassThrough(client, call, endpoint, head, self._attempts.loop)
+                data = self._attempts.begin(target, target.engine.forward(call, deployment.model), relay, client)
+                if relay.connection is None or await relay is not None or relay.status >= 300:
+                    await self._attempts.finish(target, data, relay, client)
+            else:
+                await self._translated(client, endpoint, call, candidate, decision, tries)
+            live.failures = 0
+            if deployment.on_demand:
+                live.residency.used(deployment.model.name, deployment.model.size, self._clock())
+            if permits is NO_PERMITS:
+                guard.well(permits, 0.0)
+            else:
+                guard.well(permits, self._clock())
+                permits = NO_PERMITS
+            if call.operation is Operation.MANAGE:
+                self._suspect(deployment.server.name)  # its list of models has changed
+            return None
+        except PenstockError as error:
+            client.source = None  # the connection may serve another call by now
+            answered = tries.relay is not None and tries.relay.status >= 300
+            guard.failed(permits, error, self._clock(), answered)
+            permits = NO_PERMITS
+            if error.retryable:
+                self._blame(deployment, error)
+            return error
+        finally:
+            live.running -= 1
+            if permits is not NO_PERMITS:
+                guard.release(permits)
+
+    def _may_resume(self, call: Call) -> bool:
+        return "resume" in call.flags or (self.defaults.resume and "break" not in call.flags)
+
+    def _course(self, candidates: tuple[Candidate, ...]) -> Course:
+        def guard_of(place: int) -> Guard:
+            return self._target(candidates[place].deployment).guard
+
+        return Course(len(candidates), guard_of, self.budget, self._chance)
+
+    async def _step(self, course: Course, client: Client, candidates: tuple[Candidate, ...], tries: Tries) -> int:
+        """The place of the candidate to try next, when its time has come; -1 when there is none."""
+        while (step := course.next(self._clock())) is not None:
+            if step.wait:
+                await pause(step.wait, client, self._attempts.loop)
+            begun = tries.deployment if client.begun else None
+            if (
+                begun is None
+                or candidates[step.place].deployment.model.name == begun.model.name
+                or (not candidates[step.place].warning)
+            ):
+                return step.place
+        return -1
+
+    def _hear(self, fleet: Fleet) -> None:
+        """What new looks tell the breakers, and breakers the router."""
+        self.breakers.hear(fleet.statuses)
+        for name, live in self._catalog.live.items():
+            if live.share is not None and self.breakers.settled(name, self._clock()):
+                live.share = None
 
     def _target(self, deployment: Deployment) -> Target:
         fleet = self._catalog.fleet
         if fleet is not self._drawn_for:
             self._drawn_for = fleet
             self._targets.clear()
+            self._hear(fleet)
         key = (deployment.server.name, deployment.model.name)
         target = self._targets.get(key)
         if target is None:
+            server = deployment.server.name
             target = self._targets[key] = self._attempts.target(
-                deployment, self._catalog.live_of(deployment.server.name)
+                deployment, self._catalog.live_of(server), self.breakers.of(server, deployment.model.name)
             )
         return target
 
     async def _translated(
-        self,
-        client: Client,
-        endpoint: Endpoint,
-        call: Call,
-        content: Content,
-        candidate: Candidate,
-        decision: Decision,
-        tries: Tries,
+        self, client: Client, endpoint: Endpoint, call: Call, candidate: Candidate, decision: Decision, tries: Tries
     ) -> None:
-        """One try on an engine that speaks another wire; on 404 once more where the engine's older versions differ."""
+        """One try on an engine that speaks another wire, or on one whose answer another may have to go on with."""
         deployment = candidate.deployment
         target = self._target(deployment)
         engine = target.engine
         head = self._head(deployment, decision, tries.attempts)
         told = self._told(client, call, candidate, decision, tries.attempts)
-        answer = _without_engine(call, content)
+        content = tries.content = tries.content or self._content(endpoint, call)
+        answer = without_engine(call, content)
         asked = call
         if call.defaults and self.defaults.stream and not call.stream:
             asked = replace(call, stream=True)
+        outgoing: Outgoing | None = None
         try:
-            outgoing: Outgoing | None = None if answer else engine.translate(asked, content, deployment.model)
+            if tries.thread is not None:
+                outgoing = tries.thread.outgoing(engine, call, deployment.model)
+            elif answer is None:
+                outgoing = engine.translate(asked, content, deployment.model)
         except Unsupported:
             if call.operation is not Operation.COUNT:
                 raise
-            answer, outgoing = Answer(usage=_count(call)), None
+            answer = Answer(usage=count(call))
         if answer is not None:
-            _deliver(client, endpoint, call, answer, head, told)
-            return
-        while outgoing is not None:
-            reader = engine.reader(asked, content, outgoing)
-            relay = Translated(client, call, endpoint, head, self._attempts.loop, reader, told)
-            tries.relay = relay
+            deliver(client, endpoint, call, answer, head, told)
+        elif outgoing is not None:
+            await self._exchange(client, endpoint, (call, asked), outgoing, target, (head, told), tries)
+        elif tries.thread is not None and tries.thread.broken is not None:
+            tries.thread.broken.complete("length")
+
+    async def _exchange(
+        self,
+        client: Client,
+        endpoint: Endpoint,
+        calls: tuple[Call, Call],
+        outgoing: Outgoing,
+        target: Target,
+        shown: tuple[bytes, Provenance],
+        tries: Tries,
+    ) -> None:
+        """Ask, and on 404 once more where the engine's older versions differ. `calls` are the client's and the one
+        that the engine is asked; `shown` is what the client is told of who answers."""
+        (call, asked), (head, told) = calls, shown
+        deployment, content, step = target.deployment, tries.content, outgoing
+        while content is not None:
+            if step.otherwise is not None and self._missing.lacks(deployment.url, step.path, self._clock()):
+                step = step.otherwise
+                continue
+            reader = target.engine.reader(asked, content, step)
+            relay = tries.relay = self._relay(client, call, endpoint, head, reader, told, step.polled, tries.thread)
             try:
-                await self._attempts.run(target, outgoing, relay, client)
+                await self._attempts.run(target, step, relay, client)
+                if isinstance(relay, Polled):
+                    await relay.follow(deployment, self._fetch, target.timeouts.total)
                 return
-            except PenstockError:
+            except PenstockError as error:
                 if relay.status == 404 and call.operation is Operation.COUNT:
-                    _deliver(client, endpoint, call, Answer(usage=_count(call)), head, told)
+                    deliver(client, endpoint, call, Answer(usage=count(call)), head, told)
                     return
-                if relay.status != 404 or outgoing.otherwise is None:
+                if relay.status != 404 or step.otherwise is None or isinstance(error, ModelNotFound):
                     raise
-                outgoing = outgoing.otherwise
+                self._missing.note(deployment.url, step.path, self._clock())
+                step = step.otherwise
+
+    def _relay(
+        self,
+        client: Client,
+        call: Call,
+        endpoint: Endpoint,
+        head: bytes,
+        reader: Reader,
+        told: Provenance,
+        polled: bool,
+        thread: Thread | None,
+    ) -> Translated:
+        loop = self._attempts.loop
+        if thread is not None:
+            return Resumable(client, call, endpoint, head, loop, reader, told, thread)
+        return (Polled if polled else Translated)(client, call, endpoint, head, loop, reader, told)
 
     def _content(self, endpoint: Endpoint, call: Call) -> Content:
         """The call read whole, with the configured token limit and temperature where it asks for them."""
@@ -186,7 +317,7 @@ class Failover:
         """The header lines that say who answers. Drawn once for each answerer and reason."""
         fallback = decision.fallback or attempt > 1
         reason = decision.reason if attempt == 1 else ANOTHER
-        key = (deployment.server.name, deployment.model.name, reason, fallback)
+        key = (deployment.server.name, deployment.model.name, reason, fallback, decision.level)
         head = self._heads.get(key)
         if head is None:
             if len(self._heads) >= MAX_HEADS:
@@ -197,6 +328,8 @@ class Failover:
                 "reason": reason,
                 "fallback": str(fallback).lower(),
             }
+            if decision.level:
+                lines["complexity"] = decision.level
             if deployment.server.simulated:
                 lines["simulated"] = "true"
             head = b"".join(b"x-penstock-%b: %b\r\n" % (name.encode(), _ascii(value)) for name, value in lines.items())
@@ -221,56 +354,23 @@ class Failover:
             distributed=self.defaults.distributed
             and sum(status.server.kind == server.kind for status in self._catalog.fleet.statuses) > 1,
             simulated=server.simulated,
+            complexity=decision.level,
+            task_type=decision.task_type,
+            fast_model=candidate.word == "fast",
         )
 
     def _blame(self, deployment: Deployment, error: PenstockError) -> None:
         live = self._catalog.live_of(deployment.server.name)
         live.failures += 1
         live.failed_at = self._clock()
+        live.share = live.share or self.breakers.share_of(deployment.server.name)
         if not isinstance(error, UpstreamStatus):
             self._suspect(deployment.server.name)
 
 
-def _without_engine(call: Call, content: Content) -> Answer | None:
-    """The answer to a request that asks for no work: only Ollama can be told to load or unload a model."""
-    if "unload" in call.flags:
-        return Answer((Choice(finish="unload"),))
-    if "load" in call.flags:
-        return Answer() if isinstance(content, Embedding) else Answer((Choice(finish="load"),))
-    return None
-
-
-def _count(call: Call) -> Usage:
-    return Usage(prompt_tokens=max(1, len(call.body) // BYTES_PER_TOKEN), estimated=True)
-
-
-def _deliver(
-    client: Client, endpoint: Endpoint, call: Call, answer: Answer, head: bytes, provenance: Provenance
-) -> None:
-    whole = replace(call, stream=False)
-    writer = endpoint.writer(whole, provenance)
-    client.whole(200, writer.content_type, head, writer.whole(answer, provenance))
-
-
-def _sum_up(failed: list[tuple[Deployment, PenstockError]]) -> PenstockError:
-    """What to tell of several failures: the one that says most, and of servers that are away each and why."""
-    if all(isinstance(error, ConnectFailed) for _, error in failed):
-        told = "; ".join(
-            f"{deployment.server.name}: {error.message}"
-            + (f" (its address is set in {deployment.server.setting})" if deployment.server.setting else "")
-            for deployment, error in failed
-        )
-        return NoServer(f"no server can answer just now: {told}", retry_after=5)
-    errors = [error for _, error in failed]
-    telling = [error for error in errors if error.retryable and not isinstance(error, ConnectFailed)] or [
-        error for error in errors if not isinstance(error, ConnectFailed)
-    ]
-    if all(error.status in (429, 503) for error in errors):
-        waits = [error.retry_after for error in errors if error.retry_after is not None]
-        telling[-1].retry_after = min(waits, default=1.0)
-        if all(error.status == 429 for error in errors):
-            return RateLimited(telling[-1].message, retry_after=telling[-1].retry_after)
-    return telling[-1]
+def _beginning(client: Client) -> Callable[[], bool]:
+    """What tells whether a trial's answer has begun."""
+    return lambda: client.begun
 
 
 def _ascii(text: str) -> bytes:

@@ -86,7 +86,11 @@ class Translated(Relay):
         return self._writer.chunk(Chunk(usage=self.usage))
 
     def closed(self, whole: bool) -> None:
-        self._take(self._reader.close(), last=True)
+        self.finish(self._reader.close())
+
+    def finish(self, chunks: Iterable[Chunk]) -> None:
+        """Deliver the last chunks, and with them the answer."""
+        self._take(chunks, last=True)
         if self.call.stream:
             if not self._open:
                 raise UpstreamCut("the engine ended its stream without an answer")

@@ -7,7 +7,7 @@ from penstock.gateway.routing.signals.base import Signal
 
 
 def load() -> tuple[Signal, ...]:
-    """All signals, the weightiest first; raises ValueError when two have the same name."""
+    """All signals in the order of their names; raises ValueError when two have the same."""
     found: dict[str, Signal] = {}
     for info in pkgutil.iter_modules(__path__):
         signal = getattr(importlib.import_module(f"{__name__}.{info.name}"), "SIGNAL", None)
@@ -16,4 +16,4 @@ def load() -> tuple[Signal, ...]:
         if signal.name in found:
             raise ValueError(f"two routing signals are called {signal.name}")
         found[signal.name] = signal
-    return tuple(sorted(found.values(), key=lambda signal: -signal.weight))
+    return tuple(found[name] for name in sorted(found))

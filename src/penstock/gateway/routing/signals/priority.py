@@ -1,17 +1,17 @@
-"""PRIMARY before SECONDARY while it has a free slot; FALLBACK only when no other can."""
+"""PRIMARY before SECONDARY while it can begin about as soon. FALLBACK is a tier of its own, behind all others."""
 
-from penstock.domain.fleet import Deployment, Priority
+from penstock.domain.fleet import Priority
 from penstock.gateway.routing.signals.base import Signal, Situation
 
-_SCORES = {Priority.PRIMARY: 1.0, Priority.SECONDARY: 0.85, Priority.FALLBACK: 0.0}
+SECONDS = {Priority.PRIMARY: 0.0, Priority.SECONDARY: 2.0, Priority.FALLBACK: 4.0}
 
 
-def _score(deployment: Deployment, _: Situation) -> float:
-    return _SCORES[deployment.server.priority]
+def _cost(situation: Situation) -> float:
+    return SECONDS[situation.deployment.server.priority]
 
 
-def _words(deployment: Deployment, _: Situation) -> str:
-    return deployment.server.priority.name
+def _words(situation: Situation) -> str:
+    return situation.deployment.server.priority.name
 
 
-SIGNAL = Signal("priority", 40.0, _score, _words)
+SIGNAL = Signal("priority", _cost, _words, fixed=True)

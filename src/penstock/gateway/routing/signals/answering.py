@@ -1,0 +1,18 @@
+"""How long the answer takes from its first token to its last, which people mind less than waiting for the first."""
+
+from penstock.gateway.routing.signals.base import Signal, Situation
+
+WEIGHT = 0.1
+"""What a second of answering counts beside a second of waiting."""
+
+
+def _cost(situation: Situation) -> float:
+    rates, most = situation.rates, situation.most
+    return WEIGHT * (rates.answer if most is None or most > rates.tokens else rates.answer * most / rates.tokens)
+
+
+def _words(situation: Situation) -> str:
+    return f"{situation.rates.decode:.0f} tokens a second"
+
+
+SIGNAL = Signal("answering", _cost, _words)

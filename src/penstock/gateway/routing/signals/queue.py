@@ -1,0 +1,20 @@
+"""The wait for a slot: none while one is free, else as long as the calls ahead take, in rounds of all slots."""
+
+from penstock.gateway.routing.signals.base import Signal, Situation
+
+SHARING = 0.2
+"""Seconds that the last free slot costs: calls at once slow each other, and equals share the load by it."""
+
+
+def _cost(situation: Situation) -> float:
+    running, slots = situation.live.running, situation.deployment.slots
+    if running < slots:
+        return SHARING * running / slots
+    return SHARING + (running - slots + 1) / slots * situation.rates.service
+
+
+def _words(situation: Situation) -> str:
+    return f"{situation.live.running} running on {situation.deployment.slots} slots"
+
+
+SIGNAL = Signal("queue", _cost, _words, waits=True)
