@@ -4,13 +4,17 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from penstock.app import Gateway
+from penstock.config.settings import ListenSettings, Settings, StorageSettings
+from penstock.control.mdns import Mdns
 from penstock.domain.fleet import State
 from penstock.sim import SimOptions, Simulator
 from tests.support.gateway import Running, running, server, until
-from tests.support.neighbours import Neighbour
+from tests.support.neighbours import LOOPBACK, Neighbour, News
 from tests.support.raw_client import chat, post
 
 TEXT = "one two three four five six seven eight nine ten"
@@ -101,3 +105,26 @@ async def test_a_server_that_is_taken_away_says_to_the_end_what_it_is_saying():
             assert [s.server.name for s in here.gateway.catalog.fleet.statuses] == ["b"]
             assert "second" in (await here.ask(ASK, 20)).text
             assert await stream == TEXT
+
+
+async def test_a_gateway_that_others_can_reach_is_announced_while_it_runs():
+    other = Mdns([LOOPBACK])
+    news = News()
+    other.on_services = news
+    other.browse("_penstock._tcp")
+    settings = Settings(
+        StorageSettings(Path()), server=ListenSettings("0.0.0.0", announce=True), anything_configured=True
+    )
+    gateway = Gateway(settings, port=48005)
+
+    def ports() -> set[int]:
+        return {service.port for service in other.services("_penstock._tcp")}
+
+    try:
+        await gateway.start()
+        await news.until(lambda: 48005 in ports())
+        await gateway.stop()
+        await news.until(lambda: 48005 not in ports())
+    finally:
+        await gateway.stop()
+        await other.stop()
