@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.control.health import PATIENCE, Pulse, Sight, back_off, forgivable, judge, offered
+from penstock.control.health import LONGEST_ABSENCE, PATIENCE, Pulse, Sight, back_off, forgivable, judge, offered
 from penstock.domain.errors import ConnectFailed, UpstreamTimeout
 from penstock.domain.fleet import Inventory, Model, Server, ServerStatus, State
 from penstock.gateway.catalog import Live
@@ -19,12 +19,12 @@ def test_the_gap_between_looks_doubles_with_each_failure_and_never_leaves_its_bo
         pulse.begin(now)
         pulse.settle(now, ok, chance)
         failures = 0 if ok else failures + 1
-        planned = 30.0 if ok else min(30.0, 2.0 ** (failures - 1))
+        planned = 30.0 if ok else min(LONGEST_ABSENCE, 2.0 ** (failures - 1))
         assert planned * 0.899 <= pulse.next_at - now <= planned * 1.101
         now = pulse.next_at
 
 
-def test_a_failing_server_is_looked_at_after_1_2_4_8_16_30_seconds():
+def test_a_failing_server_is_looked_at_less_and_less():
     assert [back_off(n, 1.0, 30.0) for n in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
 
 

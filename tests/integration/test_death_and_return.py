@@ -1,0 +1,131 @@
+"""Servers are killed, hung and let go: no call goes to one that is known dead, and one that is back has work soon.
+
+Times are a twentieth of real life's.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+
+from penstock.gateway.upstream.breaker import BreakerPolicy, Breakers
+from penstock.sim import Faults, SimOptions, Simulator
+from tests.support.gateway import Running, running, server, until
+from tests.support.raw_client import chat, post
+from tests.support.raw_engine import RawEngine, response, says
+
+CHAT = post("/v1/chat/completions", chat())
+SCALE = 20.0
+TEN_SECONDS = 10.0 / SCALE
+POLICY = BreakerPolicy(
+    first=1 / SCALE, longest=30 / SCALE, longest_dead=8 / SCALE, longest_told=60 / SCALE, window=30 / SCALE,
+    slow_start=10 / SCALE,
+)  # fmt: skip
+
+
+@contextlib.asynccontextmanager
+async def fleet(*sims: Simulator) -> AsyncIterator[Running]:
+    """A gateway in front of simulators, the first of which it likes best."""
+    servers = [
+        server(chr(97 + place), sim.url, priority="SECONDARY" if place else "PRIMARY", first_byte=0.2, idle=0.2)
+        for place, sim in enumerate(sims)
+    ]
+    async with running(*servers, look=True) as gateway:
+        gateway.gateway.failover.breakers = Breakers(random.Random(1).random, POLICY)
+        gateway.gateway.failover.forget()
+        for watched in gateway.gateway.watcher._watched.values():
+            watched.pulse.interval, watched.pulse.first_retry = 8 / SCALE, 1 / SCALE
+        gateway.gateway.watcher._look._timeout = 0.1
+        yield gateway
+
+
+def up(gateway: Running, name: str) -> bool:
+    return any(status.up for status in gateway.gateway.catalog.fleet.statuses if status.server.name == name)
+
+
+def asked(sim: Simulator) -> int:
+    return sim.counters.requests.get("/v1/chat/completions", 0)
+
+
+async def ask(gateway: Running) -> str:
+    answer = await gateway.ask(CHAT)
+    assert answer.status == 200, answer
+    return str(answer.headers["x-penstock-server"])
+
+
+def vllm() -> Simulator:
+    return Simulator(SimOptions.instant("vllm", "m", text="good", slots=64))
+
+
+@pytest.mark.parametrize("way", ["refuse", "hang_before"])
+async def test_nobody_asks_a_server_known_dead_and_one_that_is_back_has_work_within_ten_seconds(way: str):
+    async with vllm() as first, vllm() as second, fleet(first, second) as gateway:
+        assert await ask(gateway) == "a"
+        first.faults = Faults(**{way: 1.0})
+        assert await ask(gateway) == "b"  # nobody notices
+        await until(lambda: not up(gateway, "a"))
+        seen = asked(first)
+        for _ in range(50):
+            assert await ask(gateway) == "b"
+        assert asked(first) == seen
+        first.faults = Faults()
+        gateway.gateway.catalog.live["a"].failed_at = 0.0  # it has been dead for long
+        loop = asyncio.get_running_loop()
+        back_at = loop.time()
+        while await ask(gateway) != "a":
+            pass
+        # looks come every eight seconds at most; what they take on this machine is not the gateway's
+        assert loop.time() - back_at < 4 * TEN_SECONDS
+
+
+async def test_a_server_that_dies_under_many_calls_is_asked_by_few_of_them():
+    async with vllm() as first, vllm() as second, fleet(first, second) as gateway:
+        first.faults = Faults(status_500=1.0, scope="generation")
+        for _ in range(100):
+            assert await ask(gateway) == "b"
+        assert asked(first) < 20
+        assert gateway.gateway.failover.breakers.states()["a", ""] == "closed"
+
+
+async def test_a_lone_server_that_fails_is_left_alone_for_a_moment_and_callers_are_told_when_to_come_again():
+    broken = says(response(b"{}", status="500 Internal Server Error"))
+    async with RawEngine(broken) as bad, running(server("a", bad.url)) as gateway:
+        for _ in range(3):
+            assert (await gateway.ask(CHAT)).status == 500
+        answer = await gateway.ask(CHAT)
+        assert answer.status == 503
+        assert answer.json["error"]["code"] == "no_server"
+        assert "a has failed just now and is left alone" in answer.json["error"]["message"]
+        assert answer.headers["retry-after"]
+        assert len(bad.requests) == 3
+
+
+async def test_a_retry_after_of_an_engine_is_honoured():
+    slow_down = response(b"{}", status="429 Too Many Requests", headers=("Retry-After: 30",))
+    async with (
+        RawEngine(says(slow_down)) as busy,
+        vllm() as good,
+        running(server("a", busy.url), server("b", good.url, priority="SECONDARY")) as gateway,
+    ):
+        for _ in range(20):
+            assert await ask(gateway) == "b"
+            gateway.gateway.catalog.live["a"].failed_at = 0.0
+        assert len(busy.requests) == 1
+
+
+async def test_a_trial_that_is_given_up_by_its_client_gives_its_permit_back():
+    async with vllm() as first, running(server("a", first.url)) as gateway:
+        guard = gateway.gateway.failover.breakers.of("a", "m")
+        first.faults = Faults(hang_before=1.0)
+        guard.server.revive()
+        guard.server.state = 1  # open, and its time is over
+        client = await gateway.client()
+        await client.send(CHAT)
+        await until(lambda: guard.trying)
+        client.close()
+        await until(lambda: not guard.trying)
+        first.faults = Faults()
+        assert await ask(gateway) == "a"
+        assert guard.healthy
