@@ -5,7 +5,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from penstock.dialects.base import Endpoint
 from penstock.domain.answer import Usage
@@ -25,8 +25,9 @@ from penstock.gateway.upstream.failover import Failover, Tries
 log = logging.getLogger("penstock.gateway")
 
 MOST_DECISIONS = 1000
-FIRST_LESSONS, EVERY = 16, 4
-"""Calls of a model that are all learnt from, and of how many later ones one is."""
+FIRST_LESSONS, EVERY = 256, 4
+"""The first calls are all learnt from, of later ones one of so many, and all that loaded a model."""
+_AUTO = ("", "auto")
 
 
 class Decided(NamedTuple):
@@ -65,7 +66,7 @@ class Pipeline:
         self.running = 0
         self.draining = False
         self.classifier = classifier or Classifier()
-        self.decisions: deque[Decided] = deque(maxlen=MOST_DECISIONS)
+        self._decided: deque[tuple[Any, ...]] = deque(maxlen=MOST_DECISIONS)  # the fields of Decided: cheaper to make
         self._lessons = 0
         self._clock = clock
         self._look_again = look_again
@@ -84,10 +85,10 @@ class Pipeline:
             call = endpoint.read(body, content_type)
             if client.wishes:
                 _heed(call, client.wishes)
-            if call.automatic and self.router.chooses(self.catalog.fleet, call):
+            if call.model[:4].lower() in _AUTO and call.automatic and self.router.chooses(self.catalog.fleet, call):
                 call.ask = ask_of(endpoint.decode(call), self.classifier, call.max_tokens)
             try:
-                decision = self.decide(call)
+                decision = self.router.decide(self.catalog.fleet, call, self.catalog.live, begin)
             except ModelNotFound:
                 decision = await self._decide_anew(call, client)
             await self.failover.run(client, endpoint, call, decision, tries)
@@ -101,9 +102,16 @@ class Pipeline:
         finally:
             self.running -= 1
             client.source = None
+            if call is not None and call.session and tries.deployment is not None and failure is None:
+                self.router.scales.note(call.session, tries.deployment.server.name)
             if failure is not None and not client.gone and not client.begun:
                 client.fail(failure)
             self._settle(client, endpoint, call, tries, failure, begin, decision)
+
+    @property
+    def decisions(self) -> list[Decided]:
+        """The last decisions, oldest first."""
+        return [Decided(*fields) for fields in self._decided]
 
     def decide(self, call: Call, explain: bool = False) -> Decision:
         """The decision for a call at this moment."""
@@ -151,9 +159,11 @@ class Pipeline:
         status, code = (200, "ok") if failure is None else (failure.status, failure.code)
         attempts = tries.attempts
         if decision is not None:
-            self.decisions.append(Decided(begin, client.id, endpoint.wire, call, decision, deployment, attempts, code))
-            if failure is None and relay is not None and attempts == 1:
-                self._learn(tries, first_at - begin if first_at else 0.0, now - begin, completion, call)
+            self._decided.append((begin, client.id, endpoint.wire, call, decision, deployment, attempts, code))
+            if failure is None and attempts == 1:
+                self._lessons += 1
+                if self._lessons < FIRST_LESSONS or not self._lessons % EVERY or tries.held is False:
+                    self._learn(tries, first_at - begin if first_at else 0.0, now - begin, completion, call)
         self.meter.settle(
             (
                 endpoint.wire, "", model, server, kind, status, code, call is not None and call.stream, prompt,
@@ -163,20 +173,12 @@ class Pipeline:
         )  # fmt: skip
 
     def _learn(self, tries: Tries, first: float, total: float, completion: int, call: Call | None) -> None:
-        """What the call teaches. Of a model that is well known, every few calls are enough."""
+        """What the call teaches."""
         deployment, relay = tries.deployment, tries.relay
         if deployment is None or relay is None or call is None:
             return
-        server = deployment.server.name
-        live = self.catalog.live_of(server)
-        if call.session:
-            self.router.scales.note(call.session, server)
-        self._lessons += 1
-        rates = live.rates.get(deployment.model.name)
-        if rates is None or (rates.answers >= FIRST_LESSONS and self._lessons % EVERY):
-            return
         learn(
-            live,
+            self.catalog.live_of(deployment.server.name),
             deployment,
             relay.usage or Usage(completion_tokens=completion, estimated=True),
             held=tries.held,
