@@ -125,7 +125,7 @@ class Engine(Protocol):
     def resume(self, call: Call, content: Content, model: Model, said: str) -> Outgoing | None:
         """The request for the rest of an answer that began with `said` (not empty), or None where there is none.
 
-        Only for contents that are `resuming.resumable`; limits of tokens are the caller's to reduce.
+        Only for contents that are `domain.resuming.resumable`; limits of tokens are the caller's to reduce.
         """
         ...
 

@@ -23,7 +23,7 @@ from penstock.domain.content import (
     Tool,
 )
 from penstock.domain.fleet import Model
-from penstock.engines.resuming import left, resumable
+from penstock.domain.resuming import left, resumable
 
 ENGINES = engines.load()
 CALL = Call("anthropic.messages", Operation.CHAT, "m", True, b"")

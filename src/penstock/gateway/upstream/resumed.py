@@ -14,8 +14,8 @@ from penstock.domain.call import Call, Operation, Provenance
 from penstock.domain.content import Chat, Completion, Content
 from penstock.domain.errors import ClientStalled, PenstockError, Unsupported, UpstreamGarbage
 from penstock.domain.fleet import Model
+from penstock.domain.resuming import left, resumable
 from penstock.engines.base import Engine, Outgoing, Reader
-from penstock.engines.resuming import left, resumable
 from penstock.gateway.client import Client
 from penstock.gateway.upstream.translated import Translated
 
