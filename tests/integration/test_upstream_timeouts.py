@@ -8,7 +8,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from tests.support.gateway import running, server
+from tests.support.gateway import running, server, until
 from tests.support.raw_client import chat, post, turn
 from tests.support.raw_engine import (
     DONE,
@@ -75,6 +75,23 @@ async def test_half_a_whole_answer_is_a_504(name: str):
     script = says_and("hang", response(completion("never"))[:-10])
     async with RawEngine(script) as engine, running(server("a", engine.url, surface.kind, **SHORT)) as gateway:
         assert "sent nothing more" in surface.says(await gateway.ask(surface.request), 504, "upstream_timeout")
+
+
+@pytest.mark.parametrize("name", [name for name in SURFACES if name != "ollama generate"])  # that one streams
+async def test_a_whole_answer_that_drips_is_a_504_when_its_time_is_over(name: str):
+    async def drip(turn: Turn) -> None:
+        await turn.send(chunked_head("application/json"))
+        while not turn.gone.is_set():
+            await turn.send(chunk(b" "))
+            await asyncio.sleep(0.02)
+
+    surface = SURFACES[name]
+    async with RawEngine(drip) as engine:
+        patient = server("a", engine.url, surface.kind)
+        async with running(replace(patient, timeouts=replace(patient.timeouts, total=0.3))) as gateway:
+            answer = await gateway.ask(surface.request)
+            assert engine.url in surface.says(answer, 504, "upstream_timeout")
+            await until(lambda: not engine.lines)
 
 
 async def test_a_stream_has_no_end_to_its_time():
@@ -168,10 +185,9 @@ async def test_a_server_whose_queue_of_connections_is_full_is_a_504():
             one.setblocking(False)
             one.connect_ex(deaf.getsockname())
         async with running(server("a", f"http://127.0.0.1:{deaf.getsockname()[1]}"), connect=0.2) as gateway:
-            for surface in SURFACES.values():
-                if surface.kind == "vllm":
-                    message = surface.says(await gateway.ask(surface.request), 504, "upstream_timeout")
-                    assert "did not accept a connection within 0.2 s" in message
+            for surface in (SURFACES["openai"], SURFACES["service"]):
+                message = surface.says(await gateway.ask(surface.request), 504, "upstream_timeout")
+                assert "did not accept a connection within 0.2 s" in message
 
 
 async def test_a_server_that_timed_out_is_blamed_and_its_connection_not_used_again():
