@@ -80,13 +80,10 @@ def test_a_goal_is_addressed_to_the_expert() -> None:
 def test_a_stream_falls_back_on_run_where_there_is_none() -> None:
     outgoing = ask(AgentTask("go"), stream=True)
     assert (outgoing.path, outgoing.streamed) == ("/stream", True)
-    assert outgoing.otherwise is not None
-    assert (outgoing.otherwise.path, outgoing.otherwise.streamed, outgoing.otherwise.body) == (
-        "/run",
-        False,
-        outgoing.body,
-    )
-    assert ask(AgentTask("go")).path == "/run"
+    later = outgoing.otherwise
+    assert later is not None
+    assert (later.path, later.streamed, later.body) == ("/run?async_mode=true", False, outgoing.body)
+    assert ask(AgentTask("go")) == later
 
 
 def test_a_plan_is_asked_of_plan() -> None:

@@ -14,6 +14,7 @@ from penstock.domain.errors import UpstreamCut, UpstreamError
 from penstock.domain.fleet import Inventory, Model, State
 from penstock.engines.base import Fetched
 from penstock.engines.victoria import ENGINE
+from penstock.engines.victoria_run import RunReader
 from penstock.sim import SimOptions, Simulator
 from penstock.sim.faults import Faults
 
@@ -44,10 +45,13 @@ async def ask(task: AgentTask, options: SimOptions = FAST, stream: bool = False)
         if came.status == 404 and outgoing.otherwise is not None:
             outgoing = outgoing.otherwise
             came = await exchange(simulator.port, outgoing.method, outgoing.path, outgoing.body)
-    if came.status != 200:
-        raise ENGINE.failure(came.status, came.body, None)
-    reader = ENGINE.reader(call, task, outgoing)
-    return assemble([*reader.feed(came.body), *reader.close()])
+        if came.status >= 300:
+            raise ENGINE.failure(came.status, came.body, None)
+        reader = ENGINE.reader(call, task, outgoing)
+        chunks = [*reader.feed(came.body), *reader.close()]
+        while isinstance(reader, RunReader) and reader.later is not None:
+            chunks += reader.poll(await exchange(simulator.port, "GET", reader.later.path, b""))
+    return assemble(chunks)
 
 
 async def test_a_task_is_answered_whole_and_streamed_alike() -> None:
@@ -56,6 +60,7 @@ async def test_a_task_is_answered_whole_and_streamed_alike() -> None:
     assert "Сделай отчёт" in whole.choices[0].text
     assert streamed.choices == whole.choices
     assert streamed.steps == ("Читаю цель", "Выбираю эксперта", "Пишу ответ")
+    assert set(whole.steps) <= set(streamed.steps)
 
 
 async def test_an_older_version_without_a_stream_answers_all_the_same() -> None:

@@ -1,0 +1,165 @@
+"""Runs of Victoria that go on by themselves, looked at until they end."""
+
+import json
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.domain.answer import Answer, Chunk, assemble
+from penstock.domain.call import Call, Operation
+from penstock.domain.content import AgentTask
+from penstock.domain.errors import PenstockError, UpstreamCut, UpstreamError, UpstreamGarbage
+from penstock.domain.fleet import Model
+from penstock.engines.base import Fetched
+from penstock.engines.victoria import ENGINE
+from penstock.engines.victoria_run import RunReader, pause
+
+ACCEPTED = {"task_id": "t-1", "status": "queued", "status_url": "/run/status/t-1"}
+UNDERWAY = ["queued", "running", "Running", "pending", "processing"]
+
+
+def body(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode()
+
+
+def look(reader: RunReader, *told: object) -> list[Chunk]:
+    """Show it one status after the other."""
+    return [chunk for one in told for chunk in reader.poll(Fetched(200, body(one)))]
+
+
+def begun(accepted: object = ACCEPTED, ask_in_text: bool = False) -> RunReader:
+    """A reader that has read what `/run` answered."""
+    reader = RunReader(ask_in_text)
+    assert list(reader.feed(body(accepted))) == []
+    assert list(reader.close()) == []
+    return reader
+
+
+def ended(*told: object) -> Answer:
+    reader = begun()
+    answer = assemble(look(reader, *told))
+    assert reader.later is None
+    return answer
+
+
+def test_a_task_is_asked_for_where_a_version_without_a_stream_is() -> None:
+    call = Call("agent.stream", Operation.AGENT, "", True, b"")
+    outgoing = ENGINE.translate(call, AgentTask("go"), Model("victoria"))
+    later = outgoing.otherwise
+    assert later is not None
+    assert (outgoing.path, later.path, later.polled) == ("/stream", "/run?async_mode=true", True)
+    assert later.otherwise is not None
+    assert (later.otherwise.path, later.otherwise.polled) == ("/run", False)
+    assert isinstance(ENGINE.reader(call, AgentTask("go"), later), RunReader)
+
+
+def test_an_accepted_task_is_looked_at_until_it_is_completed() -> None:
+    reader = begun()
+    assert reader.later is not None
+    assert reader.later.path == "/run/status/t-1"
+    steps = look(reader, {"status": "running", "stage": "Reading"}, {"status": "running", "stage": "Reading"})
+    assert [chunk.step for chunk in steps] == ["Reading"]
+    assert reader.later is not None
+    answer = assemble(look(reader, {"status": "completed", "stage": "completed", "output": "Done", "error": None}))
+    assert (answer.choices[0].text, answer.choices[0].finish) == ("Done", "stop")
+    assert reader.later is None
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(UNDERWAY), st.sampled_from([None, "queued", "Читаю", "Пишу"])), max_size=20),
+    st.text(min_size=1),
+)
+def test_however_long_it_runs_the_answer_is_that_of_a_whole_run(
+    stages: list[tuple[str, str | None]], said: str
+) -> None:
+    whole = RunReader(ask_in_text=False)
+    at_once = assemble([*whole.feed(body({"status": "success", "output": said})), *whole.close()])
+    later = ended(
+        *({"status": status, "stage": stage} for status, stage in stages), {"status": "completed", "output": said}
+    )
+    assert later.choices == at_once.choices
+    assert all(one != other for one, other in zip(later.steps, later.steps[1:], strict=False))
+    assert set(later.steps) <= {"Читаю", "Пишу"}
+
+
+def test_a_version_that_answers_at_once_is_understood() -> None:
+    reader = RunReader(ask_in_text=False)
+    chunks = [*reader.feed(body({"status": "success", "output": "at once", "correlation_id": "c"})), *reader.close()]
+    assert assemble(chunks).choices[0].text == "at once"
+    assert reader.later is None
+
+
+QUESTION = {"status": "needs_clarification", "clarification_questions": ["Which?"], "original_goal": "go"}
+
+
+@pytest.mark.parametrize("told", [QUESTION, {"status": "completed", "output": QUESTION}])
+def test_a_question_back_is_a_step_whenever_it_comes(told: object) -> None:
+    answer = ended({"status": "running"}, told)
+    assert "Which?" in answer.steps[-1]
+    assert answer.choices[0].text == ""
+    reader = begun(ask_in_text=True)
+    assert "Which?" in assemble(look(reader, told)).choices[0].text
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"status": "failed", "error": "no memory", "output": None}, "Victoria failed: no memory"),
+        ({"status": "failed"}, "its status is 'failed'"),
+        ({"status": "cancelled"}, "its status is 'cancelled'"),
+        ({"status": "completed", "output": None}, "without `output`"),
+        ([1], "no object"),
+    ],
+)
+def test_a_run_that_fails_says_why(told: object, words: str) -> None:
+    with pytest.raises(UpstreamError, match=words):
+        look(begun(), told)
+
+
+def test_a_run_that_is_forgotten_was_cut() -> None:
+    with pytest.raises(UpstreamCut, match="no longer knows the run"):
+        list(begun().poll(Fetched(404, b'{"detail":"Task not found"}')))
+
+
+@pytest.mark.parametrize("said", [b'{"detail":"what?"}', b"what?"])
+def test_a_refused_look_says_why(said: bytes) -> None:
+    with pytest.raises(UpstreamError, match="answered 422 .*what"):
+        list(begun().poll(Fetched(422, said)))
+
+
+@pytest.mark.parametrize(
+    ("accepted", "path"),
+    [
+        ({"task_id": 7, "status": "running"}, "/run/status/7"),
+        ({"task_id": "a/../b?c", "status": "queued"}, "/run/status/a%2F..%2Fb%3Fc"),
+        ({"status": "accepted", "status_url": "http://elsewhere.example/run/status/t-9/"}, "/run/status/t-9"),
+    ],
+)
+def test_only_the_tasks_name_is_believed_and_never_another_address(accepted: object, path: str) -> None:
+    reader = begun(accepted)
+    assert reader.later is not None
+    assert reader.later.path == path
+
+
+def test_a_task_without_a_name_is_garbage() -> None:
+    with pytest.raises(UpstreamGarbage, match="by which name"):
+        begun({"status": "queued"})
+
+
+@given(st.integers(min_value=0, max_value=10**6))
+def test_looks_come_less_and_less_often_and_never_rarely(looks: int) -> None:
+    assert 0.1 <= pause(looks) <= pause(looks + 1) <= 2.0
+
+
+@given(st.lists(st.one_of(st.binary(max_size=30), st.sampled_from([body(ACCEPTED), b"{}", b"[", b"null"])), max_size=4))
+def test_garbage_in_looks_is_an_error_of_ours_and_nothing_else(told: Iterable[bytes]) -> None:
+    reader = begun()
+    try:
+        for one in told:
+            list(reader.poll(Fetched(200, one)))
+    except PenstockError as error:
+        assert error.message
+    else:
+        assert reader.later is None or reader.later.path == "/run/status/t-1"
