@@ -1,5 +1,6 @@
 """Runs of Victoria that go on by themselves, looked at until they end."""
 
+import contextlib
 import json
 from collections.abc import Iterable
 
@@ -125,7 +126,7 @@ def test_a_run_that_is_forgotten_was_cut() -> None:
 
 @pytest.mark.parametrize("said", [b'{"detail":"what?"}', b"what?"])
 def test_a_refused_look_says_why(said: bytes) -> None:
-    with pytest.raises(UpstreamError, match="answered 422 .*what"):
+    with pytest.raises(UpstreamError, match=r"answered 422 .*what"):
         list(begun().poll(Fetched(422, said)))
 
 
@@ -156,10 +157,7 @@ def test_looks_come_less_and_less_often_and_never_rarely(looks: int) -> None:
 @given(st.lists(st.one_of(st.binary(max_size=30), st.sampled_from([body(ACCEPTED), b"{}", b"[", b"null"])), max_size=4))
 def test_garbage_in_looks_is_an_error_of_ours_and_nothing_else(told: Iterable[bytes]) -> None:
     reader = begun()
-    try:
+    with contextlib.suppress(PenstockError):
         for one in told:
             list(reader.poll(Fetched(200, one)))
-    except PenstockError as error:
-        assert error.message
-    else:
-        assert reader.later is None or reader.later.path == "/run/status/t-1"
+    assert reader.later is None or reader.later.path == "/run/status/t-1"

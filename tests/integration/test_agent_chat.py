@@ -1,0 +1,292 @@
+"""Agent chat: Victoria, then MLX, and nobody else; runs that take long, versions that lack something, and hang-ups."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+import pytest
+
+from penstock.gateway.upstream import later
+from penstock.sim import Faults, SimOptions, Simulator
+from tests.support.gateway import Running, running, server, until
+from tests.support.raw_client import Answer, RawClient, get, post, turn
+from tests.support.raw_engine import RawEngine, Turn, chunk, chunked_head, response
+
+SEND = post("/api/chat/send", {"content": "go"})
+STREAM = post("/api/chat/stream", {"content": "go"})
+ONLY_MLX = post("/api/chat/send", {"content": "go", "use_victoria": False})
+NOT_FOUND = response(b'{"detail":"Not Found"}', status="404 Not Found")
+
+
+def events(answer: Answer) -> list[tuple[str, dict[str, Any]]]:
+    names = [line[7:].decode() for line in answer.body.splitlines() if line.startswith(b"event: ")]
+    return list(zip(names, map(msgspec.json.decode, answer.data), strict=True))
+
+
+def spoken(answer: Answer) -> str:
+    return "".join(data.get("content", "") for name, data in events(answer) if name == "chunk")
+
+
+@dataclass
+class Agent:
+    """A Victoria of the version before streams: it takes a task, tells one status a look, and the last one for ever."""
+
+    statuses: list[Any] = field(default_factory=list)
+    accepts: bool = True
+    looks: int = 0
+    asked: list[str] = field(default_factory=list)
+
+    async def __call__(self, turn: Turn) -> None:
+        path = turn.request.path
+        self.asked.append(path)
+        if path == "/run?async_mode=true" and self.accepts:
+            accepted = b'{"task_id":"t1","status":"queued","status_url":"/run/status/t1"}'
+            await turn.send(response(accepted, status="202 Accepted"))
+        elif path == "/run/status/t1":
+            told = self.statuses[min(self.looks, len(self.statuses) - 1)]
+            self.looks += 1
+            if isinstance(told, bytes):
+                await turn.send(told)
+            else:
+                await turn.send(response(json.dumps(told).encode()))
+        elif path.startswith("/run"):
+            await turn.send(response(b'{"status":"success","output":"at once"}'))
+        else:
+            await turn.send(NOT_FOUND)
+
+
+def under_way(stage: str) -> dict[str, str]:
+    return {"status": "running", "stage": stage}
+
+
+def done(output: Any = "the answer") -> dict[str, Any]:
+    return {"status": "completed", "stage": "completed", "output": output, "error": None}
+
+
+BUSY = response(b'{"detail":"busy"}', status="503 Service Unavailable")
+FORGOTTEN = response(b'{"detail":"Task not found"}', status="404 Not Found")
+
+
+@dataclass
+class Chain:
+    """A gateway before Victoria (ours to script), and simulated MLX and Ollama."""
+
+    gateway: Running
+    engine: RawEngine
+    agent: Agent
+    mlx: Simulator
+    ollama: Simulator
+
+    async def ask(self, request: bytes = STREAM) -> Answer:
+        answer: Answer = await self.gateway.ask(request)
+        return answer
+
+
+@pytest.fixture
+async def chain(request: pytest.FixtureRequest) -> AsyncIterator[Chain]:
+    """`total` seconds may be a parameter. Ollama must have heard nothing in the end."""
+    total = getattr(request, "param", 30.0)
+    agent = Agent()
+    async with AsyncExitStack() as stack:
+        mlx = await stack.enter_async_context(Simulator(SimOptions.instant("mlx", "m", text="from MLX")))
+        ollama = await stack.enter_async_context(Simulator(SimOptions.instant("ollama", "m")))
+        engine = await stack.enter_async_context(RawEngine(agent))
+        victoria = server("victoria", engine.url, "victoria")
+        gateway = await stack.enter_async_context(
+            running(
+                server("ollama", ollama.url, "ollama", priority="PRIMARY"),
+                replace(victoria, timeouts=replace(victoria.timeouts, total=total)),
+                server("mlx", mlx.url, "mlx"),
+            )
+        )
+        yield Chain(gateway, engine, agent, mlx, ollama)
+        assert not ollama.counters.requests
+
+
+async def test_a_long_run_is_asked_for_until_it_ends_and_its_stages_are_steps(chain: Chain):
+    chain.agent.statuses = [under_way("Reading"), under_way("Reading"), under_way("Writing"), done()]
+    answer = await chain.ask()
+    told = events(answer)
+    assert [name for name, _ in told] == ["start", "step", "step", "chunk", "end"]
+    assert [data["step"] for name, data in told if name == "step"] == ["Reading", "Writing"]
+    assert told[0][1]["provider"] == "victoria"
+    assert spoken(answer) == "the answer"
+    assert told[-1][1]["status"] == "success"
+    assert chain.agent.looks == 4
+    assert not chain.mlx.counters.requests
+
+
+async def test_a_whole_answer_waits_for_a_long_run_too(chain: Chain):
+    chain.agent.statuses = [under_way("Reading"), done()]
+    told = (await chain.ask(SEND)).json
+    assert (told["status"], told["content"], told["provider"]) == ("success", "the answer", "victoria")
+    assert told["steps"] == ["Reading"]
+
+
+async def test_other_surfaces_get_the_answer_of_a_long_run_too(chain: Chain):
+    chain.agent.statuses = [under_way("Reading"), done()]
+    answer = await chain.ask(post("/api/v1/chat", {"message": "go", "model": "m", "provider": "victoria"}))
+    assert answer.json["message"] == "the answer"
+
+
+async def test_a_version_without_asynchronous_runs_is_taken_at_its_word(chain: Chain):
+    chain.agent.accepts = False
+    assert (await chain.ask(SEND)).json["content"] == "at once"
+    assert spoken(await chain.ask()) == "at once"
+    assert chain.agent.looks == 0
+
+
+async def test_a_path_that_is_not_there_is_not_asked_for_again(chain: Chain):
+    chain.agent.statuses = [done()]
+    for _ in range(3):
+        assert spoken(await chain.ask()) == "the answer"
+    assert chain.agent.asked.count("/stream") == 1
+    assert chain.agent.asked.count("/run?async_mode=true") == 3
+
+
+async def test_a_path_that_was_not_there_is_tried_again_some_time_later():
+    missing = later.Missing()
+    missing.note("http://a", "/stream", 100.0)
+    assert missing.lacks("http://a", "/stream", 100.0 + later.REMEMBERED - 1)
+    assert not missing.lacks("http://b", "/stream", 101.0)
+    assert not missing.lacks("http://a", "/run", 101.0)
+    assert not missing.lacks("http://a", "/stream", 100.0 + later.REMEMBERED)
+
+
+async def test_a_question_back_comes_as_a_step(chain: Chain):
+    question = {"status": "needs_clarification", "clarification_questions": ["Which?"], "original_goal": "go"}
+    chain.agent.statuses = [under_way("Reading"), question]
+    told = events(await chain.ask())
+    assert "Which?" in [data["step"] for name, data in told if name == "step"][-1]
+    assert told[-1][1]["status"] == "success"
+    chain.agent.looks = 0
+    assert "Which?" in (await chain.ask(SEND)).json["content"]
+
+
+@pytest.mark.parametrize("end", [{"status": "failed", "error": "no memory"}, FORGOTTEN], ids=["fails", "is forgotten"])
+async def test_mlx_answers_when_a_run_ends_badly_before_its_first_word(chain: Chain, end: Any):
+    chain.agent.statuses = [{"status": "running"}, end]
+    answer = await chain.ask()
+    assert spoken(answer) == "from MLX"
+    assert events(answer)[0][1]["fallback"] is True
+
+
+async def test_a_run_that_fails_after_its_first_step_ends_with_an_error(chain: Chain):
+    chain.agent.statuses = [under_way("Reading"), {"status": "failed", "error": "no memory"}]
+    told = events(await chain.ask())
+    assert [name for name, _ in told] == ["start", "step", "error", "end"]
+    assert "no memory" in told[2][1]["message"]
+    assert told[-1][1]["status"] == "error"
+    assert not chain.mlx.counters.requests
+
+
+async def test_a_look_that_comes_to_nothing_ends_no_run(chain: Chain):
+    chain.agent.statuses = [under_way("Reading"), BUSY, BUSY, done()]
+    assert spoken(await chain.ask()) == "the answer"
+
+
+async def test_a_run_that_cannot_be_looked_at_any_more_is_given_up(chain: Chain):
+    chain.agent.statuses = [{"status": "running"}, BUSY]
+    assert spoken(await chain.ask()) == "from MLX"
+    assert chain.agent.looks == 1 + later.MISSES + 1
+
+
+@pytest.mark.parametrize("chain", [0.3], indirect=True)
+async def test_a_run_that_never_ends_is_given_up_in_time(chain: Chain):
+    chain.agent.statuses = [under_way("Thinking")]
+    told = events(await chain.ask())
+    assert [name for name, _ in told] == ["start", "step", "error", "end"]
+    assert (told[2][1]["code"], told[2][1]["status"]) == ("upstream_timeout", 504)
+    assert "0.3 s" in told[2][1]["message"]
+
+
+@pytest.mark.parametrize("request_", [SEND, STREAM], ids=["send", "stream"])
+async def test_who_hangs_up_is_not_waited_for(chain: Chain, request_: bytes):
+    chain.agent.statuses = [{"status": "running"}]
+    client = await RawClient.to(chain.gateway.port)
+    await client.send(request_)
+    await until(lambda: chain.agent.looks >= 2)
+    client.close()
+    await chain.gateway.at_rest()
+    looks = chain.agent.looks
+    await turn(100)
+    assert chain.agent.looks == looks
+    assert chain.gateway.gateway.catalog.live["victoria"].failures == 0
+    assert not chain.mlx.counters.requests
+
+
+async def test_a_stream_that_breaks_is_not_begun_again_by_mlx(chain: Chain):
+    async def breaks(turn: Turn) -> None:
+        await turn.send(chunked_head() + chunk(b'event: chunk\ndata: {"content": "half of"}\n\n'))
+        turn.reset()
+
+    chain.engine.script = breaks
+    told = events(await chain.ask())
+    assert [name for name, _ in told] == ["start", "chunk", "error", "end"]
+    assert not chain.mlx.counters.requests
+
+
+async def test_without_victoria_she_is_not_asked(chain: Chain):
+    told = (await chain.ask(ONLY_MLX)).json
+    assert (told["content"], told["provider"]) == ("from MLX", "mlx")
+    assert not chain.agent.asked
+
+
+async def test_all_of_the_surface_leaves_ollama_alone(chain: Chain):
+    chain.agent.statuses = [done()]
+    for request in (SEND, STREAM, ONLY_MLX, get("/api/chat/status"), get("/api/chat/models")):
+        assert (await chain.ask(request)).status == 200
+    await chain.ask(post("/api/chat/plan", {"content": "go"}))
+
+
+async def test_ollama_is_not_asked_though_it_be_the_only_one_up():
+    async with Simulator(SimOptions.instant("ollama", "m")) as ollama, Simulator(SimOptions.instant("mlx")) as away:
+        url = away.url
+        await away.stop()
+        servers = [server("ollama", ollama.url, "ollama"), server("mlx", url, "mlx"), server("v", url, "victoria")]
+        async with running(*servers) as gateway:
+            answer = await gateway.ask(SEND)
+            assert (answer.status, answer.json["code"]) == (503, "no_server")
+            streamed = await gateway.ask(STREAM)
+            assert streamed.status == 503
+            assert [name for name, _ in events(streamed)] == ["error", "end"]
+            assert url in events(streamed)[0][1]["message"]
+            plan = await gateway.ask(post("/api/chat/plan", {"content": "go"}))
+            assert plan.status == 503
+        assert not ollama.counters.requests
+
+
+async def test_a_simulated_victoria_without_a_stream_tells_her_stages():
+    slow = SimOptions("victoria", tokens_per_second=60, prefill_tokens_per_second=1e9, load_seconds=0, progress=False)
+    async with Simulator(replace(slow, text="as simulated")) as victoria:
+        async with running(server("v", victoria.url, "victoria")) as gateway:
+            answer = await gateway.ask(STREAM)
+        assert spoken(answer) == "as simulated"
+        steps = [data["step"] for name, data in events(answer) if name == "step"]
+        assert steps
+        assert set(steps) <= {"Reading the goal", "Choosing an expert", "Writing the answer"}
+
+
+async def test_a_simulated_victoria_that_breaks_in_a_stream_ends_it_with_an_error():
+    async with Simulator(SimOptions.instant("victoria")) as victoria:
+        victoria.faults = Faults(crash_middle=1, scope="generation")
+        async with running(server("v", victoria.url, "victoria")) as gateway:
+            told = events(await gateway.ask(STREAM))
+    assert [name for name, _ in told][-2:] == ["error", "end"]
+
+
+async def test_an_older_mlx_is_asked_for_chats_only_once():
+    asked: list[str] = []
+
+    async def older(turn: Turn) -> None:
+        asked.append(turn.request.path)
+        known = turn.request.path == "/api/generate"
+        await turn.send(response(b'{"model":"m","response":"from a prompt","done":true}') if known else NOT_FOUND)
+
+    async with RawEngine(older) as engine, running(server("mlx", engine.url, "mlx")) as gateway:
+        for _ in range(2):
+            assert (await gateway.ask(ONLY_MLX)).json["content"] == "from a prompt"
+    assert asked == ["/api/chat", "/api/generate", "/api/generate"]
