@@ -7,6 +7,7 @@ from types import MappingProxyType
 from penstock.domain.fleet import Deployment, Fleet, Model, ServerStatus, State
 from penstock.gateway.learned import Pace, Rates
 from penstock.gateway.residency import Residency
+from penstock.gateway.turns import Turns
 
 
 @dataclass(slots=True, eq=False)
@@ -24,8 +25,12 @@ class Live:
     turn: int = 0
     rates: dict[str, Rates] = field(default_factory=dict)
     pace: Pace = field(default_factory=Pace)
-    residency: Residency = field(default_factory=Residency)
     share: Callable[[str, float], float] | None = None
+    residency: Residency = field(default_factory=Residency)
+    turns: Turns = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.turns = Turns(self.residency)
 
 
 class Catalog:

@@ -14,17 +14,21 @@ from penstock.domain.decision import Decision
 from penstock.domain.errors import ClientGone, ModelNotFound, PenstockError, ShuttingDown
 from penstock.domain.fleet import Deployment
 from penstock.gateway.catalog import Catalog
-from penstock.gateway.client import Client, Wishes
+from penstock.gateway.client import Client
+from penstock.gateway.driver import Outcome
 from penstock.gateway.meter import Meter
 from penstock.gateway.routing.asking import ask_of
 from penstock.gateway.routing.classifier import Classifier
 from penstock.gateway.routing.lessons import learn
 from penstock.gateway.routing.router import Router
+from penstock.gateway.turns import Turns
 from penstock.gateway.upstream.failover import Failover, Tries
 
 log = logging.getLogger("penstock.gateway")
 
 MOST_DECISIONS = 1000
+MOST_TURNS = 4
+"""How often a call waits for its turn and is then decided otherwise, before it goes where it was decided last."""
 FIRST_LESSONS, EVERY = 256, 4
 """The first calls are all learnt from, of later ones one of so many, and all that loaded a model."""
 _AUTO = ("", "auto")
@@ -41,6 +45,24 @@ class Decided(NamedTuple):
     deployment: Deployment | None
     attempts: int
     code: str
+
+
+class Waiting(Outcome[PenstockError | None]):
+    """A call that waits for its turn: what its client's connection may do to it. None: its turn has come."""
+
+    def granted(self) -> None:
+        """Its turn has come."""
+        self.settle(None)
+
+    def abort(self, error: PenstockError) -> None:
+        """Its client is gone."""
+        self.settle(error)
+
+    def pause(self) -> None:
+        """There is nothing to pause."""
+
+    def resume(self) -> None:
+        """There is nothing to resume."""
 
 
 class Pipeline:
@@ -68,6 +90,7 @@ class Pipeline:
         self.classifier = classifier or Classifier()
         self._decided: deque[tuple[Any, ...]] = deque(maxlen=MOST_DECISIONS)  # the fields of Decided: cheaper to make
         self._lessons = 0
+        self._loop = asyncio.get_running_loop()
         self._clock = clock
         self._look_again = look_again
 
@@ -83,14 +106,14 @@ class Pipeline:
             if self.draining:
                 raise ShuttingDown("the gateway is stopping; try again in a moment", retry_after=2)
             call = endpoint.read(body, content_type)
-            if client.wishes:
-                _heed(call, client.wishes)
-            if call.model[:4].lower() in _AUTO and call.automatic and self.router.chooses(self.catalog.fleet, call):
-                call.ask = ask_of(endpoint.decode(call), self.classifier, call.max_tokens)
+            if client.wishes or call.model[:4].lower() in _AUTO:
+                self._prepare(call, client, endpoint)
             try:
                 decision = self.router.decide(self.catalog.fleet, call, self.catalog.live, begin)
             except ModelNotFound:
                 decision = await self._decide_anew(call, client)
+            if decision.candidates[0].deployment.on_demand:
+                decision = await self._in_turn(call, client, decision, tries)
             await self.failover.run(client, endpoint, call, decision, tries)
             if call.defaults or decision.level or decision.fallback or tries.attempts > 1:
                 self._log(decision, tries)
@@ -107,6 +130,13 @@ class Pipeline:
             if failure is not None and not client.gone and not client.begun:
                 client.fail(failure)
             self._settle(client, endpoint, call, tries, failure, begin, decision)
+
+    def _prepare(self, call: Call, client: Client, endpoint: Endpoint) -> None:
+        """What the headers ask of routing; and how hard the call is, where its model is ours to choose."""
+        if client.wishes:
+            call.max_wait, call.session = client.wishes
+        if self.router.chooses(self.catalog.fleet, call):
+            call.ask = ask_of(endpoint.decode(call), self.classifier, call.max_tokens)
 
     @property
     def decisions(self) -> list[Decided]:
@@ -126,6 +156,31 @@ class Pipeline:
         if client.gone:
             raise ClientGone("the client hung up")
         return self.decide(call)
+
+    async def _in_turn(self, call: Call, client: Client, decision: Decision, tries: Tries) -> Decision:
+        """Wait until the chosen server can have the model without throwing out one at work; then decide again."""
+        for _ in range(MOST_TURNS):
+            deployment = decision.candidates[0].deployment
+            if not deployment.on_demand:
+                break
+            waiting, turns, since = Waiting(), self.catalog.live_of(deployment.server.name).turns, self._clock()
+            ticket = turns.ask(deployment.model.name, deployment.model.size, since, waiting.granted)
+            if ticket is None:
+                break
+            client.source = waiting
+            timer = self._loop.call_later(turns.fairness, self._look_at, turns)
+            gone = await waiting
+            timer.cancel()
+            client.source = None
+            tries.waited += self._clock() - since
+            if gone is not None:
+                turns.give_up(ticket, self._clock())
+                raise gone
+            decision = self.router.decide(self.catalog.fleet, call, self.catalog.live, self._clock())
+        return decision
+
+    def _look_at(self, turns: Turns) -> None:
+        turns.look(self._clock())
 
     def _log(self, decision: Decision, tries: Tries) -> None:
         deployment = tries.deployment
@@ -187,8 +242,3 @@ class Pipeline:
             total=total,
             most=call.max_tokens,
         )
-
-
-def _heed(call: Call, wishes: Wishes) -> None:
-    """What the request's headers ask of routing."""
-    call.max_wait, call.session = wishes

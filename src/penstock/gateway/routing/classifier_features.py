@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-HEAD_CHARS = 600
-TAIL_CHARS = 300
+HEAD_CHARS = 500
+TAIL_CHARS = 250
 ASK_WORDS = 10
 """Words at the beginning that are taken for the request itself; a long text is a request and what it is about."""
 LAST_WORDS = 8
@@ -184,13 +184,13 @@ def _shape(text: str, clipped: str, tokens: list[str]) -> list[str]:
         last = stripped[-1]
         signs.append("za" if last.isalnum() else f"z{last}")
         signs.append("up" if stripped[0].isupper() else "low")
-    signs += [f"!{mark}" for mark in _MARKS if mark in clipped]
+    signs += [f"!{at}" for at, mark in enumerate(_MARKS) if mark in clipped]
     return signs
 
 
 def _step(name: str, number: int, most: int = 8) -> str:
     """That there are at least so many."""
-    return f"{name}{STEP}{number if number < most else most}"
+    return f"{name}{STEP}{min(most, number)}"
 
 
 def _log(number: int) -> int:

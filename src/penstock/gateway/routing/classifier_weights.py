@@ -23,6 +23,8 @@ OFFSET = 128
 """Added to each weight in the file, so that sums never borrow from their neighbours; the count takes it off again."""
 MOST = 127
 _RECORD = struct.Struct(f"<{OUTPUTS + 1}I")
+_COLUMNS = range(0, _RECORD.size, 4)
+"""The bytes of a record that are not always zero."""
 _MAGIC = b"PSTKCLF1"
 
 
@@ -58,17 +60,18 @@ def pack(weights: Sequence[float], units: Sequence[float]) -> int:
 
 def dump(weights: Weights) -> bytes:
     """The file's bytes; the same weights always give the same bytes."""
-    lexicon = weights.lexicon
+    words, signs, lexicon = weights.words, weights.signs, weights.lexicon
     head: dict[str, Any] = {
-        "words": [list(weights.words.units), len(weights.words.packed)],
-        "signs": [list(weights.signs.units), len(weights.signs.packed)],
+        "units": [words.units, signs.units],
+        "words": "\n".join(words.packed),
+        "signs": "\n".join(signs.packed),
         "whole": _plain(lexicon.whole),
         "beginnings": _plain(lexicon.beginnings),
-        "keys": "\n".join([*weights.words.packed, *weights.signs.packed]),
     }
     text = json.dumps(head, ensure_ascii=False, separators=(",", ":")).encode()
-    numbers = [*weights.words.packed.values(), *weights.signs.packed.values()]
-    columns = _turned(b"".join(number.to_bytes(_RECORD.size, "little") for number in numbers), _RECORD.size)
+    numbers = [*words.packed.values(), *signs.packed.values()]
+    rows = b"".join(number.to_bytes(_RECORD.size, "little") for number in numbers)
+    columns = b"".join(rows[start :: _RECORD.size] for start in _COLUMNS)
     return _MAGIC + zlib.compress(struct.pack("<I", len(text)) + text + columns, 9)
 
 
@@ -79,27 +82,14 @@ def load(data: bytes) -> Weights:
     body = zlib.decompress(data[len(_MAGIC) :])
     (size,) = struct.unpack_from("<I", body)
     head = json.loads(body[4 : 4 + size])
-    keys = head["keys"].split("\n")
-    rows = _turned(body[4 + size :], len(keys))
-    record = _RECORD.size
-    numbers = [int.from_bytes(rows[start : start + record], "little") for start in range(0, len(rows), record)]
-    (word_units, words), (sign_units, _) = head["words"], head["signs"]
+    words, signs = head["words"].split("\n"), head["signs"].split("\n")
+    numbers = _numbers(body[4 + size :], len(words) + len(signs))
+    word_units, sign_units = head["units"]
     return Weights(
-        words=Table(dict(zip(keys[:words], numbers[:words], strict=True)), tuple(word_units)),
-        signs=Table(dict(zip(keys[words:], numbers[words:], strict=True)), tuple(sign_units)),
-        lexicon=Lexicon(
-            whole=_lexicon_part(head["whole"]),
-            beginnings=_lexicon_part(head["beginnings"]),
-        ),
+        words=Table(dict(zip(words, numbers, strict=False)), tuple(word_units)),
+        signs=Table(dict(zip(signs, numbers[len(words) :], strict=True)), tuple(sign_units)),
+        lexicon=Lexicon(_lexicon_part(head["whole"]), _lexicon_part(head["beginnings"])),
     )
-
-
-def _plain(part: Mapping[str, Word]) -> list[list[Any]]:
-    return [[word, said.token, " ".join(said.topics), int(said.act)] for word, said in part.items()]
-
-
-def _lexicon_part(plain: list[list[Any]]) -> dict[str, Word]:
-    return {word: Word(token, tuple(topics.split()), bool(act)) for word, token, topics, act in plain}
 
 
 def load_file(path: Path) -> Weights:
@@ -107,10 +97,23 @@ def load_file(path: Path) -> Weights:
     return load(path.read_bytes())
 
 
-def _turned(table: bytes, width: int) -> bytes:
-    """A table with `width` bytes a row, turned over: columns of like bytes compress well."""
-    height = len(table) // width
-    turned = bytearray(len(table))
-    for column in range(width):
-        turned[column * height : (column + 1) * height] = table[column::width]
-    return bytes(turned)
+def _numbers(columns: bytes, height: int) -> list[int]:
+    """The packed integers, from one column of bytes after another."""
+    width = _RECORD.size
+    rows = bytearray(height * width)
+    for at, start in enumerate(_COLUMNS):
+        rows[start::width] = columns[at * height : (at + 1) * height]
+    whole = bytes(rows)
+    return [int.from_bytes(whole[start : start + width], "little") for start in range(0, len(whole), width)]
+
+
+def _plain(part: Mapping[str, Word]) -> str:
+    return "\n".join(f"{word}\t{said.token}\t{' '.join(said.topics)}\t{said.act:d}" for word, said in part.items())
+
+
+def _lexicon_part(plain: str) -> dict[str, Word]:
+    part = {}
+    for line in plain.split("\n"):
+        word, token, topics, act = line.split("\t")
+        part[word] = Word(token, tuple(topics.split()), act == "1")
+    return part

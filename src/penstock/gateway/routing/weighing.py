@@ -38,7 +38,7 @@ class Scales:
             if situation is None:
                 situation = Situation(now, deployment, live, choice.rates, True, prompt, most)
             situation.deployment, situation.live, situation.rates = deployment, live, choice.rates
-            situation.resident = not deployment.on_demand or deployment.model.name in live.residency
+            situation.resident = not deployment.on_demand or deployment.model.name in live.residency.models
             cost, tier = choice.fixed, choice.tier
             for cost_of in always:
                 cost += cost_of(situation)
@@ -56,7 +56,7 @@ class Scales:
     def begins_in(self, choice: Choice, call: Call, now: float) -> float:
         """Seconds until the first token is to be expected."""
         deployment, live = choice.deployment, choice.live
-        resident = not deployment.on_demand or deployment.model.name in live.residency
+        resident = not deployment.on_demand or deployment.model.name in live.residency.models
         situation = Situation(now, deployment, live, choice.rates, resident, prompt_of(call), call.max_tokens)
         return sum(cost_of(situation) for cost_of in self._waits)
 

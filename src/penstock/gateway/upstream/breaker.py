@@ -262,6 +262,14 @@ class Guard:
         self.server.succeed(permits[0], now)
         self.model.succeed(permits[1], now)
 
+    def untroubled(self) -> None:
+        """The same of a call without permits, in less time. Of breakers that have opened meanwhile it changes nothing
+        that counts: what it writes is written anew when they close."""
+        server, model = self.server, self.model
+        server.good += 1
+        model.good += 1
+        server.streak = model.streak = 0
+
     def release(self, permits: Permits) -> None:
         """The call told nothing."""
         self.server.release(permits[0])

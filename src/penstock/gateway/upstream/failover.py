@@ -41,7 +41,8 @@ ANOTHER = "another server failed"
 @dataclass(slots=True)
 class Tries:
     """What became of a call: how often it was tried, and where it ended; its content once that was read, and its thread
-    when it may be gone on with. `held`: the model was in memory; `ahead`: calls that the server then had."""
+    when it may be gone on with. `held`: the model was in memory; `ahead`: calls that the server then had; `waited`:
+    seconds until its turn came."""
 
     attempts: int = 0
     deployment: Deployment | None = None
@@ -50,6 +51,7 @@ class Tries:
     thread: Thread | None = None
     held: bool = True
     ahead: int = 0
+    waited: float = 0.0
 
 
 class Failover:
@@ -94,42 +96,68 @@ class Failover:
         if call.stream and (self.defaults.resume or call.flags) and self._may_resume(call):
             content = tries.content = self._content(endpoint, call)
             tries.thread = Thread.of(call, content)
-        candidates = decision.candidates
-        course: Course | None = None
-        place = 0
-        guard = self._target(candidates[0].deployment).guard
-        if guard.server.state or guard.model.state:
-            course = self._course(candidates)
-            place = await self._step(course, client, candidates, tries)
-        failed: list[tuple[Deployment, PenstockError]] = []
+        first = decision.candidates[0]
+        target = self._target(first.deployment)
+        guard = target.guard
+        error: PenstockError | None = None
+        if not (guard.server.state or guard.model.state):
+            error = await self._one(client, endpoint, call, first, decision, tries, target)
+            if error is None:
+                return
         try:
-            while place >= 0:
-                candidate = candidates[place]
-                error = await self._one(client, endpoint, call, candidate, decision, tries)
-                if error is None:
-                    return
-                if final(client, call, error, tries.thread):
-                    raise error
-                failed.append((candidate.deployment, error))
-                course = course or self._course(candidates)
-                course.failed(place, sent(error, tries.relay), busy=error.status in _BUSY)
-                place = await self._step(course, client, candidates, tries)
-            kept = course.shut if course is not None else ()
-            shut = [(candidates[i].deployment, self._target(candidates[i].deployment).guard) for i in kept]
-            raise sum_up(failed, shut, self._clock())
-        except Exception as error:
+            await self._go_on(client, endpoint, call, decision, tries, error)
+        except Exception as failure:
             if tries.thread is not None and tries.thread.broken is not None:
-                told = error if isinstance(error, PenstockError) else PenstockError("the gateway failed: see its log")
-                tries.thread.broken.give_up(told)
+                unknown = PenstockError("the gateway failed; its log says how")
+                tries.thread.broken.give_up(failure if isinstance(failure, PenstockError) else unknown)
             raise
 
+    async def _go_on(
+        self,
+        client: Client,
+        endpoint: Endpoint,
+        call: Call,
+        decision: Decision,
+        tries: Tries,
+        error: PenstockError | None,
+    ) -> None:
+        """Go through the candidates: the first has failed with `error`, or its breakers are not closed."""
+        candidates = decision.candidates
+        course = self._course(candidates)
+        failed: list[tuple[Deployment, PenstockError]] = []
+        place = -1
+        while True:
+            if error is not None:
+                place = max(place, 0)
+                if final(client, call, error, tries.thread):
+                    raise error
+                failed.append((candidates[place].deployment, error))
+                course.failed(place, sent(error, tries.relay), busy=error.status in _BUSY)
+            place = await self._step(course, client, candidates, tries)
+            if place < 0:
+                break
+            candidate = candidates[place]
+            error = await self._one(
+                client, endpoint, call, candidate, decision, tries, self._target(candidate.deployment)
+            )
+            if error is None:
+                return
+        shut = [(candidates[i].deployment, self._target(candidates[i].deployment).guard) for i in course.shut]
+        raise sum_up(failed, shut, self._clock())
+
     async def _one(
-        self, client: Client, endpoint: Endpoint, call: Call, candidate: Candidate, decision: Decision, tries: Tries
+        self,
+        client: Client,
+        endpoint: Endpoint,
+        call: Call,
+        candidate: Candidate,
+        decision: Decision,
+        tries: Tries,
+        target: Target,
     ) -> PenstockError | None:
         """One try, with its lease and its permits, which are given back whatever happens. The error that stopped it,
         or None when the answer is delivered."""
         deployment = candidate.deployment
-        target = self._target(deployment)
         guard, live = target.guard, target.live
         permits = NO_PERMITS
         if guard.server.state or guard.model.state:
@@ -138,7 +166,8 @@ class Failover:
         live.running += 1
         self._turn += 1
         live.turn = self._turn
-        tries.held = not deployment.on_demand or deployment.model.name in live.residency
+        if deployment.on_demand:
+            tries.held = live.turns.enter(deployment.model.name, deployment.model.size, self._clock())
         tries.attempts += 1
         tries.deployment = deployment
         tries.relay = None
@@ -152,10 +181,8 @@ class Failover:
             else:
                 await self._translated(client, endpoint, call, candidate, decision, tries)
             live.failures = 0
-            if deployment.on_demand:
-                live.residency.used(deployment.model.name, deployment.model.size, self._clock())
             if permits is NO_PERMITS:
-                guard.well(permits, 0.0)
+                guard.untroubled()
             else:
                 guard.well(permits, self._clock())
                 permits = NO_PERMITS
@@ -172,6 +199,8 @@ class Failover:
             return error
         finally:
             live.running -= 1
+            if deployment.on_demand:
+                live.turns.leave(deployment.model.name, self._clock())
             if permits is not NO_PERMITS:
                 guard.release(permits)
 
@@ -228,7 +257,7 @@ class Failover:
         target = self._target(deployment)
         engine = target.engine
         head = self._head(deployment, decision, tries.attempts)
-        told = self._told(client, call, candidate, decision, tries.attempts)
+        told = self._told(client, call, candidate, decision, tries)
         content = tries.content = tries.content or self._content(endpoint, call)
         answer = without_engine(call, content)
         asked = call
@@ -336,8 +365,8 @@ class Failover:
             self._heads[key] = head
         return head
 
-    def _told(self, client: Client, call: Call, candidate: Candidate, decision: Decision, attempt: int) -> Provenance:
-        deployment = candidate.deployment
+    def _told(self, client: Client, call: Call, candidate: Candidate, decision: Decision, tries: Tries) -> Provenance:
+        deployment, attempt = candidate.deployment, tries.attempts
         server = deployment.server
         fallback = decision.fallback or attempt > 1
         return Provenance(
@@ -357,6 +386,7 @@ class Failover:
             complexity=decision.level,
             task_type=decision.task_type,
             fast_model=candidate.word == "fast",
+            queue_seconds=tries.waited,
         )
 
     def _blame(self, deployment: Deployment, error: PenstockError) -> None:

@@ -1,0 +1,171 @@
+"""Whose turn it is on a server that cannot hold all its models: batches, fairness, and nobody is forgotten."""
+
+from dataclasses import dataclass, field
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.gateway.residency import Residency
+from penstock.gateway.turns import Ticket, Turns
+
+SIZES = {"a": 6, "b": 6, "c": 3}
+ROOM = 10
+
+
+@dataclass
+class Server:
+    """Turns with a clock, and calls that end when told. What is granted enters at once, as in the gateway."""
+
+    fairness: float = 30.0
+    now: float = 0.0
+    running: list[str] = field(default_factory=list)
+    waiting: dict[int, Ticket] = field(default_factory=dict)
+    loads: list[str] = field(default_factory=list)
+    granted: list[int] = field(default_factory=list)
+    number: int = 0
+
+    def __post_init__(self) -> None:
+        self.residency = Residency()
+        self.residency.room = ROOM
+        self.turns = Turns(self.residency, self.fairness)
+
+    def call(self, model: str) -> int:
+        self.number += 1
+        number = self.number
+
+        def grant() -> None:
+            del self.waiting[number]
+            self._enter(number, model)
+
+        ticket = Ticket(model, 0, 0.0, grant)
+        self.waiting[number] = ticket
+        asked = self.turns.ask(model, SIZES[model], self.now, grant)
+        if asked is None:
+            grant()
+        elif number in self.waiting:
+            self.waiting[number] = asked
+        return number
+
+    def _enter(self, number: int, model: str) -> None:
+        self.granted.append(number)
+        self.running.append(model)
+        if not self.turns.enter(model, SIZES[model], self.now):
+            self.loads.append(model)
+
+    def end(self, model: str) -> None:
+        self.running.remove(model)
+        self.turns.leave(model, self.now)
+
+
+def test_calls_for_a_model_in_memory_go_at_once_and_others_wait_for_the_end_of_its_calls():
+    server = Server()
+    server.call("a")
+    b = server.call("b")
+    assert list(server.waiting) == [b]
+    second = server.call("a")
+    assert second in server.granted
+    server.end("a")
+    assert list(server.waiting) == [b]
+    server.end("a")
+    assert server.running == ["b"]
+    assert server.loads == ["a", "b"]
+
+
+def test_all_that_wait_for_a_model_go_together():
+    server = Server()
+    server.call("a")
+    for _ in range(5):
+        server.call("b")
+    server.end("a")
+    assert server.running == ["b"] * 5
+    assert server.loads == ["a", "b"]
+
+
+def test_a_model_that_finds_room_does_not_wait():
+    server = Server()
+    server.call("a")
+    server.call("c")
+    assert server.running == ["a", "c"]
+
+
+def test_after_the_fairness_bound_the_model_in_the_way_gets_no_more_calls():
+    server = Server(fairness=30.0)
+    server.call("a")
+    b = server.call("b")
+    server.now = 29.0
+    server.call("a")
+    assert server.running == ["a", "a"]
+    server.now = 30.0
+    server.turns.look(server.now)
+    late = server.call("a")
+    assert late in server.waiting
+    server.end("a")
+    server.end("a")
+    assert b in server.granted
+    assert server.running == ["b"]
+    server.end("b")
+    assert late in server.granted
+
+
+def test_a_caller_that_gives_up_is_forgotten_and_holds_nobody_up():
+    server = Server()
+    server.call("a")
+    b = server.call("b")
+    server.now = 31.0
+    server.turns.look(server.now)
+    late = server.call("a")
+    server.turns.give_up(server.waiting.pop(b), server.now)
+    assert late in server.granted
+    assert server.turns.waiting == 0
+
+
+def test_a_model_larger_than_all_the_room_is_let_through_when_nothing_runs():
+    server = Server()
+    server.residency.room = 5
+    server.call("a")
+    b = server.call("b")
+    server.end("a")
+    assert b in server.granted
+
+
+acts = st.lists(
+    st.one_of(
+        st.sampled_from([("call", "a"), ("call", "b"), ("call", "c"), ("end", 0), ("end", 3), ("leave", 0)]),
+        st.tuples(st.just("wait"), st.floats(0.1, 40.0)),
+    ),
+    max_size=60,
+)
+
+
+@given(acts)
+def test_everybody_is_granted_once_or_gives_up_and_nothing_is_left(acts):
+    server = Server()
+    gone: set[int] = set()
+    for act, what in acts:
+        if act == "call":
+            server.call(str(what))
+        elif act == "end" and server.running:
+            server.end(server.running[int(what) % len(server.running)])
+        elif act == "leave" and server.waiting:
+            number = next(iter(server.waiting))
+            server.turns.give_up(server.waiting.pop(number), server.now)
+            gone.add(number)
+        elif act == "wait":
+            server.now += float(what)
+            server.turns.look(server.now)
+        assert server.turns.waiting == len(server.waiting)
+        assert not server.waiting or server.running, "calls wait though nothing runs"
+    while server.running:
+        server.end(server.running[0])
+    assert not server.waiting
+    assert sorted([*server.granted, *gone]) == list(range(1, server.number + 1))
+
+
+@given(st.lists(st.sampled_from("ab"), min_size=2, max_size=40))
+def test_calls_that_come_at_once_load_each_model_once(models):
+    server = Server()
+    for model in models:
+        server.call(model)
+    while server.running:
+        server.end(server.running[0])
+    assert len(server.loads) == len(set(models))
