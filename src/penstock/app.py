@@ -18,7 +18,7 @@ from penstock.config.datafolder import DataFolderInUseError, claim
 from penstock.config.reload import Reloader
 from penstock.config.settings import ServerSettings, Settings
 from penstock.config.sources import files_to_watch, load
-from penstock.console.context import ConsoleContext, ConsoleSettings
+from penstock.console.context import ConsoleContext, ConsoleSettings, Judging
 from penstock.console.failures import Failures
 from penstock.control.discovery import Watcher
 from penstock.control.mdns import Mdns
@@ -32,6 +32,7 @@ from penstock.gateway.meter import Meter
 from penstock.gateway.pipeline import Pipeline
 from penstock.gateway.routing import signals
 from penstock.gateway.routing.classes import Preferences
+from penstock.gateway.routing.classifier import Classifier
 from penstock.gateway.routing.router import Policy, Router
 from penstock.gateway.upstream.attempt import Attempts, Timeouts
 from penstock.gateway.upstream.failover import Failover
@@ -95,7 +96,14 @@ class Gateway:
             self.fetch,
         )
         self.pipeline = Pipeline(
-            self.catalog, self.router, self.failover, self.meter, time.monotonic, self.watcher.look_again
+            self.catalog,
+            self.router,
+            self.failover,
+            self.meter,
+            time.monotonic,
+            self.watcher.look_again,
+            Classifier(settings.routing.under_cost),
+            self.watcher.suspect,
         )
         self._limits = timeouts(settings)
 
@@ -128,6 +136,7 @@ class Gateway:
         self.catalog.aliases = settings.aliases
         self.router.policy = policy(settings)
         self.router.forget()
+        self.pipeline.classifier = Classifier(settings.routing.under_cost)
         self.failover.defaults = defaults(settings)
         self.failover.forget()
         self.watcher.set_servers(servers(settings))
@@ -150,6 +159,7 @@ class Gateway:
             engines=self.engines,
             dialects=self.dialects,
             fetch=self.fetch,
+            routing=Judging(self.router, self.pipeline.classifier, lambda: self.pipeline.decisions),
             settings=lambda: ConsoleSettings(self.settings.llm.mode),
             origin_allowed=gate.origin_allowed,
             draining=lambda: self.pipeline.draining,
@@ -320,7 +330,7 @@ async def _serve(settings: Settings, bound: socket.socket, reloading: Reloading)
     table = routes.table(gateway.dialects)
     protocol = GatewayProtocol.bind(Shared(gateway.pipeline, table, gate, settings.server.max_body))
     failures = Failures(gateway.dialects)
-    console = asyncio.get_running_loop().create_task(asyncio.to_thread(_console, gateway.context(gate)))
+    console = asyncio.get_running_loop().create_task(asyncio.to_thread(_console, gateway, gate))
     app = gated(_once_there(console), gate, lambda path, error: failures.draw(path, error, ""))
     listening = Listening(keep_alive=settings.server.keep_alive, drain=settings.server.drain_seconds)
     server = HttpServer(app, protocol, listening, gateway.drain)
@@ -336,11 +346,13 @@ async def _serve(settings: Settings, bound: socket.socket, reloading: Reloading)
     return 0
 
 
-def _console(context: ConsoleContext) -> App:
-    """The console. Importing FastAPI takes longer than all else at the start: calls need not wait for it."""
+def _console(gateway: Gateway, gate: routes.Gate) -> App:
+    """The console, and the classifier's weights read. Importing FastAPI takes longer than all else at the start: calls
+    need not wait for it."""
     from penstock.console import app as console  # noqa: PLC0415  # lazy: half a second of imports, in a thread beside the first calls
 
-    return console.build(context)
+    gateway.pipeline.classifier.warm()
+    return console.build(gateway.context(gate))
 
 
 def _once_there(console: "asyncio.Task[App]") -> App:

@@ -93,6 +93,7 @@ class _Resolution:
             routing=RoutingSettings(
                 levels=_tuples({name: names for name, names in file.routing.levels.model_dump().items() if names}),
                 task_types=_tuples({str(name): names for name, names in file.routing.task_types.items()}),
+                under_cost=file.routing.under_cost,
             ),
             queue=QueueSettings(**file.queue.model_dump()),
             auth=self._auth(),

@@ -126,6 +126,7 @@ class Routing(Section):
 
     levels: Levels = Levels()
     task_types: dict[TaskName, list[v.Name]] = {}
+    under_cost: Annotated[float, Field(ge=0.1, le=100)] = 2.0
 
 
 class Queue(Section):

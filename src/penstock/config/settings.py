@@ -121,10 +121,14 @@ class ListenSettings:
 
 @dataclass(frozen=True, slots=True)
 class RoutingSettings:
-    """Models by preference for each level of complexity and each task type; no entry: the built-in choice."""
+    """Models by preference for each level of complexity and each task type; no entry: the built-in choice.
+
+    `under_cost` is how many times worse a model too small for a request is than one too large.
+    """
 
     levels: Mapping[str, tuple[str, ...]] = field(default_factory=_nothing)
     task_types: Mapping[str, tuple[str, ...]] = field(default_factory=_nothing)
+    under_cost: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)

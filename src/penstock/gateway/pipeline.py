@@ -68,7 +68,8 @@ class Waiting(Outcome[PenstockError | None]):
 class Pipeline:
     """Runs calls, one coroutine each. `clock` gives monotonic seconds.
 
-    `look_again` begins a look at the servers for what may be new there; None: there is no need.
+    `look_again` begins a look at the servers for what may be new there; None: there is no need. `look_at` has one
+    server looked at soon.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Pipeline:
         clock: Callable[[], float],
         look_again: "Callable[[], asyncio.Future[None] | None]" = lambda: None,
         classifier: Classifier | None = None,
+        look_at: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.catalog = catalog
         self.router = router
@@ -93,6 +95,7 @@ class Pipeline:
         self._loop = asyncio.get_running_loop()
         self._clock = clock
         self._look_again = look_again
+        self._look_at_server = look_at
 
     async def run(self, client: Client, endpoint: Endpoint, body: bytes, content_type: bytes) -> None:
         """Answer one call. Whatever happens, the client has an answer or is gone, and everything taken is returned."""
@@ -228,10 +231,12 @@ class Pipeline:
         )  # fmt: skip
 
     def _learn(self, tries: Tries, first: float, total: float, completion: int, call: Call | None) -> None:
-        """What the call teaches."""
+        """What the call teaches. One that loaded a model is a reason to look which others that has thrown out."""
         deployment, relay = tries.deployment, tries.relay
         if deployment is None or relay is None or call is None:
             return
+        if not tries.held:
+            self._look_at_server(deployment.server.name)
         learn(
             self.catalog.live_of(deployment.server.name),
             deployment,

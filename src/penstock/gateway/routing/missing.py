@@ -4,7 +4,8 @@ import difflib
 
 from penstock.domain.call import Call
 from penstock.domain.errors import ModelNotFound, NoServer, PenstockError, Unsupported
-from penstock.domain.fleet import Deployment, Fleet
+from penstock.domain.fleet import Deployment, Fleet, State
+from penstock.gateway.catalog import names_of
 
 NEAREST = 5
 
@@ -22,6 +23,15 @@ def error(fleet: Fleet, call: Call, mismatch: str = "") -> PenstockError:
     if others and not call.server and not call.kinds:
         kinds = ", ".join(sorted({deployment.server.kind for deployment in others}))
         return Unsupported(f"{call.model} runs on {kinds}, which cannot do {call.operation.value}", param="model")
+    drained = [
+        status.server.name
+        for status in fleet.statuses
+        if status.state is State.DRAINING and any(name in names_of(model) for model in status.models)
+    ]
+    if drained:
+        return NoServer(
+            f"{call.model} is only on {', '.join(drained)}, which gets no new calls for now (draining)", retry_after=30
+        )
     if not any(status.up for status in fleet.statuses):
         return no_server(fleet, call.kinds, call.server)
     known = sorted({d.model.name for group in fleet.deployments.values() for d in group if d.up})
