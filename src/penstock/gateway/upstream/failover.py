@@ -20,22 +20,20 @@ from penstock.engines.base import Outgoing, Reader
 from penstock.gateway.catalog import Catalog
 from penstock.gateway.client import Client
 from penstock.gateway.upstream.attempt import Attempts, Target
-from penstock.gateway.upstream.breaker import NO_PERMITS, Breakers, Guard
+from penstock.gateway.upstream.breaker import NO_PERMITS, Breakers, Guard, Permits
 from penstock.gateway.upstream.budget import RetryBudget
 from penstock.gateway.upstream.course import Course
 from penstock.gateway.upstream.later import FetchFunction, Missing, Polled
 from penstock.gateway.upstream.passthrough import PassThrough
 from penstock.gateway.upstream.relay import Relay
 from penstock.gateway.upstream.resumed import Resumable, Thread
+from penstock.gateway.upstream.shown import ANOTHER, Heads
 from penstock.gateway.upstream.translated import Translated
 from penstock.gateway.upstream.unasked import count, deliver, without_engine
 from penstock.gateway.upstream.verdict import final, sent, sum_up
 from penstock.gateway.upstream.waiting import pause
 
-MAX_HEADS = 4096
 _BUSY = frozenset({425, 429, 503})
-ANOTHER = "another server failed"
-"""Why a second choice answered."""
 
 
 @dataclass(slots=True)
@@ -82,7 +80,7 @@ class Failover:
         self._missing = Missing()
         self._turn = 0
         self._targets: dict[tuple[str, str], Target] = {}
-        self._heads: dict[tuple[str, str, str, bool, str], bytes] = {}
+        self._heads = Heads()
         self._drawn_for: Fleet | None = None
 
     def forget(self) -> None:
@@ -173,7 +171,7 @@ class Failover:
         tries.relay = None
         try:
             if tries.thread is None and endpoint.wire in target.engine.native:
-                head = self._head(deployment, decision, tries.attempts)
+                head = self._heads.of(deployment, decision, tries.attempts)
                 relay = tries.relay = PassThrough(client, call, endpoint, head, self._attempts.loop)
                 data = self._attempts.begin(target, target.engine.forward(call, deployment.model), relay, client)
                 if relay.connection is None or await relay is not None or relay.status >= 300:
@@ -191,11 +189,8 @@ class Failover:
             return None
         except PenstockError as error:
             client.source = None  # the connection may serve another call by now
-            answered = tries.relay is not None and tries.relay.status >= 300
-            guard.failed(permits, error, self._clock(), answered)
+            self._note(error, target, permits, tries.relay)
             permits = NO_PERMITS
-            if error.retryable:
-                self._blame(deployment, error)
             return error
         finally:
             live.running -= 1
@@ -256,7 +251,7 @@ class Failover:
         deployment = candidate.deployment
         target = self._target(deployment)
         engine = target.engine
-        head = self._head(deployment, decision, tries.attempts)
+        head = self._heads.of(deployment, decision, tries.attempts)
         told = self._told(client, call, candidate, decision, tries)
         content = tries.content = tries.content or self._content(endpoint, call)
         answer = without_engine(call, content)
@@ -342,29 +337,6 @@ class Failover:
             sampling = replace(sampling, temperature=self.defaults.temperature)
         return replace(content, sampling=sampling)
 
-    def _head(self, deployment: Deployment, decision: Decision, attempt: int) -> bytes:
-        """The header lines that say who answers. Drawn once for each answerer and reason."""
-        fallback = decision.fallback or attempt > 1
-        reason = decision.reason if attempt == 1 else ANOTHER
-        key = (deployment.server.name, deployment.model.name, reason, fallback, decision.level)
-        head = self._heads.get(key)
-        if head is None:
-            if len(self._heads) >= MAX_HEADS:
-                self._heads.clear()
-            lines = {
-                "server": deployment.server.name,
-                "model": deployment.model.name,
-                "reason": reason,
-                "fallback": str(fallback).lower(),
-            }
-            if decision.level:
-                lines["complexity"] = decision.level
-            if deployment.server.simulated:
-                lines["simulated"] = "true"
-            head = b"".join(b"x-penstock-%b: %b\r\n" % (name.encode(), _ascii(value)) for name, value in lines.items())
-            self._heads[key] = head
-        return head
-
     def _told(self, client: Client, call: Call, candidate: Candidate, decision: Decision, tries: Tries) -> Provenance:
         deployment, attempt = candidate.deployment, tries.attempts
         server = deployment.server
@@ -389,20 +361,19 @@ class Failover:
             queue_seconds=tries.waited,
         )
 
-    def _blame(self, deployment: Deployment, error: PenstockError) -> None:
-        live = self._catalog.live_of(deployment.server.name)
+    def _note(self, error: PenstockError, target: Target, permits: Permits, relay: Relay | None) -> None:
+        """Blame whom a failed try says something about."""
+        now, server, live = self._clock(), target.deployment.server.name, target.live
+        target.guard.failed(permits, error, now, relay is not None and relay.status >= 300)
+        if not error.retryable:
+            return
         live.failures += 1
-        live.failed_at = self._clock()
-        live.share = live.share or self.breakers.share_of(deployment.server.name)
+        live.failed_at = now
+        live.share = live.share or self.breakers.share_of(server)
         if not isinstance(error, UpstreamStatus):
-            self._suspect(deployment.server.name)
+            self._suspect(server)
 
 
 def _beginning(client: Client) -> Callable[[], bool]:
     """What tells whether a trial's answer has begun."""
     return lambda: client.begun
-
-
-def _ascii(text: str) -> bytes:
-    """A header value: what is not printable ASCII is percent-encoded as UTF-8."""
-    return b"".join(bytes((byte,)) if 32 <= byte < 127 else b"%%%02X" % byte for byte in text.encode())
