@@ -33,6 +33,11 @@ def problem(error: PenstockError, request_id: str) -> bytes:
     )
 
 
+def failure(error: PenstockError, request_id: str) -> bytes:
+    """The same in a person's words."""
+    return problem(agent_chat_task.plainly(error), request_id)
+
+
 @dataclass(frozen=True, slots=True)
 class _Writer:
     """`field` names the place of the answer's text."""
@@ -48,7 +53,7 @@ class _Writer:
         return b""
 
     def error(self, error: PenstockError) -> bytes:
-        return problem(error, self.request_id)
+        return failure(error, self.request_id)
 
     def whole(self, answer: Answer, provenance: Provenance) -> bytes:
         choice = service_answer.first(answer)
@@ -95,7 +100,7 @@ class _Endpoint:
         return tail.rstrip().endswith(b"}")
 
     def broken(self, error: PenstockError) -> bytes:
-        return b"\n" + problem(error, "")
+        return b"\n" + failure(error, "")
 
 
 def status(fleet: Fleet) -> bytes:
@@ -138,7 +143,7 @@ DIALECT = Dialect(
         _Endpoint("agent.send", ("/api/chat/send",), "content"),
         _Endpoint("agent.plan", ("/api/chat/plan",), "plan", plan=True),
     ),
-    problem,
+    failure,
     prefixes=("/api/chat/",),
     media_type=b"application/problem+json",
 )

@@ -31,7 +31,7 @@ def event(name: str, **data: Any) -> bytes:
 
 def failure(error: PenstockError, request_id: str) -> bytes:
     """The events that tell of an error and end the stream."""
-    fault = service_answer.fault(error, request_id)
+    fault = service_answer.fault(agent_chat_task.plainly(error), request_id)
     told = event("error", **fault, status=error.status, retryable=error.retryable)
     return told + event("end", status="error", finish_reason=None)
 

@@ -5,7 +5,7 @@ import msgspec
 from penstock.dialects.service_input import Words, chosen, read, spoken
 from penstock.domain.call import Call, Operation
 from penstock.domain.content import AgentTask
-from penstock.domain.errors import InvalidRequest
+from penstock.domain.errors import InvalidRequest, NoServer, PenstockError
 
 CHAIN = ("victoria", "mlx")
 """Who is asked, in this order: the agent, and MLX where it cannot. No other kind ever is."""
@@ -42,4 +42,16 @@ def task(body: bytes, plan: bool = False) -> AgentTask:
         mode=asked.mode or "",
         session=asked.chat_id or "",
         plan=plan,
+    )
+
+
+def plainly(error: PenstockError) -> PenstockError:
+    """An error in words for whoever sits before the chat: what to do first, then what was tried."""
+    if not isinstance(error, NoServer):
+        return error
+    reason = error.message.rstrip(".")
+    return NoServer(
+        "Nobody is there to answer in this chat just now. Start Victoria or the MLX API server, or correct its address, "
+        f"and send the message again ({reason}).",
+        retry_after=error.retry_after,
     )

@@ -10,7 +10,7 @@ from penstock.dialects.agent_chat import DIALECT
 from penstock.domain.answer import Answer, Choice, Usage
 from penstock.domain.call import Call, Operation, Provenance
 from penstock.domain.content import AgentTask
-from penstock.domain.errors import ClientGone, InvalidRequest, NoServer
+from penstock.domain.errors import ClientGone, InvalidRequest, NoServer, Unavailable
 from penstock.domain.fleet import Fleet, Model, Server, ServerStatus, State
 
 SEND, PLAN = DIALECT.endpoints
@@ -103,16 +103,23 @@ def test_an_answer_of_the_reserve_says_so() -> None:
 
 def test_an_error_is_problem_details() -> None:
     assert DIALECT.media_type == b"application/problem+json"
-    assert json.loads(DIALECT.failure(NoServer("Nobody is up.", retry_after=5), "r")) == {
+    assert json.loads(DIALECT.failure(Unavailable("Not now.", retry_after=5), "r")) == {
         "type": "about:blank",
         "title": "Service Unavailable",
         "status": 503,
-        "detail": "Nobody is up.",
-        "code": "no_server",
+        "detail": "Not now.",
+        "code": "unavailable",
         "retry_after": 5,
         "request_id": "r",
     }
     assert json.loads(DIALECT.failure(ClientGone("gone"), ""))["status"] == 499
+
+
+def test_that_nobody_is_there_is_told_in_a_persons_words_with_what_to_do() -> None:
+    told = json.loads(DIALECT.failure(NoServer("victoria: connection refused.", retry_after=5), "r"))
+    assert (told["status"], told["code"], told["retry_after"]) == (503, "no_server", 5)
+    assert told["detail"].startswith("Nobody is there to answer in this chat just now. Start Victoria")
+    assert told["detail"].endswith("send the message again (victoria: connection refused).")
 
 
 def server(kind: str, state: State, **more: Any) -> ServerStatus:
