@@ -51,7 +51,7 @@ def plainly(error: PenstockError) -> PenstockError:
         return error
     reason = error.message.rstrip(".")
     return NoServer(
-        "Nobody is there to answer in this chat just now. Start Victoria or the MLX API server, or correct its address, "
-        f"and send the message again ({reason}).",
+        "Nobody is there to answer in this chat just now. Start Victoria or the MLX API server, or correct its "
+        f"address, and send the message again ({reason}).",
         retry_after=error.retry_after,
     )
