@@ -1,7 +1,7 @@
 """From features to weights: matrices as the run time sums them, logistic regression, and the table that is shipped."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +9,12 @@ import numpy as np
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
-from penstock.gateway.routing.classifier_features import Features, Lexicon
+from penstock.gateway.routing.classifier_features import STEP, Features, Lexicon
 from penstock.gateway.routing.classifier_weights import MOST, Table, Weights, pack
+
+
+HIGHEST = 24
+"""No sign counts further."""
 
 
 @dataclass(frozen=True)
@@ -18,21 +22,33 @@ class Options:
     """How to train.
 
     `word`, `sign` and `ask` weigh kinds of features against the penalty; `balance` is the exponent of the classes'
-    weights, `own` the weight of our own prompts.
+    weights, `own` the weight of our own prompts; `traffic` is added to the levels' outputs, because hard prompts are
+    rarer among what people ask than among what is collected for evaluation.
     """
 
     penalty: float = 0.3
     word: float = 3.0
     sign: float = 0.5
     ask: float = 0.7
-    rarest: int = 2
+    rarest: int = 3
     balance: float = 1.0
     own: float = 1.0
     temperature: float = 1.0
+    traffic: tuple[float, float, float, float] = (0.4, 0.0, -0.6, -1.5)
 
 
 def scale_of(sign: str, options: Options) -> float:
     return options.ask if sign.startswith(("^", "1 ", "$")) else options.sign
+
+
+def expanded(signs: Iterable[str]) -> Iterator[str]:
+    """Signs with a number as one sign for each number up to it: so a linear model can bend."""
+    for sign in signs:
+        name, _, number = sign.partition(STEP)
+        if number.isdecimal():
+            yield from (f"{name}{STEP}{step}" for step in range(1, int(number) + 1))
+        else:
+            yield sign
 
 
 class Matrix:
@@ -41,7 +57,7 @@ class Matrix:
     def __init__(self, features: Sequence[Features], options: Options) -> None:
         self._options = options
         words = Counter(word for one in features for word in one.words)
-        signs = Counter(sign for one in features for sign in set(one.signs))
+        signs = Counter(sign for one in features for sign in set(expanded(one.signs)))
         self.words = sorted(word for word, count in words.items() if count >= options.rarest)
         self.signs = sorted(sign for sign, count in signs.items() if count >= options.rarest)
         self._word_at = {word: column for column, word in enumerate(self.words)}
@@ -57,7 +73,7 @@ class Matrix:
                     rows.append(row)
                     columns.append(column)
                     values.append(scale)
-            for sign in one.signs:  # a sign that comes twice counts twice, as at run time
+            for sign in expanded(one.signs):  # a sign that comes twice counts twice, as at run time
                 column = self._sign_at.get(sign)
                 if column is not None:
                     rows.append(row)
@@ -80,21 +96,36 @@ def fit(matrix: Any, targets: Any, weights: Any, options: Options, classes: int)
     return full
 
 
-def probabilities(matrix: Any, full: Any, temperature: float = 1.0) -> Any:
-    outputs = (matrix @ full[:, :-1].T + full[:, -1]) / temperature
+def probabilities(matrix: Any, full: Any, temperature: float = 1.0, traffic: Sequence[float] | float = 0.0) -> Any:
+    outputs = (matrix @ full[:, :-1].T + full[:, -1]) / temperature + np.array(traffic)
     powers = np.exp(outputs - outputs.max(1, keepdims=True))
     return powers / powers.sum(1, keepdims=True)
 
 
 def shipped(matrix: Matrix, levels: Any, types: Any, lexicon: Lexicon, options: Options) -> Weights:
     """The coefficients as the run time wants them: the scales of training multiplied in, eight bits each."""
-    both = np.r_[levels / options.temperature, types].T
+    everyday = levels / options.temperature
+    everyday[:, -1] += options.traffic
+    both = np.r_[everyday, types].T
     split = len(matrix.words)
     words = both[:split] * options.word
     signs = both[split:-1] * np.array([[scale_of(sign, options)] for sign in matrix.signs])
     everywhere = matrix.signs.index("0")
     signs[everywhere] += both[-1]
-    return Weights(_table(matrix.words, words), _table(matrix.signs, signs), lexicon)
+    added = _accumulated(dict(zip(matrix.signs, signs, strict=True)))
+    return Weights(_table(matrix.words, words), _table(list(added), np.array(list(added.values()))), lexicon)
+
+
+def _accumulated(weights: dict[str, Any]) -> dict[str, Any]:
+    """What each number weighs together with all numbers below it; one that training never saw weighs as the one below."""
+    names = {key.partition(STEP)[0] for key in weights if key.partition(STEP)[2].isdecimal()}
+    added = {key: row for key, row in weights.items() if not key.partition(STEP)[2].isdecimal()}
+    for name in sorted(names):
+        row = np.zeros(len(next(iter(weights.values()))))
+        for number in range(1, HIGHEST + 1):
+            row = row + weights.get(f"{name}{STEP}{number}", 0.0)
+            added[f"{name}{STEP}{number}"] = row
+    return added
 
 
 def _table(keys: Sequence[str], weights: Any) -> Table:

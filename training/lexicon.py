@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
-from penstock.gateway.routing.classifier_features import Lexicon
+from penstock.gateway.routing.classifier_features import Lexicon, Word
+
+Part = dict[str, list[str]]
 
 
 def read(path: Path) -> Lexicon:
     """The lexicon; a word that stands under two names keeps the first, topics keep all."""
-    parts: dict[str, dict[str, list[str]]] = {}
-    part: dict[str, list[str]] = {}
+    parts: dict[str, Part] = {}
+    part: Part = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("["):
             part = parts.setdefault(line.strip("[] "), {})
@@ -16,8 +18,22 @@ def read(path: Path) -> Lexicon:
             name, _, words = line.partition(":")
             for word in words.lower().replace("ё", "е").split():
                 part.setdefault(word, []).append(name.strip())
+    entries = dict.fromkeys(word for part in parts.values() for word in part)
     return Lexicon(
-        acts={word: names[0] for word, names in parts["acts"].items()},
-        meanings={word: names[0] for word, names in parts["meanings"].items()},
-        topics={word: tuple(dict.fromkeys(names)) for word, names in parts["topics"].items()},
+        whole={word: _word(parts, word) for word in entries if not word.endswith("*")},
+        beginnings={word[:-1]: _word(parts, word[:-1]) for word in entries if word.endswith("*")},
     )
+
+
+def _word(parts: dict[str, Part], word: str) -> Word:
+    """What a word, or all words with this beginning, says in each part of the lexicon."""
+    act, meaning, topics = (_longest(parts[name], word) for name in ("acts", "meanings", "topics"))
+    names = act or meaning
+    return Word(f"<{names[0]}>" if names else "", tuple(dict.fromkeys(topics)), bool(act))
+
+
+def _longest(part: Part, word: str) -> list[str]:
+    if word in part:
+        return part[word]
+    beginnings = (word[:length] + "*" for length in range(len(word), 2, -1))
+    return next((part[beginning] for beginning in beginnings if beginning in part), [])

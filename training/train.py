@@ -67,7 +67,7 @@ def cross_validate(given: list[corpus.Prompt], own: list[corpus.Prompt], feature
         matrix = fitting.Matrix(seen, OPTIONS)
         level_model, type_model = _fit(learned, matrix.of(seen))
         tested = matrix.of([features[row] for row in held])
-        scores[held] = fitting.probabilities(tested, level_model, OPTIONS.temperature)
+        scores[held] = fitting.probabilities(tested, level_model, OPTIONS.temperature, OPTIONS.traffic)
         type_scores[held] = fitting.probabilities(tested, type_model)
         guess = scoring.decide(scores[held], UNDER_COST)
         print(scoring.line(family, true[held], guess, types[held], type_scores[held].argmax(1)))
