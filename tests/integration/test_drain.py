@@ -43,6 +43,25 @@ class Slow:
 
 
 @dataclass
+class Working:
+    """A Victoria of the version before streams: she takes a task, and ends it when she is told to."""
+
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, turn: Turn) -> None:
+        path, missing = turn.request.path, response(b"{}", status="404 Not Found")
+        told = b'{"status":"running","stage":"begun"}'
+        if self.go_on.is_set():
+            told = b'{"status":"completed","output":" and ended"}'
+        known = {
+            "/health": response(b'{"status":"ok","agent":"Victoria"}'),
+            "/run?async_mode=true": response(b'{"task_id":"t","status":"queued"}', status="202 Accepted"),
+            "/run/status/t": response(told),
+        }
+        await turn.send(known.get(path, missing))
+
+
+@dataclass
 class Started:
     gateway: Gateway
     engine: RawEngine
@@ -95,11 +114,9 @@ async def started(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterat
     """A gateway in a process of its own, in front of one slow engine; `drain_seconds` may be a parameter."""
     drain = getattr(request, "param", 30)
     slow = Slow()
-    async with RawEngine(slow) as engine:
-        servers = [{"name": "a", "url": engine.url}]
-        settings = json.dumps(
-            {"llm": {"providers": {"vllm": {"servers": servers}}}, "server": {"drain_seconds": drain}}
-        )
+    async with RawEngine(slow) as engine, RawEngine(Working(slow.go_on)) as victoria:
+        providers = {"vllm": {"servers": [{"name": "a", "url": engine.url}]}, "victoria": {"url": victoria.url}}
+        settings = json.dumps({"llm": {"providers": providers}, "server": {"drain_seconds": drain}})
         process = gateway(tmp_path / "gateway", settings)
         running = await asyncio.to_thread(process.__enter__)
         try:
@@ -180,6 +197,41 @@ async def test_what_does_not_end_in_time_ends_with_an_error(started: Started):
     assert "stopping" in STREAMS["openai"].error(answer)
     assert await started.exit_code() == 0
     streamed.close()
+    assert "Traceback" not in started.gateway.lines()
+
+
+async def _agent(started: Started) -> RawClient:
+    """An agent's run that has begun to say what it does."""
+    client = await RawClient.to(started.port)
+    await client.send(post("/api/chat/stream", {"content": "go"}))
+    while b"begun" not in client.received:
+        await client.more()
+    return client
+
+
+async def test_an_agents_run_comes_to_its_end(started: Started):
+    client = await _agent(started)
+    started.signal()
+    await started.until_it_refuses()
+    started.slow.go_on.set()
+    answer = await client.answer()
+    assert b" and ended" in answer.body
+    assert b"event: error" not in answer.body
+    assert await started.exit_code() == 0
+    client.close()
+
+
+@pytest.mark.parametrize("started", [0.5], indirect=True)
+async def test_an_agents_run_that_does_not_end_in_time_ends_with_an_error(started: Started):
+    client = await _agent(started)
+    started.signal()
+    answer = await client.answer()
+    assert (answer.status, answer.whole) == (200, True)
+    error, end = map(json.loads, answer.data[-2:])
+    assert "stopping" in error["message"]
+    assert end["status"] == "error"
+    assert await started.exit_code() == 0
+    client.close()
     assert "Traceback" not in started.gateway.lines()
 
 
