@@ -159,7 +159,7 @@ class Gateway:
             engines=self.engines,
             dialects=self.dialects,
             fetch=self.fetch,
-            routing=Judging(self.router, self.pipeline.classifier, lambda: self.pipeline.decisions),
+            routing=Judging(self.router, lambda: self.pipeline.classifier, lambda: self.pipeline.decisions),
             settings=lambda: ConsoleSettings(self.settings.llm.mode),
             origin_allowed=gate.origin_allowed,
             draining=lambda: self.pipeline.draining,

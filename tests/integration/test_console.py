@@ -22,12 +22,15 @@ from hypothesis import strategies as st
 
 from penstock import dialects, engines
 from penstock.console import app as console
-from penstock.console.context import ConsoleContext, ConsoleSettings
+from penstock.console.context import ConsoleContext, ConsoleSettings, Judging
 from penstock.control.discovery import Watcher
 from penstock.domain.errors import ConnectFailed
 from penstock.domain.fleet import Model, Server, ServerStatus, State
 from penstock.gateway.catalog import Catalog
 from penstock.gateway.meter import Meter, Record
+from penstock.gateway.routing import signals
+from penstock.gateway.routing.classifier import Classifier
+from penstock.gateway.routing.router import Policy, Router
 from penstock.gateway.upstream.fetch import Fetcher
 from penstock.gateway.upstream.pool import PoolLimits, Pools
 from penstock.serving.routes import Gate
@@ -83,6 +86,9 @@ def context_of(catalog: Catalog, fetch, known: list[Known]) -> ConsoleContext:
         engines=ENGINES,
         dialects=DIALECTS,
         fetch=fetch,
+        routing=Judging(
+            Router(Policy(), signals.load(), {k: e.operations for k, e in ENGINES.items()}), Classifier, list
+        ),
         settings=lambda: known[0].settings,
         origin_allowed=Gate().origin_allowed,
         draining=lambda: known[0].draining,

@@ -14,6 +14,7 @@ from penstock.console.failures import Failures
 from penstock.console.frame import REQUEST_ID, Frame, failed
 from penstock.console.models import Models
 from penstock.console.ollama import Ollama
+from penstock.console.routing import Routing
 from penstock.console.status import Status
 from penstock.domain.errors import InvalidRequest, MethodNotAllowed, PenstockError
 
@@ -31,7 +32,7 @@ def build(context: ConsoleContext) -> FastAPI:
         openapi_url=None,
     )
     failures = Failures(context.dialects)
-    for part in (Status(context), Models(context), Ollama(context), Document(app, context)):
+    for part in (Status(context), Models(context), Ollama(context), Routing(context), Document(app, context)):
         router = part.routes()
         app.include_router(router)
         for route in router.routes:

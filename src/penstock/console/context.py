@@ -1,6 +1,6 @@
 """What the console is given by the one who builds it."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -10,6 +10,9 @@ from penstock.domain.fleet import Server
 from penstock.engines.base import Engine, Fetch, Fetched
 from penstock.gateway.catalog import Catalog
 from penstock.gateway.meter import Meter
+from penstock.gateway.pipeline import Decided
+from penstock.gateway.routing.classifier import Classifier
+from penstock.gateway.routing.router import Router
 
 FetchFunction: TypeAlias = Callable[[Server, str, Fetch, float], Awaitable[Fetched]]
 """Fetches something: server, base URL, what, time-out in seconds. Raises PenstockError."""
@@ -37,6 +40,15 @@ class ConsoleSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Judging:
+    """What decides where calls go, and what it has decided of late, oldest first. A reload changes the classifier."""
+
+    router: Router
+    classifier: Callable[[], Classifier]
+    decisions: Callable[[], Sequence[Decided]]
+
+
+@dataclass(frozen=True, slots=True)
 class ConsoleContext:
     """The parts of one gateway. Times are seconds; `clock` is monotonic, as `started_at` is, and `wall` the epoch's.
 
@@ -51,6 +63,7 @@ class ConsoleContext:
     engines: Mapping[str, Engine]
     dialects: tuple[Dialect, ...]
     fetch: FetchFunction
+    routing: Judging
     settings: Callable[[], ConsoleSettings]
     origin_allowed: Callable[[bytes, bytes], bool]
     draining: Callable[[], bool]

@@ -100,4 +100,6 @@ class _ChatEndpoint:
         return b"\n" + failure(error, "")
 
 
-DIALECT = Dialect("distributed", (_ChatEndpoint(),), failure, prefixes=("/api/v1/", "/api/models/", "/api/route"))
+DIALECT = Dialect(
+    "distributed", (_ChatEndpoint(),), failure, prefixes=("/api/v1/", "/api/models/", "/api/route", "/api/decisions")
+)

@@ -139,7 +139,7 @@ class Pipeline:
         if client.wishes:
             call.max_wait, call.session = client.wishes
         if self.router.chooses(self.catalog.fleet, call):
-            call.ask = ask_of(endpoint.decode(call), self.classifier, call.max_tokens)
+            call.ask = ask_of(endpoint.decode(call), self.classifier)
 
     @property
     def decisions(self) -> list[Decided]:

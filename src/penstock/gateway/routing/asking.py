@@ -10,12 +10,10 @@ from penstock.gateway.routing.classifier_context import conversation_floor, outs
 BYTES_PER_TOKEN = 4
 """Of English, and about of Russian too: two bytes a letter, and tokens of two or three letters."""
 IMAGE_TOKENS = 800
-ANSWER_ROOM = 512
-"""Tokens of context kept free for an answer of unknown length."""
 _RUSSIAN = re.compile("[а-яёА-ЯЁ]")
 
 
-def ask_of(content: Content, classifier: Classifier, max_tokens: int | None = None) -> Ask:
+def ask_of(content: Content, classifier: Classifier) -> Ask:
     """The last user message is judged; the conversation, tools, images and length can only lift the level."""
     if isinstance(content, Chat):
         said = [message.text for message in content.messages if message.role == "user"]
@@ -37,6 +35,5 @@ def ask_of(content: Content, classifier: Classifier, max_tokens: int | None = No
         level = max(level, floor)
     tokens = size // BYTES_PER_TOKEN + images * IMAGE_TOKENS
     level = outside_the_text(level, tools=tools, images=images, context_tokens=tokens)
-    needed = tokens + (max_tokens or ANSWER_ROOM)
     russian = _RUSSIAN.search(last[:400]) is not None
-    return Ask(level, judgement.task_type, tools, images, needed, russian, judgement.scores)
+    return Ask(level, judgement.task_type, tools, images, tokens, russian, judgement.scores)

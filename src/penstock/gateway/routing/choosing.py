@@ -20,6 +20,8 @@ EACH_LESSER = 4
 """Groups of lesser models that are weighed, and choices of each: enough for a fleet in ruins."""
 ENOUGH = 4
 """Fitting candidates that need no lesser ones behind them."""
+ANSWER_ROOM = 512
+"""Tokens of context kept free for an answer of unknown length."""
 INFINITE = float("inf")
 _order = attrgetter("tier", "cost")
 _WORDS = {"fast": Level.TRIVIAL, "balanced": Level.MODERATE, "powerful": Level.COMPLEX}
@@ -40,7 +42,7 @@ class Chooser:
         candidates = self._best(fitting, call, now, explain)
         makeshift = not candidates or candidates[0].tier >= LESSER or call.max_wait is not None
         if makeshift or explain or len(candidates) < ENOUGH:
-            candidates += self._all(lesser[:MOST_LESSER], call, now, explain)
+            candidates += self._all(lesser if explain else lesser[:MOST_LESSER], call, now, explain)
             candidates.sort(key=_order)
         warning = RUSSIAN_WARNING if ask.russian else ENGLISH_WARNING
         hopeful = bool(fitting) or _unknown(shortlist.fleet)
@@ -67,7 +69,10 @@ class Chooser:
             raise self._too_long(shortlist, call, best, now)
 
     def _best(self, groups: tuple[Group, ...], call: Call, now: float, explain: bool) -> list[Candidate]:
-        """Group after group, as long as the next one's least cost is below the best so far."""
+        """Group after group, as long as the next one's least cost is below the best so far.
+
+        What is in reserve or away is no such best: another model may be on a server that is neither.
+        """
         found: list[Candidate] = []
         drawn: Sequence[Choice] = ()
         least, most = INFINITE, MOST_WEIGHED
@@ -75,11 +80,13 @@ class Chooser:
             if (group.least >= least and not explain) or not most:
                 break
             drawn = group.drawn(self._scales.chance, most)
-            most = most // 4
             ranked = self._scales.ranked(drawn, call, now, explain)
             found += ranked
-            if ranked[0].tier < LESSER:
+            ready = ranked[0].tier == 0
+            if ready:
                 least = min(least, ranked[0].cost)
+            if not explain:
+                most = most // 4 if ready else max(EACH_LESSER, most // 4)
         if len(found) > len(drawn):
             found.sort(key=_order)
         return found
@@ -126,10 +133,16 @@ def _wanted(call: Call, ask: Ask) -> Wanted:
         level, task_type = max(level, Level.MODERATE), TaskType.CODE
     elif word and word not in _WORDS:
         raise Unsupported(f"{call.model!r} is none of auto, auto:fast, auto:balanced, auto:powerful, auto:code")
-    context = 1 << max(0, ask.context_tokens - 1).bit_length() if ask.context_tokens > 2048 else 0
-    if context and ask.context_tokens <= context * 3 // 4:
+    needed = _context(call, ask)
+    context = 1 << (needed - 1).bit_length() if needed > 2048 else 0
+    if needed <= context * 3 // 4:
         context = context * 3 // 4
     return Wanted(level, task_type, ask.images > 0, ask.tools, context, call.kinds, call.server)
+
+
+def _context(call: Call, ask: Ask) -> int:
+    """Tokens of context that the call and its answer need."""
+    return ask.context_tokens + (call.max_tokens or ANSWER_ROOM)
 
 
 def _warned(candidate: Candidate, warning: str) -> Candidate:
@@ -158,9 +171,9 @@ def _nothing(shortlist: Shortlist, call: Call, wanted: Wanted) -> PenstockError:
             default=0,
         )
         if longest and call.ask is not None:
-            asked = call.ask.context_tokens
+            needed = _context(call, call.ask)
             return ContextLengthExceeded(
-                f"the request and its answer need about {asked} tokens of context, and no model here has more than "
+                f"the request and its answer need about {needed} tokens of context, and no model here has more than "
                 f"{longest}; shorten the conversation"
             )
     if wanted.vision and any(shortlist.wanted(wanted._replace(vision=False, context=0))):

@@ -1,0 +1,107 @@
+"""Why a request goes where it goes: what would be decided now, and what has been decided of late."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+
+from penstock.console.context import ConsoleContext
+from penstock.console.replies import json_reply, read_body
+from penstock.dialects import service_explained as drawing
+from penstock.domain.call import Call
+from penstock.domain.errors import InvalidRequest
+from penstock.gateway.pipeline import MOST_DECISIONS
+from penstock.gateway.routing import signals
+from penstock.gateway.routing.asking import ask_of
+
+MOST_BODY = 32 << 20
+LONGEST_SESSION, LONGEST_WAIT = 128, 1e9
+USUAL = 100
+"""Decisions that are shown where no number is asked for."""
+
+_TEXT = {"type": "string"}
+_ASKED: dict[str, Any] = {
+    "description": "What `/api/v1/chat` takes (`text` may stand for `message`), or what `/v1/chat/completions` takes.",
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "message": _TEXT,
+                    "text": _TEXT,
+                    "model": _TEXT,
+                    "history": {"type": "array", "items": {"type": "object"}},
+                    "context": {},
+                    "messages": {"type": "array", "items": {"type": "object"}},
+                    "tools": {"type": "array", "items": {"type": "object"}},
+                },
+            },
+            "example": {"message": "Объясни паттерн Singleton"},
+        }
+    },
+}
+
+
+class Routing:
+    """`/api/route` and `/api/decisions`. No server is asked, and nothing here changes what routing knows."""
+
+    def __init__(self, context: ConsoleContext) -> None:
+        self._context = context
+        self._endpoints = {endpoint.wire: endpoint for one in context.dialects for endpoint in one.endpoints}
+        self._waits = frozenset(signal.name for signal in signals.load() if signal.waits)
+
+    def routes(self) -> APIRouter:
+        """The routes."""
+        router = APIRouter(tags=["routing"])
+        router.add_api_route("/api/route", self.explain, methods=["POST"], openapi_extra={"requestBody": _ASKED})
+        router.add_api_route("/api/decisions", self.decisions, methods=["GET"])
+        return router
+
+    async def explain(self, request: Request) -> Response:
+        """Where a request would go now, and why: level, kind of task, every candidate with its score, seconds and
+        reasons, best first. Generates nothing."""
+        wire, body = drawing.question(await read_body(request, MOST_BODY))
+        endpoint = self._endpoints[wire]
+        call = endpoint.read(body, b"application/json")
+        _heed(call, request)
+        context, routing = self._context, self._context.routing
+        fleet = context.catalog.fleet
+        ask = ask_of(endpoint.decode(call), routing.classifier()) if call.automatic else None
+        if ask is not None and routing.router.chooses(fleet, call):
+            call.ask = ask
+        decision = routing.router.decide(fleet, call, context.catalog.live, context.clock(), explain=True)
+        return json_reply(drawing.explained(decision, call, ask, self._waits))
+
+    async def decisions(self, limit: Annotated[int, Query(ge=1, le=MOST_DECISIONS)] = USUAL) -> Response:
+        """The last decisions, newest first, and what became of each; never a word of what was said."""
+        context = self._context
+        made = context.routing.decisions()
+        offset = context.wall() - context.clock()
+        shown = [
+            drawing.made(
+                one.at + offset,
+                one.request_id.decode("latin-1"),
+                one.wire,
+                one.call,
+                one.decision,
+                one.deployment,
+                one.attempts,
+                one.code,
+            )
+            for one in reversed(made[-limit:])
+        ]
+        return json_reply(drawing.history(shown, len(made), context.wall()))
+
+
+def _heed(call: Call, request: Request) -> None:
+    """The headers that the request itself would be sent with."""
+    wait, session = request.headers.get("x-penstock-max-wait"), request.headers.get("x-session-id", "")
+    call.session = session.encode("latin-1")[:LONGEST_SESSION]
+    if wait is None:
+        return
+    try:
+        call.max_wait = float(wait)
+    except ValueError:
+        call.max_wait = -1.0
+    if not 0 <= call.max_wait < LONGEST_WAIT:
+        raise InvalidRequest("x-penstock-max-wait is a number of seconds, such as 20", param="x-penstock-max-wait")

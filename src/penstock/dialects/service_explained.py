@@ -1,0 +1,143 @@
+"""Draws decisions of routing for people who ask why: one that is asked for (`/api/route`), and the last ones made."""
+
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+import msgspec
+
+from penstock.dialects.service_answer import stamp
+from penstock.dialects.service_models import shown_name
+from penstock.domain.call import Call
+from penstock.domain.decision import Candidate, Decision
+from penstock.domain.errors import InvalidRequest
+from penstock.domain.fleet import Deployment
+from penstock.domain.task import Ask, Level
+
+SERVICE, CHAT = "service.routed", "openai.chat"
+"""The wires that a question may be written in."""
+AWAY = 4
+STANDINGS = ("fits", "fits, in reserve", "lesser", "lesser, in reserve")
+"""What a candidate's tier means, less 4 for one that is down or left alone."""
+MOST_SHOWN = 5
+"""Candidates that are kept of each decision of the past."""
+MOST_NAME = 200
+"""Characters of a model's name as a caller wrote it."""
+
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def question(body: bytes) -> tuple[str, bytes]:
+    """The wire of a question about routing, and its body in that wire.
+
+    It is what `POST /api/v1/chat` takes, where `text` may stand for `message`; or, with `messages`, what
+    `POST /v1/chat/completions` takes. Raises InvalidRequest; what else is wrong, the wire's own reader tells.
+    """
+    try:
+        fields = _fields.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return SERVICE, body
+    if "messages" in fields:
+        if said := {"message", "text"} & set(fields):
+            raise InvalidRequest(f"Send `messages` or `{min(said)}`, not both.", param=min(said))
+        return CHAT, body
+    if "text" in fields:
+        if "message" in fields:
+            raise InvalidRequest("Send `message` or `text`, not both.", param="text")
+        fields["message"] = fields.pop("text")
+        if not _said(fields["message"]):
+            raise InvalidRequest("`text` must be text that is not empty.", param="text")
+        return SERVICE, msgspec.json.encode(fields)
+    return SERVICE, body
+
+
+def _said(raw: msgspec.Raw) -> bool:
+    value = msgspec.json.decode(raw)
+    return isinstance(value, str) and not value.isspace() and value != ""
+
+
+def explained(decision: Decision, call: Call, ask: Ask | None, waits: AbstractSet[str]) -> bytes:
+    """`POST /api/route`. `ask` is what was judged, None where a model is named; `waits` are the signals whose seconds
+    are really waited for before the first token."""
+    first = decision.candidates[0].deployment
+    drawn: dict[str, Any] = {
+        "success": True,
+        "complexity_level": decision.level or (ask.level.word if ask else None),
+        "task_type": decision.task_type or (ask.task_type.value if ask else None),
+        "scores": {level.word: round(ask.scores[level], 4) for level in Level} if ask else None,
+        "model": shown_name(first.model.name),
+        "server": first.server.name,
+        "provider": first.server.kind,
+        "requested_model": _named(call),
+        "reason": decision.reason,
+        "warning": decision.warning or None,
+        "fallback": decision.fallback,
+        "candidates": [_weighed(candidate, waits) for candidate in decision.candidates],
+    }
+    return msgspec.json.encode(drawn | ({"simulated": True} if first.server.simulated else {}))
+
+
+def made(
+    at: float,
+    request_id: str,
+    wire: str,
+    call: Call | None,
+    decision: Decision,
+    deployment: Deployment | None,
+    attempts: int,
+    code: str,
+) -> dict[str, Any]:
+    """One decision of the past, `at` seconds since the epoch; `deployment` is where it ended, `code` how."""
+    where = deployment or decision.candidates[0].deployment
+    return {
+        "time": f"{stamp(at)}.{int(at * 1000) % 1000:03d}",
+        "request_id": request_id,
+        "wire": wire,
+        "requested_model": _named(call),
+        "complexity_level": decision.level or None,
+        "task_type": decision.task_type or None,
+        "model": shown_name(where.model.name),
+        "server": where.server.name,
+        "provider": where.server.kind,
+        "reason": decision.reason,
+        "warning": decision.warning or None,
+        "fallback": decision.fallback or attempts > 1,
+        "attempts": attempts,
+        "outcome": code,
+        "candidates": [_candidate(candidate) for candidate in decision.candidates[:MOST_SHOWN]],
+    }
+
+
+def history(decisions: Iterable[dict[str, Any]], kept: int, now: float) -> bytes:
+    """`GET /api/decisions`: those shown, newest first, of `kept`; `now` is seconds since the epoch."""
+    return msgspec.json.encode({"decisions": list(decisions), "total": kept, "timestamp": stamp(now)})
+
+
+def _named(call: Call | None) -> str | None:
+    return call.model[:MOST_NAME] if call is not None and call.model else None
+
+
+def _candidate(candidate: Candidate) -> dict[str, Any]:
+    standing = STANDINGS[candidate.tier % AWAY]
+    return {
+        "model": shown_name(candidate.deployment.model.name),
+        "server": candidate.deployment.server.name,
+        "class": candidate.word or None,
+        "score": round(candidate.score, 4),
+        "cost_seconds": round(candidate.cost, 3),
+        "tier": candidate.tier,
+        "standing": f"{standing}, away" if candidate.tier >= AWAY else standing,
+    }
+
+
+def _weighed(candidate: Candidate, waits: AbstractSet[str]) -> dict[str, Any]:
+    """A candidate with its reasons, the costliest first."""
+    first = sum(reason.cost for reason in candidate.reasons if reason.signal in waits)
+    reasons = sorted(candidate.reasons, key=lambda reason: -abs(reason.cost))
+    return _candidate(candidate) | {
+        "expected_first_token_seconds": round(first, 3) if reasons else None,
+        "warning": candidate.warning or None,
+        "reasons": [
+            {"signal": reason.signal, "cost_seconds": round(reason.cost, 3), "text": reason.text} for reason in reasons
+        ],
+    }
