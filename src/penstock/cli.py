@@ -15,6 +15,8 @@ import typer
 
 from penstock import __version__
 from penstock.commands import check_config as report
+from penstock.commands import classify as classifying
+from penstock.commands import route as routing
 from penstock.commands.vllm_args import command_line, remark
 from penstock.config.address import is_loopback
 from penstock.config.datafolder import running_pid
@@ -231,6 +233,51 @@ def vllm_args(
         _say(f"penstock: {said}", 0)
     sys.stdout.write((json.dumps(words) if as_json else shlex.join(words)) + "\n")
     return 0
+
+
+@app.command()
+def route(
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What would be asked; -: read it from standard input.")],
+    model: Annotated[str, typer.Option(help="A model's name, or auto:fast|balanced|powerful|code.")] = "",
+    url: Annotated[str, typer.Option(help="The gateway's address. Default: as in the settings.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    config: ConfigOption = None,
+) -> int:
+    """Ask the running gateway where a request would go and why. Nothing is generated.
+
+    Prints how hard the text is, what kind of task, and every candidate with its score, seconds and reasons, best first.
+
+    \b
+    Examples:
+      penstock route "Объясни паттерн Singleton"
+      penstock route --model auto:code --json "Reverse a list in Rust"
+      penstock route --url http://gateway:8005 - < question.txt
+    """
+    try:
+        return routing.run(text, model, url or _address(_load(config)), as_json=as_json)
+    except routing.RouteError as error:
+        _fail(f"route: {error}", error.code)
+
+
+def _address(settings: Settings) -> str:
+    """Where the gateway of these settings is reached from this machine."""
+    listen = settings.server
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(listen.host, listen.host)
+    return f"http://[{here}]:{listen.port}" if ":" in here else f"http://{here}:{listen.port}"
+
+
+@app.command()
+def classify(config: ConfigOption = None) -> int:
+    """Judge texts: one {"text": …} a line in, one {"level", "task_type", "scores"} a line out, in the same order.
+
+    No gateway is needed.
+
+    \b
+    Examples:
+      penstock classify < texts.jsonl > levels.jsonl
+      echo '{"text": "Привет!"}' | penstock classify
+    """
+    return classifying.run(_load(config).routing.under_cost)
 
 
 @app.command()
