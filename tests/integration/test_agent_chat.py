@@ -218,6 +218,21 @@ async def test_who_hangs_up_is_not_waited_for(chain: Chain, request_: bytes):
     assert not chain.mlx.counters.requests
 
 
+@pytest.mark.parametrize("kind", ["victoria", "mlx"])
+async def test_who_hangs_up_ends_the_work_on_a_stream(kind: str):
+    slow = SimOptions(kind, models=("m",), load_seconds=0, tokens_per_second=20, text="a long answer " * 500)
+    async with Simulator(slow) as engine, running(server("a", engine.url, kind)) as gateway:
+        client = await RawClient.to(gateway.port)
+        await client.send(STREAM)
+        while b"event: start" not in client.received:
+            await client.more()
+        assert engine.running == 1
+        client.close()
+        await gateway.at_rest()
+        await until(lambda: engine.counters.cancelled == 1, 1)
+        assert engine.running == 0
+
+
 async def test_a_stream_that_breaks_is_not_begun_again_by_mlx(chain: Chain):
     async def breaks(turn: Turn) -> None:
         await turn.send(chunked_head() + chunk(b'event: chunk\ndata: {"content": "half of"}\n\n'))
