@@ -19,6 +19,7 @@ from bench.scenarios.baselines import FirstCome, LeastConnections, RandomOfTwo, 
 from bench.scenarios.calls import generate
 from bench.scenarios.clairvoyant import Search, mean_floor, plan_of, replayed, waited
 from bench.scenarios.figures import HEAD, Figures, figures, levels_table, row
+from bench.scenarios.ours import Ours
 from bench.scenarios.policy import Policy
 from bench.scenarios.reference import Reference
 from bench.scenarios.scenarios import SCENARIOS, Scenario
@@ -27,6 +28,7 @@ from bench.scenarios.world import Outcome, World
 HERE = Path(__file__).parent
 BOUND = "clairvoyant"
 POLICIES: dict[str, Callable[[], Policy]] = {
+    "ours": Ours,
     "reference": Reference,
     "first come": FirstCome,
     "round robin": RoundRobin,

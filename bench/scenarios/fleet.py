@@ -20,6 +20,7 @@ class Weights:
     prefill: float
     decode: float
     slots: int
+    disk: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Machine:
     latency: float = 0.0
     away: tuple[tuple[float, float], ...] = ()
     loaded: tuple[str, ...] = ()
+    secondary: bool = False
 
     def weights(self, model: str) -> Weights:
         """Raises KeyError for a model that is not on its disk."""
@@ -55,7 +57,7 @@ class Disk:
 def weights(name: str, disk: Disk, prefill: float, decode: float, slots: int, cache: float) -> Weights:
     """`cache` is bytes of KV cache and buffers beside the model itself."""
     size = SimModel.named(name).size_bytes
-    return Weights(name, size + cache, size / disk.rate + disk.setup, prefill, decode, slots)
+    return Weights(name, size + cache, size / disk.rate + disk.setup, prefill, decode, slots, size)
 
 
 NVME = Disk(2.5 * GB, 1.0)
@@ -89,7 +91,7 @@ def laptop() -> Machine:
     """A processor only: small models, all of them in memory."""
     names = ("gemma3:1b", "qwen2.5:1.5b", "phi3:3b")
     models = tuple(weights(name, LAPTOP, *SPEEDS[name], slots=2, cache=0.4 * GB) for name in names)
-    return Machine("localhost", 10 * GB, models)
+    return Machine("localhost", 10 * GB, models, secondary=True)
 
 
 def two_gpus() -> tuple[Machine, Machine]:

@@ -98,9 +98,9 @@ class Place:
         self.roomy = max(self.roomy, self.size())
         if self.tight <= self.roomy:
             self.tight = float("inf")
-        if self.tried and not self.loading:
-            if forced and self.tried > self.roomy:
-                self.tight = min(self.tight, self.tried)
+        if self.tried and forced and self.tried > self.roomy:
+            self.tight = min(self.tight, self.tried)
+        if not self.loading:
             self.tried = 0.0
 
     def lose(self) -> None:

@@ -10,12 +10,15 @@ from bench.scenarios.calls import Seen
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A model on a server's disk, as discovery lists it: its size there in bytes, and how many it answers at a time."""
+    """A model on a server's disk, as discovery lists it. `size` is bytes in memory, `disk` bytes on disk, `slots` how many
+    it answers at a time; `secondary` servers come after others that can begin about as soon."""
 
     server: str
     model: str
     size: float
     slots: int
+    disk: float = 0.0
+    secondary: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,5 +195,7 @@ class World:
 def offers(machines: Sequence[Machine]) -> tuple[Offer, ...]:
     """What discovery would tell of these machines."""
     return tuple(
-        Offer(machine.name, model.name, model.memory, model.slots) for machine in machines for model in machine.models
+        Offer(machine.name, model.name, model.memory, model.slots, model.disk, machine.secondary)
+        for machine in machines
+        for model in machine.models
     )

@@ -60,7 +60,7 @@ def test_a_policy_is_shown_no_answer_before_its_end() -> None:
     shown = {field.name for field in dataclasses.fields(Seen)} | {field.name for field in dataclasses.fields(Offer)}
     assert shown == {
         *("number", "arrived", "user", "model", "level", "task", "prompt_tokens", "fits"),
-        *("server", "size", "slots"),
+        *("server", "size", "slots", "disk", "secondary"),
     }
 
 
