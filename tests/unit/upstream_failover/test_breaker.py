@@ -39,7 +39,7 @@ def guard(chance: float = 0.5) -> Guard:
 
 def fail(here: Guard, now: float, error: PenstockError = BUSY, times: int = 1) -> None:
     for _ in range(times):
-        permits = here.begin(now) if here.shut else NO_PERMITS
+        permits = here.begin(now) if here.wary else NO_PERMITS
         here.failed(permits, error, now, answered=isinstance(error, UpstreamStatus | InvalidRequest | ModelNotFound))
 
 
@@ -198,9 +198,9 @@ def test_a_good_look_at_a_server_known_dead_lets_a_trial_through_at_once():
     breakers = Breakers(lambda: 0.5)
     here = breakers.of("a", "m")
     fail(here, 0.0, UpstreamCut("cut"), times=3)
-    breakers.hear([status(State.DOWN, 0.1)])
+    breakers.hear([status(State.DOWN, 0.1)], 0.0)
     assert not here.allows(0.2)
-    breakers.hear([status(State.UP, 0.3)])
+    breakers.hear([status(State.UP, 0.3)], 0.0)
     assert here.allows(0.3)
     here.begin(0.3)
     assert not here.allows(0.3)
@@ -209,11 +209,11 @@ def test_a_good_look_at_a_server_known_dead_lets_a_trial_through_at_once():
 def test_a_good_look_that_follows_a_refused_connection_lets_a_trial_through_at_once():
     breakers = Breakers(lambda: 0.5)
     here = breakers.of("a", "m")
-    breakers.hear([status(State.UP, 0.0)])
+    breakers.hear([status(State.UP, 0.0)], 0.0)
     fail(here, 1.0, ConnectFailed("refused"))
-    breakers.hear([status(State.UP, 0.5)])  # it began before
+    breakers.hear([status(State.UP, 0.5)], 0.0)  # it began before
     assert not here.allows(1.1)
-    breakers.hear([status(State.UP, 1.2)])
+    breakers.hear([status(State.UP, 1.2)], 0.0)
     assert here.allows(1.2)
 
 
@@ -221,9 +221,21 @@ def test_a_good_look_says_nothing_of_a_model_that_answers_errors():
     breakers = Breakers(lambda: 0.5)
     here = breakers.of("a", "m")
     fail(here, 0.0, times=3)
-    breakers.hear([status(State.DOWN, 0.1)])
-    breakers.hear([status(State.UP, 0.2)])
+    breakers.hear([status(State.DOWN, 0.1)], 0.0)
+    breakers.hear([status(State.UP, 0.2)], 0.0)
     assert not here.allows(0.3)
+
+
+def test_old_failures_are_forgotten_so_that_calls_need_not_be_told():
+    breakers = Breakers(lambda: 0.5)
+    here = breakers.of("a", "m")
+    assert not here.wary
+    fail(here, 0.0)
+    here.well(NO_PERMITS, 1.0)
+    breakers.hear([status(State.UP, 2.0)], 2.0)
+    assert here.wary
+    breakers.hear([status(State.UP, 31.0)], 31.0)
+    assert not here.wary
 
 
 def test_breakers_of_what_is_gone_are_dropped_unless_they_remember_something():
@@ -231,7 +243,7 @@ def test_breakers_of_what_is_gone_are_dropped_unless_they_remember_something():
     breakers.of("a", "m")
     fail(breakers.of("a", "bad"), 0.0, times=3)
     breakers.of("b", "m")
-    breakers.hear([])
+    breakers.hear([], 0.0)
     assert set(breakers.states()) == {("a", ""), ("a", "bad")}
 
 
@@ -274,7 +286,7 @@ def test_whatever_happens_one_trial_runs_at_most_and_a_breaker_always_opens_agai
         if what == "pass":
             world.now += how
         elif what == "begin":
-            shut = here.shut
+            shut = here.server.state != CLOSED or here.model.state != CLOSED
             if here.allows(world.now):
                 world.running.append((here.begin(world.now) if shut else NO_PERMITS, shut))
             else:

@@ -84,7 +84,7 @@ class Fleet:
 
     def one(self, server: int, course: Course, step: Step) -> bool:
         guard = self.guards[server]
-        permits = guard.begin(self.now) if guard.shut else NO_PERMITS
+        permits = guard.begin(self.now) if guard.wary else NO_PERMITS
         self.tries += 1
         self.now += step.wait
         if self.dice.random() >= self.rates[server]:

@@ -51,7 +51,7 @@ class BreakerPolicy:
 
 
 class Breaker:
-    """One breaker. `good` and `streak` are for its guard to write; everything else is its own.
+    """One breaker. As long as it is not `wary` nothing speaks against its server: calls need not be told to it at all.
 
     A call that `begin`s gets a permit, 0 unless it is a trial, and gives it back by exactly one of `succeed`, `fail`
     and `release`. What calls tell that began before the breaker opened is not heard.
@@ -59,7 +59,7 @@ class Breaker:
 
     __slots__ = (
         "_bad", "_closed_at", "_opened", "_permits", "_proof", "_trial", "cause", "dead", "good", "opened_at", "policy",
-        "state", "streak", "unheard", "until",
+        "state", "streak", "unheard", "until", "wary",
     )  # fmt: skip
 
     def __init__(self, policy: BreakerPolicy) -> None:
@@ -67,6 +67,7 @@ class Breaker:
         self.state = CLOSED
         self.good = 0
         self.streak = 0
+        self.wary = False
         self.until = 0.0
         self.opened_at = 0.0
         self.dead = False
@@ -140,6 +141,7 @@ class Breaker:
         """The call failed. `chance` in [0, 1) spreads the open time; `dead`: no connection was to be had;
         `unheard`: no sound answer came; `retry_after`: the seconds for which the engine itself wants to be left alone.
         """
+        self.wary = True
         if self.state == CLOSED:
             self.streak += 1
             self._bad.append((now, self.good))
@@ -166,6 +168,13 @@ class Breaker:
             self._trial = 0
             self._proof = None
             self._opened = 0
+
+    def forgive(self, now: float) -> None:
+        """Forget failures that no longer count."""
+        if self.wary and self.state == CLOSED and not self.streak and self.share(now) >= 1.0:
+            while self._bad and self._bad[0][0] < now - self.policy.window:
+                self._bad.popleft()
+            self.wary = bool(self._bad)
 
     def wait(self, now: float) -> float:
         """Seconds until it lets a call through, as far as is known."""
@@ -225,9 +234,9 @@ class Guard:
         self._chance = chance
 
     @property
-    def shut(self) -> bool:
-        """Whether either is not closed, so that `allows` must be asked. The same as `server.state or model.state`."""
-        return self.server.state != CLOSED or self.model.state != CLOSED
+    def wary(self) -> bool:
+        """Whether anything speaks against either, so that calls must be told."""
+        return self.server.wary or self.model.wary
 
     @property
     def healthy(self) -> bool:
@@ -261,14 +270,6 @@ class Guard:
         """The call went well, or its failure was the caller's own."""
         self.server.succeed(permits[0], now)
         self.model.succeed(permits[1], now)
-
-    def untroubled(self) -> None:
-        """The same of a call without permits, in less time. Of breakers that have opened meanwhile it changes nothing
-        that counts: what it writes is written anew when they close."""
-        server, model = self.server, self.model
-        server.good += 1
-        model.good += 1
-        server.streak = model.streak = 0
 
     def release(self, permits: Permits) -> None:
         """The call told nothing."""
@@ -322,11 +323,14 @@ class Breakers:
             guard = self._guards[server, model] = Guard(here, Breaker(self.policy), self._chance)
         return guard
 
-    def hear(self, statuses: Iterable[ServerStatus]) -> None:
+    def hear(self, statuses: Iterable[ServerStatus], now: float) -> None:
         """What the last looks told: a server that was away and is up again may be tried at once.
 
-        Breakers of servers and models that are gone are dropped, unless they have something to remember.
+        Old failures are forgotten. Breakers of servers and models that are gone are dropped, unless they have something
+        to remember.
         """
+        for one in (*self._servers.values(), *(guard.model for guard in self._guards.values())):
+            one.forgive(now)
         up: dict[str, bool] = {}
         offered: set[tuple[str, str]] = set()
         for status in statuses:

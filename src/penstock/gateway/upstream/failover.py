@@ -98,7 +98,7 @@ class Failover:
         target = self._target(first.deployment)
         guard = target.guard
         error: PenstockError | None = None
-        if not (guard.server.state or guard.model.state):
+        if not (guard.server.wary or guard.model.wary) or guard.allows(self._clock()):
             error = await self._one(client, endpoint, call, first, decision, tries, target)
             if error is None:
                 return
@@ -158,7 +158,7 @@ class Failover:
         deployment = candidate.deployment
         guard, live = target.guard, target.live
         permits = NO_PERMITS
-        if guard.server.state or guard.model.state:
+        if guard.server.wary or guard.model.wary:
             permits = guard.begin(self._clock(), None if client.begun else _beginning(client))
         tries.ahead = live.running
         live.running += 1
@@ -179,9 +179,7 @@ class Failover:
             else:
                 await self._translated(client, endpoint, call, candidate, decision, tries)
             live.failures = 0
-            if permits is NO_PERMITS:
-                guard.untroubled()
-            else:
+            if guard.server.wary or guard.model.wary:
                 guard.well(permits, self._clock())
                 permits = NO_PERMITS
             if call.operation is Operation.MANAGE:
@@ -224,7 +222,7 @@ class Failover:
 
     def _hear(self, fleet: Fleet) -> None:
         """What new looks tell the breakers, and breakers the router."""
-        self.breakers.hear(fleet.statuses)
+        self.breakers.hear(fleet.statuses, self._clock())
         for name, live in self._catalog.live.items():
             if live.share is not None and self.breakers.settled(name, self._clock()):
                 live.share = None
