@@ -12,7 +12,6 @@ from sklearn.linear_model import LogisticRegression
 from penstock.gateway.routing.classifier_features import STEP, Features, Lexicon
 from penstock.gateway.routing.classifier_weights import MOST, Table, Weights, pack
 
-
 HIGHEST = 24
 """No sign counts further."""
 
@@ -117,7 +116,7 @@ def shipped(matrix: Matrix, levels: Any, types: Any, lexicon: Lexicon, options: 
 
 
 def _accumulated(weights: dict[str, Any]) -> dict[str, Any]:
-    """What each number weighs together with all numbers below it; one that training never saw weighs as the one below."""
+    """What each number weighs with all numbers below it; one that training never saw weighs as the one below."""
     names = {key.partition(STEP)[0] for key in weights if key.partition(STEP)[2].isdecimal()}
     added = {key: row for key, row in weights.items() if not key.partition(STEP)[2].isdecimal()}
     for name in sorted(names):
