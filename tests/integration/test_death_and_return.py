@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from penstock.gateway.upstream.breaker import BreakerPolicy, Breakers
+from penstock.domain.errors import ConnectFailed
+from penstock.gateway.upstream.breaker import NO_PERMITS, BreakerPolicy, Breakers
 from penstock.sim import Faults, SimOptions, Simulator
 from tests.support.gateway import Running, running, server, until
 from tests.support.raw_client import chat, post
@@ -119,8 +120,7 @@ async def test_a_trial_that_is_given_up_by_its_client_gives_its_permit_back():
     async with vllm() as first, running(server("a", first.url)) as gateway:
         guard = gateway.gateway.failover.breakers.of("a", "m")
         first.faults = Faults(hang_before=1.0)
-        guard.server.revive()
-        guard.server.state = 1  # open, and its time is over
+        guard.failed(NO_PERMITS, ConnectFailed("refused"), 0.0, answered=False)  # long ago
         client = await gateway.client()
         await client.send(CHAT)
         await until(lambda: guard.trying)
