@@ -129,8 +129,8 @@ class Deployment:
 class Fleet:
     """All servers at one moment. Published by single assignment; never changed.
 
-    `deployments` maps every name under which a model can be asked for (its own, without `:latest`, aliases; lower
-    case) to where it is, servers that are up first.
+    `version` grows with every change of what there is. `deployments` maps every name under which a model can be asked
+    for (its own, without `:latest`, aliases; lower case) to where it is, servers that are up first.
     """
 
     statuses: tuple[ServerStatus, ...] = ()

@@ -1,7 +1,7 @@
 """The fleet as the gateway sees it: an immutable snapshot, and beside it live counters that outlast snapshots."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from penstock.domain.fleet import Deployment, Fleet, Model, ServerStatus, State
@@ -34,7 +34,8 @@ class Live:
 
 
 class Catalog:
-    """Owner of the snapshot. `fleet` is replaced whole by `publish`; readers take it once and keep it for a call.
+    """Owner of the snapshot. `fleet` is replaced whole by `publish`; readers take it once and keep it for a call. Most
+    looks find nothing new: then its `deployments` stay the same object, and what was worked out of them holds.
 
     `on_demand` are the kinds of servers that load models when they are asked for, and tell which are loaded.
     """
@@ -46,6 +47,7 @@ class Catalog:
         self.live: dict[str, Live] = {}
         self.aliases: Mapping[str, tuple[str, ...]] = aliases or {}
         self._on_demand = on_demand
+        self._indexed: Mapping[str, tuple[str, ...]] | None = None
         self._seen: dict[str, float] = {}
 
     def publish(self, statuses: Iterable[ServerStatus]) -> Fleet:
@@ -57,8 +59,13 @@ class Catalog:
         for name in [n for n, live in self.live.items() if n not in names and not live.running]:
             del self.live[name]
         self._look(statuses)
+        old = self.fleet
+        if self._indexed is self.aliases and _alike(old.statuses, statuses):
+            self.fleet = Fleet(statuses, old.deployments, old.version)
+            return self.fleet
+        self._indexed = self.aliases
         index = _index(statuses, self.aliases, self._on_demand)
-        self.fleet = Fleet(statuses, MappingProxyType(index), self.fleet.version + 1)
+        self.fleet = Fleet(statuses, MappingProxyType(index), old.version + 1)
         return self.fleet
 
     def _look(self, statuses: tuple[ServerStatus, ...]) -> None:
@@ -77,6 +84,27 @@ class Catalog:
         if live is None:
             live = self.live[server] = Live()
         return live
+
+
+def _alike(before: tuple[ServerStatus, ...], now: tuple[ServerStatus, ...]) -> bool:
+    """Whether two pictures differ in nothing that routing turns on."""
+    return len(before) == len(now) and all(map(_same, before, now))
+
+
+def _same(before: ServerStatus, now: ServerStatus) -> bool:
+    if before is now:
+        return True
+    return (
+        before.server == now.server
+        and before.state is now.state
+        and before.url == now.url
+        and before.slots == now.slots
+        and len(before.models) == len(now.models)
+        and all(
+            old is new or old == (new if old.expires_at == new.expires_at else replace(new, expires_at=old.expires_at))
+            for old, new in zip(before.models, now.models, strict=True)
+        )
+    )
 
 
 def names_of(model: Model) -> tuple[str, ...]:

@@ -16,7 +16,9 @@ PREFILL = 12_000.0
 DECODE = 500.0
 """Tokens per second of a model of 1 billion parameters on one good graphics card; both fall with the size."""
 ANSWER_TOKENS = 250.0
-MOST_TOKENS_ASSUMED = 1000
+MOST_TOKENS = 4000.0
+LEAST_RATE, MOST_RATE = 0.01, 1e5
+"""Tokens a second beyond which somebody's clock is wrong."""
 SLOWEST, FASTEST = 0.02, 20.0
 _ENOUGH_PROMPT = 256  # tokens from which on a prompt's reading can be told from the rest
 _ENOUGH_TOKENS = 8
@@ -99,7 +101,8 @@ class Rates:
         if not self.answers:
             self.first = seconds / 2
         if tokens >= _ENOUGH_PROMPT:
-            self._prefill = _mean(self._prefill, tokens / max(1e-3, seconds - min(self.first, seconds / 2)))
+            reading = max(1e-3, seconds - min(self.first, seconds / 2))
+            self._prefill = _mean(self._prefill, max(LEAST_RATE, tokens / reading))
         else:
             self.first += RECENT * (max(0.0, seconds - tokens * self.per_token) - self.first)
         self.refresh()
@@ -107,9 +110,9 @@ class Rates:
     def saw_answer(self, tokens: float, seconds: float) -> None:
         """So many tokens came in that time after the first."""
         self.answers += 1
-        self.tokens += (min(tokens, MOST_TOKENS_ASSUMED * 4.0) - self.tokens) * 0.1
+        self.tokens += (min(max(tokens, 1.0), MOST_TOKENS) - self.tokens) * 0.1
         if tokens >= _ENOUGH_TOKENS and seconds > 0:
-            rate = tokens / seconds
+            rate = min(MOST_RATE, max(LEAST_RATE, tokens / seconds))
             self._decode = _mean(self._decode, rate)
             self._pace.tell(rate / self._guess_decode)
         self.refresh()

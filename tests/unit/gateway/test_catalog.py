@@ -10,10 +10,18 @@ from penstock.gateway.catalog import Catalog, names_of
 from tests.unit.gateway.fleets import NAMES, STATUSES, fleet, status
 
 
-def test_every_snapshot_has_a_version_of_its_own():
+def test_a_snapshot_with_something_new_has_a_version_of_its_own_and_others_keep_what_was_worked_out():
     catalog = Catalog()
-    versions = [catalog.publish([status("a", "m")]).version for _ in range(5)]
-    assert versions == sorted(set(versions))
+    first = catalog.publish([status("a", "m")])
+    again = catalog.publish([replace(status("a", Model("m", expires_at="later")), response_time=1.0, checked_at=9.0)])
+    assert again.version == first.version
+    assert again.deployments is first.deployments
+    assert again.statuses[0].checked_at == 9.0
+    loaded = catalog.publish([status("a", Model("m", loaded=True))])
+    down = catalog.publish([status("a", Model("m", loaded=True), up=False)])
+    more = catalog.publish([status("a", Model("m", loaded=True), up=False), status("b", "m")])
+    assert [fleet.version for fleet in (loaded, down, more)] == [first.version + n for n in (1, 2, 3)]
+    assert catalog.fleet is more
 
 
 def test_counters_outlast_snapshots_and_go_with_their_server_once_it_is_idle():

@@ -77,7 +77,7 @@ class Chooser:
         drawn: Sequence[Choice] = ()
         least, most = INFINITE, MOST_WEIGHED
         for group in groups:
-            if (group.least >= least and not explain) or not most:
+            if group.least >= least and not explain:
                 break
             drawn = group.drawn(self._scales.chance, most)
             ranked = self._scales.ranked(drawn, call, now, explain)
@@ -86,7 +86,7 @@ class Chooser:
             if ready:
                 least = min(least, ranked[0].cost)
             if not explain:
-                most = most // 4 if ready else max(EACH_LESSER, most // 4)
+                most = max(2 if ready else EACH_LESSER, most // 4)
         if len(found) > len(drawn):
             found.sort(key=_order)
         return found

@@ -19,8 +19,8 @@ UNDER_COST = 2.0
 CACHE = 4096
 WEIGHTS = Path(__file__).with_name("weights.bin")
 
-STEPS = (0.0, 1.0, 2.5, 5.0)
-"""What it costs to be wrong by so many levels: two levels off is worse than twice one level off."""
+STEPS = (0.0, 1.0, 3.0, 6.0)
+"""What it costs to be wrong by so many levels: two levels off is worse than one level off twice."""
 
 _LEVELS = tuple(Level)
 _COSTS = [

@@ -64,7 +64,7 @@ class Router:
     def decide(self, fleet: Fleet, call: Call, lives: Lives, now: float, explain: bool = False) -> Decision:
         """The candidates for a call, best first. Raises ModelNotFound, NoServer, Unsupported, WaitTooLong,
         ContextLengthExceeded or LlmDisabled."""
-        if fleet is not self._shortlist.fleet:
+        if fleet.deployments is not self._shortlist.fleet.deployments:
             self._anew(fleet, lives)
         if call.operation is Operation.CHAT and not (call.kinds or call.server or call.defaults or explain):
             settled = self._settled.get(call.model)
@@ -94,6 +94,7 @@ class Router:
         self._shortlist = Shortlist(fleet, lives, self._signals, self.policy.preferences, self._converse)
 
     def _decide(self, fleet: Fleet, call: Call, now: float, explain: bool) -> Decision:
+        self._shortlist.fleet = fleet  # the same deployments, newer words about them
         if self.policy.mode == "none" and call.operation is not Operation.MANAGE:
             raise LlmDisabled("the language model is turned off (LLM_MODE=none); set LLM_MODE to ollama or vllm")
         if call.operation is Operation.AGENT:

@@ -38,7 +38,8 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The choices of one model, those in memory apart. No choice costs less than `least` seconds."""
+    """The choices of one model, those in memory apart. No choice costs less than `least` seconds, unless it was loaded
+    since the fleet was looked at."""
 
     least: float
     held: tuple[Choice, ...]
@@ -50,10 +51,16 @@ class Group:
         held, rest = self.held, self.rest
         if len(held) + len(rest) <= most:
             return held + rest
-        few = max(1, most // 4)
-        some = held if len(held) <= most - few else tuple(chance.sample(held, most - few))
-        left = most - len(some)
-        return some + (rest if len(rest) <= left else tuple(chance.sample(rest, left)))
+        some = _window(held, most - max(1, most // 4), chance)
+        return some + _window(rest, most - len(some), chance)
+
+
+def _window(choices: tuple[Choice, ...], most: int, chance: random.Random) -> tuple[Choice, ...]:
+    """So many that stand beside each other, from anywhere."""
+    if len(choices) <= most:
+        return choices
+    at = int(chance.random() * len(choices))
+    return choices[at : at + most] + choices[: max(0, at + most - len(choices))]
 
 
 class Wanted(NamedTuple):
@@ -148,10 +155,15 @@ class Shortlist:
         choices = [self._choice(deployment, misfit, tier, word) for deployment in deployments]
         held: list[Choice] = []
         rest: list[Choice] = []
+        least = float("inf")
         for choice in choices:
             deployment = choice.deployment
-            (held if deployment.up and (deployment.model.loaded or not deployment.on_demand) else rest).append(choice)
-        least = min((choice.fixed for choice in choices), default=0.0)
+            if deployment.up and (deployment.model.loaded or not deployment.on_demand):
+                held.append(choice)
+                least = min(least, choice.fixed)
+            else:
+                rest.append(choice)
+                least = min(least, choice.fixed + choice.rates.load)
         count = len(choices)
         words = "the only server with the model" if count == 1 else f"the best of {count} servers with the model"
         return Group(least, tuple(held), tuple(rest), words)

@@ -1,0 +1,164 @@
+"""What calls teach: rates that follow what was seen, and guesses until then."""
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from penstock.domain.answer import Usage
+from penstock.domain.fleet import Deployment, Model, Server
+from penstock.gateway.catalog import Live
+from penstock.gateway.learned import Pace, Rates
+from penstock.gateway.residency import KEPT, Residency
+from penstock.gateway.routing.lessons import learn
+
+SERVER = Server("a", "ollama", ("http://a:1",))
+DEPLOYMENT = Deployment(SERVER, Model("m"), SERVER.url, 2, on_demand=True)
+
+
+def live() -> Live:
+    one = Live()
+    one.rates["m"] = Rates(one.pace, 8.0)
+    return one
+
+
+def test_a_bigger_model_is_guessed_to_be_slower_and_to_take_longer_to_load():
+    small, big = Rates(Pace(), 1.0), Rates(Pace(), 70.0)
+    assert small.decode > big.decode
+    assert small.prefill > big.prefill
+    assert small.load < big.load
+
+
+def test_what_has_never_answered_is_hoped_to_be_quick():
+    rates = Rates(Pace(), 8.0)
+    assert (rates.first, rates.answer) == (0.0, 0.0)
+    assert rates.service > 0
+
+
+def test_the_slowness_of_one_model_tells_of_the_others_on_its_server():
+    pace = Pace()
+    known, unknown, elsewhere = Rates(pace, 8.0), Rates(pace, 1.0), Rates(Pace(), 1.0)
+    known.saw_answer(100, 100.0)
+    unknown.refresh()
+    assert unknown.decode < elsewhere.decode / 5
+
+
+@given(st.floats(1.0, 500.0), st.floats(1.0, 500.0))
+def test_rates_come_to_what_is_seen_again_and_again(before, now):
+    rates = Rates(Pace(), 8.0)
+    for _ in range(5):
+        rates.saw_answer(100, 100 / before)
+    for _ in range(40):
+        rates.saw_answer(100, 100 / now)
+        rates.saw_prompt(1000, 1000 / now + rates.first)
+        rates.saw_load(now)
+    assert rates.decode == pytest.approx(now, rel=0.01)
+    assert rates.load == pytest.approx(now, rel=0.01)
+    assert rates.prefill == pytest.approx(now, rel=0.3)
+
+
+numbers = st.integers(0, 10**6)
+seconds = st.floats(0.0, 10**4)
+LESSONS = st.tuples(st.tuples(numbers, numbers, seconds), st.booleans(), st.integers(0, 9), seconds, seconds)
+
+
+@settings(phases=(Phase.explicit, Phase.generate))
+@given(st.lists(LESSONS, max_size=8))
+def test_nothing_that_engines_say_makes_a_rate_useless(lessons):
+    one = live()
+    for (prompt, completion, told), held, ahead, first, more in lessons:
+        usage = Usage(prompt, completion, load_seconds=told, prompt_seconds=told, completion_seconds=told)
+        learn(one, DEPLOYMENT, usage, held=held, ahead=ahead, first=first, total=first + more)
+    rates = one.rates["m"]
+    for value in (rates.load, rates.prefill, rates.decode, rates.service, rates.per_token):
+        assert 0 < value < float("inf")
+    assert rates.first >= 0
+
+
+def test_what_the_engine_says_of_its_times_counts_more_than_what_was_seen_from_outside():
+    one = live()
+    told = Usage(1000, 100, load_seconds=7.0, prompt_seconds=2.0, completion_seconds=4.0, total_seconds=13.0)
+    learn(one, DEPLOYMENT, told, held=False, ahead=0, first=50.0, total=90.0)
+    assert one.rates["m"].load == 7.0
+    assert one.rates["m"].decode == 25.0
+
+
+def test_the_load_is_what_a_cold_model_took_longer():
+    one = live()
+    learn(one, DEPLOYMENT, Usage(10, 100), held=False, ahead=0, first=9.0, total=11.0)
+    assert one.rates["m"].load == pytest.approx(9.0, abs=0.1)
+    assert one.rates["m"].decode == 50.0
+
+
+def test_a_wait_in_the_servers_queue_teaches_nothing_of_its_speed():
+    one = live()
+    learn(one, DEPLOYMENT, Usage(10, 100), held=True, ahead=2, first=60.0, total=62.0)
+    assert one.rates["m"].first == 0.0
+
+
+# What is in memory
+
+
+def test_a_model_that_was_used_and_is_gone_shows_how_much_room_there_is():
+    here = Residency()
+    here.used("a", 6, 1.0)
+    here.used("b", 5, 2.0)
+    assert set(here.models) == {"a", "b"}
+    here.seen([("b", 5)], 3.0)
+    assert set(here.models) == {"b"}
+    assert not here.fits(6)
+    assert here.fits(5)
+
+
+def test_a_model_that_went_for_its_age_shows_nothing():
+    here = Residency()
+    here.used("a", 6, 1.0)
+    here.used("b", 5, KEPT)
+    here.seen([("b", 5)], KEPT + 2)
+    assert here.fits(100)
+
+
+def test_what_is_seen_together_fits_together():
+    here = Residency()
+    here.room = 8
+    here.seen([("a", 6), ("b", 5)], 1.0)
+    assert here.fits(100)
+
+
+def test_a_model_asked_since_the_look_is_still_there():
+    here = Residency()
+    here.used("a", 6, 5.0)
+    here.seen([], 4.0)
+    assert "a" in here.models
+
+
+def test_the_idle_make_way_before_the_busy_and_the_oldest_before_the_others():
+    here = Residency()
+    for at, name in enumerate("abc"):
+        here.used(name, 3, float(at))
+    here.room = 10
+    here.used("d", 3, 9.0, busy={"a"})
+    assert set(here.models) == {"a", "c", "d"}
+
+
+events = st.lists(
+    st.one_of(
+        st.tuples(st.just("used"), st.sampled_from("abcd"), st.integers(1, 9)),
+        st.tuples(st.just("seen"), st.sets(st.sampled_from("abcd")), st.integers(1, 9)),
+    ),
+    max_size=40,
+)
+
+
+@given(events)
+def test_what_was_asked_last_is_there_and_what_a_look_shows_is_believed(events):
+    here, sizes = Residency(), {"a": 1, "b": 4, "c": 6, "d": 9}
+    now = 0.0
+    for what, which, wait in events:
+        now += wait
+        if what == "used":
+            here.used(str(which), sizes[str(which)], now)
+            assert which in here.models
+        else:
+            here.seen([(name, sizes[name]) for name in which], now)
+            assert set(here.models) == set(which)
+            assert here.room == 0 or here.room > sum(sizes[name] for name in which)
