@@ -49,6 +49,11 @@ class Runs:
         self.figures.setdefault(policy, []).append(figures(outcome))
         self.waits.setdefault(policy, []).extend(story.ttft for story in outcome.stories if not story.error)
 
+    def forget(self, policy: str) -> None:
+        """It broke on some day, so that its other days say little."""
+        self.figures.pop(policy, None)
+        self.waits.pop(policy, None)
+
     def mean(self, policy: str) -> float:
         return statistics.fmean(day.mean for day in self.figures[policy])
 
@@ -59,7 +64,14 @@ def days(scenario: Scenario, policies: list[str], seeds: list[int], search: int)
     for seed in seeds:
         calls, machines = generate(scenario.day, seed), scenario.machines()
         runs.floors.append(mean_floor(calls, machines))
-        outcomes = {name: World(machines, calls, POLICIES[name]()).run() for name in policies}
+        outcomes = {}
+        for name in list(policies):
+            try:
+                outcomes[name] = World(machines, calls, POLICIES[name]()).run()
+            except (LookupError, RuntimeError) as error:
+                print(f"seed {seed}: {name} is left out: it broke: {error!r}", flush=True)
+                policies.remove(name)
+                runs.forget(name)
         if search and scenario.bounded:
             best = min(outcomes.values(), key=waited)
             plan = Search(machines, calls, plan_of(best), seed)
@@ -115,7 +127,7 @@ def main() -> int:
     for name in names(options.scenario, dict(SCENARIOS), "scenario"):
         scenario = SCENARIOS[name]
         print(f"{name}: {scenario.about}", flush=True)
-        runs = days(scenario, policies, seeds, options.search)
+        runs = days(scenario, list(policies), seeds, options.search)
         parts.append(tables(name, scenario, runs, seeds))
         print(parts[-1], flush=True)
         if not options.no_save and not plots.missing():

@@ -165,7 +165,7 @@ class Search:
             call = story.call.seen
             step, dice = other[call.number], self._chance.random()
             if dice < 0.45:
-                model = self._chance.choice(call.fits)
+                model = self._chance.choice([name for name in call.fits if self._places[name]])
                 step = replace(step, model=model, server=self._chance.choice(self._places[model]))
             if dice < 0.25 or dice > 0.75:
                 step = replace(step, at=call.arrived)

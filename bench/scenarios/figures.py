@@ -30,14 +30,16 @@ def figures(outcome: Outcome) -> Figures:
     good = [story for story in outcome.stories if not story.error]
     waits = sorted(story.ttft for story in good)
     return Figures(
-        len(outcome.stories),
-        statistics.fmean(waits),
-        *(quantile(waits, share) for share in (0.50, 0.95, 0.99)),
-        statistics.fmean(story.total for story in good),
-        outcome.swaps,
-        outcome.loads,
-        len(outcome.stories) - len(good),
-        tuple(_mean(story for story in good if _is(story, level)) for level in Level),
+        calls=len(outcome.stories),
+        mean=statistics.fmean(waits),
+        p50=quantile(waits, 0.50),
+        p95=quantile(waits, 0.95),
+        p99=quantile(waits, 0.99),
+        total=statistics.fmean(story.total for story in good),
+        swaps=outcome.swaps,
+        loads=outcome.loads,
+        errors=len(outcome.stories) - len(good),
+        levels=tuple(_mean(story for story in good if _is(story, level)) for level in Level),
     )
 
 
@@ -58,7 +60,7 @@ def row(name: str, days: Sequence[Figures], best: float) -> str:
     """A line of the table: medians over the seeds, the mean's spread, and how it compares with `best`."""
 
     def middle(what: str) -> float:
-        return statistics.median(getattr(day, what) for day in days)
+        return float(statistics.median(getattr(day, what) for day in days))
 
     means = [day.mean for day in days]
     times = " | ".join(f"{middle(what):.2f}" for what in ("p50", "p95", "p99", "total"))

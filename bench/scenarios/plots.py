@@ -1,6 +1,6 @@
 """Two small pictures of a scenario: how waits are distributed, and what each policy costs in swaps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 try:
@@ -15,7 +15,7 @@ def missing() -> str:
     return "" if plt else "no plots: matplotlib is not installed (pip install matplotlib)"
 
 
-def draw(name: str, about: str, waits: dict[str, Sequence[float]], swaps: dict[str, float], folder: Path) -> Path:
+def draw(name: str, about: str, waits: Mapping[str, Sequence[float]], swaps: Mapping[str, float], folder: Path) -> Path:
     """One SVG beside RESULTS.md: the share of calls that had their first token within x seconds, and swaps a day."""
     mpl.rcParams.update({"svg.hashsalt": name, "svg.fonttype": "none", "font.size": 9})
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), gridspec_kw={"width_ratios": (2, 1)})

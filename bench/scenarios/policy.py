@@ -10,8 +10,8 @@ from bench.scenarios.calls import Seen
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A model on a server's disk, as discovery lists it. `size` is bytes in memory, `disk` bytes on disk, `slots` how many
-    it answers at a time; `secondary` servers come after others that can begin about as soon."""
+    """A model on a server's disk, as discovery lists it. `size` is bytes in memory, `disk` bytes on disk, `slots` how
+    many it answers at a time; `secondary` servers come after others that can begin about as soon."""
 
     server: str
     model: str

@@ -14,7 +14,8 @@ ON_TWO: Names = (("gemma3:12b", 0.4), ("qwen2.5-coder:14b", 0.4), ("qwen3:14b", 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """`about` says in a sentence what it shows. `bounded` is False where no plan is searched: servers die in it, or it is long."""
+    """`about` says in a sentence what it shows. `bounded` is False where no plan is searched: it is too long, or
+    servers die in it."""
 
     about: str
     machines: Callable[[], tuple[Machine, ...]]
