@@ -26,17 +26,9 @@ class Course:
     """
 
     __slots__ = (
-        "_again",
-        "_asked_again",
-        "_budget",
-        "_chance",
-        "_guard_of",
-        "_place",
-        "_sent",
-        "_size",
-        "_tried",
+        "_again", "_asked_again", "_budget", "_chance", "_done", "_guard_of", "_place", "_sent", "_size", "_tried",
         "shut",
-    )
+    )  # fmt: skip
 
     def __init__(
         self, size: int, guard_of: Callable[[int], Guard], budget: RetryBudget, chance: Callable[[], float]
@@ -47,6 +39,7 @@ class Course:
         self._budget = budget
         self._chance = chance
         self._place = 0
+        self._done: set[int] = set()
         self._sent = False
         self._tried = False
         self._again: list[int] = []
@@ -56,6 +49,8 @@ class Course:
         """The next step, or None when the call has to be told what went wrong."""
         while self._place < self._size:
             place, self._place = self._place, self._place + 1
+            if place in self._done:
+                continue
             guard = self._guard_of(place)
             if not guard.allows(now):
                 self.shut.append(place)
@@ -75,7 +70,7 @@ class Course:
         """A try has failed. `sent`: the engine had the request, so that more tries are more work; `busy`: the same
         server may well take it in a moment."""
         self._tried = True
-        self._place = max(self._place, place + 1)
+        self._done.add(place)
         self._sent = self._sent or sent
         if busy and place not in self._asked_again:
             self._again.append(place)

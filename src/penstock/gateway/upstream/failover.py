@@ -1,13 +1,14 @@
 """The loop of tries: one candidate after the other, until one has delivered or the client has seen a first byte."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 from penstock.dialects.base import Endpoint
 from penstock.domain.answer import Answer
 from penstock.domain.call import Call, Defaults, Operation, Provenance
-from penstock.domain.content import Chat, Completion, Content
+from penstock.domain.content import Content
 from penstock.domain.decision import Candidate, Decision
 from penstock.domain.errors import (
     ModelNotFound,
@@ -23,6 +24,8 @@ from penstock.gateway.upstream.attempt import Attempts, Target
 from penstock.gateway.upstream.breaker import NO_PERMITS, Breakers, Guard, Permits
 from penstock.gateway.upstream.budget import RetryBudget
 from penstock.gateway.upstream.course import Course
+from penstock.gateway.upstream.filled import whole
+from penstock.gateway.upstream.hedge import Lane, hedge
 from penstock.gateway.upstream.later import FetchFunction, Missing, Polled
 from penstock.gateway.upstream.passthrough import PassThrough
 from penstock.gateway.upstream.relay import Relay
@@ -33,6 +36,9 @@ from penstock.gateway.upstream.unasked import count, deliver, without_engine
 from penstock.gateway.upstream.verdict import final, sent, sum_up
 from penstock.gateway.upstream.waiting import pause
 
+Failure: TypeAlias = tuple[int, PenstockError, bool]
+"""A failed try: the candidate's place, why, and whether the engine had the request."""
+_TWICE = frozenset({Operation.CHAT, Operation.COMPLETION, Operation.EMBEDDING})
 _BUSY = frozenset({425, 429, 503})
 
 
@@ -92,18 +98,24 @@ class Failover:
         """Deliver the call's answer to the client, or raise what is to be told to it."""
         self.budget.calls += 1
         if call.stream and (self.defaults.resume or call.flags) and self._may_resume(call):
-            content = tries.content = self._content(endpoint, call)
+            content = tries.content = whole(endpoint, call, self.defaults)
             tries.thread = Thread.of(call, content)
         first = decision.candidates[0]
         target = self._target(first.deployment)
         guard = target.guard
-        error: PenstockError | None = None
+        failures: list[Failure] = []
         if not (guard.server.wary or guard.model.wary) or guard.allows(self._clock()):
-            error = await self._one(client, endpoint, call, first, decision, tries, target)
-            if error is None:
-                return
+            if self.defaults.hedge_after and tries.thread is None and call.operation in _TWICE:
+                failures = await self._hedged(client, endpoint, call, decision, tries)
+                if not failures:
+                    return
+            else:
+                error = await self._one(client, endpoint, call, first, decision, tries, target)
+                if error is None:
+                    return
+                failures.append((0, error, sent(error, tries.relay)))
         try:
-            await self._go_on(client, endpoint, call, decision, tries, error)
+            await self._go_on(client, endpoint, call, decision, tries, failures)
         except Exception as failure:
             if tries.thread is not None and tries.thread.broken is not None:
                 unknown = PenstockError("the gateway failed; its log says how")
@@ -117,31 +129,52 @@ class Failover:
         call: Call,
         decision: Decision,
         tries: Tries,
-        error: PenstockError | None,
+        failures: list[Failure],
     ) -> None:
-        """Go through the candidates: the first has failed with `error`, or its breakers are not closed."""
+        """Go through the candidates, of which some have failed."""
         candidates = decision.candidates
         course = self._course(candidates)
-        failed: list[tuple[Deployment, PenstockError]] = []
-        place = -1
+        seen = 0
         while True:
-            if error is not None:
-                place = max(place, 0)
+            for place, error, work in failures[seen:]:
                 if final(client, call, error, tries.thread):
                     raise error
-                failed.append((candidates[place].deployment, error))
-                course.failed(place, sent(error, tries.relay), busy=error.status in _BUSY)
+                course.failed(place, work, busy=error.status in _BUSY)
+            seen = len(failures)
             place = await self._step(course, client, candidates, tries)
             if place < 0:
                 break
-            candidate = candidates[place]
-            error = await self._one(
-                client, endpoint, call, candidate, decision, tries, self._target(candidate.deployment)
-            )
-            if error is None:
+            target = self._target(candidates[place].deployment)
+            failure = await self._one(client, endpoint, call, candidates[place], decision, tries, target)
+            if failure is None:
                 return
+            failures.append((place, failure, sent(failure, tries.relay)))
+        failed = [(candidates[place].deployment, error) for place, error, _ in failures]
         shut = [(candidates[i].deployment, self._target(candidates[i].deployment).guard) for i in course.shut]
         raise sum_up(failed, shut, self._clock())
+
+    async def _hedged(
+        self, client: Client, endpoint: Endpoint, call: Call, decision: Decision, tries: Tries
+    ) -> list[Failure]:
+        """A first try, and when it is slow to begin a second one beside it; none of the failures when one delivered."""
+        candidates = decision.candidates
+        own: dict[int, Tries] = {}
+
+        def try_it(lane: Lane) -> Coroutine[Any, None, PenstockError | None]:
+            candidate = candidates[lane.place]
+            mine = own[lane.place] = Tries(attempts=len(own))
+            return self._one(lane, endpoint, call, candidate, decision, mine, self._target(candidate.deployment))
+
+        def spare() -> int | None:
+            healthy = (p for p in range(1, len(candidates)) if self._target(candidates[p].deployment).guard.healthy)
+            place = next(healthy, None)
+            return place if place is not None and self.budget.take(self._clock()) else None
+
+        race = await hedge(client, try_it, spare, self.defaults.hedge_after, self._attempts.loop)
+        last = race.winner or race.lanes[-1]
+        tries.attempts, tries.deployment, tries.relay = len(own), own[last.place].deployment, own[last.place].relay
+        told = [race.winner] if race.winner else race.lanes
+        return [(lane.place, lane.error, sent(lane.error, own[lane.place].relay)) for lane in told if lane.error]
 
     async def _one(
         self,
@@ -251,7 +284,7 @@ class Failover:
         engine = target.engine
         head = self._heads.of(deployment, decision, tries.attempts)
         told = self._told(client, call, candidate, decision, tries)
-        content = tries.content = tries.content or self._content(endpoint, call)
+        content = tries.content = tries.content or whole(endpoint, call, self.defaults)
         answer = without_engine(call, content)
         asked = call
         if call.defaults and self.defaults.stream and not call.stream:
@@ -322,18 +355,6 @@ class Failover:
         if thread is not None:
             return Resumable(client, call, endpoint, head, loop, reader, told, thread)
         return (Polled if polled else Translated)(client, call, endpoint, head, loop, reader, told)
-
-    def _content(self, endpoint: Endpoint, call: Call) -> Content:
-        """The call read whole, with the configured token limit and temperature where it asks for them."""
-        content = endpoint.decode(call)
-        if not call.defaults or not isinstance(content, Chat | Completion):
-            return content
-        sampling = content.sampling
-        if sampling.max_tokens is None:
-            sampling = replace(sampling, max_tokens=self.defaults.max_tokens)
-        if sampling.temperature is None:
-            sampling = replace(sampling, temperature=self.defaults.temperature)
-        return replace(content, sampling=sampling)
 
     def _told(self, client: Client, call: Call, candidate: Candidate, decision: Decision, tries: Tries) -> Provenance:
         deployment, attempt = candidate.deployment, tries.attempts

@@ -1,0 +1,129 @@
+"""A hedged first byte: a second server is asked beside one that is slow to begin, and one of them answers, once."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from penstock.sim import Faults, SimOptions, Simulator
+from tests.support.gateway import Running, running, server, until
+from tests.support.raw_client import Answer, chat, post
+from tests.support.raw_engine import RawEngine, Turn, completion, response, says, says_and, stream
+
+CHAT = post("/v1/chat/completions", chat())
+STREAM = post("/v1/chat/completions", chat(stream=True))
+GOOD = response(completion("good"))
+
+
+@contextlib.asynccontextmanager
+async def hedging(*engines: RawEngine | Simulator, after: float = 0.05) -> AsyncIterator[Running]:
+    """A gateway that hedges, in front of engines of which it likes the first best."""
+    servers = [
+        server(chr(97 + at), engine.url, priority="SECONDARY" if at else "PRIMARY") for at, engine in enumerate(engines)
+    ]
+    async with running(*servers) as gateway:
+        failover = gateway.gateway.failover
+        failover.defaults = replace(failover.defaults, hedge_after=after)
+        yield gateway
+
+
+@pytest.mark.parametrize(("request_", "good"), [(CHAT, GOOD), (STREAM, stream("good"))], ids=["whole", "streamed"])
+async def test_who_is_slow_to_begin_is_overtaken_and_stopped(request_: bytes, good: bytes):
+    hung = asyncio.Event()
+
+    async def hang(turn: Turn) -> None:
+        await turn.gone.wait()
+        hung.set()
+
+    async with RawEngine(hang) as slow, RawEngine(says(good)) as quick, hedging(slow, quick) as gateway:
+        answer = await gateway.ask(request_)
+        assert answer.text == "good"
+        assert answer.headers["x-penstock-server"] == "b"
+        await asyncio.wait_for(hung.wait(), 2)  # the slow one hears that nobody waits any more
+        await gateway.at_rest()
+        assert gateway.gateway.failover.breakers.of("a", "m").healthy  # being slower is no failure
+
+
+async def test_who_begins_in_time_answers_alone():
+    async with (
+        RawEngine(says(GOOD)) as first,
+        RawEngine(says(GOOD)) as second,
+        hedging(first, second, after=5) as gateway,
+    ):
+        for _ in range(5):
+            assert (await gateway.ask(CHAT)).headers["x-penstock-server"] == "a"
+        assert not second.requests
+
+
+async def test_when_the_first_fails_while_the_second_is_asked_the_second_answers():
+    async def fail_late(turn: Turn) -> None:
+        await until(lambda: good.requests)
+        await turn.send(response(b"", status="500 Internal Server Error"))
+
+    async def answer(turn: Turn) -> None:
+        await until(lambda: gateway.gateway.catalog.live["a"].failures)
+        await turn.send(GOOD)
+
+    async with RawEngine(fail_late) as bad, RawEngine(answer) as good, hedging(bad, good) as gateway:
+        assert (await gateway.ask(CHAT)).text == "good"
+
+
+async def test_when_both_fail_a_third_answers():
+    broken = says(response(b"", status="500 Internal Server Error"))
+
+    async def fail_late(turn: Turn) -> None:
+        await until(lambda: second.requests)
+        await turn.send(response(b"", status="500 Internal Server Error"))
+
+    async with (
+        RawEngine(fail_late) as first,
+        RawEngine(broken) as second,
+        RawEngine(says(GOOD)) as third,
+        hedging(first, second, third) as gateway,
+    ):
+        answer = await gateway.ask(CHAT)
+        assert answer.text == "good"
+        assert answer.headers["x-penstock-server"] == "c"
+        assert len(first.requests) == len(second.requests) == len(third.requests) == 1
+
+
+async def test_a_client_that_hangs_up_stops_both():
+    async with RawEngine(Turn.hang) as first, RawEngine(Turn.hang) as second, hedging(first, second) as gateway:
+        client = await gateway.client()
+        await client.send(CHAT)
+        await until(lambda: first.requests and second.requests)
+        client.close()
+        await gateway.at_rest()
+
+
+async def test_after_the_first_byte_a_break_is_the_streams_end():
+    async with (
+        RawEngine(says_and("close", stream("one", "two")[:-60])) as bad,
+        RawEngine(says(GOOD)) as good,
+        hedging(bad, good, after=5) as gateway,
+    ):
+        answer = await gateway.ask(STREAM)
+        assert b"one" in answer.body
+        assert b"error" in answer.body
+        assert not good.requests
+
+
+async def test_a_hundred_races_that_nobody_wins_by_far_send_nothing_twice():
+    text = "Ships pass the lock one after the other."
+    sims = [Simulator(replace(SimOptions.instant("vllm", "m", text=text, slots=64))) for _ in range(2)]
+    async with sims[0], sims[1], hedging(*sims, after=0.002) as gateway:
+        sims[0].faults = Faults(slow=0.5, drip_seconds=0.004, scope="generation")
+
+        async def one() -> Answer:
+            answer: Answer = await gateway.ask(STREAM)
+            return answer
+
+        for _ in range(10):
+            for answer in await asyncio.gather(*(one() for _ in range(10))):
+                assert answer.whole
+                assert answer.text == text
+                assert answer.data.count(b"[DONE]") == 1
+        await gateway.at_rest()
+        await until(lambda: not any(sim.running or sim.waiting for sim in sims))
