@@ -33,7 +33,7 @@ class Options:
     balance: float = 1.0
     own: float = 1.0
     temperature: float = 1.0
-    traffic: tuple[float, float, float, float] = (0.4, 0.0, -0.6, -1.5)
+    traffic: tuple[float, float, float, float] = (0.3, 0.0, -0.5, -1.4)
 
 
 def scale_of(sign: str, options: Options) -> float:
