@@ -88,7 +88,9 @@ def made(
     code: str,
 ) -> dict[str, Any]:
     """One decision of the past, `at` seconds since the epoch; `deployment` is where it ended, `code` how."""
-    where = deployment or decision.candidates[0].deployment
+    first = decision.candidates[0]
+    where = deployment or first.deployment
+    answered = next((one for one in decision.candidates if one.deployment is where), first)
     return {
         "time": f"{stamp(at)}.{int(at * 1000) % 1000:03d}",
         "request_id": request_id,
@@ -100,7 +102,7 @@ def made(
         "server": where.server.name,
         "provider": where.server.kind,
         "reason": decision.reason,
-        "warning": decision.warning or None,
+        "warning": answered.warning or decision.warning or None,
         "fallback": decision.fallback or attempts > 1,
         "attempts": attempts,
         "outcome": code,

@@ -1,0 +1,310 @@
+"""Distributed routing as its document describes it: the examples, the metadata, the log, word for word."""
+
+import itertools
+import json
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from penstock.sim import Simulator
+from tests.acceptance.distributed import (
+    EXAMPLES,
+    EXPLANATION,
+    GREETING,
+    LOCAL,
+    REMOTE,
+    SAID,
+    SURFACES,
+    SYSTEM,
+    Fleet,
+    Route,
+    ask,
+    at_once,
+    bodies,
+    goes,
+    messages,
+    route,
+    routed,
+    written,
+)
+from tests.support.gateway_process import Gateway, gateway
+from tests.support.simulators import Simulators
+
+each_example = pytest.mark.parametrize("text", EXAMPLES, ids=["a greeting", "an explanation", "a system"])
+METADATA = ("model", "provider", "distributed_routing", "server_used", "complexity_level", "used_fast_model")
+
+
+@pytest.fixture(scope="module")
+def pair(simulators: Simulators, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, Fleet]]:
+    """A gateway before the two servers, which answer without delay."""
+    with routed(simulators, tmp_path_factory.mktemp("pair")) as both:
+        yield both
+
+
+@pytest.fixture(scope="module")
+def running(pair: tuple[Gateway, Fleet]) -> Gateway:
+    return pair[0]
+
+
+@pytest.mark.parametrize("path", SURFACES)
+@each_example
+def test_each_example_goes_where_the_document_says_on_every_surface(running: Gateway, path: str, text: str) -> None:
+    wanted = EXAMPLES[text]
+    assert route(ask(running, text, path)) == Route(wanted.level, wanted.model, wanted.server)
+
+
+@each_example
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/api/chat"])
+def test_streams_go_there_too(running: Gateway, path: str, text: str) -> None:
+    wanted = EXAMPLES[text]
+    answer = ask(running, text, path, stream=True)
+    assert route(answer) == Route(wanted.level, wanted.model, wanted.server)
+    assert len(answer.text.splitlines()) > 3  # in pieces
+
+
+@pytest.mark.parametrize("paced", [False, True], ids=["without delay", "with the pace of such machines"])
+def test_the_examples_go_there_in_any_order_and_again_and_again(
+    simulators: Simulators, tmp_path: Path, paced: bool
+) -> None:
+    orders = list(itertools.permutations(EXAMPLES))
+    random.Random(4).shuffle(orders)
+    with routed(simulators, tmp_path, paced=paced) as (fresh, _):
+        for number, order in enumerate(orders):
+            for text in order:
+                path = SURFACES[number % len(SURFACES)]
+                wanted = EXAMPLES[text]
+                assert route(ask(fresh, text, path)) == Route(wanted.level, wanted.model, wanted.server), (order, path)
+
+
+def test_the_metadata_are_those_of_the_document(pair: tuple[Gateway, Fleet]) -> None:
+    running, servers = pair
+    answer = running.post("/api/v1/chat", {"message": GREETING}).json()
+    assert (answer["success"], answer["message"]) == (True, SAID)
+    assert {key: answer["metadata"][key] for key in METADATA} == {
+        "model": "gemma3:1b",
+        "provider": "ollama",
+        "distributed_routing": True,
+        "server_used": servers.local.url,
+        "complexity_level": "trivial",
+        "used_fast_model": True,
+    }
+    assert "warning" not in answer
+    assert answer["metadata"]["fallback"] is False
+
+
+@each_example
+def test_the_metadata_tell_level_kind_of_task_and_reason(pair: tuple[Gateway, Fleet], text: str) -> None:
+    running, servers = pair
+    wanted = EXAMPLES[text]
+    told = running.post("/chat", {"message": text}).json()["metadata"]
+    assert (told["complexity_level"], told["task_type"], told["model"]) == (
+        wanted.level,
+        wanted.task_type,
+        wanted.model,
+    )
+    assert told["server_used"] == (servers.local if wanted.server == "localhost" else servers.remote).url
+    assert told["used_fast_model"] is (wanted.level == "trivial")
+    assert told["reason"].startswith(f"{wanted.level} {wanted.task_type}: ")
+
+
+def test_the_headers_tell_why(running: Gateway) -> None:
+    head = ask(running, SYSTEM, "/v1/chat/completions").headers
+    assert head["x-penstock-complexity"] == "complex"
+    assert head["x-penstock-reason"] == "complex code: the fitting model that answers soonest"
+    assert head["x-penstock-fallback"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("model", "wanted"),
+    [
+        ("auto:fast", ("gemma3:1b", "localhost")),
+        ("auto:balanced", ("gemma3:12b", "remote")),
+        ("auto:powerful", ("llama3.3:70b", "remote")),
+        ("auto:code", ("qwen2.5-coder:14b", "remote")),
+        ("AUTO", ("gemma3:1b", "localhost")),
+    ],
+)
+@pytest.mark.parametrize("path", ["/api/v1/chat", "/chat", "/v1/chat/completions", "/api/chat", "/v1/messages"])
+def test_a_narrowed_choice_overrides_what_was_judged(
+    running: Gateway, path: str, model: str, wanted: tuple[str, str]
+) -> None:
+    found = route(ask(running, GREETING, path, model=model))
+    assert (found.model, found.server) == wanted
+
+
+@pytest.mark.parametrize("mode", ["fast", "balanced", "powerful", "code"])
+def test_the_mode_of_a_message_narrows_the_choice_as_the_model_does(running: Gateway, mode: str) -> None:
+    by_mode = route(ask(running, SYSTEM, mode=mode))
+    assert by_mode == route(ask(running, SYSTEM, model=f"auto:{mode}"))
+
+
+def test_a_narrowing_that_does_not_exist_is_refused_with_those_that_do(running: Gateway) -> None:
+    answer = ask(running, GREETING, "/v1/chat/completions", model="auto:quick")
+    assert answer.status_code == 400
+    assert "auto:fast, auto:balanced, auto:powerful, auto:code" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", SURFACES)
+@pytest.mark.parametrize(
+    ("model", "server"), [("gemma3:1b", "localhost"), ("phi3:3b", "localhost"), ("llama3.3:70b", "remote")]
+)
+def test_a_model_that_is_named_answers_and_nobody_judges_the_text(
+    running: Gateway, path: str, model: str, server: str
+) -> None:
+    for text in (GREETING, SYSTEM):
+        assert route(ask(running, text, path, model=model)) == Route("", model, server)
+
+
+def test_a_conversation_is_not_dropped_to_a_small_model_by_a_short_word(running: Gateway) -> None:
+    history = [{"role": "user", "content": SYSTEM}, {"role": "assistant", "content": "Вот код: …"}]
+    found = route(ask(running, "Продолжай", history=history))
+    assert (found.level in ("moderate", "complex"), found.server) == (True, "remote")
+
+
+def test_pictures_and_tools_go_to_models_that_can(running: Gateway) -> None:
+    pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    seen = [
+        {"type": "text", "text": "Что тут?"},
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{pixel}"}},
+    ]
+    answer = running.post("/v1/chat/completions", {"model": "auto", "messages": [{"role": "user", "content": seen}]})
+    assert route(answer).model == "gemma3:12b"
+    tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+    answer = running.post(
+        "/v1/chat/completions", {"model": "auto", "messages": messages("Какая погода?"), "tools": [tool]}
+    )
+    assert route(answer).model not in ("gemma3:12b", "gemma3:1b", "phi3:3b")
+
+
+def test_the_log_has_the_lines_of_the_document(simulators: Simulators, tmp_path: Path) -> None:
+    many = (*REMOTE, *(f"tiny{number}:0.5b" for number in range(11)))
+    main, local = simulators.start(at_once(*many)), simulators.start(at_once(*LOCAL))
+    settings = (
+        "llm:\n  providers:\n    ollama:\n      enabled: true\n"
+        f"      base_url: {main.url}\n"
+        "      additional_servers:\n"
+        f"        - {{name: localhost, url: '{local.url}', priority: SECONDARY}}\n"
+        "      distributed_mode: true\n      auto_discover: false\n"
+    )
+    with gateway(tmp_path, settings) as running:
+        assert goes(running, GREETING) == ("gemma3:1b", "localhost")
+        assert goes(running, EXPLANATION) == ("gemma3:12b", "primary")
+        running.wait_for_line("gemma3:12b @ primary")
+        lines = [line.partition(" INFO - ")[2] for line in running.lines().splitlines()]
+    simulators.stop(main)
+    simulators.stop(local)
+    assert "Discovering Ollama servers and models..." in lines
+    assert [line for line in lines if re.fullmatch(rf"Server primary \({main.url}\): 15 models, \d+ms", line)]
+    assert [line for line in lines if re.fullmatch(rf"Server localhost \({local.url}\): 3 models, \d+ms", line)]
+    assert "Discovery complete: 2/2 servers available, 18 unique models" in lines
+    assert "Distributed routing: gemma3:1b @ localhost (fallback: False)" in lines
+    assert "Distributed routing: gemma3:12b @ primary (fallback: False)" in lines
+    said = [
+        lines.index(line) for line in lines if line.startswith(("Discovering", "Discovery complete", "Distributed"))
+    ]
+    assert said == sorted(said)
+    assert not [line for line in lines if GREETING in line or "Singleton" in line]
+
+
+def test_of_two_gpu_servers_each_gets_what_its_models_are_for(simulators: Simulators, tmp_path: Path) -> None:
+    code = simulators.start(at_once("qwen2.5-coder:14b", "qwen2.5-coder:7b"))
+    chat = simulators.start(at_once("gemma3:12b", "llama3.1:8b"))
+    urls = {"code_server": (code.url, "PRIMARY"), "chat_server": (chat.url, "PRIMARY")}
+    with gateway(tmp_path, written(urls)) as running:
+        for _ in range(3):
+            assert goes(running, SYSTEM)[1] == "code_server"
+            assert goes(running, "Напиши на Python функцию, которая находит простые числа до n")[1] == "code_server"
+            assert goes(running, GREETING)[1] == "chat_server"
+            assert goes(running, EXPLANATION)[1] == "chat_server"
+            assert goes(running, "Explain why the sky is blue and how sunsets become red")[1] == "chat_server"
+    simulators.stop(code)
+    simulators.stop(chat)
+
+
+ORDINARY = ("llama3.1:8b", "gemma3:1b", "gemma3:12b", "qwen2.5-coder:14b")
+
+
+def ordinary(running: Gateway) -> None:
+    """LLM_MODEL answers whatever is asked, and nothing is judged."""
+    for text, path in itertools.product(EXAMPLES, SURFACES):
+        assert route(ask(running, text, path)) == Route("", "llama3.1:8b", "only")
+    answer = running.post("/api/v1/chat", {"message": GREETING}).json()
+    assert answer["success"] is True
+    assert {key: answer["metadata"][key] for key in ("distributed_routing", "complexity_level", "fallback")} == {
+        "distributed_routing": False,
+        "complexity_level": None,
+        "fallback": False,
+    }
+    assert "warning" not in answer
+
+
+def test_without_distributed_mode_the_configured_model_answers_everything(
+    simulators: Simulators, tmp_path: Path
+) -> None:
+    only, other = simulators.start(at_once(*ORDINARY)), simulators.start(at_once(*LOCAL))
+    urls = {"only": (only.url, "PRIMARY"), "other": (other.url, "SECONDARY")}
+    with gateway(tmp_path, written(urls, distributed_mode="false")) as running:
+        ordinary(running)
+    simulators.stop(only)
+    simulators.stop(other)
+
+
+def test_with_a_single_server_the_configured_model_answers_everything(simulators: Simulators, tmp_path: Path) -> None:
+    only = simulators.start(at_once(*ORDINARY))
+    with gateway(tmp_path, written({"only": (only.url, "PRIMARY")})) as running:
+        ordinary(running)
+        assert route(ask(running, SYSTEM, model="auto:code")).model == "qwen2.5-coder:14b"  # asked for, it is chosen
+    simulators.stop(only)
+
+
+def asked(simulator: Simulator) -> int:
+    """How many generations it was asked for."""
+    generating = ("/api/chat", "/api/generate", "/v1/chat/completions", "/v1/completions")
+    return sum(simulator.counters.requests.get(path, 0) for path in generating)
+
+
+def test_a_fallback_server_gets_nothing_while_another_can(simulators: Simulators, tmp_path: Path) -> None:
+    remote, local = simulators.start(at_once(*REMOTE)), simulators.start(at_once(*LOCAL))
+    backup = simulators.start(at_once(*REMOTE, *LOCAL, "mistral:7b"))
+    urls = {
+        "backup_gpu": (backup.url, "FALLBACK"),
+        "localhost": (local.url, "SECONDARY"),
+        "remote": (remote.url, "PRIMARY"),
+    }
+    with gateway(tmp_path, written(urls)) as running:
+        for _ in range(3):
+            for text, path in zip(EXAMPLES, SURFACES, strict=False):
+                assert route(ask(running, text, path)).server == EXAMPLES[text].server
+            for model in (*REMOTE, *LOCAL):
+                assert route(ask(running, GREETING, model=model)).server != "backup_gpu"
+        assert asked(backup) == 0
+        assert route(ask(running, GREETING, model="mistral:7b")).server == "backup_gpu"  # nobody else has it
+        simulators.stop(remote)
+        assert goes(running, EXPLANATION) == ("gemma3:12b", "backup_gpu")  # rather than a lesser model elsewhere
+        assert goes(running, GREETING) == ("gemma3:1b", "localhost")
+    for simulator in (local, backup):
+        simulators.stop(simulator)
+
+
+def test_a_model_that_fits_a_little_less_is_taken_before_a_fallback_server_is(
+    simulators: Simulators, tmp_path: Path
+) -> None:
+    main, backup = simulators.start(at_once("llama3.3:70b")), simulators.start(at_once("qwen2.5-coder:14b"))
+    urls = {"main": (main.url, "PRIMARY"), "backup": (backup.url, "FALLBACK")}
+    with gateway(tmp_path, written(urls)) as running:
+        assert goes(running, SYSTEM) == ("llama3.3:70b", "main")
+    assert asked(backup) == 0
+    simulators.stop(main)
+    simulators.stop(backup)
+
+
+def test_no_word_of_a_text_is_in_the_log(running: Gateway) -> None:
+    for text in EXAMPLES:
+        for path in SURFACES:
+            assert running.post(path, bodies(text)[path]).status_code == 200
+    log = running.lines()
+    assert not [text for text in EXAMPLES if text in log or json.dumps(text) in log]
+    assert SAID not in log
