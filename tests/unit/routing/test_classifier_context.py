@@ -35,7 +35,7 @@ def test_a_short_word_to_go_on_keeps_the_level_that_it_continues(text: str) -> N
 
 
 @pytest.mark.parametrize(
-    "text", ["спасибо", "нет, спасибо", "пока", "Привет!", "Столица Перу?", "thanks", "", "да " * 50]
+    "text", ["спасибо", "нет, спасибо", "пока", "Привет!", "Столица Перу?", "thanks", "", "да " * 50, "1" * 78 + "x"]
 )
 def test_what_stands_alone_has_no_floor(text: str) -> None:
     assert conversation_floor([HARD], text, judged) is None

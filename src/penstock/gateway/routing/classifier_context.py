@@ -22,7 +22,7 @@ _GO_ON = (
     r"the|them|all|keep|going|carry|and|then|try|once|redo|repeat|fix|details?|shorter|longer|simpler|elaborate|expand|first|second|"
     r"one|option|part|same|now|why|not|still|doesn|does|t|didn|work|works|working|no|let|s|lets|write|finish|rest|another|so|what|else|step"
 )
-_FOLLOW_UP = re.compile(rf"(?:(?:{_GO_ON}|\d{{1,2}})\W*)+", re.IGNORECASE)
+_FOLLOW_UP = re.compile(rf"{_GO_ON}|\d{{1,2}}", re.IGNORECASE)
 _THANKS_OR_BYE = re.compile(r"\W*(?:нет|no)?\W*(?:спасибо|благодар\w+|спс|пока|thanks?|thx|bye)\b", re.IGNORECASE)
 _WORD = re.compile(r"[^\W_]+")
 _LONGEST = 80
@@ -33,7 +33,8 @@ def is_follow_up(text: str) -> bool:
     stripped = text.strip()
     if not stripped or len(stripped) > _LONGEST or _THANKS_OR_BYE.match(stripped):
         return False
-    return len(_WORD.findall(stripped)) <= FOLLOW_UP_WORDS and _FOLLOW_UP.fullmatch(stripped) is not None
+    words = _WORD.findall(stripped)
+    return 0 < len(words) <= FOLLOW_UP_WORDS and all(map(_FOLLOW_UP.fullmatch, words))
 
 
 def conversation_floor(previous: Sequence[str], last: str, level_of: Callable[[str], Level]) -> Level | None:
