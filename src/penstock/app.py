@@ -266,7 +266,16 @@ def policy(settings: Settings) -> Policy:
 def defaults(settings: Settings) -> Defaults:
     """What service calls leave out."""
     llm = settings.llm
-    return Defaults(llm.model, llm.max_tokens, llm.temperature, llm.stream, settings.distributed)
+    again = settings.routing
+    return Defaults(
+        llm.model,
+        llm.max_tokens,
+        llm.temperature,
+        llm.stream,
+        settings.distributed,
+        again.resume,
+        again.hedge_after,
+    )
 
 
 def timeouts(settings: Settings) -> dict[str, Timeouts]:

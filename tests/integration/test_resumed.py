@@ -8,10 +8,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import pytest
 
 from penstock.sim import Faults, SimOptions, Simulator
 from tests.support.gateway import Running, running, server, until
 from tests.support.raw_client import Answer, chat, post
+from tests.support.raw_engine import (
+    RawEngine,
+    Turn,
+    chunk,
+    chunked_head,
+    event,
+    ollama_lines,
+    response,
+    says,
+    says_and,
+)
+from tests.support.surfaces import STREAMS
 
 TEXT = (
     "Ships pass the lock one after the other,  and nobody gets their feet wet.\n\nТак и живём: вода прибывает, вода "
@@ -46,22 +59,22 @@ def _resumed(answer: Answer) -> int:
 
 def _openai(answer: Answer) -> tuple[str, int]:
     events = _events(answer)
-    assert len({(event["id"], event["created"], event["model"]) for event in events}) == 1
-    deltas = [choice["delta"] for event in events for choice in event["choices"]]
+    assert len({(one["id"], one["created"], one["model"]) for one in events}) == 1
+    deltas = [choice["delta"] for one in events for choice in one["choices"]]
     assert sum("role" in delta for delta in deltas) == 1
-    finishes = [choice["finish_reason"] for event in events for choice in event["choices"] if choice["finish_reason"]]
+    finishes = [choice["finish_reason"] for one in events for choice in one["choices"] if choice["finish_reason"]]
     assert finishes == ["stop"]
     assert answer.data.count(b"[DONE]") == 1
     assert answer.data[-1] == b"[DONE]"
-    [usage] = [event["usage"] for event in events if event.get("usage")]
+    [usage] = [one["usage"] for one in events if one.get("usage")]
     assert usage["completion_tokens"] >= len([delta for delta in deltas if delta.get("content")])
     return "".join(delta.get("content") or "" for delta in deltas), _resumed(answer)
 
 
 def _completions(answer: Answer) -> tuple[str, int]:
     events = _events(answer)
-    assert len({event["id"] for event in events}) == 1
-    choices = [choice for event in events for choice in event["choices"]]
+    assert len({one["id"] for one in events}) == 1
+    choices = [choice for one in events for choice in one["choices"]]
     assert [choice["finish_reason"] for choice in choices if choice["finish_reason"]] == ["stop"]
     assert answer.data.count(b"[DONE]") == 1
     return "".join(choice["text"] for choice in choices), _resumed(answer)
@@ -69,18 +82,18 @@ def _completions(answer: Answer) -> tuple[str, int]:
 
 def _anthropic(answer: Answer) -> tuple[str, int]:
     events = _events(answer)
-    kinds = Counter(event["type"] for event in events)
+    kinds = Counter(one["type"] for one in events)
     assert kinds["message_start"] == kinds["message_stop"] == kinds["content_block_start"] == 1
     assert "error" not in kinds
-    said = [event["delta"].get("text", "") for event in events if event["type"] == "content_block_delta"]
+    said = [one["delta"].get("text", "") for one in events if one["type"] == "content_block_delta"]
     return "".join(said), _resumed(answer)
 
 
 def _responses(answer: Answer) -> tuple[str, int]:
     events = _events(answer)
     assert events[-1]["type"] == "response.completed"
-    assert [event["sequence_number"] for event in events] == list(range(len(events)))
-    text = "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta")
+    assert [one["sequence_number"] for one in events] == list(range(len(events)))
+    text = "".join(one["delta"] for one in events if one["type"] == "response.output_text.delta")
     assert events[-1]["response"]["output"][0]["content"][0]["text"] == text
     return text, _resumed(answer)
 
@@ -157,3 +170,141 @@ async def test_a_thousand_faults_in_mid_stream_and_every_text_is_complete_and_ex
         print(f"\n{dealt()} faults dealt: {dict(faults.most_common())}")
         print("how calls went:", dict(sorted(tally.items())))
     assert tally["resumed"] > 100
+
+
+HEAD = chunked_head()
+BROKEN = HEAD + b"".join(map(chunk, (event("Once"), event(" upon"), event(" a "))))
+ASKED = post("/v1/chat/completions", chat(**MORE, max_tokens=9))
+
+
+def rest(*words: str, **usage: int) -> bytes:
+    """The rest of a stream, with its usage."""
+    counted = {"id": "2", "object": "chat.completion.chunk", "created": 2, "model": "m", "choices": [], "usage": usage}
+    last = b"data: " + msgspec.json.encode(counted) + b"\n\n" if usage else b""
+    events = [*map(event, words), event(finish="stop"), last, b"data: [DONE]\n\n"]
+    return HEAD + b"".join(chunk(one) for one in events if one) + b"0\r\n\r\n"
+
+
+async def test_the_second_server_is_asked_for_what_is_left_and_the_usage_is_of_both():
+    request = post("/v1/chat/completions", chat(**MORE, max_tokens=9, stream_options={"include_usage": True}))
+    async with (
+        RawEngine(says_and("reset", BROKEN)) as bad,
+        RawEngine(says(rest(" time", ".", prompt_tokens=13, completion_tokens=2))) as good,
+        running(server("a", bad.url), server("b", good.url, priority="SECONDARY")) as gateway,
+    ):
+        answer = await gateway.ask(request)
+        text, resumed = _openai(answer)
+        assert (text, resumed) == ("Once upon a time.", 1)
+        [asked] = [one.json for one in good.requests]
+        assert asked["messages"] == [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Once upon a"}]
+        assert (asked["continue_final_message"], asked["add_generation_prompt"]) == (True, False)
+        assert asked["max_tokens"] == 6
+        assert "resume" not in asked
+        [usage] = [one["usage"] for one in _events(answer) if one.get("usage")]
+        assert (usage["prompt_tokens"], usage["completion_tokens"]) == (10, 5)
+
+
+async def test_a_stream_that_had_reached_its_limit_is_ended_without_asking_anybody():
+    async with (
+        RawEngine(says_and("reset", BROKEN)) as bad,
+        RawEngine(says(rest("never"))) as good,
+        running(server("a", bad.url), server("b", good.url, priority="SECONDARY")) as gateway,
+    ):
+        answer = await gateway.ask(post("/v1/chat/completions", chat(**MORE, max_tokens=3)))
+        assert answer.text == "Once upon a "
+        assert b'"finish_reason":"length"' in answer.body
+        assert not good.requests
+
+
+async def test_a_text_that_was_whole_when_the_stream_broke_is_closed_without_asking_anybody():
+    whole = HEAD + chunk(event("All of it.")) + chunk(event(finish="stop"))
+    async with (
+        RawEngine(says_and("reset", whole)) as bad,
+        RawEngine(says(rest("never"))) as good,
+        running(server("a", bad.url), server("b", good.url, priority="SECONDARY")) as gateway,
+    ):
+        answer = await gateway.ask(ASKED)
+        assert answer.text == "All of it."
+        assert answer.data[-1] == b"[DONE]"
+        assert not good.requests
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        chat(stream=True),
+        chat(stream=True, resume=False),
+        chat(**MORE, tools=[{"type": "function", "function": {"name": "f", "parameters": {}}}]),
+        chat(**MORE, response_format={"type": "json_object"}),
+        chat(**MORE, logprobs=True),
+        chat(**MORE, n=2),
+    ],
+    ids=["not asked for", "refused", "tools", "JSON", "logprobs", "two answers"],
+)
+async def test_what_may_not_be_gone_on_with_ends_with_an_error(body: dict[str, Any]):
+    async with (
+        RawEngine(says_and("reset", BROKEN)) as bad,
+        RawEngine(says(rest("never"))) as good,
+        running(server("a", bad.url), server("b", good.url, priority="SECONDARY")) as gateway,
+    ):
+        answer = await gateway.ask(post("/v1/chat/completions", body))
+        assert b"error" in answer.data[-1]
+        assert not good.requests
+        assert "resume" not in bad.requests[0].json
+
+
+@pytest.mark.parametrize("name", STREAMS)
+async def test_when_nobody_can_go_on_the_stream_ends_with_an_error_in_its_dialect(name: str):
+    surface = STREAMS[name]
+    begun = HEAD + chunk(event("one"))
+    if surface.kind == "ollama":
+        begun = chunked_head("application/x-ndjson") + chunk(ollama_lines("one", "two")[0])
+    async with (
+        RawEngine(says_and("reset", begun)) as bad,
+        RawEngine(says(response(b"", status="500 Internal Server Error"))) as worse,
+        running(
+            server("a", bad.url, surface.kind), server("b", worse.url, surface.kind, priority="SECONDARY")
+        ) as gateway,
+    ):
+        answer = await gateway.ask(post(surface.path, surface.body | {"resume": True}))
+        assert answer.whole
+        assert b"one" in answer.body
+        assert surface.error(answer)
+        assert len(worse.requests) == 1
+
+
+async def test_a_client_that_hangs_up_while_another_server_goes_on_leaves_nothing_behind():
+    async with (
+        RawEngine(says_and("reset", BROKEN)) as bad,
+        RawEngine(Turn.hang) as slow,
+        running(server("a", bad.url), server("b", slow.url, priority="SECONDARY")) as gateway,
+    ):
+        client = await gateway.client()
+        await client.send(ASKED)
+        await until(lambda: slow.requests)
+        client.close()
+        await gateway.at_rest()
+
+
+async def test_an_engine_that_starts_anew_is_not_heard_twice():
+    begun = ["It is a truth universally acknowledged, that a single man in possession", " of a good fortune,"]
+    first = HEAD + b"".join(chunk(event(word)) for word in begun)
+    async with (
+        RawEngine(says_and("reset", first)) as bad,
+        RawEngine(says(rest(begun[0][:30], begun[0][30:], begun[1], " must be"))) as good,
+        running(server("a", bad.url), server("b", good.url, priority="SECONDARY")) as gateway,
+    ):
+        answer = await gateway.ask(ASKED)
+        assert answer.text == "".join(begun) + " must be"
+
+
+async def test_thoughts_in_the_rest_are_no_rest():
+    thinking = HEAD + chunk(b'data: {"choices":[{"index":0,"delta":{"reasoning_content":"Hm."}}]}\n\n')
+    async with (
+        RawEngine(says_and("reset", BROKEN)) as bad,
+        RawEngine(says(thinking)) as worse,
+        running(server("a", bad.url), server("b", worse.url, priority="SECONDARY")) as gateway,
+    ):
+        answer = await gateway.ask(ASKED)
+        assert b"Hm." not in answer.body
+        assert b"error" in answer.data[-1]

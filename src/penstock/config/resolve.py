@@ -94,6 +94,8 @@ class _Resolution:
                 levels=_tuples({name: names for name, names in file.routing.levels.model_dump().items() if names}),
                 task_types=_tuples({str(name): names for name, names in file.routing.task_types.items()}),
                 under_cost=file.routing.under_cost,
+                resume=file.routing.resume,
+                hedge_after=file.routing.hedge_after,
             ),
             queue=QueueSettings(**file.queue.model_dump()),
             auth=self._auth(),

@@ -127,6 +127,8 @@ class Routing(Section):
     levels: Levels = Levels()
     task_types: dict[TaskName, list[v.Name]] = {}
     under_cost: Annotated[float, Field(ge=0.1, le=100)] = 2.0
+    resume: v.Flag = False
+    hedge_after: v.Seconds = 0.0
 
 
 class Queue(Section):

@@ -123,12 +123,16 @@ class ListenSettings:
 class RoutingSettings:
     """Models by preference for each level of complexity and each task type; no entry: the built-in choice.
 
-    `under_cost` is how many times worse a model too small for a request is than one too large.
+    `under_cost` is how many times worse a model too small for a request is than one too large. `resume`: a stream whose
+    server dies goes on on another. `hedge_after`: seconds without a first byte after which a second server is asked
+    beside the first; 0: never.
     """
 
     levels: Mapping[str, tuple[str, ...]] = field(default_factory=_nothing)
     task_types: Mapping[str, tuple[str, ...]] = field(default_factory=_nothing)
     under_cost: float = 2.0
+    resume: bool = False
+    hedge_after: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,7 +103,7 @@ class Joint:
             return text
         if self._begun:
             text = self._held + text
-            if self._begun.startswith(text):
+            if text != self._begun and self._begun.startswith(text):
                 self._held = text
                 return ""
             text = text.removeprefix(self._begun)
