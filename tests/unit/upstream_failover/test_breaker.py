@@ -238,7 +238,7 @@ def test_old_failures_are_forgotten_so_that_calls_need_not_be_told():
     assert not here.wary
 
 
-def test_breakers_of_what_is_gone_are_dropped_unless_they_remember_something():
+def test_breakers_of_servers_that_are_gone_are_dropped_unless_something_speaks_against_them():
     breakers = Breakers(lambda: 0.5)
     breakers.of("a", "m")
     fail(breakers.of("a", "bad"), 0.0, times=3)

@@ -27,6 +27,8 @@ WORDS = ("closed", "open", "half-open")
 JITTER = 0.2
 """Open times are spread by this part, both ways."""
 LEAST_SHARE = 0.1
+MOST_GUARDS = 4096
+"""Models on servers that are remembered when nothing speaks against them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,28 +328,25 @@ class Breakers:
     def hear(self, statuses: Iterable[ServerStatus], now: float) -> None:
         """What the last looks told: a server that was away and is up again may be tried at once.
 
-        Old failures are forgotten. Breakers of servers and models that are gone are dropped, unless they have something
-        to remember.
+        Old failures are forgotten, and so are servers that are gone, unless something speaks against them.
         """
-        for one in (*self._servers.values(), *(guard.model for guard in self._guards.values())):
+        guards = self._guards
+        for one in (*self._servers.values(), *(guard.model for guard in guards.values())):
             one.forgive(now)
-        up: dict[str, bool] = {}
-        offered: set[tuple[str, str]] = set()
+        before, self._up = self._up, {}
         for status in statuses:
             name = status.server.name
-            up[name] = status.up
-            offered.update((name, model.name) for model in status.models)
+            self._up[name] = status.up
             breaker = self._servers.get(name)
             if status.up and breaker is not None:
-                again = not self._up.get(name, True)
+                again = not before.get(name, True)
                 if again or (breaker.dead and status.checked_at > breaker.opened_at):
                     self._revive(name, breaker)
-        self._up = up
-        for key, guard in tuple(self._guards.items()):
-            if key not in offered and guard.healthy:
-                del self._guards[key]
-        for name in [name for name, breaker in self._servers.items() if name not in up and breaker.state == CLOSED]:
-            if not any(server == name for server, _ in self._guards):
+        crowded = len(guards) > MOST_GUARDS
+        for key in [key for key, guard in guards.items() if (crowded or key[0] not in self._up) and not guard.wary]:
+            del guards[key]
+        for name in [name for name, one in self._servers.items() if name not in self._up and not one.wary]:
+            if not any(server == name for server, _ in guards):
                 del self._servers[name]
 
     def _revive(self, name: str, breaker: Breaker) -> None:
