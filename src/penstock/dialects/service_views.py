@@ -18,6 +18,8 @@ ENDPOINTS: Mapping[str, str] = {
     "/stats": "GET: requests, tokens, times",
     "/api/v1/chat": "POST {message}: an answer, with how it was routed",
     "/api/models/servers": "GET: the model servers and their state",
+    "/api/route": "POST {message}: where it would go and why, without an answer",
+    "/api/decisions": "GET: where the last requests went and why",
     "/api/chat/send": "POST {content}: an agent's answer; also /stream, /plan, /status, /models",
     "/v1/chat/completions": "POST: OpenAI's API; also /v1/completions, /v1/embeddings, /v1/responses, /v1/models",
     "/v1/messages": "POST: Anthropic's API",
