@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -164,7 +164,10 @@ async def test_a_thousand_faults_in_mid_stream_and_every_text_is_complete_and_ex
             await gateway.at_rest()
             await until(lambda: not gateway.connections)
             await until(lambda: not any(sim.running or sim.waiting for sim in (*sims.values(), good)))
-            assert not any(breaker._trial for breaker in gateway.gateway.failover.breakers._servers.values())
+            breakers = gateway.gateway.failover.breakers
+            held = [*breakers._servers.values(), *(guard.model for guard in breakers._guards.values())]
+            assert held
+            assert not any(breaker._trial for breaker in held)
         faults = sum((Counter(sim.counters.faults) for sim in sims.values()), Counter())
     with capsys.disabled():
         print(f"\n{dealt()} faults dealt: {dict(faults.most_common())}")
@@ -308,3 +311,16 @@ async def test_thoughts_in_the_rest_are_no_rest():
         answer = await gateway.ask(ASKED)
         assert b"Hm." not in answer.body
         assert b"error" in answer.data[-1]
+
+
+@pytest.mark.parametrize(("said", "goes_on"), [({}, True), ({"resume": False}, False)], ids=["silent", "refused"])
+async def test_where_settings_allow_it_a_stream_goes_on_unless_its_caller_refuses(said: dict[str, bool], goes_on: bool):
+    async with (
+        RawEngine(says_and("reset", BROKEN)) as bad,
+        RawEngine(says(rest(" time."))) as good,
+        running(server("a", bad.url), server("b", good.url, priority="SECONDARY")) as gateway,
+    ):
+        gateway.gateway.failover.defaults = replace(gateway.gateway.failover.defaults, resume=True)
+        answer = await gateway.ask(post("/v1/chat/completions", chat(stream=True, **said)))
+        assert (answer.text == "Once upon a time.") is goes_on
+        assert bool(good.requests) is goes_on
