@@ -268,7 +268,7 @@ def asked(simulator: Simulator) -> int:
 
 def test_a_fallback_server_gets_nothing_while_another_can(simulators: Simulators, tmp_path: Path) -> None:
     remote, local = simulators.start(at_once(*REMOTE)), simulators.start(at_once(*LOCAL))
-    backup = simulators.start(at_once(*REMOTE, *LOCAL, "mistral:7b"))
+    backup = simulators.start(at_once(*REMOTE, *LOCAL, "tinyllama:1.1b"))
     urls = {
         "backup_gpu": (backup.url, "FALLBACK"),
         "localhost": (local.url, "SECONDARY"),
@@ -281,7 +281,7 @@ def test_a_fallback_server_gets_nothing_while_another_can(simulators: Simulators
             for model in (*REMOTE, *LOCAL):
                 assert route(ask(running, GREETING, model=model)).server != "backup_gpu"
         assert asked(backup) == 0
-        assert route(ask(running, GREETING, model="mistral:7b")).server == "backup_gpu"  # nobody else has it
+        assert route(ask(running, GREETING, model="tinyllama:1.1b")).server == "backup_gpu"  # nobody else has it
         simulators.stop(remote)
         assert goes(running, EXPLANATION) == ("gemma3:12b", "backup_gpu")  # rather than a lesser model elsewhere
         assert goes(running, GREETING) == ("gemma3:1b", "localhost")

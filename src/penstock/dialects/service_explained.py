@@ -52,8 +52,10 @@ def question(body: bytes) -> tuple[str, bytes]:
 
 
 def _said(raw: msgspec.Raw) -> bool:
-    value = msgspec.json.decode(raw)
-    return isinstance(value, str) and not value.isspace() and value != ""
+    try:
+        return bool(msgspec.json.decode(raw, type=str).strip())
+    except msgspec.ValidationError:
+        return False
 
 
 def explained(decision: Decision, call: Call, ask: Ask | None, waits: AbstractSet[str]) -> bytes:

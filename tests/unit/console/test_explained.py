@@ -1,0 +1,116 @@
+"""How questions about routing are read, and how decisions are drawn for people who ask why."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.dialects import service_explained as drawing
+from penstock.domain.call import Call, Operation
+from penstock.domain.decision import Candidate, Decision, Reason
+from penstock.domain.errors import InvalidRequest
+from penstock.domain.fleet import Deployment, Model, Server
+from penstock.domain.task import Ask, Level, TaskType
+
+CALL = Call("service.routed", Operation.CHAT, "", False, b"")
+ASK = Ask(Level.MODERATE, TaskType.CODE, scores=(0.1, 0.2, 0.4, 0.3))
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner), max_leaves=4
+)
+costs = st.floats(-5, 1e6)
+reasons = st.lists(st.builds(Reason, st.sampled_from(["fit", "queue", "reading"]), costs, st.text()), max_size=4)
+
+
+def at(server: str, model: str) -> Deployment:
+    return Deployment(Server(server, "ollama", ("http://box:1",)), Model(model), "http://box:1", 2)
+
+
+candidates = st.lists(
+    st.builds(
+        Candidate,
+        st.builds(at, st.sampled_from(["a", "b"]), st.sampled_from(["m:1b", "n:latest"])),
+        costs,
+        st.integers(0, 11),
+        reasons.map(tuple),
+        st.sampled_from(["", "warned"]),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["text", "message", "messages", "model", "other"]), values))
+def test_any_object_is_a_question_in_one_of_two_wires_or_is_refused_with_a_field(fields: dict[str, Any]) -> None:
+    wire, body, refused = "", b"", None
+    try:
+        wire, body = drawing.question(json.dumps(fields).encode())
+    except InvalidRequest as error:
+        refused = error.param
+    if not wire:
+        assert refused in fields
+        return
+    read = json.loads(body)
+    if wire == drawing.CHAT:
+        assert read == fields
+        assert "messages" in fields
+    else:
+        assert "messages" not in fields
+        assert read.get("message") == fields.get("text", fields.get("message"))
+        assert "text" not in read
+
+
+@given(st.binary(max_size=40))
+def test_what_is_no_object_is_left_to_the_reader_of_the_wire(body: bytes) -> None:
+    try:
+        json.loads(body)
+    except ValueError:
+        assert drawing.question(body) == (drawing.SERVICE, body)
+
+
+@given(candidates, st.sampled_from([ASK, None]))
+def test_a_decision_is_drawn_with_all_its_candidates_in_their_order(found: list[Candidate], ask: Ask | None) -> None:
+    drawn = json.loads(drawing.explained(Decision(tuple(found), "why"), CALL, ask, frozenset({"queue"})))
+    assert [
+        (each["server"], each["model"] + ("" if ":" in each["model"] else ":latest")) for each in drawn["candidates"]
+    ] == [(one.deployment.server.name, one.deployment.model.name) for one in found]
+    for each, one in zip(drawn["candidates"], found, strict=True):
+        assert each["standing"].endswith("away") == (one.tier >= drawing.AWAY)
+        assert each["standing"].startswith("lesser") == (one.tier % 4 >= 2)
+        assert len(each["reasons"]) == len(one.reasons)
+        waited = sum(reason.cost for reason in one.reasons if reason.signal == "queue")
+        told = each["expected_first_token_seconds"]
+        assert (told == pytest.approx(waited, abs=0.001)) if one.reasons else (told is None)
+    assert (drawn["complexity_level"], drawn["task_type"]) == (("moderate", "code") if ask else (None, None))
+
+
+@given(candidates, st.integers(0, 7), st.integers(0, 3))
+def test_a_past_decision_tells_who_answered_and_with_which_warning(
+    found: list[Candidate], place: int, attempts: int
+) -> None:
+    answered = found[place % len(found)]
+    decision = Decision(tuple(found), "why", found[0].warning, bool(found[0].warning))
+    told = drawing.made(0.25, "id", "w", CALL, decision, answered.deployment, attempts, "ok")
+    assert (told["server"], told["time"]) == (answered.deployment.server.name, "1970-01-01T00:00:00.250")
+    assert told["fallback"] == (decision.fallback or attempts > 1)
+    assert len(told["candidates"]) == min(len(found), drawing.MOST_SHOWN)
+    if answered.warning:
+        assert told["warning"] == answered.warning
+
+
+def test_a_decision_that_reached_nobody_tells_whom_it_meant() -> None:
+    decision = Decision((Candidate(at("a", "m:1b")),), "why")
+    told = drawing.made(1e9, "id", "w", None, decision, None, 0, "client_gone")
+    assert (told["server"], told["model"], told["outcome"], told["requested_model"]) == (
+        "a",
+        "m:1b",
+        "client_gone",
+        None,
+    )
+
+
+def test_a_models_name_that_is_a_novel_is_not_kept() -> None:
+    call = Call("w", Operation.CHAT, "x" * 10_000, False, b"")
+    told = drawing.made(1e9, "id", "w", call, Decision((Candidate(at("a", "m")),)), None, 1, "ok")
+    assert told["requested_model"] == "x" * drawing.MOST_NAME
