@@ -5,6 +5,7 @@ import json
 import random
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -207,6 +208,35 @@ def test_the_log_has_the_lines_of_the_document(simulators: Simulators, tmp_path:
     ]
     assert said == sorted(said)
     assert not [line for line in lines if GREETING in line or "Singleton" in line]
+
+
+@pytest.mark.parametrize(
+    ("text", "model"),
+    [
+        ("Здравствуйте, как дела?", "gemma3:1b"),
+        ("Расскажи анекдот", "gemma3:1b"),
+        ("Tell me a joke", "gemma3:1b"),
+        ("Объясни, как работает фотосинтез", "gemma3:12b"),
+        ("Explain how TCP congestion control works", "gemma3:12b"),
+        ("Напиши REST API на FastAPI с авторизацией и тестами", "qwen2.5-coder:14b"),
+        ("Реализуй LRU-кэш на C++ с поддержкой многопоточности", "qwen2.5-coder:14b"),
+        ("Докажи, что корень из двух иррационален", "llama3.3:70b"),
+        ("Prove that there are infinitely many primes", "llama3.3:70b"),
+    ],
+)
+def test_greetings_explanations_code_and_reasoning_go_to_their_models(running: Gateway, text: str, model: str) -> None:
+    assert goes(running, text) == (model, "localhost" if model in LOCAL else "remote")
+
+
+def test_a_crowd_is_answered_by_models_that_fit_and_nobody_is_warned(simulators: Simulators, tmp_path: Path) -> None:
+    with routed(simulators, tmp_path, paced=True) as (fresh, _), ThreadPoolExecutor(18) as crowd:
+        texts = [*EXAMPLES] * 6
+        answers = list(crowd.map(lambda text: ask(fresh, text), texts))
+    assert all("warning" not in answer.json() for answer in answers)
+    found = [(text, route(answer)) for text, answer in zip(texts, answers, strict=True)]
+    assert {one.level for text, one in found if text == SYSTEM} == {"complex"}
+    assert {one.model for text, one in found if text == SYSTEM} <= {"qwen2.5-coder:14b", "llama3.3:70b"}
+    assert {one.model for text, one in found if text == EXPLANATION} <= {*REMOTE}
 
 
 def test_of_two_gpu_servers_each_gets_what_its_models_are_for(simulators: Simulators, tmp_path: Path) -> None:
