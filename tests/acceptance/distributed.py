@@ -104,8 +104,8 @@ class Fleet:
 
 
 def at_once(*models: str, slots: int = 2) -> SimOptions:
-    """An Ollama that takes no time."""
-    return SimOptions.instant("ollama", *models, text=SAID, slots=slots)
+    """An Ollama that takes no time, with room for all of its models."""
+    return replace(SimOptions.instant("ollama", *models, text=SAID, slots=slots), max_loaded=len(models))
 
 
 @contextlib.contextmanager

@@ -80,6 +80,14 @@ def test_the_examples_go_there_in_any_order_and_again_and_again(
                 assert route(ask(fresh, text, path)) == Route(wanted.level, wanted.model, wanted.server), (order, path)
 
 
+def test_the_examples_go_there_after_every_other_model_has_been_used(simulators: Simulators, tmp_path: Path) -> None:
+    with routed(simulators, tmp_path) as (fresh, _):
+        for model in (*REMOTE, *LOCAL):
+            assert route(ask(fresh, GREETING, model=model)).model == model
+            for text, wanted in EXAMPLES.items():
+                assert route(ask(fresh, text)) == Route(wanted.level, wanted.model, wanted.server), model
+
+
 def test_the_metadata_are_those_of_the_document(pair: tuple[Gateway, Fleet]) -> None:
     running, servers = pair
     answer = running.post("/api/v1/chat", {"message": GREETING}).json()

@@ -42,7 +42,10 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture(scope="module")
 def pair(simulators: Simulators, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, Fleet]]:
+    """A gateway before the two servers, with the models of the examples in memory."""
     with routed(simulators, tmp_path_factory.mktemp("explained")) as both:
+        for text in EXAMPLES:
+            assert ask(both[0], text).status_code == 200
         yield both
 
 
