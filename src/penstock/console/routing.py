@@ -82,7 +82,7 @@ class Routing:
                 one.at + offset,
                 one.request_id.decode("latin-1"),
                 one.wire,
-                one.call,
+                one.requested,
                 one.decision,
                 one.deployment,
                 one.attempts,

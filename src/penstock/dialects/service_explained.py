@@ -70,7 +70,7 @@ def explained(decision: Decision, call: Call, ask: Ask | None, waits: AbstractSe
         "model": shown_name(first.model.name),
         "server": first.server.name,
         "provider": first.server.kind,
-        "requested_model": _named(call),
+        "requested_model": _named(call.model),
         "reason": decision.reason,
         "warning": decision.warning or None,
         "fallback": decision.fallback,
@@ -83,13 +83,14 @@ def made(
     at: float,
     request_id: str,
     wire: str,
-    call: Call | None,
+    requested: str,
     decision: Decision,
     deployment: Deployment | None,
     attempts: int,
     code: str,
 ) -> dict[str, Any]:
-    """One decision of the past, `at` seconds since the epoch; `deployment` is where it ended, `code` how."""
+    """One decision of the past, `at` seconds since the epoch; `requested` is the model that was named; `deployment` is
+    where it ended, `code` how."""
     first = decision.candidates[0]
     where = deployment or first.deployment
     answered = next((one for one in decision.candidates if one.deployment is where), first)
@@ -97,7 +98,7 @@ def made(
         "time": f"{stamp(at)}.{int(at * 1000) % 1000:03d}",
         "request_id": request_id,
         "wire": wire,
-        "requested_model": _named(call),
+        "requested_model": _named(requested),
         "complexity_level": decision.level or None,
         "task_type": decision.task_type or None,
         "model": shown_name(where.model.name),
@@ -117,8 +118,8 @@ def history(decisions: Iterable[dict[str, Any]], kept: int, now: float) -> bytes
     return msgspec.json.encode({"decisions": list(decisions), "total": kept, "timestamp": stamp(now)})
 
 
-def _named(call: Call | None) -> str | None:
-    return call.model[:MOST_NAME] if call is not None and call.model else None
+def _named(model: str) -> str | None:
+    return model[:MOST_NAME] or None
 
 
 def _candidate(candidate: Candidate) -> dict[str, Any]:

@@ -35,12 +35,13 @@ _AUTO = ("", "auto")
 
 
 class Decided(NamedTuple):
-    """A decision and what became of it, for people who ask why. `at` is monotonic seconds; never a word of the text."""
+    """A decision and what became of it, for people who ask why. `at` is monotonic seconds; `requested` is the model
+    that the caller named. The call itself is not kept: it has the text."""
 
     at: float
     request_id: bytes
     wire: str
-    call: Call | None
+    requested: str
     decision: Decision
     deployment: Deployment | None
     attempts: int
@@ -217,7 +218,8 @@ class Pipeline:
         status, code = (200, "ok") if failure is None else (failure.status, failure.code)
         attempts = tries.attempts
         if decision is not None:
-            self._decided.append((begin, client.id, endpoint.wire, call, decision, deployment, attempts, code))
+            requested = "" if call is None else call.model
+            self._decided.append((begin, client.id, endpoint.wire, requested, decision, deployment, attempts, code))
             if failure is None and attempts == 1:
                 self._lessons += 1
                 if self._lessons < FIRST_LESSONS or not self._lessons % EVERY or tries.held is False:

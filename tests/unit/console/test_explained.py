@@ -91,7 +91,7 @@ def test_a_past_decision_tells_who_answered_and_with_which_warning(
 ) -> None:
     answered = found[place % len(found)]
     decision = Decision(tuple(found), "why", found[0].warning, bool(found[0].warning))
-    told = drawing.made(0.25, "id", "w", CALL, decision, answered.deployment, attempts, "ok")
+    told = drawing.made(0.25, "id", "w", "", decision, answered.deployment, attempts, "ok")
     assert (told["server"], told["time"]) == (answered.deployment.server.name, "1970-01-01T00:00:00.250")
     assert told["fallback"] == (decision.fallback or attempts > 1)
     assert len(told["candidates"]) == min(len(found), drawing.MOST_SHOWN)
@@ -101,7 +101,7 @@ def test_a_past_decision_tells_who_answered_and_with_which_warning(
 
 def test_a_decision_that_reached_nobody_tells_whom_it_meant() -> None:
     decision = Decision((Candidate(at("a", "m:1b")),), "why")
-    told = drawing.made(1e9, "id", "w", None, decision, None, 0, "client_gone")
+    told = drawing.made(1e9, "id", "w", "", decision, None, 0, "client_gone")
     assert (told["server"], told["model"], told["outcome"], told["requested_model"]) == (
         "a",
         "m:1b",
@@ -111,6 +111,5 @@ def test_a_decision_that_reached_nobody_tells_whom_it_meant() -> None:
 
 
 def test_a_models_name_that_is_a_novel_is_not_kept() -> None:
-    call = Call("w", Operation.CHAT, "x" * 10_000, False, b"")
-    told = drawing.made(1e9, "id", "w", call, Decision((Candidate(at("a", "m")),)), None, 1, "ok")
+    told = drawing.made(1e9, "id", "w", "x" * 10_000, Decision((Candidate(at("a", "m")),)), None, 1, "ok")
     assert told["requested_model"] == "x" * drawing.MOST_NAME
