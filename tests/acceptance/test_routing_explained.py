@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from penstock.domain.call import Call
 from penstock.sim import Simulator
 from tests.acceptance.distributed import (
     EXAMPLES,
@@ -24,12 +25,16 @@ from tests.acceptance.distributed import (
     WARNING,
     Fleet,
     ask,
+    at_once,
     bodies,
     fleet,
     messages,
     routed,
 )
+from tests.support.gateway import running as in_process
+from tests.support.gateway import server
 from tests.support.gateway_process import Gateway, environment, gateway
+from tests.support.raw_client import post
 from tests.support.real_engines import free_port
 from tests.support.simulators import Simulators
 
@@ -243,6 +248,19 @@ def test_decisions_keep_no_word_of_what_was_said(running: Gateway) -> None:
         assert ask(running, SECRET, path, model="phi3:3b").status_code == 200
     text = running.get("/api/decisions?limit=1000").text
     assert not [word for word in SECRET.split() if len(word) > 2 and word in text]
+
+
+async def test_what_is_kept_of_a_decision_holds_nothing_of_the_request() -> None:
+    async with (
+        Simulator(at_once("gemma3:1b")) as only,
+        in_process(server("only", only.url, "ollama"), look=True) as here,
+    ):
+        for path in ("/api/v1/chat", "/v1/chat/completions", "/api/chat"):
+            body = bodies(SECRET)[path] | {"model": "gemma3:1b"}
+            assert (await here.ask(post(path, body))).status == 200
+        kept = here.gateway.pipeline.decisions
+        assert len(kept) == 3
+        assert not [field for one in kept for field in one if isinstance(field, Call) or SECRET in str(field)]
 
 
 @pytest.mark.parametrize("limit", ["0", "1001", "x", "-1"])
