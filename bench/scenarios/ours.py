@@ -20,7 +20,7 @@ from penstock.gateway.routing.router import Policy, Router
 from penstock.gateway.turns import FAIRNESS
 
 RETRIES = 3
-MOST_TURNS = 4  # as the pipeline
+MOST_TURNS = 32  # as the pipeline
 ENGINES = engines.load()
 SIGNALS = signals.load()
 
@@ -66,12 +66,14 @@ class Ours:
         self._calls: dict[int, Waiting] = {}
         self._queued: dict[int, Waiting] = {}
         self._homeless: list[int] = []
-        self._granted: list[int] = []
+        self._acts: list[Act] = []
+        self._now = 0.0
         self._turn = 0
         for name in self._servers:
             self._publish(name, True, (), 0.0)
 
     def arrived(self, call: Seen, now: float) -> Acts:
+        self._now = now
         self._calls[call.number] = Waiting(call)
         return self._going_on([call.number], now)
 
@@ -81,6 +83,7 @@ class Ours:
         return ()
 
     def ended(self, done: Done, now: float) -> Acts:
+        self._now = now
         sent = self._sent.pop(done.call)
         deployment = sent.deployment
         live = self.catalog.live_of(deployment.server.name)
@@ -100,6 +103,7 @@ class Ours:
         return self._going_on([], now)
 
     def failed(self, call: int, now: float, begun: bool) -> Acts:
+        self._now = now
         sent = self._sent.pop(call)
         live = self.catalog.live_of(sent.deployment.server.name)
         live.running -= 1
@@ -115,11 +119,13 @@ class Ours:
         return self._going_on([call], now)
 
     def looked(self, server: str, up: bool, resident: tuple[str, ...], now: float) -> Acts:
+        self._now = now
         self._publish(server, up, resident, now)
         homeless, self._homeless = self._homeless, []
         return self._going_on(homeless, now)
 
     def woken(self, now: float) -> Acts:
+        self._now = now
         for waiting in self._queued.values():
             if waiting.until <= now:
                 waiting.until = float("inf")
@@ -138,33 +144,39 @@ class Ours:
     def _going_on(self, numbers: list[int], now: float) -> list[Act]:
         """Place these, and all whose turn comes by that or has come before."""
         acts: list[Act] = []
-        numbers = [*self._granted, *numbers]
-        self._granted.clear()
-        while numbers:
-            acts += self._place(numbers.pop(0), now)
-            numbers += self._granted
-            self._granted.clear()
+        self._now = now
+        for number in numbers:
+            acts += self._place(number, now)
+        acts += self._acts
+        self._acts = []
         self.wake_at = min((waiting.until for waiting in self._queued.values()), default=None)
         if self.wake_at == float("inf"):
             self.wake_at = None
         return acts
 
-    def _grant(self, number: int) -> None:
+    def _grant(self, number: int, deployment: Deployment) -> None:
         del self._queued[number]
-        self._granted.append(number)
+        self._acts += self._place(number, self._now, deployment)
 
-    def _place(self, number: int, now: float) -> list[Act]:
+    def _place(self, number: int, now: float, granted: Deployment | None = None) -> list[Act]:
         waiting = self._calls[number]
         deployment = self._chosen(waiting.seen, now)
         if deployment is None:
             self._homeless.append(number)  # nobody that may answer is up: it waits for one to return
             return []
         live, model = self.catalog.live_of(deployment.server.name), deployment.model
-        if waiting.turns < MOST_TURNS:
+        its_turn = granted is not None and (granted.server.name, granted.model.name) == (
+            deployment.server.name,
+            deployment.model.name,
+        )
+        if waiting.turns < MOST_TURNS and not its_turn:
             waiting.turns += 1
             waiting.until = now + FAIRNESS + 1e-3
             self._queued[number] = waiting
-            if live.turns.ask(model.name, model.size, now, partial(self._grant, number)) is not None:
+            if (
+                live.turns.ask(model.name, model.size, deployment.slots, now, partial(self._grant, number, deployment))
+                is not None
+            ):
                 return []
             del self._queued[number]
         ahead = live.running

@@ -76,7 +76,7 @@ class Catalog:
             self._seen[name] = at
             if status.up and status.server.kind in self._on_demand and seen.get(name) != at:
                 held = ((model.name, model.size_vram or model.size) for model in status.models if model.loaded)
-                self.live[name].residency.seen(held, at)
+                self.live[name].residency.seen(held, at, self.live[name].turns.running)
 
     def live_of(self, server: str) -> Live:
         """The counters of a server, made anew for one that has been dropped meanwhile."""

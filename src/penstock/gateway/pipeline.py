@@ -27,7 +27,7 @@ from penstock.gateway.upstream.failover import Failover, Tries
 log = logging.getLogger("penstock.gateway")
 
 MOST_DECISIONS = 1000
-MOST_TURNS = 4
+MOST_TURNS = 32
 """How often a call waits for its turn and is then decided otherwise, before it goes where it was decided last."""
 FIRST_LESSONS, EVERY = 256, 4
 """The first calls are all learnt from, of later ones one of so many, and all that loaded a model."""
@@ -168,7 +168,7 @@ class Pipeline:
             if not deployment.on_demand:
                 break
             waiting, turns, since = Waiting(), self.catalog.live_of(deployment.server.name).turns, self._clock()
-            ticket = turns.ask(deployment.model.name, deployment.model.size, since, waiting.granted)
+            ticket = turns.ask(deployment.model.name, deployment.model.size, deployment.slots, since, waiting.granted)
             if ticket is None:
                 break
             client.source = waiting
@@ -181,6 +181,9 @@ class Pipeline:
                 turns.give_up(ticket, self._clock())
                 raise gone
             decision = self.router.decide(self.catalog.fleet, call, self.catalog.live, self._clock())
+            now = decision.candidates[0].deployment
+            if (now.server.name, now.model.name) == (deployment.server.name, deployment.model.name):
+                break
         return decision
 
     def _look_at(self, turns: Turns) -> None:

@@ -4,7 +4,7 @@ A server with models on demand (Ollama) loads what it is asked for and throws ou
 is no room. How much room there is, it does not say; it shows when a model that should still be there is gone.
 """
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 
 KEPT = 240.0
 """Seconds for which a model surely stays after its last call; Ollama's own default is 300."""
@@ -12,12 +12,15 @@ KEPT = 240.0
 
 class Residency:
     """What one server holds: `models` and their sizes in bytes. `room` is the least sum that has been seen not to fit,
-    `most` the greatest that did."""
+    `most` the greatest that did. Sizes that callers tell are those on disk, until a look has shown the one in memory.
+    """
 
-    __slots__ = ("_used", "models", "most", "room")
+    __slots__ = ("_seen", "_sizes", "_used", "models", "most", "room")
 
     def __init__(self) -> None:
         self.models: dict[str, int] = {}
+        self._seen: dict[str, int] = {}
+        self._sizes: dict[str, int] = {}
         self._used: dict[str, float] = {}
         self.most = 0
         self.room = 0
@@ -29,33 +32,52 @@ class Residency:
             return
         held = sorted(self.models, key=lambda name: (name in busy, self._used.get(name, 0.0)))
         for other in held:
-            if self.fits(size):
+            if self.fits(model, size):
                 break
             del self.models[other]
-        self.models[model] = size
+        self.models[model] = self._sizes.get(model, size)
 
-    def seen(self, held: Iterable[tuple[str, int]], at: float) -> None:
-        """A look at the server found these. What was used just before and is missing had to make room."""
+    def seen(self, held: Iterable[tuple[str, int]], at: float, busy: Container[str] = ()) -> None:
+        """A look at the server found these. What was used just before and is missing had to make room.
+
+        What is `busy`, or was asked since, and is not there yet is being loaded: it counts as there.
+        """
         now = dict(held)
-        for name, size in self.models.items():
-            if self._used.get(name, 0.0) > at:
-                now.setdefault(name, size)  # used since that look
-        total = sum(now.values())
-        if total > self.most:
-            self.most = total
-            self.room = self.room if self.room > total else 0
-        newest = max((self._used.get(name, 0.0) for name in now), default=0.0)
-        for name, size in self.models.items():
-            used = self._used.get(name, -KEPT)
-            if name not in now and at - used < KEPT and used < newest and total + size > self.most:
-                self.room = min(self.room or total + size, total + size)
-        self.models = now
+        self._sizes.update(now)
+        fitted = sum(now.values())
+        if fitted > self.most:
+            self.most = fitted
+            self.room = self.room if self.room > fitted else 0
+        coming = {
+            name: size
+            for name, size in self.models.items()
+            if name not in now and (name in busy or self._used.get(name, 0.0) > at)
+        }
+        self._learn(now, coming, at)
+        self._seen = now
+        self.models = dict(now)
+        for name, size in coming.items():  # more than fits may be asked of it, but not be there
+            if self.fits(name, size):
+                self.models[name] = size
 
-    def fits(self, size: int, busy: Container[str] | None = None) -> bool:
-        """Whether another model of that size finds room; True as long as nobody knows better.
+    def _learn(self, now: Mapping[str, int], coming: Mapping[str, int], at: float) -> None:
+        """Of what is gone though it was used: it did not fit beside what is there and the one that is being loaded."""
+        newest = max((self._used.get(name, 0.0) for name in (*now, *coming)), default=0.0)
+        for name, size in (self._seen | self.models).items():
+            used = self._used.get(name, -KEPT)
+            if name in now or at - used >= KEPT or not now:
+                continue
+            if name in self._seen or (name not in coming and used < newest):
+                over = sum(now.values()) + size + max((coming[c] for c in coming if c != name), default=0)
+                if over > self.most:
+                    self.room = min(self.room or over, over)
+
+    def fits(self, model: str, size: int, busy: Container[str] | None = None) -> bool:
+        """Whether another model finds room; True as long as nobody knows better.
 
         With `busy` the models that are not in it may be thrown out for that.
         """
         if not self.room or not self.models:
             return True
-        return sum(held for name, held in self.models.items() if busy is None or name in busy) + size < self.room
+        taken = sum(held for name, held in self.models.items() if busy is None or name in busy)
+        return not taken or taken + self._sizes.get(model, size) < self.room

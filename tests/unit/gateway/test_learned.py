@@ -105,8 +105,8 @@ def test_a_model_that_was_used_and_is_gone_shows_how_much_room_there_is():
     assert set(here.models) == {"a", "b"}
     here.seen([("b", 5)], 3.0)
     assert set(here.models) == {"b"}
-    assert not here.fits(6)
-    assert here.fits(5)
+    assert not here.fits("z", 6)
+    assert here.fits("z", 5)
 
 
 def test_a_model_that_went_for_its_age_shows_nothing():
@@ -114,14 +114,14 @@ def test_a_model_that_went_for_its_age_shows_nothing():
     here.used("a", 6, 1.0)
     here.used("b", 5, KEPT)
     here.seen([("b", 5)], KEPT + 2)
-    assert here.fits(100)
+    assert here.fits("z", 100)
 
 
 def test_what_is_seen_together_fits_together():
     here = Residency()
     here.room = 8
     here.seen([("a", 6), ("b", 5)], 1.0)
-    assert here.fits(100)
+    assert here.fits("z", 100)
 
 
 def test_a_model_asked_since_the_look_is_still_there():

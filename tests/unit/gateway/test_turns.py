@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.gateway.residency import Residency
@@ -17,6 +17,7 @@ class Server:
     """Turns with a clock, and calls that end when told. What is granted enters at once, as in the gateway."""
 
     fairness: float = 30.0
+    slots: int = 99
     now: float = 0.0
     running: list[str] = field(default_factory=list)
     waiting: dict[int, Ticket] = field(default_factory=dict)
@@ -37,9 +38,9 @@ class Server:
             del self.waiting[number]
             self._enter(number, model)
 
-        ticket = Ticket(model, 0, 0.0, grant)
+        ticket = Ticket(model, 0, 0, 0.0, grant)
         self.waiting[number] = ticket
-        asked = self.turns.ask(model, SIZES[model], self.now, grant)
+        asked = self.turns.ask(model, SIZES[model], self.slots, self.now, grant)
         if asked is None:
             grant()
         elif number in self.waiting:
@@ -169,3 +170,51 @@ def test_calls_that_come_at_once_load_each_model_once(models):
     while server.running:
         server.end(server.running[0])
     assert len(server.loads) == len(set(models))
+
+
+def test_once_it_has_had_its_turn_the_models_that_made_way_may_come_back():
+    server = Server(fairness=30.0, slots=2)
+    server.call("a")
+    b = [server.call("b") for _ in range(5)]
+    server.now = 31.0
+    server.turns.look(server.now)
+    late = server.call("a")
+    server.end("a")
+    assert server.running == ["b", "b"]
+    server.now = 62.0
+    server.turns.look(server.now)
+    for _ in range(2):
+        server.end("b")
+    assert late in server.granted
+    server.end("a")
+    while server.running:
+        server.end(server.running[0])
+    assert set(b) <= set(server.granted)
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=50, max_size=400), st.integers(1, 4), st.integers(5, 40))
+@settings(max_examples=60)
+def test_nobody_starves_however_others_keep_coming(arrivals, slots, seconds):
+    """A call every second; each runs so many seconds once it is sent."""
+    server = Server(fairness=30.0, slots=slots)
+    began: dict[int, float] = {}
+    ends: list[tuple[float, str]] = []
+    for model in arrivals[: 4000 // seconds]:
+        before = len(server.granted)
+        number = server.call(model)
+        began[number] = server.now
+        due = [end for end in ends if end[0] <= server.now]
+        ends = [end for end in ends if end[0] > server.now]
+        for _, which in due:
+            server.end(which)
+        ends += [(server.now + seconds, which) for which in server.running[len(ends) :]]
+        assert len(server.granted) >= before
+        server.turns.look(server.now)
+        oldest = min((began[number] for number in server.waiting if server.waiting[number].model == "c"), default=None)
+        if oldest is not None and slots > 1:
+            behind = sum(ticket.model == "c" for ticket in server.waiting.values())
+            assert server.now - oldest <= 4 * (30.0 + seconds) * (1 + behind)
+        server.now += 1.0
+    while server.running:
+        server.end(server.running[0])
+    assert not server.waiting

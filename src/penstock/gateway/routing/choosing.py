@@ -37,6 +37,9 @@ class Chooser:
         """Fitting models first, then lesser ones, which warn. Raises what tells that there is none."""
         wanted = _wanted(call, ask)
         fitting, lesser = shortlist.wanted(wanted)
+        if wanted.coder and not (fitting or lesser):
+            wanted = wanted._replace(coder=False)
+            fitting, lesser = shortlist.wanted(wanted)
         if not (fitting or lesser):
             raise _nothing(shortlist, call, wanted)
         candidates = self._best(fitting, call, now, explain)
@@ -137,7 +140,7 @@ def _wanted(call: Call, ask: Ask) -> Wanted:
     context = 1 << (needed - 1).bit_length() if needed > 2048 else 0
     if needed <= context * 3 // 4:
         context = context * 3 // 4
-    return Wanted(level, task_type, ask.images > 0, ask.tools, context, call.kinds, call.server)
+    return Wanted(level, task_type, ask.images > 0, ask.tools, context, call.kinds, call.server, word == "code")
 
 
 def _context(call: Call, ask: Ask) -> int:

@@ -73,6 +73,7 @@ class Wanted(NamedTuple):
     context: int = 0
     kinds: tuple[str, ...] = ()
     server: str = ""
+    coder: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -132,6 +133,8 @@ class Shortlist:
     def _suits(self, deployment: Deployment, kind: ModelClass, wanted: Wanted) -> bool:
         model, server = deployment.model, deployment.server
         if (wanted.kinds and server.kind not in wanted.kinds) or (wanted.server and server.name != wanted.server):
+            return False
+        if wanted.coder and "coder" not in kind.strengths:
             return False
         if wanted.vision and "vision" not in kind.strengths:
             return False

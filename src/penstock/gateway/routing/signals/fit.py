@@ -2,7 +2,7 @@
 
 from penstock.gateway.routing.signals.base import Signal, Situation
 
-SECONDS = 100.0
+SECONDS = 20.0
 """A model of 12 billion for a greeting is a misfit of 0.1: passed over unless it can begin ten seconds sooner."""
 
 

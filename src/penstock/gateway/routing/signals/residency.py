@@ -7,7 +7,7 @@ def _cost(situation: Situation) -> float:
     if situation.resident:
         return 0.0
     live, load = situation.live, situation.rates.load
-    if live.residency.fits(situation.deployment.model.size):
+    if live.residency.fits(situation.deployment.model.name, situation.deployment.model.size):
         return load
     # the ones thrown out must end first, and are loaded again later: two models do not push each other out for a trifle
     busy = 0.5 * situation.rates.service if live.running else 0.0
@@ -17,7 +17,11 @@ def _cost(situation: Situation) -> float:
 def _words(situation: Situation) -> str:
     if situation.resident:
         return "in memory"
-    room = "" if situation.live.residency.fits(situation.deployment.model.size) else ", and another must go"
+    room = (
+        ""
+        if situation.live.residency.fits(situation.deployment.model.name, situation.deployment.model.size)
+        else ", and another must go"
+    )
     return f"to be loaded, {situation.rates.load:.1f} s{room}"
 
 

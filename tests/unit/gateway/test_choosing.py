@@ -1,0 +1,273 @@
+"""Which model answers where none is named: the one that fits, where it can begin soonest, and a lesser one in need."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.domain.call import Call, Operation
+from penstock.domain.errors import ContextLengthExceeded, PenstockError, Unsupported, WaitTooLong
+from penstock.domain.fleet import Model, Priority
+from penstock.domain.task import Ask, Level, TaskType
+from penstock.gateway.catalog import Catalog
+from penstock.gateway.routing.choosing import ENGLISH_WARNING, RUSSIAN_WARNING
+from tests.unit.gateway.fleets import NOW, call, live, router, servers_of, status
+
+REMOTE = ("llama3.3:70b", "gemma3:12b", "qwen2.5-coder:14b", "qwen3:14b")
+LOCAL = ("gemma3:1b", "qwen2.5:1.5b", "phi3:3b")
+PRIMARY, SECONDARY, FALLBACK = Priority.PRIMARY, Priority.SECONDARY, Priority.FALLBACK
+TRIVIAL, SIMPLE, MODERATE, COMPLEX = Level
+CHAT, EXPLANATION, CODE, MATH = TaskType.CHAT, TaskType.EXPLANATION, TaskType.CODE, TaskType.MATH_REASONING
+
+
+def fleet(*statuses):
+    return Catalog(on_demand=frozenset({"ollama"})).publish(statuses)
+
+
+def pair(up: bool = True, remote=REMOTE, local=LOCAL):
+    """A powerful server and a laptop."""
+    return fleet(status("remote", *remote, up=up), status("localhost", *local, priority=SECONDARY))
+
+
+def asks(level: Level, task_type: TaskType = CHAT, model: str = "auto", **more) -> Call:
+    wishes = {name: more.pop(name) for name in ("max_wait", "session", "max_tokens", "server") if name in more}
+    return call(model, ask=Ask(level, task_type, **more), **wishes)
+
+
+def at_work(model: str, running: int):
+    """A server that holds a model with so many calls for it."""
+    one = live(running)
+    one.turns.running[model] = running
+    one.residency.used(model, 1, NOW)
+    return one
+
+
+def chosen(decision) -> tuple[str, str]:
+    first = decision.candidates[0].deployment
+    return first.model.name, first.server.name
+
+
+def choose(seen, asked: Call, lives=None, one=None):
+    return (one or router()).decide(seen, asked, lives or {}, NOW)
+
+
+@pytest.mark.parametrize(
+    ("level", "task_type", "model", "server"),
+    [
+        (TRIVIAL, CHAT, "gemma3:1b", "localhost"),
+        (MODERATE, EXPLANATION, "gemma3:12b", "remote"),
+        (COMPLEX, CODE, "qwen2.5-coder:14b", "remote"),
+        (COMPLEX, EXPLANATION, "llama3.3:70b", "remote"),
+        (COMPLEX, MATH, "llama3.3:70b", "remote"),
+    ],
+)
+def test_the_model_that_fits_is_chosen(level, task_type, model, server):
+    decision = choose(pair(), asks(level, task_type))
+    assert chosen(decision) == (model, server)
+    assert (decision.level, decision.task_type) == (level.word, task_type.value)
+    assert (decision.warning, decision.fallback) == ("", False)
+
+
+@pytest.mark.parametrize(
+    ("level", "task_type", "model"), [(COMPLEX, CODE, "qwen2.5:1.5b"), (MODERATE, EXPLANATION, "phi3:3b")]
+)
+@pytest.mark.parametrize("remote", [REMOTE, ()])
+def test_with_the_fitting_models_away_a_lesser_one_answers_and_says_so(level, task_type, model, remote):
+    for russian, warning in ((True, RUSSIAN_WARNING), (False, ENGLISH_WARNING)):
+        decision = choose(pair(False, remote), asks(level, task_type, russian=russian))
+        assert chosen(decision) == (model, "localhost")
+        assert (decision.warning, decision.fallback) == (warning, True)
+    assert RUSSIAN_WARNING == "Используется упрощённая модель"
+
+
+def test_a_lesser_model_stands_behind_the_fitting_one_with_its_warning():
+    decision = choose(pair(), asks(COMPLEX, CODE, russian=True))
+    lesser = [candidate for candidate in decision.candidates if candidate.deployment.server.name == "localhost"]
+    assert lesser
+    assert all(candidate.warning == RUSSIAN_WARNING for candidate in lesser)
+    assert not decision.candidates[0].warning
+
+
+def test_where_nothing_better_was_ever_there_nobody_is_warned():
+    decision = choose(fleet(status("a", "gemma3:1b"), status("b", "qwen2.5:1.5b")), asks(COMPLEX, CODE))
+    assert decision.candidates[0].tier >= 2
+    assert not decision.warning
+
+
+def test_a_bigger_model_answers_when_the_fitting_one_would_begin_much_later():
+    seen = pair(remote=(Model("gemma3:12b", loaded=True),), local=(Model("gemma3:1b", loaded=True),))
+    one = router()
+    assert chosen(choose(seen, asks(TRIVIAL), one=one)) == ("gemma3:1b", "localhost")
+    assert chosen(
+        choose(seen, asks(TRIVIAL), {"localhost": at_work("gemma3:1b", 40), "remote": at_work("gemma3:12b", 0)})
+    ) == ("gemma3:12b", "remote")
+
+
+def test_of_two_servers_with_the_model_the_one_that_holds_it_is_asked():
+    seen = fleet(status("a", "gemma3:12b"), status("b", Model("gemma3:12b", loaded=True)))
+    catalog = Catalog(on_demand=frozenset({"ollama"}))
+    seen = catalog.publish(
+        [status("a", "gemma3:12b"), status("b", Model("gemma3:12b", loaded=True))],
+    )
+    catalog.live["b"].residency.used("gemma3:12b", 1, NOW)
+    assert servers_of(router().decide(seen, asks(MODERATE), catalog.live, NOW))[0] == "b"
+
+
+def test_fallback_answers_only_when_no_other_can_but_before_a_lesser_model():
+    reserve, main = status("f", "gemma3:12b", priority=FALLBACK), status("m", "gemma3:12b")
+    small = status("s", "gemma3:1b")
+    asked = asks(MODERATE)
+    assert servers_of(choose(fleet(reserve, main, small), asked, {"m": live(99)}))[0] == "m"
+    assert servers_of(choose(fleet(reserve, small), asked))[0] == "f"
+    assert not choose(fleet(reserve, small), asked).warning
+
+
+@pytest.mark.parametrize(
+    ("word", "model"),
+    [("fast", "gemma3:1b"), ("balanced", "gemma3:12b"), ("powerful", "llama3.3:70b"), ("code", "qwen2.5-coder:14b")],
+)
+def test_a_word_behind_auto_overrides_the_judgement(word, model):
+    assert chosen(choose(pair(), asks(MODERATE, EXPLANATION, f"auto:{word}")))[0] == model
+
+
+def test_a_word_that_there_is_not_is_refused_with_those_there_are():
+    with pytest.raises(Unsupported, match="auto:fast, auto:balanced"):
+        choose(pair(), asks(MODERATE, model="auto:huge"))
+
+
+# What a model needs
+
+
+def test_images_go_to_a_model_that_sees():
+    seen = fleet(status("a", "qwen2.5:14b", Model("llava:7b", capabilities=frozenset({"completion", "vision"}))))
+    assert chosen(choose(seen, asks(MODERATE, images=1)))[0] == "llava:7b"
+    with pytest.raises(Unsupported, match="vision"):
+        choose(fleet(status("a", "qwen2.5:14b"), status("b", "qwen2.5:7b")), asks(MODERATE, images=1))
+
+
+def test_tools_go_to_a_model_that_calls_them():
+    mute, able = (Model(f"qwen2.5:{size}b", capabilities=frozenset(caps)) for size, caps in
+                  ((14, {"completion"}), (7, {"completion", "tools"})))  # fmt: skip
+    assert chosen(choose(fleet(status("a", mute, able)), asks(MODERATE, tools=True)))[0] == "qwen2.5:7b"
+    with pytest.raises(Unsupported, match="tools"):
+        choose(fleet(status("a", mute)), asks(MODERATE, tools=True))
+
+
+def test_a_long_conversation_goes_to_a_model_with_room_for_it():
+    small, large = Model("qwen2.5:14b", context_length=8192), Model("mistral-nemo:12b", context_length=131072)
+    assert chosen(choose(fleet(status("a", small, large)), asks(MODERATE, context_tokens=20_000)))[0] == large.name
+    with pytest.raises(ContextLengthExceeded, match="8192"):
+        choose(fleet(status("a", small)), asks(MODERATE, context_tokens=20_000))
+
+
+# Patience
+
+
+def test_who_will_not_wait_gets_a_lesser_model_that_begins_in_time():
+    seen = pair(remote=(Model("gemma3:12b", loaded=True),), local=(Model("gemma3:1b", loaded=True),))
+    lives = {"remote": at_work("gemma3:12b", 50), "localhost": at_work("gemma3:1b", 0)}
+    patient = router().decide(seen, asks(MODERATE, max_wait=10_000.0), lives, NOW)
+    assert chosen(patient)[0] == "gemma3:12b"
+    hasty = router().decide(seen, asks(MODERATE, max_wait=2.0), lives, NOW)
+    assert (chosen(hasty)[0], hasty.warning) == ("gemma3:1b", ENGLISH_WARNING)
+
+
+def test_who_names_a_model_and_will_not_wait_is_told_which_would_be_sooner():
+    seen = pair(remote=(Model("gemma3:12b", loaded=True),), local=(Model("gemma3:1b", loaded=True),))
+    lives = {"remote": at_work("gemma3:12b", 50), "localhost": at_work("gemma3:1b", 0)}
+    with pytest.raises(WaitTooLong, match="gemma3:1b on localhost") as told:
+        router().decide(seen, call("gemma3:12b", max_wait=2.0), lives, NOW)
+    assert told.value.status == 429
+    assert (told.value.retry_after or 0) >= 1
+    assert router().decide(seen, call("gemma3:1b", max_wait=2.0), lives, NOW).candidates
+
+
+# Always
+
+
+MODELS = st.sampled_from([*REMOTE, *LOCAL, "mystery", "nomic-embed-text", "qwen3:30b-a3b"])
+FLEETS = st.lists(
+    st.tuples(
+        st.lists(st.tuples(MODELS, st.booleans()), max_size=4, unique_by=lambda item: item[0]),
+        st.booleans(),
+        st.sampled_from(list(Priority)),
+        st.integers(1, 4),
+        st.integers(0, 9),
+    ),
+    min_size=1,
+    max_size=5,
+)
+ASKS = st.builds(asks, st.sampled_from(list(Level)), st.sampled_from(list(TaskType)), russian=st.booleans())
+
+
+def world(drawn):
+    catalog = Catalog(on_demand=frozenset({"ollama"}))
+    statuses = [
+        status(
+            f"s{n}", *(Model(name, size=10, loaded=held) for name, held in models), up=up, priority=rank, slots=slots
+        )
+        for n, (models, up, rank, slots, _) in enumerate(drawn)
+    ]
+    seen = catalog.publish(statuses)
+    for n, (models, _, _, _, running) in enumerate(drawn):
+        catalog.live[f"s{n}"].running = running
+        catalog.live[f"s{n}"].residency.seen([(name, 10) for name, held in models if held], NOW)
+    return seen, catalog.live
+
+
+@given(FLEETS, ASKS)
+def test_explaining_chooses_the_same_and_costs_are_the_sum_of_their_reasons(drawn, asked):
+    seen, lives = world(drawn)
+    try:
+        decision = router().decide(seen, asked, lives, NOW)
+    except PenstockError as error:
+        with pytest.raises(type(error)):
+            router().decide(seen, asked, lives, NOW, explain=True)
+        return
+    explained = router().decide(seen, asked, lives, NOW, explain=True)
+    assert chosen(decision) == chosen(explained)
+    for candidate in explained.candidates:
+        assert sum(reason.cost for reason in candidate.reasons) == pytest.approx(candidate.cost)
+        assert 0 < candidate.score <= 1
+    order = [(candidate.tier, candidate.cost) for candidate in explained.candidates]
+    assert order == sorted(order)
+
+
+@given(FLEETS, ASKS)
+def test_a_lesser_model_or_a_server_that_is_down_is_never_first_while_a_fitting_one_is_up(drawn, asked):
+    seen, lives = world(drawn)
+    try:
+        candidates = router().decide(seen, asked, lives, NOW, explain=True).candidates
+    except PenstockError:
+        return
+    tiers = [candidate.tier for candidate in candidates]
+    assert tiers[0] == min(tiers)
+    assert all(candidate.deployment.up == (candidate.tier < 4) for candidate in candidates)
+    assert "nomic-embed-text" not in {candidate.deployment.model.name for candidate in candidates}
+
+
+@given(FLEETS, st.lists(ASKS, min_size=1, max_size=5))
+def test_deciding_remembers_nothing_but_the_fleet(drawn, asked):
+    seen, lives = world(drawn)
+    one = router()
+    for each in asked:
+        try:
+            again = chosen(one.decide(seen, each, lives, NOW))
+        except PenstockError:
+            continue
+        assert again == chosen(router().decide(seen, each, lives, NOW))
+
+
+def test_only_what_names_no_model_is_chosen_for():
+    one, seen = router(), pair()
+    assert one.chooses(seen, call("auto"))
+    assert one.chooses(seen, call(""))
+    assert not one.chooses(seen, call("gemma3:1b"))
+    assert not one.chooses(seen, call("auto", Operation.EMBEDDING))
+
+
+def test_one_server_alone_is_ordinary_mode():
+    alone = fleet(status("a", "llama3.1:8b", "gemma3:1b"))
+    assert not router().chooses(alone, call("auto"))
+    assert router().chooses(alone, call("auto:fast"))
+    assert router().chooses(fleet(status("a", "gemma3:1b")), call("auto"))
+    assert not router(distributed=False, model="gemma3:1b").chooses(pair(), call("auto"))
