@@ -67,7 +67,7 @@ async def test_a_hanging_server_delays_the_first_look_by_the_time_out_and_no_mor
 
 async def test_a_configured_server_that_is_away_gets_one_warning_with_address_reason_and_setting(away, caplog):
     async with Watching(server("primary", away, setting="llm.providers.ollama.base_url")) as w:
-        await w.until(lambda fleet: w.catalog.fleet.version > 4)
+        await w.looks(4)
         assert w.status("primary").state is State.DOWN
     warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
     assert len(warnings) == 1
@@ -99,8 +99,7 @@ async def test_a_server_that_goes_and_comes_back_is_told_of_once_each(good, capl
         await good.stop()
         await w.until(state_is("a", State.DOWN))
         assert [m.name for m in w.status("a").models] == ["m1", "m2:latest"]
-        before = w.catalog.fleet.version
-        await w.until(lambda fleet: fleet.version >= before + 3)
+        await w.looks(3)
         await good.start()
         await w.until(state_is("a", State.UP))
     lines = [r.getMessage() for r in caplog.records if r.getMessage().startswith("Server a is")]
@@ -163,7 +162,7 @@ async def test_an_engine_that_fails_unexpectedly_is_logged_once_with_its_type(go
             raise ZeroDivisionError("boom")
 
     async with Watching(server("a", good), engine=Broken()) as w:
-        await w.until(lambda fleet: fleet.version > 5)
+        await w.looks(5)
         assert w.status("a").state is State.DOWN
     errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert errors == ["Looking at server a failed: ZeroDivisionError: boom"]

@@ -31,8 +31,7 @@ async def test_a_drained_server_is_shown_so_and_gets_no_calls_until_it_is_enable
 async def test_a_server_stays_drained_through_looks_and_reloads_and_while_it_is_away():
     async with TinyServer("m") as tiny, Watching(server("a", tiny)) as w:
         w.watcher.drain("a")
-        version = w.catalog.fleet.version
-        await w.until(lambda fleet: fleet.version > version + 2)
+        await w.looks(3)
         assert w.status("a").state is State.DRAINING
 
         w.watcher.set_servers([server("a", tiny, max_concurrent=5)])

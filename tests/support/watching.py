@@ -181,14 +181,21 @@ class Watching:
                 self.catalog.published.clear()
                 await self.catalog.published.wait()
 
+    async def looks(self, many: int) -> None:
+        """Wait until so many more looks have been published."""
+        until = self.catalog.times + many
+        await self.until(lambda _: self.catalog.times >= until)
+
 
 class TellingCatalog(Catalog):
     def __init__(self) -> None:
         super().__init__()
         self.published = asyncio.Event()
+        self.times = 0
 
     def publish(self, statuses) -> Fleet:
         fleet = super().publish(statuses)
+        self.times += 1
         self.published.set()
         return fleet
 

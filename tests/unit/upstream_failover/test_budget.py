@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.domain.errors import ConnectFailed, PenstockError, UpstreamCut, UpstreamStatus
-from penstock.gateway.upstream.breaker import NO_PERMITS, Breaker, BreakerPolicy, Guard
+from penstock.gateway.upstream.breaker import NO_PERMITS, Breaker, BreakerPolicy, Breakers, Guard
 from penstock.gateway.upstream.budget import MINIMUM, RATIO, WINDOW, RetryBudget, back_off
 from penstock.gateway.upstream.course import Course, Step
 
@@ -180,3 +180,16 @@ def test_when_nobody_else_can_a_server_on_trial_is_asked_beside_its_trial():
     assert course.next(2.0) == Step(0)
     course.failed(0, sent=True)
     assert course.next(2.0) is None
+
+
+def test_a_server_that_was_not_to_be_reached_is_asked_for_another_model_last_of_all():
+    breakers = Breakers(lambda: 0.5)
+    guards = [breakers.of("hung", "big"), breakers.of("hung", "other"), breakers.of("well", "small")]
+    course = Course(3, guards.__getitem__, RetryBudget(0.0), lambda: 0.5)
+    assert course.next(0.0) == Step(0)
+    course.failed(0, sent=True, deaf=True)
+    assert course.next(0.0) == Step(2)
+    course.failed(2, sent=True)
+    assert course.next(0.0) == Step(1)
+    course.failed(1, sent=True, deaf=True)
+    assert course.next(0.0) is None

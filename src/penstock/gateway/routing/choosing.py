@@ -80,8 +80,8 @@ class Chooser:
         drawn: Sequence[Choice] = ()
         least, most = INFINITE, MOST_WEIGHED
         for group in groups:
-            if group.least >= least and not explain:
-                break
+            if group.floor() >= least and not explain:
+                continue
             drawn = group.drawn(self._scales.chance, most)
             ranked = self._scales.ranked(drawn, call, now, explain)
             found += ranked

@@ -39,12 +39,21 @@ class Choice:
 @dataclass(frozen=True, slots=True)
 class Group:
     """The choices of one model, those in memory apart. No choice costs less than `least` seconds, unless it was loaded
-    since the fleet was looked at."""
+    since the fleet was looked at; then not less than `fixed`."""
 
     least: float
+    fixed: float
     held: tuple[Choice, ...]
     rest: tuple[Choice, ...] = ()
     words: str = ""
+
+    def floor(self) -> float:
+        """What a choice costs at least, as things are now. Of very many the look counts: they are not gone through."""
+        if self.rest and len(self.rest) <= MOST_WEIGHED:
+            for choice in self.rest:
+                if choice.deployment.model.name in choice.live.residency.models:
+                    return self.fixed
+        return self.least
 
     def drawn(self, chance: random.Random, most: int = MOST_WEIGHED) -> Sequence[Choice]:
         """All, or where there are very many, some: the best of a few at random is nearly the best, and no herd."""
@@ -169,7 +178,8 @@ class Shortlist:
                 least = min(least, choice.fixed + choice.rates.load)
         count = len(choices)
         words = "the only server with the model" if count == 1 else f"the best of {count} servers with the model"
-        return Group(least, tuple(held), tuple(rest), words)
+        fixed = min((choice.fixed for choice in choices), default=0.0)
+        return Group(least, fixed, tuple(held), tuple(rest), words)
 
     def _choice(self, deployment: Deployment, misfit: float, tier: int, word: str) -> Choice:
         server, model = deployment.server, deployment.model

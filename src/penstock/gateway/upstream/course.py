@@ -6,7 +6,7 @@ Pure: the clock and chance are handed in.
 from collections.abc import Callable
 from typing import NamedTuple
 
-from penstock.gateway.upstream.breaker import Guard
+from penstock.gateway.upstream.breaker import Breaker, Guard
 from penstock.gateway.upstream.budget import RetryBudget, back_off
 
 
@@ -26,33 +26,37 @@ class Course:
     """
 
     __slots__ = (
-        "_again", "_asked_again", "_budget", "_chance", "_done", "_guard_of", "_place", "_sent", "_size", "_tried",
-        "shut",
+        "_again", "_asked_again", "_budget", "_chance", "_deaf", "_done", "_guard_of", "_late", "_order", "_sent",
+        "_tried", "shut",
     )  # fmt: skip
 
     def __init__(
         self, size: int, guard_of: Callable[[int], Guard], budget: RetryBudget, chance: Callable[[], float]
     ) -> None:
         self.shut: list[int] = []
-        self._size = size
+        self._order = list(range(size))
         self._guard_of = guard_of
         self._budget = budget
         self._chance = chance
-        self._place = 0
         self._done: set[int] = set()
         self._sent = False
         self._tried = False
         self._again: list[int] = []
+        self._deaf: set[Breaker] = set()
+        self._late: set[int] = set()
         self._asked_again: set[int] = set()
 
     def next(self, now: float) -> Step | None:
         """The next step, or None when the call has to be told what went wrong."""
-        while self._place < self._size:
-            place, self._place = self._place, self._place + 1
+        while self._order:
+            place = self._order.pop(0)
             if place in self._done:
                 continue
             guard = self._guard_of(place)
-            if not guard.allows(now):
+            if guard.server in self._deaf and place not in self._late:
+                self._late.add(place)  # another model on a server that was just not to be reached: last of all
+                self._order.append(place)
+            elif not guard.allows(now):
                 self.shut.append(place)
             elif self._may(guard, now):
                 self._tried = True
@@ -66,9 +70,11 @@ class Course:
                 return Step(place, back_off(1, self._chance()))
         return None
 
-    def failed(self, place: int, sent: bool, busy: bool = False) -> None:
+    def failed(self, place: int, sent: bool, busy: bool = False, deaf: bool = False) -> None:
         """A try has failed. `sent`: the engine had the request, so that more tries are more work; `busy`: the same
-        server may well take it in a moment."""
+        server may well take it in a moment; `deaf`: it could not be reached or said nothing in time."""
+        if deaf:
+            self._deaf.add(self._guard_of(place).server)
         self._tried = True
         self._done.add(place)
         self._sent = self._sent or sent
@@ -86,5 +92,5 @@ class Course:
     def _beside_a_trial(self) -> Step | None:
         """Nobody else can: a server that is just being tried is asked all the same, which beats an error."""
         self._tried = True
-        self._place = self._size
+        self._order.clear()
         return next((Step(place) for place in self.shut if self._guard_of(place).trying), None)

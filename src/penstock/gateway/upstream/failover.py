@@ -11,10 +11,12 @@ from penstock.domain.call import Call, Defaults, Operation, Provenance
 from penstock.domain.content import Content
 from penstock.domain.decision import Candidate, Decision
 from penstock.domain.errors import (
+    ConnectFailed,
     ModelNotFound,
     PenstockError,
     Unsupported,
     UpstreamStatus,
+    UpstreamTimeout,
 )
 from penstock.domain.fleet import Deployment, Fleet
 from penstock.engines.base import Outgoing, Reader
@@ -139,7 +141,8 @@ class Failover:
             for place, error, work in failures[seen:]:
                 if final(client, call, error, tries.thread):
                     raise error
-                course.failed(place, work, busy=error.status in _BUSY)
+                deaf = isinstance(error, ConnectFailed | UpstreamTimeout)
+                course.failed(place, work, busy=error.status in _BUSY, deaf=deaf)
             seen = len(failures)
             place = await self._step(course, client, candidates, tries)
             if place < 0:
