@@ -141,8 +141,7 @@ class Failover:
             for place, error, work in failures[seen:]:
                 if final(client, call, error, tries.thread):
                     raise error
-                deaf = isinstance(error, ConnectFailed | UpstreamTimeout)
-                course.failed(place, work, busy=error.status in _BUSY, deaf=deaf)
+                course.failed(place, work, error.status in _BUSY, isinstance(error, ConnectFailed | UpstreamTimeout))
             seen = len(failures)
             place = await self._step(course, client, candidates, tries)
             if place < 0:
