@@ -3,7 +3,7 @@
 from penstock.gateway.routing.signals.base import Signal, Situation
 
 SECONDS = 20.0
-"""A model of 12 billion for a greeting is a misfit of 0.1: passed over unless it can begin ten seconds sooner."""
+"""A model of 12 billion for a greeting is a misfit of 0.1: passed over unless it can begin two seconds sooner."""
 
 
 def _cost(situation: Situation) -> float:

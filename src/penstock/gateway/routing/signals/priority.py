@@ -3,7 +3,7 @@
 from penstock.domain.fleet import Priority
 from penstock.gateway.routing.signals.base import Signal, Situation
 
-SECONDS = {Priority.PRIMARY: 0.0, Priority.SECONDARY: 0.25, Priority.FALLBACK: 4.0}
+SECONDS = {Priority.PRIMARY: 0.0, Priority.SECONDARY: 0.5, Priority.FALLBACK: 4.0}
 
 
 def _cost(situation: Situation) -> float:
