@@ -22,14 +22,15 @@ from penstock.gateway.routing.classifier import Classifier
 from penstock.gateway.routing.lessons import learn
 from penstock.gateway.routing.router import Router
 from penstock.gateway.turns import Turns
-from penstock.gateway.upstream.failover import Failover, Tries
+from penstock.gateway.upstream.failover import Failover
+from penstock.gateway.upstream.tries import Tries
 
 log = logging.getLogger("penstock.gateway")
 
 MOST_DECISIONS = 1000
 MOST_TURNS = 32
 """How often a call waits for its turn and is then decided otherwise, before it goes where it was decided last."""
-FIRST_LESSONS, EVERY = 256, 4
+FIRST_LESSONS, EVERY = 256, 16
 """The first calls are all learnt from, of later ones one of so many, and all that loaded a model."""
 _AUTO = ("", "auto")
 

@@ -2,13 +2,12 @@
 
 import random
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from penstock.dialects.base import Endpoint
 from penstock.domain.answer import Answer
 from penstock.domain.call import Call, Defaults, Operation, Provenance
-from penstock.domain.content import Content
 from penstock.domain.decision import Candidate, Decision
 from penstock.domain.errors import (
     ConnectFailed,
@@ -34,6 +33,7 @@ from penstock.gateway.upstream.relay import Relay
 from penstock.gateway.upstream.resumed import Resumable, Thread
 from penstock.gateway.upstream.shown import ANOTHER, Heads
 from penstock.gateway.upstream.translated import Translated
+from penstock.gateway.upstream.tries import Tries
 from penstock.gateway.upstream.unasked import count, deliver, without_engine
 from penstock.gateway.upstream.verdict import final, sent, sum_up
 from penstock.gateway.upstream.waiting import pause
@@ -42,22 +42,6 @@ Failure: TypeAlias = tuple[int, PenstockError, bool]
 """A failed try: the candidate's place, why, and whether the engine had the request."""
 _TWICE = frozenset({Operation.CHAT, Operation.COMPLETION, Operation.EMBEDDING})
 _BUSY = frozenset({425, 429, 503})
-
-
-@dataclass(slots=True)
-class Tries:
-    """What became of a call: how often it was tried, and where it ended; its content once that was read, and its thread
-    when it may be gone on with. `held`: the model was in memory; `ahead`: calls that the server then had; `waited`:
-    seconds until its turn came."""
-
-    attempts: int = 0
-    deployment: Deployment | None = None
-    relay: Relay | None = None
-    content: Content | None = None
-    thread: Thread | None = None
-    held: bool = True
-    ahead: int = 0
-    waited: float = 0.0
 
 
 class Failover:
