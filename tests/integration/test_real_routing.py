@@ -83,7 +83,8 @@ def test_another_model_that_answers_for_one_that_failed_is_named(simulators: Sim
         simulators.stop(broken)
         told = running.post("/chat", {"message": ASK}).json()
         assert (told["response"], told["model"]) == (SAID, "mistral:7b")
-        assert told["warning"] == "LLM_MODEL llama3.1:8b is on no server that is up; mistral:7b answered"
+        assert told["metadata"]["fallback"] is True
+        assert told["metadata"]["server_used"] == good.url
     simulators.stop(good)
 
 

@@ -10,6 +10,7 @@ from penstock.domain.fleet import Model, Priority
 from penstock.domain.task import Ask, Level, TaskType
 from penstock.gateway.catalog import Catalog
 from penstock.gateway.routing.choosing import ENGLISH_WARNING, RUSSIAN_WARNING
+from penstock.gateway.routing.weighing import BANDS
 from tests.unit.gateway.fleets import NOW, call, live, router, servers_of, status
 
 REMOTE = ("llama3.3:70b", "gemma3:12b", "qwen2.5-coder:14b", "qwen3:14b")
@@ -228,7 +229,7 @@ def test_explaining_chooses_the_same_and_costs_are_the_sum_of_their_reasons(draw
     for candidate in explained.candidates:
         assert sum(reason.cost for reason in candidate.reasons) == pytest.approx(candidate.cost)
         assert 0 < candidate.score <= 1
-    order = [(candidate.tier, candidate.cost) for candidate in explained.candidates]
+    order = [(candidate.tier, int(candidate.cost * BANDS)) for candidate in explained.candidates]
     assert order == sorted(order)
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from operator import attrgetter
 
 from penstock.domain.call import Call
 from penstock.domain.decision import Candidate, Decision
@@ -11,7 +10,7 @@ from penstock.domain.fleet import Deployment, Fleet
 from penstock.domain.task import Ask, Level, TaskType
 from penstock.gateway.routing import missing
 from penstock.gateway.routing.shortlist import LESSER, MOST_WEIGHED, Choice, Group, Shortlist, Wanted
-from penstock.gateway.routing.weighing import Scales
+from penstock.gateway.routing.weighing import BANDS, Scales
 
 RUSSIAN_WARNING = "Используется упрощённая модель"
 ENGLISH_WARNING = "A simplified model is being used"
@@ -23,7 +22,6 @@ ENOUGH = 4
 ANSWER_ROOM = 512
 """Tokens of context kept free for an answer of unknown length."""
 INFINITE = float("inf")
-_order = attrgetter("tier", "cost")
 _WORDS = {"fast": Level.TRIVIAL, "balanced": Level.MODERATE, "powerful": Level.COMPLEX}
 
 
@@ -80,7 +78,7 @@ class Chooser:
         drawn: Sequence[Choice] = ()
         least, most = INFINITE, MOST_WEIGHED
         for group in groups:
-            if group.floor() >= least and not explain:
+            if not explain and group.floor() >= least and _spread(found):
                 continue
             drawn = group.drawn(self._scales.chance, most)
             ranked = self._scales.ranked(drawn, call, now, explain)
@@ -146,6 +144,16 @@ def _wanted(call: Call, ask: Ask) -> Wanted:
 def _context(call: Call, ask: Ask) -> int:
     """Tokens of context that the call and its answer need."""
     return ask.context_tokens + (call.max_tokens or ANSWER_ROOM)
+
+
+def _order(candidate: Candidate) -> tuple[int, int]:
+    """As scales rank: those that cost about the same stay in their order."""
+    return candidate.tier, int(candidate.cost * BANDS)
+
+
+def _spread(found: list[Candidate]) -> bool:
+    """Whether there are enough to fall back on when a server fails."""
+    return len(found) >= ENOUGH and found[0].deployment.server is not found[-1].deployment.server
 
 
 def _warned(candidate: Candidate, warning: str) -> Candidate:

@@ -13,6 +13,8 @@ BYTES_PER_TOKEN = 4
 MOST_PROMPT = 32_768
 """Tokens that a body is taken for at most: what is longer is mostly images, as text."""
 MOST_SESSIONS = 10_000
+BANDS = 10
+"""Costs are told apart by this part of a second: what is below is chance, and an idle twin should have its share."""
 
 
 class Scales:
@@ -27,7 +29,8 @@ class Scales:
         self._sessions: OrderedDict[bytes, str] = OrderedDict()
 
     def ranked(self, choices: Iterable[Choice], call: Call, now: float, explain: bool = False) -> tuple[Candidate, ...]:
-        """Candidates, best first: lower tiers, then lower costs, of equals the one asked longest ago."""
+        """Candidates, best first: lower tiers, then lower costs; of those that cost about the same the one with the
+        least to do, then the one asked longest ago."""
         prompt, most = prompt_of(call), call.max_tokens
         familiar = self._sessions.get(call.session) if call.session else None
         always, rare = self._always, self._rare
@@ -49,9 +52,10 @@ class Scales:
                 if live.share is not None and live.share(deployment.model.name, now) <= 0.0:
                     tier += AWAY
             reasons = self._reasons(choice, situation) if explain else ()
-            weighed.append((tier, cost, live.turn, at, deployment, reasons, choice.word))
+            band = int(cost * BANDS)
+            weighed.append((tier, band, live.running / deployment.slots, live.turn, at, cost, choice, reasons))
         weighed.sort()
-        return tuple([Candidate(one[4], one[1], one[0], one[5], "", one[6]) for one in weighed])
+        return tuple([Candidate(one[6].deployment, one[5], one[0], one[7], "", one[6].word) for one in weighed])
 
     def begins_in(self, choice: Choice, call: Call, now: float) -> float:
         """Seconds until the first token is to be expected."""

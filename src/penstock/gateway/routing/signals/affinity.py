@@ -2,7 +2,7 @@
 
 from penstock.gateway.routing.signals.base import Signal, Situation
 
-LEAST = 0.05
+LEAST = 0.25
 MOST = 5.0
 """Seconds that familiarity saves at least and at most: no reason to stand in a queue."""
 

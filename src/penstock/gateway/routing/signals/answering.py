@@ -2,7 +2,7 @@
 
 from penstock.gateway.routing.signals.base import Signal, Situation
 
-WEIGHT = 0.1
+WEIGHT = 0.2
 """What a second of answering counts beside a second of waiting."""
 
 
