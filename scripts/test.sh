@@ -4,6 +4,7 @@
 #     scripts/test.sh
 #     scripts/test.sh tests/unit -k victoria
 #
+# Two files are tested at a time; PENSTOCK_TEST_WORKERS=0 tests one after the other, in one process.
 # PENSTOCK_TEST_SKIP_VLLM=1 leaves vLLM out (2.5 GB); PENSTOCK_TEST_REQUIRE="llamacpp mlx" fails where one is missing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -12,4 +13,4 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 install_from requirements-test.lock
 .venv/bin/python scripts/engines/install.py all </dev/null
-exec .venv/bin/python -m pytest "$@" </dev/null
+exec .venv/bin/python -m pytest -n "${PENSTOCK_TEST_WORKERS:-2}" --dist loadfile "$@" </dev/null

@@ -80,12 +80,16 @@ def test_the_examples_go_there_in_any_order_and_again_and_again(
                 assert route(ask(fresh, text, path)) == Route(wanted.level, wanted.model, wanted.server), (order, path)
 
 
-def test_the_examples_go_there_after_every_other_model_has_been_used(simulators: Simulators, tmp_path: Path) -> None:
+def test_whatever_was_used_before_a_fitting_model_answers(simulators: Simulators, tmp_path: Path) -> None:
+    """One that is in memory may come before one that would have to be loaded."""
+    fitting = {"trivial": {*LOCAL, *REMOTE}, "moderate": set(REMOTE), "complex": {"qwen2.5-coder:14b", "llama3.3:70b"}}
     with routed(simulators, tmp_path) as (fresh, _):
         for model in (*REMOTE, *LOCAL):
             assert route(ask(fresh, GREETING, model=model)).model == model
             for text, wanted in EXAMPLES.items():
-                assert route(ask(fresh, text)) == Route(wanted.level, wanted.model, wanted.server), model
+                answer = route(ask(fresh, text))
+                assert answer.level == wanted.level
+                assert answer.model in fitting[wanted.level], model
 
 
 def test_the_metadata_are_those_of_the_document(pair: tuple[Gateway, Fleet]) -> None:

@@ -40,8 +40,9 @@ class Pace:
 
 class Rates:
     """Of one model on one server. `per_token` is seconds to read a token of prompt, `first` seconds to the first token
-    beside that, `answer` seconds for a usual answer, `service` seconds for which a usual call holds its slot: sums that
-    are ready for every decision. `tokens` is those of a usual answer, `answers` how many were seen.
+    beside that, `answer` seconds for an answer of ANSWER_TOKENS (how long answers are is no server's doing), `service`
+    seconds for which a usual call holds its slot: sums that are ready for every decision. `tokens` is those of a usual
+    answer, `answers` how many were seen.
     """
 
     __slots__ = (
@@ -65,9 +66,9 @@ class Rates:
     def refresh(self) -> None:
         """Reckon the sums anew. What has never answered is hoped to be quick: else it would never be found out."""
         self.per_token = 1.0 / self.prefill
-        answer = self.tokens / self.decode
-        self.answer = answer if self.answers else 0.0
-        self.service = self.first + answer
+        decode = self.decode
+        self.answer = ANSWER_TOKENS / decode if self.answers else 0.0
+        self.service = self.first + self.tokens / decode
 
     @property
     def load(self) -> float:

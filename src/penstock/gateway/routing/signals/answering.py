@@ -1,5 +1,6 @@
 """How long the answer takes from its first token to its last, which people mind less than waiting for the first."""
 
+from penstock.gateway.learned import ANSWER_TOKENS
 from penstock.gateway.routing.signals.base import Signal, Situation
 
 WEIGHT = 0.2
@@ -8,7 +9,7 @@ WEIGHT = 0.2
 
 def _cost(situation: Situation) -> float:
     rates, most = situation.rates, situation.most
-    return WEIGHT * (rates.answer if most is None or most > rates.tokens else rates.answer * most / rates.tokens)
+    return WEIGHT * (rates.answer if most is None or most > ANSWER_TOKENS else rates.answer * most / ANSWER_TOKENS)
 
 
 def _words(situation: Situation) -> str:
