@@ -264,6 +264,15 @@ async def test_stats_tell_what_calls_came_to(metered, path):
     assert told["host"]["cpus"] >= 1
 
 
+async def test_every_metric_is_declared_once_and_routing_has_its_own(metered):
+    _, web = metered
+    text = (await web.get("/metrics")).text
+    declared = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
+    assert len(declared) == len(set(declared))
+    assert {"penstock_server_waiting", "penstock_routing_decisions_total", "penstock_breaker_state"} <= set(declared)
+    assert 'penstock_server_waiting{server="' in text
+
+
 async def test_metrics_are_prometheus_text_with_servers_and_calls(metered):
     meter, web = metered
     meter.settle(Record("openai.chat", model="m", server="vllm", ttft=0.2, total=1))

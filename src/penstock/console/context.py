@@ -41,11 +41,18 @@ class ConsoleSettings:
 
 @dataclass(frozen=True, slots=True)
 class Judging:
-    """What decides where calls go, and what it has decided of late, oldest first. A reload changes the classifier."""
+    """What decides where calls go, and what it has decided of late, oldest first. A reload changes the classifier.
+
+    `levels` counts the calls judged by level; `breakers` tells the state of each by server and model ("" for the server
+    itself); `retries` how many there were and how many the budget refused.
+    """
 
     router: Router
     classifier: Callable[[], Classifier]
     decisions: Callable[[], Sequence[Decided]]
+    levels: Callable[[], Mapping[str, int]] = dict
+    breakers: Callable[[], Mapping[tuple[str, str], str]] = dict
+    retries: Callable[[], tuple[int, int]] = lambda: (0, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from penstock.console.resources import Resources
 from penstock.domain.fleet import ServerStatus
 from penstock.gateway.meter import Gauge
 
+_STATES = ("closed", "half-open", "open")
 _Value = Callable[[ServerStatus], float]
 
 
@@ -30,6 +31,7 @@ def gauges(context: ConsoleContext, resources: Resources) -> Iterator[Gauge]:
                 for status in context.catalog.fleet.statuses
             ),
         )
+    yield from _routing(context)
     yield Gauge("penstock_simulated", "1 while simulated servers answer.", (((), context.catalog.fleet.simulated),))
     yield Gauge("penstock_build_info", "The version that runs.", (((("version", context.version),), 1.0),))
     started = context.wall() - (context.clock() - context.started_at)
@@ -42,3 +44,21 @@ def gauges(context: ConsoleContext, resources: Resources) -> Iterator[Gauge]:
     ):
         if isinstance(figure := resources.process.get(key), (int, float)):
             yield Gauge(name, text, (((), float(figure)),))
+
+
+def _routing(context: ConsoleContext) -> Iterator[Gauge]:
+    """What routing and failover are at."""
+    routing, live = context.routing, context.catalog.live
+    waiting = tuple(((("server", name),), float(one.turns.waiting)) for name, one in sorted(live.items()))
+    yield Gauge("penstock_server_waiting", "Calls that wait in the gateway for their model's turn.", waiting)
+    levels = tuple(((("level", level),), float(count)) for level, count in sorted(routing.levels().items()))
+    yield Gauge("penstock_routing_decisions_total", "Calls whose model was chosen, by how hard they are.", levels)
+    states = tuple(
+        ((("server", server), ("model", model)), float(_STATES.index(word)))
+        for (server, model), word in sorted(routing.breakers().items())
+        if word in _STATES
+    )
+    yield Gauge("penstock_breaker_state", "0 closed, 1 half-open, 2 open; without a model: the server's own.", states)
+    taken, denied = routing.retries()
+    yield Gauge("penstock_retry_budget_taken_total", "Tries that the retry budget paid for.", (((), taken),))
+    yield Gauge("penstock_retry_budget_denied_total", "Tries that it refused.", (((), denied),))

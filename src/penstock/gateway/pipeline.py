@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -93,6 +93,7 @@ class Pipeline:
         self.draining = False
         self.classifier = classifier or Classifier()
         self._decided: deque[tuple[Any, ...]] = deque(maxlen=MOST_DECISIONS)  # the fields of Decided: cheaper to make
+        self.levels: Counter[str] = Counter()
         self._lessons = 0
         self._loop = asyncio.get_running_loop()
         self._clock = clock
@@ -191,6 +192,8 @@ class Pipeline:
         turns.look(self._clock())
 
     def _log(self, decision: Decision, tries: Tries) -> None:
+        if decision.level:
+            self.levels[decision.level] += 1
         deployment = tries.deployment
         if deployment is None:
             return
