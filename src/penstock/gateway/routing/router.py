@@ -17,7 +17,7 @@ from penstock.gateway.routing import missing
 from penstock.gateway.routing.choosing import Chooser
 from penstock.gateway.routing.classes import Preferences
 from penstock.gateway.routing.missing import having
-from penstock.gateway.routing.shortlist import Group, Shortlist
+from penstock.gateway.routing.shortlist import MOST_NAMES, Group, Shortlist
 from penstock.gateway.routing.signals.base import Signal
 from penstock.gateway.routing.weighing import Scales
 
@@ -127,6 +127,8 @@ class Router:
             return self._of(group, call, now, explain)
         decision = Decision((Candidate(found[0]),), "the only server with the model")
         if call.operation is Operation.CHAT and not (call.kinds or call.server):
+            if len(self._settled) >= MOST_NAMES:
+                self._settled.clear()
             self._settled[call.model] = decision  # one server has it: the same decision until the fleet changes
         return decision
 

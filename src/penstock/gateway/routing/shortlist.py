@@ -19,6 +19,8 @@ from penstock.gateway.routing.signals.base import Signal, Situation
 
 MOST_WEIGHED = 16
 """Choices of one model that a decision weighs; of more it draws this many, those in memory first."""
+MOST_NAMES = 4096
+"""Names asked for that are remembered: a model may be written in many ways."""
 LESSER, RESERVE, AWAY = 2, 1, 4
 """What is added to a choice's tier."""
 
@@ -106,6 +108,8 @@ class Shortlist:
         """The choices for what was asked for by name; `key` stands for these deployments as long as the fleet does."""
         group = self._named.get(key)
         if group is None:
+            if len(self._named) >= MOST_NAMES:
+                self._named.clear()
             group = self._named[key] = self._group(deployments)
         return group
 
