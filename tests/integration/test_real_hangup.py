@@ -64,8 +64,7 @@ async def hang_up(engine: Running, running: Gateway, path: str, body: dict[str, 
             if body.get("stream"):
                 async with client.stream("POST", path, json=body) as response:
                     assert response.status_code == 200, await response.aread()
-                    await anext(response.aiter_bytes())
-                    await until_at_work(engine, watch, 1)
+                    await anext(response.aiter_bytes())  # so it is at work
             else:
                 call = asyncio.create_task(client.post(path, json=body))
                 await until_at_work(engine, watch, 1)
