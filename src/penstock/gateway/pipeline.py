@@ -118,7 +118,8 @@ class Pipeline:
                 decision = self.router.decide(self.catalog.fleet, call, self.catalog.live, begin)
             except ModelNotFound:
                 decision = await self._decide_anew(call, client)
-            if decision.candidates[0].deployment.on_demand:
+            first = decision.candidates[0].deployment
+            if first.on_demand and self.catalog.live_of(first.server.name).residency.room:  # else all have room
                 decision = await self._in_turn(call, client, decision, tries)
             await self.failover.run(client, endpoint, call, decision, tries)
             if call.defaults or decision.level or decision.fallback or tries.attempts > 1:
