@@ -55,7 +55,8 @@ class Catalog:
         statuses = tuple(statuses)
         names = {status.server.name for status in statuses}
         for name in names:
-            self.live.setdefault(name, Live())
+            if name not in self.live:
+                self.live[name] = Live()
         for name in [n for n, live in self.live.items() if n not in names and not live.running]:
             del self.live[name]
         self._look(statuses)

@@ -144,6 +144,7 @@ class Pipeline:
             call.max_wait, call.session = client.wishes
         if self.router.chooses(self.catalog.fleet, call):
             call.ask = ask_of(endpoint.decode(call), self.classifier)
+            self.levels[call.ask.level.word] += 1
 
     @property
     def decisions(self) -> list[Decided]:
@@ -193,8 +194,6 @@ class Pipeline:
         turns.look(self._clock())
 
     def _log(self, decision: Decision, tries: Tries) -> None:
-        if decision.level:
-            self.levels[decision.level] += 1
         deployment = tries.deployment
         if deployment is None:
             return
@@ -231,7 +230,8 @@ class Pipeline:
             if failure is None and attempts == 1:
                 self._lessons += 1
                 if self._lessons < FIRST_LESSONS or not self._lessons % EVERY or tries.held is False:
-                    self._learn(tries, first_at - begin if first_at else 0.0, now - begin, completion, call)
+                    sent = begin + tries.waited  # a wait for a turn says nothing of the server's speed
+                    self._learn(tries, first_at - sent if first_at else 0.0, now - sent, completion, call)
         self.meter.settle(
             (
                 endpoint.wire, "", model, server, kind, status, code, call is not None and call.stream, prompt,

@@ -190,7 +190,9 @@ class Shortlist:
         live = self.lives.get(server.name) or Live()
         rates = live.rates.get(model.name)
         if rates is None:
-            rates = live.rates[model.name] = Rates(live.pace, class_of(model).billions, model.size)
+            rates = Rates(live.pace, class_of(model).billions, model.size)
+            if len(live.rates) < MOST_NAMES:  # work on models may name any
+                live.rates[model.name] = rates
         if server.priority is Priority.FALLBACK:
             tier += RESERVE
         if not deployment.up:

@@ -9,8 +9,6 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import cast
 
-from penstock.dialects.base import Endpoint
-from penstock.domain.call import Call, Provenance
 from penstock.domain.errors import (
     ClientGone,
     PenstockError,
@@ -21,8 +19,7 @@ from penstock.domain.errors import (
     UpstreamTimeout,
 )
 from penstock.domain.fleet import Deployment, Server
-from penstock.engines.base import Fetch, Fetched, PollingReader, Reader
-from penstock.gateway.client import Client
+from penstock.engines.base import Fetch, Fetched, PollingReader
 from penstock.gateway.upstream.translated import Translated
 
 log = logging.getLogger(__name__)
@@ -43,20 +40,11 @@ FetchFunction = Callable[[Server, str, Fetch, float], Awaitable[Fetched]]
 class Polled(Translated):
     """A translated answer that may come later."""
 
-    __slots__ = ("_polling",)
+    __slots__ = ()
 
-    def __init__(
-        self,
-        client: Client,
-        call: Call,
-        endpoint: Endpoint,
-        head: bytes,
-        loop: asyncio.AbstractEventLoop,
-        reader: Reader,
-        provenance: Provenance,
-    ) -> None:
-        super().__init__(client, call, endpoint, head, loop, reader, provenance)
-        self._polling = cast("PollingReader", reader)
+    @property
+    def _polling(self) -> PollingReader:
+        return cast("PollingReader", self._reader)
 
     def closed(self, whole: bool) -> None:
         chunks = list(self._polling.close())
