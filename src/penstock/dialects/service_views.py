@@ -158,7 +158,8 @@ def _state(mine: list[ServerStatus]) -> str:
 
 
 def _down(status: ServerStatus) -> str:
-    return "loading" if status.state is State.LOADING else "unhealthy"
+    words = {State.LOADING: "loading", State.DRAINING: "draining"}
+    return words.get(status.state, "unhealthy")
 
 
 def _troubles(mode: str, looked_at: list[ServerStatus], answering: bool) -> dict[str, Any]:
@@ -183,6 +184,8 @@ def _why(status: ServerStatus) -> str:
 def _remedy(status: ServerStatus) -> str:
     if status.state in (State.LOADING, State.UNKNOWN):
         return "Wait a moment: it is looked at again by itself."
+    if status.state is State.DRAINING:
+        return "It gets no new calls on purpose; enable it again when it is to have them."
     start = "Start it (`ollama serve`)" if status.server.kind == "ollama" else "Start it"
     return f"{start}, or set {status.server.setting or 'its url in penstock.yaml'} to the address where it runs."
 

@@ -151,9 +151,9 @@ class Pipeline:
         """The last decisions, oldest first."""
         return [Decided(*fields) for fields in self._decided]
 
-    def decide(self, call: Call, explain: bool = False) -> Decision:
+    def decide(self, call: Call) -> Decision:
         """The decision for a call at this moment."""
-        return self.router.decide(self.catalog.fleet, call, self.catalog.live, self._clock(), explain)
+        return self.router.decide(self.catalog.fleet, call, self.catalog.live, self._clock())
 
     async def _decide_anew(self, call: Call, client: Client) -> Decision:
         """The decision after a look at what is there now: the model may have been pulled a moment ago."""
@@ -184,7 +184,7 @@ class Pipeline:
             if gone is not None:
                 turns.give_up(ticket, self._clock())
                 raise gone
-            decision = self.router.decide(self.catalog.fleet, call, self.catalog.live, self._clock())
+            decision = self.decide(call)
             now = decision.candidates[0].deployment
             if (now.server.name, now.model.name) == (deployment.server.name, deployment.model.name):
                 break

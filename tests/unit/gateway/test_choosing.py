@@ -272,3 +272,11 @@ def test_one_server_alone_is_ordinary_mode():
     assert router().chooses(alone, call("auto:fast"))
     assert router().chooses(fleet(status("a", "gemma3:1b")), call("auto"))
     assert not router(distributed=False, model="gemma3:1b").chooses(pair(), call("auto"))
+
+
+def test_names_that_work_on_models_may_invent_are_not_kept_without_end():
+    catalog = Catalog()
+    seen, one = catalog.publish([status("a", "m")]), router()
+    for number in range(5000):
+        one.decide(seen, call(f"new-{number}", Operation.MANAGE, kinds=("ollama",)), catalog.live, NOW)
+    assert len(catalog.live["a"].rates) <= 4096
