@@ -12,5 +12,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/environment.sh
 
 install_from requirements-test.lock
-.venv/bin/python scripts/engines/install.py all </dev/null
+.venv/bin/python scripts/model_servers/install.py all </dev/null
 exec .venv/bin/python -m pytest -n "${PENSTOCK_TEST_WORKERS:-2}" --dist loadfile "$@" </dev/null

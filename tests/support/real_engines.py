@@ -1,4 +1,4 @@
-"""Real model servers on free loopback ports, as `scripts/engines/install.py` has installed them.
+"""Real model servers on free loopback ports, as `scripts/model_servers/install.py` has installed them.
 
     with llama_server() as engine:
         ...  # engine.url answers; engine.text is what the model says
@@ -80,7 +80,7 @@ def installed(name: str) -> Receipt:
     except FileNotFoundError:
         reason = ENGINES / f"{name}.reason"
         why = reason.read_text("utf-8").strip() if reason.exists() else "not installed"
-        raise NotInstalledError(f"{name}: {why}; `python scripts/engines/install.py {name}` installs it") from None
+        raise NotInstalledError(f"{name}: {why}; `python scripts/model_servers/install.py {name}` installs it") from None
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """Make a Llama of half a million parameters whose answer is known to the letter, as a Hugging Face folder and as GGUF.
 
-    python scripts/engines/tiny_model.py FOLDER
+    python scripts/model_servers/tiny_model.py FOLDER
 
 Every token of SENTENCE owns a direction of the hidden space and the output layer maps it to the next token's, so any
 engine that runs the model correctly says SENTENCE and stops, whatever it was asked and at any temperature. With tools

@@ -1,6 +1,6 @@
 """Install real model servers for the tests and benchmarks, each into a folder of this checkout.
 
-    python scripts/engines/install.py all
+    python scripts/model_servers/install.py all
 
 Nothing is written outside that folder, and nothing needs root. A second run finds what the first one left and ends at
 once. An engine that this machine cannot run is `skipped` with the reason, which the tests print as well.
