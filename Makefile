@@ -21,8 +21,8 @@ lock:
 	@scripts/lock --upgrade
 
 wheel:
-	@bash -euc '. scripts/environment.sh; install_from requirements.lock; \
-		.venv/bin/python -m pip wheel -q --no-deps --no-build-isolation -w dist .'
+	@bash -euc '. scripts/environment.sh; install_from requirements.lock; find_uv; \
+		"$$UV" build -q --no-config --wheel --no-build-isolation --offline --python .venv/bin/python -o dist'
 
 up-vllm down-vllm logs-vllm:
 	@scripts/vllm $(@:-vllm=)

@@ -16,9 +16,10 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.timeout(300)
 
 
-def pip(*words: str | Path) -> None:
-    quiet = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "--no-input"]
-    done = subprocess.run([*quiet, *map(str, words)], capture_output=True, text=True, check=False)
+def run_uv(*words: str | Path) -> None:
+    """Run the uv of the test environment, without the network: set-up has left everything in its cache."""
+    command = [Path(sys.executable).with_name("uv"), *words, "-q", "--no-config", "--offline"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -32,7 +33,7 @@ def _answers(url: str) -> bool:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
-    pip("wheel", "--no-deps", "--no-build-isolation", "-w", folder, ROOT)
+    run_uv("build", "--wheel", "--no-build-isolation", "--python", sys.executable, "-o", folder, ROOT)
     (built,) = folder.glob("*.whl")
     return built
 
@@ -49,10 +50,11 @@ def test_it_holds_the_package_with_its_pages_and_nothing_else(wheel: Path) -> No
 
 def test_installed_into_an_empty_environment_it_serves(wheel: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", empty], check=True)
+    run_uv("venv", "--python", sys.executable, empty)
     python = empty / "bin" / "python"
-    pip("--python", python, "install", "--no-compile", "--require-hashes", "-r", ROOT / "requirements.lock")
-    pip("--python", python, "install", "--no-deps", wheel)
+    install = ("pip", "install", "--python", python, "--no-deps")
+    run_uv(*install, "--require-hashes", "-r", ROOT / "requirements.lock")
+    run_uv(*install, wheel)
     log = tmp_path / "log"
     with log.open("wb") as output:
         demo = subprocess.Popen(

@@ -1,0 +1,40 @@
+# Sourced by the scripts: messages, and steps that show that they are alive. Works with bash 3.2 (macOS).
+# shellcheck shell=bash
+
+BEAT=5 # seconds between two lines of a step that is still running
+
+say() { printf '%s\n' "$*"; }
+
+die() {
+    printf '%s\n' "$@" >&2
+    exit 1
+}
+
+# run_step WHAT COMMAND...: run a command with its output in a log. Prints a line when it begins, a line every BEAT
+# seconds, a line with the time it took, and the end of the log when it fails. Returns the command's status.
+run_step() {
+    local what=$1 log status=0 beating began=$SECONDS
+    shift
+    log=$(mktemp "${TMPDIR:-/tmp}/penstock-step.XXXXXX")
+    say "==> $what"
+    beat "$log" &
+    beating=$!
+    "$@" >"$log" 2>&1 </dev/null || status=$?
+    kill "$beating" 2>/dev/null
+    wait "$beating" 2>/dev/null || true
+    if [ "$status" -eq 0 ]; then
+        say "    done in $((SECONDS - began)) s"
+    else
+        printf '    failed after %s s with status %s: %s\n' "$((SECONDS - began))" "$status" "$*" >&2
+        tail -n 25 "$log" | sed 's/^/    | /' >&2
+    fi
+    rm -f "$log"
+    return "$status"
+}
+
+beat() { # LOG: print how long the step has been running and the last line of its log, until killed
+    local began=$SECONDS
+    while sleep "$BEAT" >/dev/null 2>&1; do
+        printf '    ... %s s  %s\n' "$((SECONDS - began))" "$(tail -n 1 "$1" 2>/dev/null | tr -d '\r' | cut -c 1-100)"
+    done
+}
