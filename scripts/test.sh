@@ -6,11 +6,13 @@
 #
 # Two files are tested at a time; PENSTOCK_TEST_WORKERS=0 tests one after the other, in one process.
 # PENSTOCK_TEST_SKIP_VLLM=1 leaves vLLM out (2.5 GB); PENSTOCK_TEST_REQUIRE="llamacpp mlx" fails where one is missing.
+# Model servers and uv are kept in ~/.cache/penstock (PENSTOCK_CACHE_DIR names another folder).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/environment.sh
 . scripts/environment.sh
 
 install_from requirements-test.lock
-.venv/bin/python scripts/model_servers/install.py all </dev/null
+find_uv
+.venv/bin/python scripts/model_servers/install.py --cache "$CACHE" all </dev/null
 exec .venv/bin/python -m pytest -n "${PENSTOCK_TEST_WORKERS:-2}" --dist loadfile "$@" </dev/null

@@ -1,22 +1,23 @@
 """`mlx_lm.server`: MLX with its CPU backend on Linux, as it is on a Mac."""
 
+import platform
 import sys
 from pathlib import Path
 
-from recipe import Environment, Place, Receipt
+from recipe import HERE, Candidate, CannotInstallError, Environment, Place, Receipt, make_key
 
-MLX, MLX_LM = "0.32.4", "0.32.2"
-RECIPE = f"mlx {MLX}, mlx-lm {MLX_LM}; 2"
-PINS = Path(__file__).with_name("mlx-pins.txt")
+LOCK = HERE / "mlx.lock"
 
 
-def install(place: Place) -> Receipt:
-    environment = Environment.create(place, place.folder)
-    backend = "" if sys.platform == "darwin" else "[cpu]"
-    place.say(f"pip install mlx {MLX} and mlx-lm {MLX_LM}")
-    environment.install_pinned(
-        PINS,
-        imports="mlx_lm.server, mlx_lm.models.llama",
-        otherwise=lambda: environment.install(f"mlx{backend}=={MLX}", f"mlx-lm=={MLX_LM}"),
-    )
-    return Receipt(RECIPE, f"mlx {MLX}, mlx-lm {MLX_LM}", str(environment.program("mlx_lm.server")))
+def list_candidates() -> list[Candidate]:
+    if sys.platform not in ("linux", "darwin"):
+        raise CannotInstallError(f"MLX has no build for {sys.platform} on {platform.machine()}")
+    return [Candidate("MLX from its lock", make_key(LOCK, Path(__file__)), _install)]
+
+
+def _install(place: Place) -> Receipt:
+    environment = Environment.create(place, place.folder / "venv")
+    environment.install_locked(LOCK)
+    environment.import_modules("mlx_lm.server, mlx_lm.models.llama")
+    version = environment.version_of("mlx"), environment.version_of("mlx-lm")
+    return Receipt(f"mlx {version[0]}, mlx-lm {version[1]}", str(environment.program("mlx_lm.server")))

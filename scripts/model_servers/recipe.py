@@ -1,152 +1,189 @@
-"""What every engine's recipe stands on: a folder, logged commands, virtual environments, and a receipt at the end."""
+"""What every recipe stands on: a cached folder, logged commands, virtual environments, and a receipt at the end."""
 
+import hashlib
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
-import venv
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+HERE = Path(__file__).resolve().parent
+BEAT = 5.0  # seconds between two lines about a command that is still running
+
 
 class CannotInstallError(Exception):
-    """An engine cannot be installed on this machine; the message is the reason, in one line."""
+    """A server cannot be installed on this machine; the message is the reason, in one line."""
+
+
+class FailedTrialError(CannotInstallError):
+    """A server was installed but does not generate what the tests expect; trying again would not help."""
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What was installed and how to start it; kept as `<name>.json` beside the engine's folder."""
+    """What was installed and how to start it; kept as `<name>.json`, where the tests read it."""
 
-    recipe: str  # an engine whose recipe has changed since is installed again
     version: str
     program: str  # absolute path of the server's program, or of the model's folder
     environment: dict[str, str] = field(default_factory=dict)  # what the program needs beside the caller's own
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way to install a server. `key` names everything that decides the result: files, versions, options."""
+
+    title: str
+    key: str
+    install: "Callable[[Place], Receipt]"
+
+
+def make_key(*parts: str | Path) -> str:
+    """Return a hash of texts and of files' content, of this Python and this kind of machine."""
+    digest = hashlib.sha256(f"{sys.version} {sys.base_prefix} {sys.platform} {platform.machine()}".encode())
+    for part in parts:
+        digest.update(part.read_bytes() if isinstance(part, Path) else part.encode())
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
-    """Where one engine lives: `<base>/<name>/`, with its receipt, its log and the reason of a failure beside it."""
+    """Where one server is installed: `folder` in the cache. `log` holds what its commands printed."""
 
-    base: Path
     name: str
-
-    @property
-    def folder(self) -> Path:
-        return self.base / self.name
-
-    @property
-    def log(self) -> Path:
-        return self.base / f"{self.name}.log"
-
-    @property
-    def reason(self) -> Path:
-        return self.base / f"{self.name}.reason"
-
-    @property
-    def _receipt(self) -> Path:
-        return self.base / f"{self.name}.json"
-
-    def receipt(self) -> Receipt | None:
-        """The receipt of a finished installation that is still where it was made, else None."""
-        try:
-            receipt = Receipt(**json.loads(self._receipt.read_text("utf-8")))
-        except (OSError, ValueError, TypeError):
-            return None
-        program = Path(receipt.program)
-        return receipt if program.exists() and program.is_relative_to(self.base) else None
-
-    def keep(self, receipt: Receipt) -> None:
-        self._receipt.write_text(json.dumps(asdict(receipt), indent=2) + "\n", "utf-8")
-
-    def clear(self) -> None:
-        """Remove what an earlier run left, whole or half."""
-        for path in (self._receipt, self.reason, self.log):
-            path.unlink(missing_ok=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
+    folder: Path
+    log: Path
 
     def say(self, step: str) -> None:
         print(f"{self.name}: {step}", flush=True)
 
     def run(self, *command: str | Path, environment: Mapping[str, str] | None = None) -> str:
-        """Run a command to its end and return its standard output; both outputs go to the log as well.
+        """Run a command to its end and return its output, which goes to the log as well.
 
-        Raises CannotInstallError with the command's last words when it fails or does not exist.
+        Prints a line every BEAT seconds. Raises CannotInstallError with the command's last words when it fails.
         """
         words = [str(word) for word in command]
-        try:
-            done = subprocess.run(
-                words,
-                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "", **(environment or {})},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-            )
-        except OSError as error:
-            raise CannotInstallError(f"{words[0]} does not start: {error.strerror}") from error
-        with self.log.open("a", encoding="utf-8") as log:
-            log.write(f"$ {' '.join(words)}\n{done.stdout}{done.stderr}\n")
-        if done.returncode:
-            said = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()
-            telling = [line for line in said if "error" in line.lower()] or said
-            raise CannotInstallError(f"{Path(words[0]).name} failed: {telling[-1].strip()} (see {self.log})")
-        return done.stdout
+        variables = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", **(environment or {})}
+        with self.log.open("a+", encoding="utf-8", errors="replace") as log:
+            log.write(f"$ {' '.join(words)}\n")
+            log.flush()
+            start = log.tell()
+            try:
+                process = subprocess.Popen(
+                    words, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                )
+            except OSError as error:
+                raise CannotInstallError(f"{words[0]} does not start: {error.strerror}") from error
+            self._wait(process, start)
+            log.seek(start)
+            output = log.read()
+        if process.returncode:
+            lines = output.strip().splitlines() or ["no output"]
+            errors = [line for line in lines if "error" in line.lower()] or lines
+            raise CannotInstallError(f"{Path(words[0]).name} failed: {errors[-1].strip()} (see {self.log})")
+        return output
+
+    def _wait(self, process: "subprocess.Popen[bytes]", start: int) -> None:
+        began = time.monotonic()
+        while True:
+            try:
+                process.wait(BEAT)
+                return
+            except subprocess.TimeoutExpired:
+                text = self.log.read_bytes()[start:].decode("utf-8", "replace").strip()
+                self.say(f"... {time.monotonic() - began:.0f} s  {(text.splitlines() or [''])[-1][:100]}")
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """A virtual environment of its own for the tools of one engine."""
+    """A virtual environment of its own for one server, or for the tools that build it."""
 
     place: Place
     folder: Path
 
     @classmethod
     def create(cls, place: Place, folder: Path) -> "Environment":
-        if not (folder / "bin" / "pip").exists():
-            try:
-                venv.create(folder, with_pip=True, symlinks=True)
-            except (OSError, subprocess.CalledProcessError) as error:
-                raise CannotInstallError(f"no virtual environment with {sys.executable}: {error}") from error
+        place.run(find_uv(), "venv", "-q", "--no-config", "--clear", "--python", sys.executable, folder)
         return cls(place, folder)
 
     def program(self, name: str) -> Path:
         return self.folder / "bin" / name
 
-    def pip(self, command: str, *words: str | Path) -> str:
-        """Run pip without its own small talk; indexes and wheel folders are those of the user's pip settings."""
-        return self.place.run(self.program("pip"), command, "-q", "--no-input", "--disable-pip-version-check", *words)
-
     def install(self, *requirements: str | Path) -> None:
-        """Install without compiling: most modules of these packages are never imported, the others compile then."""
-        self.pip("install", "--no-compile", *requirements)
-
-    def install_pinned(self, pins: Path, imports: str, otherwise: Callable[[], None]) -> None:
-        """Install exactly what a file of pins says; where that fails here, what `otherwise` does.
-
-        Either must then be able to import `imports`, which also compiles those modules for the server's first start.
-        """
+        """Install exactly these, without resolving; what is in uv's cache needs no network."""
+        words = [find_uv(), "pip", "install", "--python", self.program("python"), "--no-deps", *requirements]
         try:
-            self.install("--no-deps", "-r", pins)
-            self._import(imports)
+            self.place.run(*words, "--no-config", "--offline")
         except CannotInstallError:
-            self.place.say("the pinned packages do not fit this machine, pip chooses others")
-            otherwise()
-            self._import(imports)
+            self.place.run(*words)
 
-    def _import(self, names: str) -> None:
+    def install_locked(self, lock: Path) -> None:
+        self.install("--require-hashes", "--requirement", lock)
+
+    def import_modules(self, names: str) -> None:
+        """Import modules once, which compiles them for the server's first start."""
         self.place.say("importing it once, which compiles its modules")
         self.place.run(self.program("python"), "-c", f"import {names}")
+
+    def version_of(self, package: str) -> str:
+        code = f"import importlib.metadata; print(importlib.metadata.version({package!r}))"
+        return self.place.run(self.program("python"), "-c", code).strip().splitlines()[-1]
 
     def site_packages(self) -> Path:
         code = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
         return Path(self.place.run(self.program("python"), "-c", code).strip())
 
 
-def tools(place: Place, *requirements: str) -> Environment:
-    """An environment shared by the recipes for what they need while they install."""
-    environment = Environment.create(place, place.base / "tools")
-    environment.install(*requirements)
-    return environment
+def find_uv() -> Path | str:
+    """Return the uv that the set-up scripts have chosen, else the one of this environment."""
+    return os.environ.get("UV") or Path(sys.executable).with_name("uv")
+
+
+def download(place: Place, tools: Environment, lock: Path, package: str, *options: str) -> Path:
+    """Download one locked package with pip, whose find-links setting may name a folder, and return the file."""
+    folder = place.folder / "downloads"
+    folder.mkdir(parents=True, exist_ok=True)
+    only = folder / "requirements.txt"
+    only.write_text(_entry(lock, package), "utf-8")
+    quiet = ("--no-input", "--disable-pip-version-check", "--no-deps", "--require-hashes")
+    place.run(tools.program("python"), "-m", "pip", "download", *quiet, *options, "-d", folder, "-r", only)
+    (file,) = (path for path in folder.iterdir() if path != only)
+    return file
+
+
+def _entry(lock: Path, package: str) -> str:
+    """Return one package's requirement with its hashes, as a lock has it."""
+    entries = lock.read_text("utf-8").replace("\\\n", "\\\0").splitlines()
+    (found,) = (entry for entry in entries if entry.startswith(f"{package}=="))
+    return found.replace("\0", "\n") + "\n"
+
+
+def create_tools(place: Place) -> Environment:
+    """Create an environment with pip, cmake and ninja, for the time of an installation."""
+    tools = Environment.create(place, place.folder / "tools")
+    tools.install_locked(HERE / "tools.lock")
+    return tools
+
+
+def keep(path: Path, receipt: Receipt) -> None:
+    path.write_text(json.dumps(asdict(receipt), indent=2) + "\n", "utf-8")
+
+
+def read_receipt(path: Path) -> Receipt | None:
+    """Return a receipt whose program is still there, else None."""
+    try:
+        receipt = Receipt(**json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    program = Path(receipt.program)
+    interpreter = program.with_name("python")  # a link, where the program runs in an environment of its own
+    is_whole = program.exists() and (interpreter.exists() or not interpreter.is_symlink())
+    return receipt if is_whole else None
+
+
+def remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
