@@ -1,15 +1,21 @@
 """What holds for every test, and real model servers for a whole test run, each started by the first that asks."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from tests.support import real_engines
+from tests.support.isolation import UsualPorts, isolate
 from tests.support.real_engines import Running
 from tests.support.simulators import Simulators
+
+isolate()
 
 # A slow machine is no failure. In CI the same examples each time: a red run means a change, not luck.
 settings.register_profile("local", deadline=None)
@@ -19,6 +25,25 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 # Names that must be there: where they are listed, a missing engine is a failure instead of a skip.
 REQUIRED = frozenset(os.environ.get("PENSTOCK_TEST_REQUIRE", "").replace(",", " ").split())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def empty_working_directory() -> Iterator[None]:
+    """Run all tests in an empty folder: a `penstock.yaml` or `.env` of the checkout is not read."""
+    before, folder = Path.cwd(), tempfile.mkdtemp(prefix="penstock-tests-")
+    os.chdir(folder)
+    yield
+    os.chdir(before)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def usual_ports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UsualPorts:
+    """The usual ports of model servers, for one test and the processes that it starts from now on."""
+    folder = tmp_path / "usual ports"
+    folder.mkdir()
+    monkeypatch.setenv("USUAL_PORTS_FOLDER", str(folder))
+    return UsualPorts(folder)
 
 
 def _run(engine: AbstractContextManager[Running], name: str) -> Iterator[Running]:

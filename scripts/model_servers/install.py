@@ -11,7 +11,6 @@ import argparse
 import fcntl
 import importlib
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path

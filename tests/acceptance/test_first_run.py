@@ -1,23 +1,19 @@
 """The first hour with it: one server named, nothing named, or a server named that is not there."""
 
 import contextlib
-import fcntl
 import json
-import socket
-import tempfile
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import pytest
 
 from penstock.sim import SimOptions
 from tests.support.gateway_process import ASK, Gateway, configured, eventually, gateway
+from tests.support.isolation import UsualPorts
 from tests.support.real_engines import SENTENCE, Running, free_port, llama_server
 from tests.support.simulators import SAID, Simulators
 
-USUAL_PORTS: Final = (8000, 8010, 8080, 11434, 11435)
 MARK: Final = "[simulated]"
 TAKEOVER: Final = 30.0  # seconds within which a real server takes the simulated ones' place
 
@@ -29,18 +25,6 @@ BODIES: Final[dict[str, Any]] = {
     "/api/chat": {"model": "tiny", "messages": MESSAGES},
     "/v1/messages": {"model": "tiny", "messages": MESSAGES, "max_tokens": 10, "stream": True},
 }
-
-
-@pytest.fixture
-def usual_ports() -> Iterator[None]:
-    """The usual addresses of model servers, for one test at a time on this machine."""
-    with (Path(tempfile.gettempdir()) / "penstock-usual-ports.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for port in USUAL_PORTS:
-            with socket.socket() as attempt:
-                if attempt.connect_ex(("127.0.0.1", port)) == 0:
-                    pytest.skip(f"something listens on {port}: what happens with nothing there cannot be tried")
-        yield
 
 
 def texts(running: Gateway, model: str = "") -> dict[str, str]:
@@ -89,7 +73,6 @@ def test_one_llama_server_in_a_settings_file_answers_every_api_in_its_own_words(
         assert MARK not in running.lines()
 
 
-@pytest.mark.usefixtures("usual_ports")
 def test_with_nothing_configured_and_nothing_there_all_answers_are_marked_as_simulated(tmp_path: Path) -> None:
     with gateway(tmp_path / "fresh") as running:
         health = running.get("/health")
@@ -105,8 +88,10 @@ def test_with_nothing_configured_and_nothing_there_all_answers_are_marked_as_sim
 
 
 @pytest.mark.engine("llamacpp")
-@pytest.mark.usefixtures("usual_ports", "llama_a")  # the second skips where llama.cpp is not installed
-def test_a_llama_server_that_appears_at_its_usual_address_takes_over_for_good(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("llama_a")  # skips where llama.cpp is not installed
+def test_a_llama_server_that_appears_at_its_usual_address_takes_over_for_good(
+    usual_ports: UsualPorts, tmp_path: Path
+) -> None:
     with gateway(tmp_path / "fresh") as running:
         assert response(running).startswith(MARK)
         with running.http as client, contextlib.ExitStack() as going:
@@ -114,7 +99,8 @@ def test_a_llama_server_that_appears_at_its_usual_address_takes_over_for_good(tm
             stream = going.enter_context(client.stream("POST", "/api/chat", json=slow, timeout=60))
             lines = stream.iter_lines()
             first = json.loads(next(lines))
-            with llama_server(port=8080):
+            with llama_server() as appeared:
+                usual_ports.redirect(8080, appeared.port)
                 eventually(lambda: response(running) == SENTENCE, TAKEOVER, "the llama-server has not taken over")
                 assert set(texts(running).values()) == {SENTENCE}
                 rest = [json.loads(line) for line in lines]
@@ -129,13 +115,13 @@ def test_a_llama_server_that_appears_at_its_usual_address_takes_over_for_good(tm
         assert list(running.servers()) == ["llamacpp"]
 
 
-@pytest.mark.usefixtures("usual_ports")
 def test_an_ollama_that_appears_at_its_usual_address_takes_over_for_good(
-    simulators: Simulators, tmp_path: Path
+    usual_ports: UsualPorts, simulators: Simulators, tmp_path: Path
 ) -> None:
     with gateway(tmp_path / "fresh") as running:
         assert response(running).startswith(MARK)
-        ollama = simulators.start(replace(SimOptions.instant("ollama", "llama3.1:8b", text=SAID), port=11434))
+        ollama = simulators.start(SimOptions.instant("ollama", "llama3.1:8b", text=SAID))
+        usual_ports.redirect(11434, urlsplit(ollama.url).port or 0)
         try:
             eventually(lambda: response(running) == SAID, TAKEOVER, "the Ollama has not taken over")
             assert set(texts(running, "llama3.1:8b").values()) == {SAID}

@@ -22,7 +22,7 @@ import httpx
 
 from tests.support.real_engines import free_port
 
-KEPT: Final = ("PATH", "PYTHONPATH", "SYSTEMROOT", "LANG")
+KEPT: Final = ("PATH", "PYTHONPATH", "SYSTEMROOT", "LANG", "USUAL_PORTS_FOLDER")
 PATIENCE: Final = 20.0  # seconds until it must have started
 ASK: Final = "Привет! Как дела?"
 STEP: Final = 0.02  # seconds between two looks at something outside this process

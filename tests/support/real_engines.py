@@ -80,7 +80,9 @@ def installed(name: str) -> Receipt:
     except FileNotFoundError:
         reason = ENGINES / f"{name}.reason"
         why = reason.read_text("utf-8").strip() if reason.exists() else "not installed"
-        raise NotInstalledError(f"{name}: {why}; `python scripts/model_servers/install.py {name}` installs it") from None
+        raise NotInstalledError(
+            f"{name}: {why}; `python scripts/model_servers/install.py {name}` installs it"
+        ) from None
 
 
 @contextlib.contextmanager

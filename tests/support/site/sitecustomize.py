@@ -1,0 +1,5 @@
+"""Python runs this at the start of every process that the tests begin."""
+
+import port_guard
+
+port_guard.install()
