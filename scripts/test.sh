@@ -3,6 +3,7 @@
 #
 #     scripts/test.sh
 #     scripts/test.sh tests/unit -k victoria
+#     scripts/test.sh --set-up                  only install what they need; afterwards they need no network
 #
 # Two files are tested at a time; PENSTOCK_TEST_WORKERS=0 tests one after the other, in one process.
 # PENSTOCK_TEST_SKIP_VLLM=1 leaves vLLM out (2.5 GB); PENSTOCK_TEST_REQUIRE="llamacpp mlx" fails where one is missing.
@@ -15,4 +16,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 install_from requirements-test.lock
 find_uv
 .venv/bin/python scripts/model_servers/install.py --cache "$CACHE" all </dev/null
+[ "${1:-}" != --set-up ] || exit 0
 exec .venv/bin/python -m pytest -n "${PENSTOCK_TEST_WORKERS:-2}" --dist loadfile "$@" </dev/null

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -49,12 +50,13 @@ class FreshClone:
             )
         return done.returncode, time.monotonic() - began, log.read_text("utf-8", "replace")
 
-    def start(self, port: int) -> tuple[int, float, int]:
+    def start(self, name: str) -> tuple[int, float, int]:
         """Run the README's first command until it answers, then press Ctrl-C.
 
         Returns the status of `/health` (0 without an answer), the seconds until it came, and the exit code.
         """
-        log = self.folder / "start.log"
+        port = find_free_port()
+        log = self.folder / f"{name}.log"
         began = time.monotonic()
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -90,6 +92,19 @@ def make_fresh_clone() -> Iterator[FreshClone]:
     print(f"(logs in {folder})", file=sys.stderr, flush=True)
     yield FreshClone(folder, {**kept, **python, "HOME": str(folder / "home")})
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def find_namespace() -> list[str]:
+    """Return the command that cuts another one off the network, or nothing where that cannot be done."""
+    unshare = shutil.which("unshare")
+    if unshare and subprocess.run([unshare, "-n", "true"], capture_output=True, check=False).returncode == 0:
+        return [unshare, "-n"]
+    return []
+
+
+def find_free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 def ask_status(url: str) -> int:
