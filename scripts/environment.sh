@@ -116,6 +116,9 @@ install_locked() { # LOCK
 # above this one is not read. UV_DEFAULT_INDEX and SSL_CERT_FILE come first.
 use_index_settings() {
     local python index certificates own="${XDG_CONFIG_HOME:-${HOME:-}/.config}/uv/uv.toml"
+    if has_system_certificates; then
+        export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-1}"
+    fi
     if [ -n "${UV_CONFIG_FILE:-}" ] || [ -f "$own" ]; then
         export UV_CONFIG_FILE="${UV_CONFIG_FILE:-$own}"
         return
@@ -126,4 +129,13 @@ use_index_settings() {
     certificates=${PIP_CERT:-$("$python" -m pip config get global.cert 2>/dev/null || true)}
     [ -z "$index" ] || export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$index}"
     [ -z "$certificates" ] || export SSL_CERT_FILE="${SSL_CERT_FILE:-$certificates}"
+}
+
+has_system_certificates() { # a company's own authority is in the system's store; a slim container has none, uv has its own
+    local file
+    [ "$(uname)" != Darwin ] || return 0
+    for file in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/ca-bundle.pem; do
+        [ ! -e "$file" ] || return 0
+    done
+    return 1
 }

@@ -15,6 +15,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 install_from requirements-test.lock
 find_uv
+use_index_settings
 .venv/bin/python scripts/model_servers/install.py --cache "$CACHE" all </dev/null
 [ "${1:-}" != --set-up ] || exit 0
 exec .venv/bin/python -m pytest -n "${PENSTOCK_TEST_WORKERS:-2}" --dist loadfile "$@" </dev/null

@@ -18,7 +18,7 @@ from fresh_clone import CHECKOUT, FreshClone, find_summary
 
 sys.path.insert(0, str(CHECKOUT))
 
-from tests.support.decoys import run_decoys
+from tests.support.decoys import PORTS, run_decoys
 
 SET_INTERFACE_FLAGS = 0x8914  # SIOCSIFFLAGS of Linux
 UP_AND_RUNNING = 0x41
@@ -30,11 +30,20 @@ def bring_loopback_up() -> None:
         fcntl.ioctl(any_socket, SET_INTERFACE_FLAGS, struct.pack("16sh14s", b"lo", UP_AND_RUNNING, b""))
 
 
+def is_free(port: int) -> bool:
+    """Return whether a decoy can listen; a service of this machine stands for one, though it writes nothing down."""
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
 def main(folder: Path) -> None:
     if sys.platform == "linux":
         bring_loopback_up()
     clone, log = FreshClone(folder, dict(os.environ)), folder / "decoys.log"
-    with run_decoys(log):
+    with run_decoys(log, [port for port in PORTS if is_free(port)]):
         start = clone.start("start-beside-decoys")
         log.write_text("")
         code, seconds, output = clone.run("test", ["./scripts/test.sh", "--durations=25"])
