@@ -20,7 +20,7 @@ run_step() {
     beat "$log" &
     beating=$!
     "$@" >"$log" 2>&1 </dev/null || status=$?
-    kill "$beating" 2>/dev/null
+    kill "$beating" 2>/dev/null || true
     wait "$beating" 2>/dev/null || true
     if [ "$status" -eq 0 ]; then
         say "    done in $((SECONDS - began)) s"
@@ -32,9 +32,9 @@ run_step() {
     return "$status"
 }
 
-beat() { # LOG: print how long the step has been running and the last line of its log, until killed
+beat() { # LOG: print how long the step has been running and the last line of its log, until killed or the script has ended
     local began=$SECONDS
-    while sleep "$BEAT" >/dev/null 2>&1; do
+    while sleep "$BEAT" >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do # Ctrl-C does not reach a background process
         printf '    ... %s s  %s\n' "$((SECONDS - began))" "$(tail -n 1 "$1" 2>/dev/null | tr -d '\r' | cut -c 1-100)"
     done
 }
