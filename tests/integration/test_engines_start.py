@@ -154,9 +154,12 @@ def test_an_engine_that_cannot_be_installed_is_skipped_with_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PENSTOCK_TEST_SKIP_VLLM", "1")
-    installer = Path(__file__).parents[2] / "scripts" / "engines" / "install.py"
+    installer = Path(__file__).parents[2] / "scripts" / "model_servers" / "install.py"
     run = subprocess.run(
-        [sys.executable, installer, "vllm", "--dir", tmp_path], capture_output=True, text=True, check=False
+        [sys.executable, installer, "vllm", "--dir", tmp_path, "--cache", tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (run.returncode, run.stdout) == (0, "skipped: vllm: PENSTOCK_TEST_SKIP_VLLM=1\n")
     assert (tmp_path / "vllm.reason").read_text("utf-8") == "PENSTOCK_TEST_SKIP_VLLM=1\n"

@@ -14,7 +14,7 @@ from penstock.control.mdns import Mdns
 from penstock.domain.fleet import State
 from penstock.sim import SimOptions, Simulator
 from tests.support.gateway import Running, running, server, until
-from tests.support.neighbours import LOOPBACK, Neighbour, News
+from tests.support.neighbours import LOOPBACK, Neighbour, News, skip_without_network
 from tests.support.raw_client import chat, post
 
 TEXT = "one two three four five six seven eight nine ten"
@@ -108,6 +108,7 @@ async def test_a_server_that_is_taken_away_says_to_the_end_what_it_is_saying():
 
 
 async def test_a_gateway_that_others_can_reach_is_announced_while_it_runs():
+    skip_without_network()
     other = Mdns([LOOPBACK])
     news = News()
     other.on_services = news

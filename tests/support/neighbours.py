@@ -1,13 +1,24 @@
 """Members of a local network that is this machine's loopback, by the real multicast DNS."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 from uuid import uuid4
 
+import pytest
 from zeroconf import IPVersion
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 LOOPBACK = "127.0.0.1"
+
+
+def skip_without_network() -> None:
+    """Skip a test where this machine has no interface but loopback, so that nothing can be announced to others."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+        try:
+            out.connect(("192.0.2.200", 9))
+        except OSError:
+            pytest.skip("no network but loopback")
 
 
 class Neighbour:
@@ -30,7 +41,11 @@ class Neighbour:
         )
 
     async def tell(self, *addresses: str, **more) -> None:
-        await self._zeroconf.async_register_service(self.info(*addresses, **more), cooperating_responders=True)
+        """Announce a service, and return when the last announcement is sent: a later one would undo a `leave`."""
+        announced = await self._zeroconf.async_register_service(
+            self.info(*addresses, **more), cooperating_responders=True
+        )
+        await announced
 
     async def move(self, *addresses: str) -> None:
         await self._zeroconf.async_update_service(self.info(*addresses))
