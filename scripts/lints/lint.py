@@ -27,7 +27,15 @@ PLUGINS = ("penstock.dialects", "penstock.engines", "penstock.gateway.routing.si
 # Pure drawing, which the console shares with the dialects: pages and lists that no inference request asks for.
 DRAWING = tuple(
     f"penstock.dialects.{name}"
-    for name in ("agent_chat", "ollama_json", "ollama_lists", "service_answer", "service_explained", "service_views")
+    for name in (
+        "agent_view",
+        "ollama",
+        "ollama_lists",
+        "problem_details",
+        "service",
+        "service_explained",
+        "service_views",
+    )
 )
 FOREIGN = (
     re.compile(r"(?<![\w.}-])/(?:work|root|home/\w+|Users/\w+|opt)/"),

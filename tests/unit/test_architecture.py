@@ -53,7 +53,7 @@ CAUGHT = {
     "a part of an engine named by the app": (
         "nobody_names_a_plugin",
         "src/penstock/app.py",
-        "import penstock.engines.openai_wire",
+        "import penstock.engines.openai_compatible.base",
     ),
     "a signal named from above by a relative import": (
         "nobody_names_a_plugin",
@@ -80,17 +80,17 @@ ALLOWED = {
         "src/penstock/app.py",
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import a",
     ),
-    "the service API's dialect": ("src/penstock/dialects/service.py", ""),
+    "the service API's dialect": ("src/penstock/dialects/service/chat.py", ""),
     "a coroutine in the upstream": ("src/penstock/gateway/upstream/pool.py", "async def f(): ..."),
     "an engine's parts named by its siblings": (
         "src/penstock/engines/vllm.py",
-        "from penstock.engines.openai_wire import OpenAIWire",
+        "from penstock.engines.openai_compatible.base import OpenAIWire",
     ),
     "the base of all engines": ("src/penstock/gateway/pipeline.py", "from penstock.engines.base import Engine"),
     "what a folder loads": ("src/penstock/app.py", "from penstock import engines\nfrom penstock.engines import load"),
     "a drawing module named by the console": (
         "src/penstock/console/status.py",
-        "from penstock.dialects import service_views\nfrom penstock.dialects.service_answer import stamp",
+        "from penstock.dialects import service_views\nfrom penstock.dialects.service.metadata import stamp",
     ),
     "a test that names what it tests": ("tests/unit/engines/test_a.py", "from penstock.engines.ollama import ENGINE"),
     "a path of an API": ("docs/api.md", "POST /v1/work/items, /v1/opt/in"),

@@ -4,8 +4,8 @@ import difflib
 import re
 from collections.abc import Iterable
 
-from penstock.dialects.agent_chat import problem
 from penstock.dialects.base import Dialect
+from penstock.dialects.problem_details import problem
 from penstock.domain.errors import MethodNotAllowed, NotFound, PenstockError
 
 _VERSION = re.compile(r"/v(\d{1,9})(/|$)")

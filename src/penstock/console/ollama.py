@@ -10,7 +10,7 @@ from penstock.console.context import ConsoleContext
 from penstock.console.offered import Offer
 from penstock.console.replies import json_reply, read_body
 from penstock.dialects import ollama_lists
-from penstock.dialects.ollama_json import relaxed
+from penstock.dialects.ollama.go_json import relaxed
 from penstock.domain.errors import InvalidRequest, ModelNotFound, PenstockError
 from penstock.domain.fleet import ServerStatus
 from penstock.engines.base import Fetch, Fetched

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from penstock.console.resources import Resources
-from penstock.dialects.service_answer import stamp
+from penstock.dialects.service.metadata import stamp
 from penstock.domain.fleet import Fleet, ServerStatus
 from penstock.gateway.meter import Percentiles, Snapshot, Totals
 

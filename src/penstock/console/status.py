@@ -8,7 +8,7 @@ from penstock.console.pages import Page
 from penstock.console.replies import json_reply
 from penstock.console.resources import measure
 from penstock.console.stats import draw
-from penstock.dialects import agent_chat, service_views
+from penstock.dialects import agent_view, service_views
 
 OLLAMA_IS_RUNNING = "Ollama is running"
 
@@ -74,11 +74,11 @@ class Status:
 
     async def chat_status(self) -> Response:
         """Whether the agent and its reserve can be asked."""
-        return json_reply(agent_chat.status(self._context.catalog.fleet))
+        return json_reply(agent_view.status(self._context.catalog.fleet))
 
     async def chat_models(self) -> Response:
         """The models of the agent's reserve."""
-        return json_reply(agent_chat.models(self._context.catalog.fleet))
+        return json_reply(agent_view.models(self._context.catalog.fleet))
 
     async def stats(self) -> Response:
         """Requests, errors, tokens and times, in all and by model and server; what the process and host use."""

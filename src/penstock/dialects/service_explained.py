@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.dialects.service_answer import stamp
+from penstock.dialects.service.metadata import stamp
 from penstock.dialects.service_models import shown_name
 from penstock.domain.call import Call
 from penstock.domain.decision import Candidate, Decision

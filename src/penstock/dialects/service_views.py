@@ -6,7 +6,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
-from penstock.dialects.service_answer import stamp
+from penstock.dialects.service.metadata import stamp
 from penstock.dialects.service_models import entries, shown_name
 from penstock.domain.fleet import Fleet, Priority, ServerStatus, State
 

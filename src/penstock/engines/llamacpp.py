@@ -13,10 +13,10 @@ from penstock.domain.content import Chat, Completion, Content, Embedding, Thinki
 from penstock.domain.errors import Unsupported
 from penstock.domain.fleet import Inventory, Model, State
 from penstock.engines.base import Fetch, Fetched, Outgoing
-from penstock.engines.openai_failure import sentence
-from penstock.engines.openai_models import read_listing
-from penstock.engines.openai_wire import EFFORTS, OpenAIWire
-from penstock.engines.resuming import begun
+from penstock.engines.continuation import begun
+from penstock.engines.openai_compatible.base import EFFORTS, OpenAIWire
+from penstock.engines.openai_compatible.errors import sentence
+from penstock.engines.openai_compatible.inventory import read_listing
 
 _CAPABILITIES = {"multimodal": "vision"}
 

@@ -11,9 +11,9 @@ from penstock.domain.content import Chat, Completion, Content, Embedding, Thinki
 from penstock.domain.errors import UpstreamError
 from penstock.domain.fleet import Inventory, Model, State
 from penstock.engines.base import Fetch, Fetched, Outgoing
-from penstock.engines.openai_models import LISTING, ModelObject, aliases, read_listing
-from penstock.engines.openai_wire import EFFORTS, OpenAIWire
-from penstock.engines.resuming import begun
+from penstock.engines.continuation import begun
+from penstock.engines.openai_compatible.base import EFFORTS, OpenAIWire
+from penstock.engines.openai_compatible.inventory import LISTING, ModelObject, aliases, read_listing
 
 _OPEN = (("continue_final_message", b"true"), ("add_generation_prompt", b"false"))
 _COUNTED = ("model", "messages", "tools", "chat_template_kwargs")

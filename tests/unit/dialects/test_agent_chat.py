@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from penstock.dialects import agent_chat
-from penstock.dialects.agent_chat import DIALECT
+from penstock.dialects import agent_view
+from penstock.dialects.agent_chat.chat import DIALECT
 from penstock.domain.answer import Answer, Choice, Usage
 from penstock.domain.call import Call, Operation, Provenance
 from penstock.domain.content import AgentTask
@@ -134,7 +134,7 @@ def test_status_tells_of_each_link_and_of_nothing_else() -> None:
             server("mlx", State.DOWN, error="connection refused"),
         )
     )
-    told = json.loads(agent_chat.status(fleet))
+    told = json.loads(agent_view.status(fleet))
     assert told["victoria"] == {
         "status": "healthy",
         "url": "http://victoria.local:1",
@@ -145,12 +145,12 @@ def test_status_tells_of_each_link_and_of_nothing_else() -> None:
     assert told["mlx"]["error"] == "connection refused"
     assert "mlx_URL" in told["mlx"]["what_to_do"]
     assert told.keys() == {"victoria", "mlx"}
-    assert b"pw" not in agent_chat.status(fleet)
+    assert b"pw" not in agent_view.status(fleet)
 
 
 def test_status_of_the_best_server_counts_and_a_missing_one_is_disabled() -> None:
     fleet = Fleet((server("mlx", State.DOWN), server("mlx", State.LOADING)))
-    told = json.loads(agent_chat.status(fleet))
+    told = json.loads(agent_view.status(fleet))
     assert (told["victoria"], told["mlx"]["status"]) == ({"status": "disabled", "url": None}, "degraded")
 
 
@@ -162,7 +162,7 @@ def test_models_are_those_of_mlx() -> None:
             server("mlx", State.UP, models=(Model("qwen2.5:7b", size=4_700_000_000, loaded=True),)),
         )
     )
-    told = json.loads(agent_chat.models(fleet))
+    told = json.loads(agent_view.models(fleet))
     assert told["total_count"] == 1
     assert told["models"][0].items() >= {"name": "qwen2.5:7b", "size": "4.7GB", "loaded": True}.items()
-    assert json.loads(agent_chat.models(Fleet())) == {"models": [], "total_count": 0}
+    assert json.loads(agent_view.models(Fleet())) == {"models": [], "total_count": 0}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.dialects.agent_chat_stream import DIALECT
+from penstock.dialects.agent_chat.stream import DIALECT
 from penstock.domain.answer import Answer, Choice, Chunk, Usage
 from penstock.domain.call import Provenance
 from penstock.domain.errors import InvalidRequest, NoServer, UpstreamCut

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from penstock.dialects import ollama_content
+from penstock.dialects.ollama import request
 from penstock.domain.content import (
     Chat,
     Completion,
@@ -24,11 +24,11 @@ HELLO = [{"role": "user", "content": "hello"}]
 
 
 def chat(**fields: object) -> Chat:
-    return ollama_content.chat(json.dumps({"model": "m", "messages": HELLO} | fields).encode())
+    return request.chat(json.dumps({"model": "m", "messages": HELLO} | fields).encode())
 
 
 def generate(**fields: object) -> Chat | Completion:
-    return ollama_content.generate(json.dumps({"model": "m"} | fields).encode())
+    return request.generate(json.dumps({"model": "m"} | fields).encode())
 
 
 def test_a_plain_chat_asks_for_nothing_more():
@@ -236,12 +236,12 @@ def test_raw_takes_no_template():
 
 
 def test_embeddings_take_a_text_or_several():
-    assert ollama_content.embed(b'{"input":"a"}') == Embedding(("a",))
-    assert ollama_content.embed(b'{"input":["a","b"],"dimensions":8,"truncate":false}') == Embedding(
+    assert request.embed(b'{"input":"a"}') == Embedding(("a",))
+    assert request.embed(b'{"input":["a","b"],"dimensions":8,"truncate":false}') == Embedding(
         ("a", "b"), dimensions=8, truncate=False
     )
-    assert ollama_content.embed(b'{"input":""}') == ollama_content.embed(b"{}") == Embedding(())
-    assert ollama_content.embeddings(b'{"prompt":"a","options":{"num_ctx":8}}') == Embedding(
+    assert request.embed(b'{"input":""}') == request.embed(b"{}") == Embedding(())
+    assert request.embeddings(b'{"prompt":"a","options":{"num_ctx":8}}') == Embedding(
         ("a",), options=(("num_ctx", b"8"),)
     )
 
@@ -249,4 +249,4 @@ def test_embeddings_take_a_text_or_several():
 @pytest.mark.parametrize("given", [b"5", b"[1]", b"{}", b"[[1,2]]", b"true"])
 def test_other_inputs_are_refused(given: bytes):
     with pytest.raises(InvalidRequest, match="invalid input type"):
-        ollama_content.embed(b'{"input":%b}' % given)
+        request.embed(b'{"input":%b}' % given)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.dialects.ollama import DIALECT
-from penstock.dialects.ollama_writers import AnswerWriter, failure, instant
+from penstock.dialects.ollama.response import AnswerWriter, failure, instant
 from penstock.domain.answer import Answer, Choice, Chunk, Logprob, ToolDelta, Usage
 from penstock.domain.call import Call, Operation, Provenance
 from penstock.domain.content import ToolCall

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.dialects.openai_audio import TranscriptionsEndpoint
+from penstock.dialects.openai.transcriptions import TranscriptionsEndpoint
 from penstock.domain.errors import InvalidRequest, Unsupported
 
 AUDIO = TranscriptionsEndpoint()

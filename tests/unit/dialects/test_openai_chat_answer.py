@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.dialects.openai_chat import ChatEndpoint
-from penstock.dialects.openai_chat_answer import ChatWriter
+from penstock.dialects.openai.chat import ChatEndpoint
+from penstock.dialects.openai.chat_response import ChatWriter
 from penstock.domain.answer import Answer, Choice, Chunk, Logprob, ToolDelta, Usage
 from penstock.domain.call import Provenance
 from penstock.domain.content import ToolCall

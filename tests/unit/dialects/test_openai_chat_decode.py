@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from penstock.dialects.openai_chat import ChatEndpoint
+from penstock.dialects.openai.chat import ChatEndpoint
 from penstock.domain.content import (
     Audio,
     Chat,

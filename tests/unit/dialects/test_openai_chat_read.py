@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.dialects.openai_chat import ChatEndpoint
+from penstock.dialects.openai.chat import ChatEndpoint
 from penstock.domain.call import Operation
 from penstock.domain.errors import InvalidRequest
 

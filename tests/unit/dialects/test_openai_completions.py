@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from penstock.dialects.openai_completions import CompletionsEndpoint, CompletionWriter
+from penstock.dialects.openai.completions import CompletionsEndpoint, CompletionWriter
 from penstock.domain.answer import Answer, Choice, Chunk, Logprob, Usage
 from penstock.domain.call import Operation, Provenance
 from penstock.domain.content import Completion, Format, Sampling

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.dialects.openai_embeddings import EmbeddingsEndpoint
+from penstock.dialects.openai.embeddings import EmbeddingsEndpoint
 from penstock.domain.answer import Answer, Usage
 from penstock.domain.call import Operation, Provenance
 from penstock.domain.content import Embedding

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.responses import Response, ResponseStreamEvent
 
-from penstock.dialects.responses import DIALECT
+from penstock.dialects.openai_responses import DIALECT
 from penstock.domain.answer import Answer, Choice, Chunk, Logprob, ToolDelta, Usage, assemble
 from penstock.domain.call import Call, Provenance
 from penstock.domain.content import ToolCall

@@ -8,7 +8,7 @@ from chunk_streams import unhurried
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.dialects.responses import DIALECT
+from penstock.dialects.openai_responses import DIALECT
 from penstock.domain.call import Call, Operation
 from penstock.domain.content import Chat
 from penstock.domain.errors import InvalidRequest, Unsupported

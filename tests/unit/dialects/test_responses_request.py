@@ -9,7 +9,7 @@ from chunk_streams import playing, unhurried
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.dialects.responses import DIALECT
+from penstock.dialects.openai_responses import DIALECT
 from penstock.domain.call import Operation
 from penstock.domain.content import (
     Audio,

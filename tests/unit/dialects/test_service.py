@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.dialects.service import DIALECT
+from penstock.dialects.service.chat import DIALECT
 from penstock.domain.answer import Answer, Choice, Usage
 from penstock.domain.call import Call, Operation, Provenance
 from penstock.domain.content import Chat

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from penstock.dialects.service_routed import DIALECT
+from penstock.dialects.service.routed_chat import DIALECT
 from penstock.domain.answer import Answer, Choice, Usage
 from penstock.domain.call import Call, Provenance
 from penstock.domain.content import Chat

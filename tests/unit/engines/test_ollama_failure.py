@@ -14,7 +14,7 @@ from penstock.domain.errors import (
     UpstreamStatus,
 )
 from penstock.engines.ollama import ENGINE
-from penstock.engines.ollama_failure import stream_error
+from penstock.engines.ollama.errors import stream_error
 
 
 def told(status: int, text: object, retry_after: float | None = None) -> PenstockError:

@@ -11,8 +11,8 @@ from penstock.domain.answer import Answer, Choice, Chunk, Logprob, ToolDelta, Us
 from penstock.domain.call import Call, Operation, Provenance
 from penstock.domain.content import ToolCall
 from penstock.domain.errors import ContextLengthExceeded, UpstreamCut, UpstreamGarbage, UpstreamStatus
-from penstock.engines.ollama_failure import stream_error
-from penstock.engines.ollama_reader import Reader
+from penstock.engines.ollama.errors import stream_error
+from penstock.engines.ollama.response import Reader
 
 WIRES = {endpoint.wire: endpoint for endpoint in DIALECT.endpoints}
 HEAD = {"model": "m", "created_at": "2026-08-21T18:48:22.1Z"}

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.dialects import ollama_content
-from penstock.dialects.ollama import DIALECT
+from penstock.dialects.ollama import DIALECT, request
 from penstock.domain.call import Call, Operation
 from penstock.domain.content import (
     AgentTask,
@@ -266,8 +265,8 @@ TOOLS = st.lists(st.fixed_dictionaries({"type": st.just("function"), "function":
 @settings(deadline=None)
 @given(st.fixed_dictionaries({"messages": st.lists(MESSAGES, max_size=4)}, optional=COMMON | {"tools": TOOLS}))
 def test_a_chat_read_and_asked_again_is_the_same_chat(asked: dict[str, object]):
-    content = ollama_content.chat(json.dumps(asked).encode())
-    again = ollama_content.chat(ENGINE.translate(ASKED, content, MODEL).body)
+    content = request.chat(json.dumps(asked).encode())
+    again = request.chat(ENGINE.translate(ASKED, content, MODEL).body)
     assert _plain(again) == _plain(content)
 
 
@@ -279,9 +278,9 @@ def test_a_chat_read_and_asked_again_is_the_same_chat(asked: dict[str, object]):
     | st.fixed_dictionaries({"prompt": TEXTS, "suffix": TEXTS}, optional=COMMON | {"system": TEXTS, "template": TEXTS})
 )
 def test_a_completion_read_and_asked_again_is_the_same_completion(asked: dict[str, object]):
-    content = ollama_content.generate(json.dumps(asked).encode())
+    content = request.generate(json.dumps(asked).encode())
     assert isinstance(content, Completion)
-    again = ollama_content.generate(ENGINE.translate(ASKED, content, MODEL).body)
+    again = request.generate(ENGINE.translate(ASKED, content, MODEL).body)
     assert _plain(again) == _plain(content)
 
 
@@ -292,8 +291,8 @@ def test_a_completion_read_and_asked_again_is_the_same_completion(asked: dict[st
     )
 )
 def test_an_embedding_read_and_asked_again_is_the_same_embedding(asked: dict[str, object]):
-    content = ollama_content.embed(json.dumps(asked).encode())
-    assert ollama_content.embed(ENGINE.translate(ASKED, content, MODEL).body) == content
+    content = request.embed(json.dumps(asked).encode())
+    assert request.embed(ENGINE.translate(ASKED, content, MODEL).body) == content
 
 
 def _plain(content: Content) -> object:

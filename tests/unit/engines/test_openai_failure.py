@@ -13,7 +13,7 @@ from penstock.domain.errors import (
     UpstreamError,
     UpstreamStatus,
 )
-from penstock.engines.openai_failure import read_failure, sentence
+from penstock.engines.openai_compatible.errors import read_failure, sentence
 
 
 def failure(status: int, body: object, retry_after: float | None = None) -> PenstockError:

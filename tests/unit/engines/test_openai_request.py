@@ -28,8 +28,8 @@ from penstock.domain.content import (
 )
 from penstock.domain.errors import Unsupported
 from penstock.domain.fleet import Model
-from penstock.engines.openai import ENGINE
-from penstock.engines.openai_form import form_type, rename_model
+from penstock.engines.openai_compatible import ENGINE
+from penstock.engines.openai_compatible.multipart import form_type, rename_model
 
 HI = Message("user", (Text("hi"),))
 

@@ -19,8 +19,8 @@ from penstock.domain.errors import (
     UpstreamGarbage,
     UpstreamStatus,
 )
-from penstock.engines.openai_answer import parse_answer, parse_count, parse_embeddings
-from penstock.engines.openai_stream import MAX_EVENT, EventReader, WholeReader
+from penstock.engines.openai_compatible.response import parse_answer, parse_count, parse_embeddings
+from penstock.engines.openai_compatible.stream import MAX_EVENT, EventReader, WholeReader
 
 DONE = b"data: [DONE]\n\n"
 

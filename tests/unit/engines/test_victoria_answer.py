@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from penstock.domain.answer import Chunk, assemble
 from penstock.domain.errors import PenstockError, UpstreamCut, UpstreamError, UpstreamGarbage
-from penstock.engines.victoria_answer import Reader
+from penstock.engines.victoria.response import Reader
 
 STREAM = (
     "\ufeff: hello\r\n\r\n"

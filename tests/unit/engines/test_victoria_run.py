@@ -15,7 +15,7 @@ from penstock.domain.errors import PenstockError, UpstreamCut, UpstreamError, Up
 from penstock.domain.fleet import Model
 from penstock.engines.base import Fetched
 from penstock.engines.victoria import ENGINE
-from penstock.engines.victoria_run import RunReader, pause
+from penstock.engines.victoria.async_run import RunReader, pause
 
 ACCEPTED = {"task_id": "t-1", "status": "queued", "status_url": "/run/status/t-1"}
 UNDERWAY = ["queued", "running", "Running", "pending", "processing"]

@@ -14,7 +14,7 @@ from penstock.domain.errors import UpstreamCut, UpstreamError
 from penstock.domain.fleet import Inventory, Model, State
 from penstock.engines.base import Fetched
 from penstock.engines.victoria import ENGINE
-from penstock.engines.victoria_run import RunReader
+from penstock.engines.victoria.async_run import RunReader
 from penstock.sim import SimOptions, Simulator
 from penstock.sim.faults import Faults
 

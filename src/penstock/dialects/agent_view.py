@@ -1,0 +1,44 @@
+"""Agent chat's two pages about itself: the servers of its chain, and the models of its reserve."""
+
+from typing import Any
+
+import msgspec
+
+from penstock.dialects.agent_chat import request
+from penstock.dialects.service_models import entries
+from penstock.dialects.service_views import address, trouble
+from penstock.domain.fleet import Fleet, ServerStatus, State
+
+
+def status(fleet: Fleet) -> bytes:
+    """`GET /api/chat/status`: of each link of the chain whether it can be asked, and where it is."""
+    return msgspec.json.encode({kind: _link(fleet, kind) for kind in request.CHAIN})
+
+
+def models(fleet: Fleet) -> bytes:
+    """`GET /api/chat/models`: the models that MLX has; the agent chooses its own."""
+    reserve = request.CHAIN[-1]
+    found = entries(each for each in fleet.statuses if each.server.kind == reserve and each.up)
+    return msgspec.json.encode({"models": found, "total_count": len(found)})
+
+
+def _link(fleet: Fleet, kind: str) -> dict[str, Any]:
+    mine = [each for each in fleet.statuses if each.server.kind == kind]
+    if not mine:
+        return {"status": "disabled", "url": None}
+    best = min(mine, key=_readiness)
+    drawn: dict[str, Any] = {
+        "status": ("healthy", "degraded", "unhealthy")[_readiness(best)],
+        "url": address(best),
+        "models": [model.name for model in best.models],
+        "response_time_ms": round(best.response_time * 1000, 1) if best.up else None,
+    }
+    if not best.up:
+        told = trouble(best)
+        drawn |= {"error": told["error"], "what_to_do": told["what_to_do"]}
+    return drawn | ({"simulated": True} if best.server.simulated else {})
+
+
+def _readiness(each: ServerStatus) -> int:
+    """0: can be asked; 1: soon; 2: cannot."""
+    return {State.UP: 0, State.LOADING: 1}.get(each.state, 2)
