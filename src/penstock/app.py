@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from penstock import __version__, dialects, engines
+from penstock.api.dependencies import ConsoleContext, ConsoleSettings, Judging
+from penstock.api.error_responses import Failures
 from penstock.config.datafolder import DataFolderInUseError, claim
 from penstock.config.reload import Reloader
 from penstock.config.settings import ServerSettings, Settings
 from penstock.config.sources import files_to_watch, load
-from penstock.console.context import ConsoleContext, ConsoleSettings, Judging
-from penstock.console.failures import Failures
 from penstock.control.discovery import Watcher
 from penstock.control.mdns import Mdns
 from penstock.control.names import NamesByMdns
@@ -365,7 +365,7 @@ async def _serve(settings: Settings, bound: socket.socket, reloading: Reloading)
 def _console(gateway: Gateway, gate: routes.Gate) -> App:
     """The console, and the classifier's weights read. Importing FastAPI takes longer than all else at the start: calls
     need not wait for it."""
-    from penstock.console import app as console  # noqa: PLC0415  # lazy: half a second of imports, in a thread beside the first calls
+    from penstock.api import app as console  # noqa: PLC0415  # lazy: half a second of imports, in a thread beside the first calls
 
     gateway.pipeline.classifier.warm()
     return console.build(gateway.context(gate))

@@ -21,8 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock import dialects, engines
-from penstock.console import app as console
-from penstock.console.context import ConsoleContext, ConsoleSettings, Judging
+from penstock.api import app as console
+from penstock.api.dependencies import ConsoleContext, ConsoleSettings, Judging
 from penstock.control.discovery import Watcher
 from penstock.domain.errors import ConnectFailed
 from penstock.domain.fleet import Model, Server, ServerStatus, State

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from penstock.api import app as console
+from penstock.api.error_responses import Failures
 from penstock.app import Gateway
 from penstock.config.settings import (
     ListenSettings,
@@ -18,8 +20,6 @@ from penstock.config.settings import (
     StorageSettings,
     TimeoutSettings,
 )
-from penstock.console import app as console
-from penstock.console.failures import Failures
 from penstock.domain.fleet import Model, ServerStatus, State
 from penstock.serving import ordered as client_side
 from penstock.serving import routes

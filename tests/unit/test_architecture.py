@@ -55,15 +55,15 @@ CAUGHT = {
         "src/penstock/app.py",
         "import penstock.engines.openai_compatible.base",
     ),
-    "a signal named from above by a relative import": (
+    "a cost named from above by a relative import": (
         "nobody_names_a_plugin",
         "src/penstock/gateway/routing/router.py",
-        "from .signals import load_signal",
+        "from .costs import load_time",
     ),
-    "a drawing module named by the gateway": (
+    "a part of a dialect named by the API": (
         "nobody_names_a_plugin",
-        "src/penstock/gateway/pipeline.py",
-        "from penstock.dialects import service_views",
+        "src/penstock/api/status/routes.py",
+        "from penstock.dialects.service import metadata",
     ),
     "an unfinished function": ("finished", "src/penstock/app.py", f"def f():\n    {UNDONE}"),
     "a note to do something": ("finished", "tests/unit/test_a.py", "# TO" + "DO: more"),
@@ -88,9 +88,9 @@ ALLOWED = {
     ),
     "the base of all engines": ("src/penstock/gateway/pipeline.py", "from penstock.engines.base import Engine"),
     "what a folder loads": ("src/penstock/app.py", "from penstock import engines\nfrom penstock.engines import load"),
-    "a drawing module named by the console": (
-        "src/penstock/console/status.py",
-        "from penstock.dialects import service_views\nfrom penstock.dialects.service.metadata import stamp",
+    "a module that plugins share": (
+        "src/penstock/api/status/routes.py",
+        "from penstock.dialects.timestamps import format_timestamp",
     ),
     "a test that names what it tests": ("tests/unit/engines/test_a.py", "from penstock.engines.ollama import ENGINE"),
     "a path of an API": ("docs/api.md", "POST /v1/work/items, /v1/opt/in"),

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+AGENT_CHAIN = ("victoria", "mlx")  # the kinds that answer agent chat, in the order they are tried
+
 
 class Priority(enum.IntEnum):
     """Lower comes first; FALLBACK answers only when no other can."""

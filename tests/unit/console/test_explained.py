@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.dialects import service_explained as drawing
+from penstock.api.routing import views as drawing
 from penstock.domain.call import Call, Operation
 from penstock.domain.decision import Candidate, Decision, Reason
 from penstock.domain.errors import InvalidRequest

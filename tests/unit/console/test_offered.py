@@ -3,7 +3,7 @@
 import pytest
 
 from penstock import engines
-from penstock.console.offered import offers
+from penstock.api.model_listing import offers
 from penstock.domain.fleet import Fleet, Model, Server, ServerStatus, State
 
 ENGINES = engines.load()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from penstock.dialects import agent_view
+from penstock.api.status import agent_view
 from penstock.dialects.agent_chat.chat import DIALECT
 from penstock.domain.answer import Answer, Choice, Usage
 from penstock.domain.call import Call, Operation, Provenance

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from penstock.dialects import service_views as views
+from penstock.api.status import views as views
 from penstock.domain.fleet import Fleet, Model, Priority, Server, ServerStatus, State
 
 NOW = 1756634400.0

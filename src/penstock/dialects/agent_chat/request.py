@@ -6,8 +6,8 @@ from penstock.dialects.service.request import Words, chosen, read, spoken
 from penstock.domain.call import Call, Operation
 from penstock.domain.content import AgentTask
 from penstock.domain.errors import InvalidRequest, NoServer, PenstockError
+from penstock.domain.fleet import AGENT_CHAIN
 
-CHAIN = ("victoria", "mlx")
 """Who is asked, in this order: the agent, and MLX where it cannot. No other kind ever is."""
 
 
@@ -29,7 +29,7 @@ def call(wire: str, body: bytes, stream: bool = False, plan: bool = False) -> Ca
     spoken(asked.content, "content")
     if plan and not asked.use_victoria:
         raise InvalidRequest("Only Victoria makes plans: leave `use_victoria` out.", param="use_victoria")
-    kinds = CHAIN[:1] if plan else CHAIN if asked.use_victoria else CHAIN[1:]
+    kinds = AGENT_CHAIN[:1] if plan else AGENT_CHAIN if asked.use_victoria else AGENT_CHAIN[1:]
     return Call(wire, Operation.AGENT, chosen(asked.model), stream, body, kinds)
 
 

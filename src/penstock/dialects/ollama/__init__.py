@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from penstock.dialects.base import Dialect, Writer
+from penstock.dialects.go_json import relaxed, strict
 from penstock.dialects.json_body import resuming
 from penstock.dialects.ollama import request
-from penstock.dialects.ollama.go_json import relaxed, strict
 from penstock.dialects.ollama.response import JSON, AnswerWriter, VectorWriter, failure
 from penstock.domain.answer import Usage
 from penstock.domain.call import Call, Operation, Provenance

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.dialects.ollama.go_json import decoded
+from penstock.dialects.go_json import decoded
 from penstock.domain.content import (
     Chat,
     Completion,

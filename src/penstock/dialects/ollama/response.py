@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from penstock.dialects.ollama.go_json import one_line, quoted
+from penstock.dialects.go_json import one_line, quoted
 from penstock.domain.answer import Answer, Choice, Chunk, Logprob, ToolDelta, Usage
 from penstock.domain.call import Call, Provenance
 from penstock.domain.content import ToolCall

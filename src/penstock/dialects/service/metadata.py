@@ -1,29 +1,24 @@
 """What the gateway's own answers share: the metadata that says who answered and why, and how times are written."""
 
 import time
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
+from penstock.dialects.timestamps import format_timestamp
 from penstock.domain.answer import Answer, Choice, Usage
 from penstock.domain.call import Provenance
 from penstock.domain.errors import PenstockError
 
 
-def stamp(seconds: float) -> str:
-    """Seconds since the epoch as ISO 8601 in UTC, to the second and without a zone: `2025-08-31T10:00:00`."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-
 def stamp_now() -> str:
     """The present moment, for errors: nobody hands them a time."""
-    return stamp(time.time())
+    return format_timestamp(time.time())
 
 
 def stamp_answer(provenance: Provenance) -> str:
     """When an answer was whole."""
-    return stamp(provenance.created + provenance.total_seconds)
+    return format_timestamp(provenance.created + provenance.total_seconds)
 
 
 def first(answer: Answer) -> Choice:

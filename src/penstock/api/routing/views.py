@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from penstock.dialects.service.metadata import stamp
-from penstock.dialects.service_models import shown_name
+from penstock.api.models.views import shown_name
+from penstock.dialects.timestamps import format_timestamp
 from penstock.domain.call import Call
 from penstock.domain.decision import Candidate, Decision
 from penstock.domain.errors import InvalidRequest
@@ -95,7 +95,7 @@ def made(
     where = deployment or first.deployment
     answered = next((one for one in decision.candidates if one.deployment is where), first)
     return {
-        "time": f"{stamp(at)}.{int(at * 1000) % 1000:03d}",
+        "time": f"{format_timestamp(at)}.{int(at * 1000) % 1000:03d}",
         "request_id": request_id,
         "wire": wire,
         "requested_model": _named(requested),
@@ -115,7 +115,7 @@ def made(
 
 def history(decisions: Iterable[dict[str, Any]], kept: int, now: float) -> bytes:
     """`GET /api/decisions`: those shown, newest first, of `kept`; `now` is seconds since the epoch."""
-    return msgspec.json.encode({"decisions": list(decisions), "total": kept, "timestamp": stamp(now)})
+    return msgspec.json.encode({"decisions": list(decisions), "total": kept, "timestamp": format_timestamp(now)})
 
 
 def _named(model: str) -> str | None:

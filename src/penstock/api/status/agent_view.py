@@ -4,20 +4,19 @@ from typing import Any
 
 import msgspec
 
-from penstock.dialects.agent_chat import request
-from penstock.dialects.service_models import entries
-from penstock.dialects.service_views import address, trouble
-from penstock.domain.fleet import Fleet, ServerStatus, State
+from penstock.api.models.views import entries
+from penstock.api.status.views import address, trouble
+from penstock.domain.fleet import AGENT_CHAIN, Fleet, ServerStatus, State
 
 
 def status(fleet: Fleet) -> bytes:
     """`GET /api/chat/status`: of each link of the chain whether it can be asked, and where it is."""
-    return msgspec.json.encode({kind: _link(fleet, kind) for kind in request.CHAIN})
+    return msgspec.json.encode({kind: _link(fleet, kind) for kind in AGENT_CHAIN})
 
 
 def models(fleet: Fleet) -> bytes:
     """`GET /api/chat/models`: the models that MLX has; the agent chooses its own."""
-    reserve = request.CHAIN[-1]
+    reserve = AGENT_CHAIN[-1]
     found = entries(each for each in fleet.statuses if each.server.kind == reserve and each.up)
     return msgspec.json.encode({"models": found, "total_count": len(found)})
 

@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, FastAPI, Response
 
-from penstock.console.context import ConsoleContext
-from penstock.console.pages import Page
-from penstock.console.replies import json_reply
+from penstock.api.dependencies import ConsoleContext
+from penstock.api.json_responses import json_reply
+from penstock.api.pages import Page
 from penstock.dialects.base import Dialect, Endpoint
 
 _ANSWERS = {

@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from penstock.console.context import ConsoleContext
-from penstock.console.offered import Offer
-from penstock.console.replies import json_reply, read_body
-from penstock.dialects import ollama_lists
-from penstock.dialects.ollama.go_json import relaxed
+from penstock.api.dependencies import ConsoleContext
+from penstock.api.json_responses import json_reply, read_body
+from penstock.api.model_listing import Offer
+from penstock.api.models import ollama_views
+from penstock.dialects.go_json import relaxed
 from penstock.domain.errors import InvalidRequest, ModelNotFound, PenstockError
 from penstock.domain.fleet import ServerStatus
 from penstock.engines.base import Fetch, Fetched
@@ -56,16 +56,16 @@ class Ollama:
 
     async def tags(self) -> Response:
         """The models of all servers, each once."""
-        return json_reply(ollama_lists.tags(self._context.catalog.fleet))
+        return json_reply(ollama_views.tags(self._context.catalog.fleet))
 
     async def ps(self) -> Response:
         """The models that are loaded somewhere."""
-        return json_reply(ollama_lists.ps(self._context.catalog.fleet))
+        return json_reply(ollama_views.ps(self._context.catalog.fleet))
 
     async def version(self) -> Response:
         """The version of Ollama that clients may count on: the lowest of its servers' when there are any."""
         versions = [s.version for s in self._context.catalog.fleet.statuses if s.up and s.version and self._speaks(s)]
-        return json_reply(ollama_lists.version(min(versions, key=_ordered, default=SPOKEN)))
+        return json_reply(ollama_views.version(min(versions, key=_ordered, default=SPOKEN)))
 
     async def show(self, request: Request) -> Response:
         """What a model is like: in its server's own words where that is an Ollama, else in ours."""
@@ -75,11 +75,11 @@ class Ollama:
             raise InvalidRequest("model is required", param="model")
         offer = await self._context.find(name)
         if offer is None:
-            raise ModelNotFound(f"model '{ollama_lists.tagged(name)}' not found", param="model")
+            raise ModelNotFound(f"model '{ollama_views.tagged(name)}' not found", param="model")
         for status in offer.statuses:
             if self._speaks(status) and (told := await self._ask(status, offer, asked)):
                 return json_reply(told.body)
-        return json_reply(ollama_lists.show(offer.model, bool(asked.verbose)))
+        return json_reply(ollama_views.show(offer.model, bool(asked.verbose)))
 
     async def _ask(self, status: ServerStatus, offer: Offer, asked: _Show) -> Fetched | None:
         """The server's own description; None when it cannot give one."""

@@ -8,14 +8,14 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from penstock.console.context import ConsoleContext
-from penstock.console.document import Document
-from penstock.console.failures import Failures
-from penstock.console.frame import REQUEST_ID, Frame, failed
-from penstock.console.models import Models
-from penstock.console.ollama import Ollama
-from penstock.console.routing import Routing
-from penstock.console.status import Status
+from penstock.api.dependencies import ConsoleContext
+from penstock.api.error_responses import Failures
+from penstock.api.middleware import REQUEST_ID, Frame, failed
+from penstock.api.models.ollama_routes import Ollama
+from penstock.api.models.routes import Models
+from penstock.api.openapi import Document
+from penstock.api.routing.routes import Routing
+from penstock.api.status.routes import Status
 from penstock.domain.errors import InvalidRequest, MethodNotAllowed, PenstockError
 
 _Handler = Callable[[Request, Exception], Awaitable[Response]]

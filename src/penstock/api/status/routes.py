@@ -2,13 +2,13 @@
 
 from fastapi import APIRouter, Request, Response
 
-from penstock.console.context import ConsoleContext
-from penstock.console.gauges import gauges
-from penstock.console.pages import Page
-from penstock.console.replies import json_reply
-from penstock.console.resources import measure
-from penstock.console.stats import draw
-from penstock.dialects import agent_view, service_views
+from penstock.api.dependencies import ConsoleContext
+from penstock.api.json_responses import json_reply
+from penstock.api.pages import Page
+from penstock.api.status import agent_view, views
+from penstock.api.status.process_usage import measure
+from penstock.api.status.prometheus_gauges import gauges
+from penstock.api.status.stats_view import draw
 
 OLLAMA_IS_RUNNING = "Ollama is running"
 
@@ -51,26 +51,24 @@ class Status:
         if "text/html" in request.headers.get("accept", ""):
             return self._index.reply()
         context = self._context
-        return json_reply(service_views.info(context.version, context.wall(), context.catalog.fleet.simulated))
+        return json_reply(views.info(context.version, context.wall(), context.catalog.fleet.simulated))
 
     async def health(self) -> Response:
         """How the service and each of its parts are; 503 when nothing can answer."""
         context, settings = self._context, self._context.settings()
-        status, body = service_views.health(
+        status, body = views.health(
             context.catalog.fleet, settings.mode, context.wall(), context.clock(), settings.full_health
         )
         return json_reply(body, status)
 
     async def models(self) -> Response:
         """The models there are, in the service API's form."""
-        return json_reply(service_views.models(self._context.catalog.fleet, self._context.wall()))
+        return json_reply(views.models(self._context.catalog.fleet, self._context.wall()))
 
     async def servers(self) -> Response:
         """The model servers and how each of them is."""
         context = self._context
-        return json_reply(
-            service_views.servers(context.catalog.fleet, context.running(), context.wall(), context.clock())
-        )
+        return json_reply(views.servers(context.catalog.fleet, context.running(), context.wall(), context.clock()))
 
     async def chat_status(self) -> Response:
         """Whether the agent and its reserve can be asked."""

@@ -6,8 +6,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
-from penstock.dialects.service.metadata import stamp
-from penstock.dialects.service_models import entries, shown_name
+from penstock.api.models.views import entries, shown_name
+from penstock.dialects.timestamps import format_timestamp
 from penstock.domain.fleet import Fleet, Priority, ServerStatus, State
 
 ENDPOINTS: Mapping[str, str] = {
@@ -38,7 +38,7 @@ def info(version: str, now: float, simulated: bool = False) -> bytes:
         "version": version,
         "description": "One address in front of your own model servers.",
         "endpoints": ENDPOINTS,
-        "timestamp": stamp(now),
+        "timestamp": format_timestamp(now),
     }
     return msgspec.json.encode(drawn | _simulated(simulated))
 
@@ -55,7 +55,7 @@ def health(fleet: Fleet, mode: str, now: float, monotonic: float, full: bool) ->
     overall = _overall(mode, answering, services.values())
     if not full:
         services = {kind: {"status": service["status"]} for kind, service in services.items()}
-    drawn: dict[str, Any] = {"status": overall, "services": services, "timestamp": stamp(now)}
+    drawn: dict[str, Any] = {"status": overall, "services": services, "timestamp": format_timestamp(now)}
     if full:
         drawn |= _troubles(mode, used or list(fleet.statuses), answering)
     code = 200 if answering and mode != "none" else 503
@@ -67,7 +67,7 @@ def models(fleet: Fleet, now: float) -> bytes:
     used = [status for status in fleet.statuses if _in_use(status) and status.up]
     ollama = [status for status in used if status.server.kind == "ollama"]
     found = entries(ollama or used)
-    drawn = {"status": "success", "models": found, "total_count": len(found), "timestamp": stamp(now)}
+    drawn = {"status": "success", "models": found, "total_count": len(found), "timestamp": format_timestamp(now)}
     return msgspec.json.encode(drawn | _simulated(fleet.simulated))
 
 
@@ -75,7 +75,7 @@ def servers(fleet: Fleet, running: Mapping[str, int], now: float, monotonic: flo
     """`GET /api/models/servers`. `running` is calls in work by a server's name."""
     drawn = [_server(status, running.get(status.server.name, 0), now - monotonic) for status in fleet.statuses]
     up = sum(status.up for status in fleet.statuses)
-    told = {"success": True, "servers": drawn, "total": len(drawn), "available": up, "timestamp": stamp(now)}
+    told = {"success": True, "servers": drawn, "total": len(drawn), "available": up, "timestamp": format_timestamp(now)}
     return msgspec.json.encode(told | _simulated(fleet.simulated))
 
 
@@ -104,7 +104,7 @@ def trouble(status: ServerStatus) -> dict[str, Any]:
 
 def checked(status: ServerStatus, offset: float) -> str | None:
     """When the last look was; `offset` is the epoch's seconds at monotonic 0."""
-    return stamp(status.checked_at + offset) if status.checked_at else None
+    return format_timestamp(status.checked_at + offset) if status.checked_at else None
 
 
 def _in_use(status: ServerStatus) -> bool:

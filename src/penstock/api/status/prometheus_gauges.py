@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterator
 
-from penstock.console.context import ConsoleContext
-from penstock.console.resources import Resources
+from penstock.api.dependencies import ConsoleContext
+from penstock.api.status.process_usage import Resources
 from penstock.domain.fleet import ServerStatus
 from penstock.gateway.meter import Gauge
 

@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from penstock.console.context import ConsoleContext
-from penstock.console.failures import Failures
+from penstock.api.dependencies import ConsoleContext
+from penstock.api.error_responses import Failures
 from penstock.domain.errors import PenstockError
 
 logger = logging.getLogger(__name__)

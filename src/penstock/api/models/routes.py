@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from penstock.console.context import ConsoleContext
-from penstock.console.offered import Offer, offers
-from penstock.console.replies import json_reply
+from penstock.api.dependencies import ConsoleContext
+from penstock.api.json_responses import json_reply
+from penstock.api.model_listing import Offer, offers
 from penstock.domain.errors import InvalidRequest, ModelNotFound
 
 PAGE = 20

@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from penstock.console.context import ConsoleContext
-from penstock.console.replies import json_reply, read_body
-from penstock.dialects import service_explained as drawing
+from penstock.api.dependencies import ConsoleContext
+from penstock.api.json_responses import json_reply, read_body
+from penstock.api.routing import views as drawing
 from penstock.domain.call import Call
 from penstock.domain.errors import InvalidRequest
 from penstock.gateway.pipeline import MOST_DECISIONS

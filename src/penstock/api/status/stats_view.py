@@ -4,8 +4,8 @@ from typing import Any
 
 import msgspec
 
-from penstock.console.resources import Resources
-from penstock.dialects.service.metadata import stamp
+from penstock.api.status.process_usage import Resources
+from penstock.dialects.timestamps import format_timestamp
 from penstock.domain.fleet import Fleet, ServerStatus
 from penstock.gateway.meter import Percentiles, Snapshot, Totals
 
@@ -49,7 +49,7 @@ def draw(
             },
             "process": resources.process,
             "host": resources.host,
-            "timestamp": stamp(wall),
+            "timestamp": format_timestamp(wall),
         }
         | ({"simulated": True} if fleet.simulated else {})
     )

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from penstock.console.offered import Offer, find, offers
+from penstock.api.model_listing import Offer, find, offers
 from penstock.dialects.base import Dialect
 from penstock.domain.fleet import Server
 from penstock.engines.base import Engine, Fetch, Fetched
