@@ -18,9 +18,9 @@ from penstock import engines
 from penstock.domain.call import Call, Operation
 from penstock.domain.fleet import Model, Priority, Server, ServerStatus, State
 from penstock.domain.task import Ask, Level, TaskType
-from penstock.gateway.catalog import Catalog
-from penstock.gateway.routing import signals
-from penstock.gateway.routing.classifier import Classifier
+from penstock.gateway.fleet.catalog import Catalog
+from penstock.gateway.routing.complexity.classifier import Classifier
+from penstock.gateway.routing.costs import load as load_costs
 from penstock.gateway.routing.router import Policy, Router
 
 FAMILIES = ("llama3.1", "qwen2.5", "gemma3", "qwen3", "mistral")
@@ -57,7 +57,7 @@ def decisions() -> None:
     operations = {kind: engine.operations for kind, engine in engines.load().items()}
     print("| fleet | model named, µs | model chosen, µs | after the fleet changed, ms |\n| --- | ---: | ---: | ---: |")
     for servers, models in ((2, 4), (10, 10), (1000, 50)):
-        catalog, router = fleet(servers, models), Router(Policy(), signals.load(), operations)
+        catalog, router = fleet(servers, models), Router(Policy(), load_costs(), operations)
         named = Call("openai.chat", Operation.CHAT, "llama3.1:1b", False, b"x" * 200)
         ask = Ask(Level.MODERATE, TaskType.EXPLANATION, context_tokens=50)
         chosen = Call("openai.chat", Operation.CHAT, "auto", False, b"x" * 200, ask=ask)

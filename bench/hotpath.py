@@ -22,7 +22,7 @@ from uvicorn.server import ServerState
 from penstock.app import Gateway
 from penstock.config.settings import ListenSettings, ServerSettings, Settings, StorageSettings
 from penstock.domain.fleet import Model, ServerStatus, State
-from penstock.gateway.upstream.connection import Connection
+from penstock.gateway.upstream.transport.connection import Connection
 from penstock.serving import routes
 from penstock.serving.protocol import GatewayProtocol, Shared
 

@@ -9,8 +9,8 @@ import numpy as np
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
-from penstock.gateway.routing.classifier_features import STEP, Features, Lexicon
-from penstock.gateway.routing.classifier_weights import MOST, Table, Weights, pack
+from penstock.gateway.routing.complexity.features import STEP, Features, Lexicon
+from penstock.gateway.routing.complexity.weights import MOST, Table, Weights, pack
 
 HIGHEST = 24
 """No sign counts further."""

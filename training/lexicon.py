@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from penstock.gateway.routing.classifier_features import Lexicon, Word
+from penstock.gateway.routing.complexity.features import Lexicon, Word
 
 Part = dict[str, list[str]]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from penstock.gateway.routing.classifier import STEPS
+from penstock.gateway.routing.complexity.classifier import STEPS
 
 HEAD = f"{'':22}     n   acc    F1  triv simp  mod comp  c>small low>large low>mod+  type"
 

@@ -21,9 +21,9 @@ import lexicon as words  # noqa: E402
 import numpy as np  # noqa: E402
 import scoring  # noqa: E402
 
-from penstock.gateway.routing.classifier import UNDER_COST, WEIGHTS, Classifier  # noqa: E402
-from penstock.gateway.routing.classifier_features import Features, Reader  # noqa: E402
-from penstock.gateway.routing.classifier_weights import dump, load  # noqa: E402
+from penstock.gateway.routing.complexity.classifier import UNDER_COST, WEIGHTS, Classifier  # noqa: E402
+from penstock.gateway.routing.complexity.features import Features, Reader  # noqa: E402
+from penstock.gateway.routing.complexity.weights import dump, load  # noqa: E402
 
 OPTIONS = fitting.Options()
 

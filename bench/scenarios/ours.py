@@ -13,16 +13,16 @@ from penstock.domain.answer import Usage
 from penstock.domain.call import Call, Operation
 from penstock.domain.fleet import Deployment, Model, Priority, Server, ServerStatus, State
 from penstock.domain.task import Ask
-from penstock.gateway.catalog import Catalog
-from penstock.gateway.routing import signals
-from penstock.gateway.routing.lessons import learn
+from penstock.gateway.fleet.catalog import Catalog
+from penstock.gateway.fleet.swap_queue import FAIRNESS
+from penstock.gateway.fleet.throughput_learning import learn
+from penstock.gateway.routing import costs
 from penstock.gateway.routing.router import Policy, Router
-from penstock.gateway.turns import FAIRNESS
 
 RETRIES = 3
 MOST_TURNS = 32  # as the pipeline
 ENGINES = engines.load()
-SIGNALS = signals.load()
+SIGNALS = costs.load()
 
 
 @dataclass(slots=True)

@@ -27,17 +27,17 @@ from penstock.control.network import Network, Search
 from penstock.control.services import Announcement
 from penstock.domain.call import Defaults
 from penstock.domain.fleet import Priority, Server, ServerStatus
-from penstock.gateway.catalog import Catalog
-from penstock.gateway.meter import Meter
+from penstock.gateway.fleet.catalog import Catalog
+from penstock.gateway.metrics.meter import Meter
 from penstock.gateway.pipeline import Pipeline
-from penstock.gateway.routing import signals
-from penstock.gateway.routing.classes import Preferences
-from penstock.gateway.routing.classifier import Classifier
+from penstock.gateway.routing import costs
+from penstock.gateway.routing.complexity.classifier import Classifier
+from penstock.gateway.routing.model_profile import Preferences
 from penstock.gateway.routing.router import Policy, Router
 from penstock.gateway.upstream.attempt import Attempts, Timeouts
 from penstock.gateway.upstream.failover import Failover
-from penstock.gateway.upstream.fetch import Fetcher
-from penstock.gateway.upstream.pool import PoolLimits, Pools
+from penstock.gateway.upstream.transport.fetcher import Fetcher
+from penstock.gateway.upstream.transport.pool import PoolLimits, Pools
 from penstock.logs import configure as configure_logs
 from penstock.serving import routes
 from penstock.serving.protocol import GatewayProtocol, Shared
@@ -84,7 +84,7 @@ class Gateway:
         self.mdns.on_moved = self.watcher.moved
         self.network = Network(self.watcher, self.mdns, names)
         operations = {kind: engine.operations for kind, engine in self.engines.items()}
-        self.router = Router(policy(settings), signals.load(), operations)
+        self.router = Router(policy(settings), costs.load(), operations)
         self.attempts = Attempts(self.pools, self.engines, self._timeouts, __version__)
         self.failover = Failover(
             self.catalog,

@@ -26,13 +26,13 @@ from penstock.api.dependencies import ConsoleContext, ConsoleSettings, Judging
 from penstock.control.discovery import Watcher
 from penstock.domain.errors import ConnectFailed
 from penstock.domain.fleet import Model, Server, ServerStatus, State
-from penstock.gateway.catalog import Catalog
-from penstock.gateway.meter import Meter, Record
-from penstock.gateway.routing import signals
-from penstock.gateway.routing.classifier import Classifier
+from penstock.gateway.fleet.catalog import Catalog
+from penstock.gateway.metrics.meter import Meter, Record
+from penstock.gateway.routing import costs
+from penstock.gateway.routing.complexity.classifier import Classifier
 from penstock.gateway.routing.router import Policy, Router
-from penstock.gateway.upstream.fetch import Fetcher
-from penstock.gateway.upstream.pool import PoolLimits, Pools
+from penstock.gateway.upstream.transport.fetcher import Fetcher
+from penstock.gateway.upstream.transport.pool import PoolLimits, Pools
 from penstock.serving.routes import Gate
 from penstock.sim import SimOptions, Simulator
 
@@ -87,7 +87,7 @@ def context_of(catalog: Catalog, fetch, known: list[Known]) -> ConsoleContext:
         dialects=DIALECTS,
         fetch=fetch,
         routing=Judging(
-            Router(Policy(), signals.load(), {k: e.operations for k, e in ENGINES.items()}), Classifier, list
+            Router(Policy(), costs.load(), {k: e.operations for k, e in ENGINES.items()}), Classifier, list
         ),
         settings=lambda: known[0].settings,
         origin_allowed=Gate().origin_allowed,

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from penstock.domain.errors import ConnectFailed
-from penstock.gateway.upstream.breaker import NO_PERMITS, BreakerPolicy, Breakers
+from penstock.gateway.upstream.resilience.breaker import NO_PERMITS, BreakerPolicy, Breakers
 from penstock.sim import Faults, SimOptions, Simulator
 from tests.support.gateway import Running, running, server, until
 from tests.support.raw_client import chat, post

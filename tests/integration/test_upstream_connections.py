@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.gateway.upstream.pool import Pool
+from penstock.gateway.upstream.transport.pool import Pool
 from tests.support.gateway import Running, running, server, until
 from tests.support.raw_client import chat, connected, post
 from tests.support.raw_engine import (

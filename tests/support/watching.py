@@ -12,7 +12,7 @@ from penstock.domain.call import Operation
 from penstock.domain.errors import ConnectFailed, UpstreamGarbage, UpstreamTimeout
 from penstock.domain.fleet import Fleet, Inventory, Model, Server, ServerStatus, State
 from penstock.engines.base import Fetch, Fetched
-from penstock.gateway.catalog import Catalog
+from penstock.gateway.fleet.catalog import Catalog
 
 LARGEST = 1 << 20
 

@@ -81,7 +81,7 @@ ALLOWED = {
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import a",
     ),
     "the service API's dialect": ("src/penstock/dialects/service/chat.py", ""),
-    "a coroutine in the upstream": ("src/penstock/gateway/upstream/pool.py", "async def f(): ..."),
+    "a coroutine in the upstream": ("src/penstock/gateway/upstream/transport/pool.py", "async def f(): ..."),
     "an engine's parts named by its siblings": (
         "src/penstock/engines/vllm.py",
         "from penstock.engines.openai_compatible.base import OpenAIWire",

@@ -7,16 +7,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.gateway.histogram import DURATION_BOUNDS, TOKEN_BOUNDS, TTFT_BOUNDS, Histogram
-from penstock.gateway.meter import (
-    GONE,
-    MOST_CODES,
-    MOST_SERIES,
-    OTHER,
-    Gauge,
-    Meter,
-    Record,
-)
+from penstock.gateway.metrics.histogram import DURATION_BOUNDS, TOKEN_BOUNDS, TTFT_BOUNDS, Histogram
+from penstock.gateway.metrics.meter import GONE, MOST_CODES, MOST_SERIES, OTHER, Gauge, Meter, Record
 
 SECONDS = st.floats(0.0001, 600.0)
 RECORDS = st.lists(

@@ -8,10 +8,10 @@ from penstock.api.model_listing import Offer, find, offers
 from penstock.dialects.base import Dialect
 from penstock.domain.fleet import Server
 from penstock.engines.base import Engine, Fetch, Fetched
-from penstock.gateway.catalog import Catalog
-from penstock.gateway.meter import Meter
+from penstock.gateway.fleet.catalog import Catalog
+from penstock.gateway.metrics.meter import Meter
 from penstock.gateway.pipeline import Decided
-from penstock.gateway.routing.classifier import Classifier
+from penstock.gateway.routing.complexity.classifier import Classifier
 from penstock.gateway.routing.router import Router
 
 FetchFunction: TypeAlias = Callable[[Server, str, Fetch, float], Awaitable[Fetched]]

@@ -7,7 +7,7 @@ from typing import TextIO
 import msgspec
 
 from penstock.domain.task import Judgement
-from penstock.gateway.routing.classifier import UNDER_COST, Classifier
+from penstock.gateway.routing.complexity.classifier import UNDER_COST, Classifier
 
 DIGITS = 4
 """Decimal places of the scores."""

@@ -14,7 +14,7 @@ from penstock.control.names import Names, NumbersAsWritten, host_of
 from penstock.domain.errors import PenstockError
 from penstock.domain.fleet import Model, Server, ServerStatus, State
 from penstock.engines.base import Engine
-from penstock.gateway.catalog import Catalog
+from penstock.gateway.fleet.catalog import Catalog
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from penstock.domain.errors import PenstockError, UpstreamTimeout
 from penstock.domain.fleet import Inventory, Model, Server, ServerStatus, State
-from penstock.gateway.catalog import Live, names_of
+from penstock.gateway.fleet.catalog import Live, names_of
 
 SUSPICION_GAP = 1.0
 """Seconds between two looks at one server, however often it is suspected."""

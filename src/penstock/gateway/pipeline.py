@@ -13,15 +13,15 @@ from penstock.domain.call import Call
 from penstock.domain.decision import Decision
 from penstock.domain.errors import ClientGone, ModelNotFound, PenstockError, ShuttingDown
 from penstock.domain.fleet import Deployment
-from penstock.gateway.catalog import Catalog
 from penstock.gateway.client import Client
-from penstock.gateway.driver import Outcome
-from penstock.gateway.meter import Meter
-from penstock.gateway.routing.asking import ask_of
-from penstock.gateway.routing.classifier import Classifier
-from penstock.gateway.routing.lessons import learn
+from penstock.gateway.coroutine_runner import Outcome
+from penstock.gateway.fleet.catalog import Catalog
+from penstock.gateway.fleet.swap_queue import Turns
+from penstock.gateway.fleet.throughput_learning import learn
+from penstock.gateway.metrics.meter import Meter
+from penstock.gateway.routing.complexity.classifier import Classifier
+from penstock.gateway.routing.complexity.request_profile import ask_of
 from penstock.gateway.routing.router import Router
-from penstock.gateway.turns import Turns
 from penstock.gateway.upstream.failover import Failover
 from penstock.gateway.upstream.tries import Tries
 

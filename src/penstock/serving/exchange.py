@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from penstock.domain.errors import ClientGone, PenstockError
 from penstock.gateway.client import Source, Wishes
-from penstock.gateway.driver import drive
+from penstock.gateway.coroutine_runner import drive
 from penstock.serving.routes import Route
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from uvicorn.server import ServerState
 
 from penstock.domain.errors import InvalidRequest, PenstockError
 from penstock.gateway.client import Wishes
-from penstock.gateway.heads import KnownHead
 from penstock.gateway.pipeline import Pipeline
+from penstock.http1.head_cache import KnownHead
 from penstock.serving import refusals
 from penstock.serving.exchange import Exchange
 from penstock.serving.ordered import CONTINUE, OrderedProtocol

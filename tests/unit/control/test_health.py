@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from penstock.control.health import LONGEST_ABSENCE, PATIENCE, Pulse, Sight, back_off, forgivable, judge, offered
 from penstock.domain.errors import ConnectFailed, UpstreamTimeout
 from penstock.domain.fleet import Inventory, Model, Server, ServerStatus, State
-from penstock.gateway.catalog import Live
+from penstock.gateway.fleet.catalog import Live
 
 SERVER = Server("a", "lister", ("http://a:1",))
 UP = ServerStatus(SERVER, State.UP, "http://a:1", (Model("m"),))

@@ -5,12 +5,12 @@ from hypothesis import strategies as st
 from penstock import engines
 from penstock.domain.call import Call, Operation
 from penstock.domain.fleet import Fleet, Model, Priority, Server, ServerStatus, State
-from penstock.gateway.catalog import Catalog, Live
-from penstock.gateway.routing import signals
+from penstock.gateway.fleet.catalog import Catalog, Live
+from penstock.gateway.routing import costs
 from penstock.gateway.routing.router import Policy, Router
 
 OPERATIONS = {kind: engine.operations for kind, engine in engines.load().items()}
-SIGNALS = signals.load()
+SIGNALS = costs.load()
 
 
 def status(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.domain.fleet import Model
-from penstock.gateway.catalog import Catalog, names_of
+from penstock.gateway.fleet.catalog import Catalog, names_of
 from tests.unit.gateway.fleets import NAMES, STATUSES, fleet, status
 
 

@@ -8,9 +8,9 @@ from penstock.domain.call import Call, Operation
 from penstock.domain.errors import ContextLengthExceeded, PenstockError, Unsupported, WaitTooLong
 from penstock.domain.fleet import Model, Priority
 from penstock.domain.task import Ask, Level, TaskType
-from penstock.gateway.catalog import Catalog
-from penstock.gateway.routing.choosing import ENGLISH_WARNING, RUSSIAN_WARNING
-from penstock.gateway.routing.weighing import BANDS
+from penstock.gateway.fleet.catalog import Catalog
+from penstock.gateway.routing.model_selection import ENGLISH_WARNING, RUSSIAN_WARNING
+from penstock.gateway.routing.ranking import BANDS
 from tests.unit.gateway.fleets import NOW, call, live, router, servers_of, status
 
 REMOTE = ("llama3.3:70b", "gemma3:12b", "qwen2.5-coder:14b", "qwen3:14b")

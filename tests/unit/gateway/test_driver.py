@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.gateway.driver import Outcome, drive
+from penstock.gateway.coroutine_runner import Outcome, drive
 
 
 def test_it_runs_at_once_up_to_the_first_wait():

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.gateway.heads import KnownHead
+from penstock.http1.head_cache import KnownHead
 
 HEAD = (
     b"POST /v1/chat/completions HTTP/1.1\r\nHost: penstock:8005\r\nContent-Type: application/json\r\n"

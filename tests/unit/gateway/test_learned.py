@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from penstock.domain.answer import Usage
 from penstock.domain.fleet import Deployment, Model, Server
-from penstock.gateway.catalog import Live
-from penstock.gateway.learned import Pace, Rates
-from penstock.gateway.residency import KEPT, Residency
-from penstock.gateway.routing.lessons import learn
+from penstock.gateway.fleet.catalog import Live
+from penstock.gateway.fleet.residency import KEPT, Residency
+from penstock.gateway.fleet.throughput import Pace, Rates
+from penstock.gateway.fleet.throughput_learning import learn
 
 SERVER = Server("a", "ollama", ("http://a:1",))
 DEPLOYMENT = Deployment(SERVER, Model("m"), SERVER.url, 2, on_demand=True)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.domain.errors import ConnectFailed, NoServer, UpstreamTimeout
-from penstock.gateway.upstream.connection import Connection
-from penstock.gateway.upstream.pool import Address, Pool, PoolLimits, Pools, tls_context
+from penstock.gateway.upstream.transport.connection import Connection
+from penstock.gateway.upstream.transport.pool import Address, Pool, PoolLimits, Pools, tls_context
 from tests.support.raw_engine import RawEngine, says
 from tests.unit.gateway.wires import Sink, Transport
 

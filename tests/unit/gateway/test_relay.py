@@ -12,9 +12,9 @@ from penstock import dialects, engines
 from penstock.domain.call import Provenance
 from penstock.domain.errors import ClientStalled, PenstockError, UpstreamCut, UpstreamGarbage
 from penstock.domain.fleet import Model
-from penstock.gateway.upstream.passthrough import PassThrough
-from penstock.gateway.upstream.relay import Relay
-from penstock.gateway.upstream.translated import Translated
+from penstock.gateway.upstream.relay.base import Relay
+from penstock.gateway.upstream.relay.passthrough import PassThrough
+from penstock.gateway.upstream.relay.translating import Translated
 from tests.support.raw_client import chat
 from tests.support.raw_engine import (
     END,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from penstock.domain.call import Operation
 from penstock.domain.errors import LlmDisabled, ModelNotFound, NoServer, PenstockError, Unsupported
 from penstock.domain.fleet import Model, Priority
-from penstock.gateway.catalog import Catalog
+from penstock.gateway.fleet.catalog import Catalog
 from penstock.gateway.routing.router import Policy
 from tests.unit.gateway.fleets import (
     LIVES,

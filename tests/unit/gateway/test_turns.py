@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.gateway.residency import Residency
-from penstock.gateway.turns import Ticket, Turns
+from penstock.gateway.fleet.residency import Residency
+from penstock.gateway.fleet.swap_queue import Ticket, Turns
 
 SIZES = {"a": 6, "b": 6, "c": 3}
 ROOM = 10

@@ -1,7 +1,7 @@
 """A connection to an engine without a socket, and a sink that notes what it hears."""
 
 from penstock.domain.errors import PenstockError
-from penstock.gateway.upstream.connection import Connection, Headers
+from penstock.gateway.upstream.transport.connection import Connection, Headers
 
 
 class Transport:

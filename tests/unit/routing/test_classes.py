@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from penstock.domain.fleet import Model
 from penstock.domain.task import Level, TaskType
-from penstock.gateway.routing.classes import ModelClass, Preferences, class_of, fit
+from penstock.gateway.routing.model_profile import ModelClass, Preferences, class_of, fit
 
 REMOTE = ("llama3.3:70b", "gemma3:12b", "qwen2.5-coder:14b", "qwen3:14b")
 LOCAL = ("gemma3:1b", "qwen2.5:1.5b", "phi3:3b")

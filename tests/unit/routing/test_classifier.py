@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.domain.task import Level, TaskType
-from penstock.gateway.routing.classifier import WEIGHTS, Classifier, level_of
-from penstock.gateway.routing.classifier_features import HEAD_CHARS, TAIL_CHARS, clip
-from penstock.gateway.routing.classifier_weights import dump, load, load_file
+from penstock.gateway.routing.complexity.classifier import WEIGHTS, Classifier, level_of
+from penstock.gateway.routing.complexity.features import HEAD_CHARS, TAIL_CHARS, clip
+from penstock.gateway.routing.complexity.weights import dump, load, load_file
 
 SHARED = Classifier()
 
@@ -133,7 +133,7 @@ def test_a_judgement_does_not_depend_on_the_process() -> None:
         "Объясни паттерн Singleton и приведи пример",
     ]
     program = (
-        "import json,sys; from penstock.gateway.routing.classifier import Classifier as C; c=C();"
+        "import json,sys; from penstock.gateway.routing.complexity.classifier import Classifier as C; c=C();"
         "print(json.dumps([c.judge(t).scores for t in json.load(sys.stdin)]))"
     )
     answers = {

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.domain.task import Level
-from penstock.gateway.routing.classifier_context import conversation_floor, is_follow_up, outside_the_text
+from penstock.gateway.routing.complexity.conversation import conversation_floor, is_follow_up, outside_the_text
 
 HARD = "Спроектируй распределённую очередь"
 

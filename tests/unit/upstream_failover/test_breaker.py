@@ -17,7 +17,7 @@ from penstock.domain.errors import (
     UpstreamTimeout,
 )
 from penstock.domain.fleet import Model, Server, ServerStatus, State
-from penstock.gateway.upstream.breaker import (
+from penstock.gateway.upstream.resilience.breaker import (
     CLOSED,
     HALF_OPEN,
     JITTER,

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.domain.errors import ConnectFailed, PenstockError, UpstreamCut, UpstreamStatus
-from penstock.gateway.upstream.breaker import NO_PERMITS, Breaker, BreakerPolicy, Breakers, Guard
-from penstock.gateway.upstream.budget import MINIMUM, RATIO, WINDOW, RetryBudget, back_off
-from penstock.gateway.upstream.course import Course, Step
+from penstock.gateway.upstream.resilience.breaker import NO_PERMITS, Breaker, BreakerPolicy, Breakers, Guard
+from penstock.gateway.upstream.resilience.retry_budget import MINIMUM, RATIO, WINDOW, RetryBudget, back_off
+from penstock.gateway.upstream.resilience.retry_plan import Course, Step
 
 
 @settings(max_examples=200)

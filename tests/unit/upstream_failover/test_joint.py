@@ -5,7 +5,7 @@ import itertools
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from penstock.gateway.upstream.resumed import Joint
+from penstock.gateway.upstream.relay.resumable import Joint
 
 TEXTS = st.text(alphabet=st.sampled_from("ab \n\t.«щ🚢"), max_size=200) | st.text(max_size=200)
 

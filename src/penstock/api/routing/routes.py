@@ -10,8 +10,8 @@ from penstock.api.routing import views as drawing
 from penstock.domain.call import Call
 from penstock.domain.errors import InvalidRequest
 from penstock.gateway.pipeline import MOST_DECISIONS
-from penstock.gateway.routing import signals
-from penstock.gateway.routing.asking import ask_of
+from penstock.gateway.routing import costs
+from penstock.gateway.routing.complexity.request_profile import ask_of
 
 MOST_BODY = 32 << 20
 LONGEST_SESSION, LONGEST_WAIT = 128, 1e9
@@ -48,7 +48,7 @@ class Routing:
     def __init__(self, context: ConsoleContext) -> None:
         self._context = context
         self._endpoints = {endpoint.wire: endpoint for one in context.dialects for endpoint in one.endpoints}
-        self._waits = frozenset(signal.name for signal in signals.load() if signal.waits)
+        self._waits = frozenset(signal.name for signal in costs.load() if signal.waits)
 
     def routes(self) -> APIRouter:
         """The routes."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from penstock.api.dependencies import ConsoleContext
 from penstock.api.status.process_usage import Resources
 from penstock.domain.fleet import ServerStatus
-from penstock.gateway.meter import Gauge
+from penstock.gateway.metrics.meter import Gauge
 
 _STATES = ("closed", "half-open", "open")
 _Value = Callable[[ServerStatus], float]

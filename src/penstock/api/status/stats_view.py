@@ -7,7 +7,7 @@ import msgspec
 from penstock.api.status.process_usage import Resources
 from penstock.dialects.timestamps import format_timestamp
 from penstock.domain.fleet import Fleet, ServerStatus
-from penstock.gateway.meter import Percentiles, Snapshot, Totals
+from penstock.gateway.metrics.meter import Percentiles, Snapshot, Totals
 
 
 def draw(

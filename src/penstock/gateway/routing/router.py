@@ -12,14 +12,14 @@ from penstock.domain.call import Call, Operation
 from penstock.domain.decision import Candidate, Decision
 from penstock.domain.errors import LlmDisabled
 from penstock.domain.fleet import Deployment, Fleet, Model
-from penstock.gateway.catalog import Live
-from penstock.gateway.routing import missing
-from penstock.gateway.routing.choosing import Chooser
-from penstock.gateway.routing.classes import Preferences
-from penstock.gateway.routing.missing import having
-from penstock.gateway.routing.shortlist import MOST_NAMES, Group, Shortlist
-from penstock.gateway.routing.signals.base import Signal
-from penstock.gateway.routing.weighing import Scales
+from penstock.gateway.fleet.catalog import Live
+from penstock.gateway.routing import unroutable
+from penstock.gateway.routing.candidate_index import MOST_NAMES, Group, Shortlist
+from penstock.gateway.routing.costs.base import Signal
+from penstock.gateway.routing.model_profile import Preferences
+from penstock.gateway.routing.model_selection import Chooser
+from penstock.gateway.routing.ranking import Scales
+from penstock.gateway.routing.unroutable import having
 
 Lives = Mapping[str, Live]
 """The live records of servers by name."""
@@ -114,7 +114,7 @@ class Router:
         if call.defaults and self.policy.mode == "vllm":
             return self._vllm_first(fleet, call, found, now, explain)
         if not found:
-            raise missing.error(fleet, call, self.policy.mismatch)
+            raise unroutable.error(fleet, call, self.policy.mismatch)
         return self._by_name(call, found, now, explain)
 
     def _by_name(self, call: Call, found: tuple[Deployment, ...], now: float, explain: bool) -> Decision:
@@ -178,7 +178,7 @@ class Router:
             return Decision(self._weighed(found, call, now, explain), "LLM_MODEL")
         others = self._anything(fleet, call)
         if not others:
-            raise missing.error(fleet, wanted, self.policy.mismatch)
+            raise unroutable.error(fleet, wanted, self.policy.mismatch)
         named = others[0].model.name
         same = tuple(deployment for deployment in others if deployment.model.name == named)
         rest = tuple(deployment for deployment in others if deployment.model.name != named)
@@ -205,7 +205,7 @@ class Router:
         if not then:
             if found:
                 return self._by_name(call, found, now, explain)
-            raise missing.error(fleet, call, self.policy.mismatch)
+            raise unroutable.error(fleet, call, self.policy.mismatch)
         return Decision(then, "vLLM is away", then[0].warning, fallback=True)
 
     def _agents(self, fleet: Fleet, call: Call, kinds: tuple[str, ...]) -> tuple[Deployment, ...]:
@@ -218,7 +218,7 @@ class Router:
             models = sorted(status.models, key=lambda m: (m.name.lower() != wanted, not m.loaded))
             chosen.append(Deployment(status.server, models[0], status.url or status.server.url, 1))
         if not chosen:
-            raise missing.no_server(fleet, kinds)
+            raise unroutable.no_server(fleet, kinds)
         return tuple(chosen)
 
     def _managed(self, fleet: Fleet, call: Call) -> tuple[Deployment, ...]:
@@ -232,7 +232,7 @@ class Router:
             and (not call.server or status.server.name == call.server)
         ]
         if not able:
-            raise missing.no_server(fleet, call.kinds, call.server)
+            raise unroutable.no_server(fleet, call.kinds, call.server)
         names = {deployment.server.name for deployment in having(fleet, call.model)}
         best = [status for status in able if status.server.name in names] or able
         model = Model(call.model)

@@ -1,20 +1,20 @@
 """One try: a request to one deployment, until its answer is delivered or an error says why not."""
 
 import asyncio
-import base64
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from penstock.domain.errors import ClientGone, ConnectFailed, PenstockError, UpstreamCut, UpstreamError
-from penstock.domain.fleet import Deployment, Server
+from penstock.domain.fleet import Deployment
 from penstock.engines.base import Engine, Outgoing
-from penstock.gateway.catalog import Live
 from penstock.gateway.client import Client
-from penstock.gateway.upstream.breaker import Guard
-from penstock.gateway.upstream.connection import Connection
-from penstock.gateway.upstream.pool import Pool, Pools
-from penstock.gateway.upstream.relay import Relay
+from penstock.gateway.fleet.catalog import Live
+from penstock.gateway.upstream.relay.base import Relay
+from penstock.gateway.upstream.resilience.breaker import Guard
+from penstock.gateway.upstream.transport.authorization import authorization_headers
+from penstock.gateway.upstream.transport.connection import Connection
+from penstock.gateway.upstream.transport.pool import Pool, Pools
 
 JSON = b"application/json"
 
@@ -45,14 +45,6 @@ class Target:
     live: Live
     guard: Guard
     heads: dict[str, bytes] = field(default_factory=dict)
-
-
-def credentials(server: Server, engine: Engine) -> list[bytes]:
-    """The header lines that let us in: the engine's own form of an API key, or HTTP Basic."""
-    lines = [name + b": " + value for name, value in engine.headers(server.api_key)]
-    if server.credentials:
-        lines.append(b"authorization: Basic " + base64.b64encode(server.credentials.encode()))
-    return lines
 
 
 class _Opening:
@@ -165,7 +157,7 @@ class Attempts:
                 b"content-type: " + outgoing.content_type,
                 b"accept: */*",
                 b"accept-encoding: identity",
-                *credentials(target.deployment.server, target.engine),
+                *authorization_headers(target.deployment.server, target.engine),
                 *(name + b": " + value for name, value in outgoing.headers),
             ]
         )

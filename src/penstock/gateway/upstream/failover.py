@@ -19,24 +19,24 @@ from penstock.domain.errors import (
 )
 from penstock.domain.fleet import Deployment, Fleet
 from penstock.engines.base import Outgoing, Reader
-from penstock.gateway.catalog import Catalog
 from penstock.gateway.client import Client
+from penstock.gateway.fleet.catalog import Catalog
 from penstock.gateway.upstream.attempt import Attempts, Target
-from penstock.gateway.upstream.breaker import NO_PERMITS, Breakers, Guard, Permits
-from penstock.gateway.upstream.budget import RetryBudget
-from penstock.gateway.upstream.course import Course
-from penstock.gateway.upstream.filled import whole
-from penstock.gateway.upstream.hedge import Lane, hedge
-from penstock.gateway.upstream.later import FetchFunction, Missing, Polled
-from penstock.gateway.upstream.passthrough import PassThrough
-from penstock.gateway.upstream.relay import Relay
-from penstock.gateway.upstream.resumed import Resumable, Thread
-from penstock.gateway.upstream.shown import ANOTHER, Heads
-from penstock.gateway.upstream.translated import Translated
+from penstock.gateway.upstream.attempt_errors import final, sent, sum_up
+from penstock.gateway.upstream.cancellable_sleep import pause
+from penstock.gateway.upstream.local_answers import count, deliver, without_engine
+from penstock.gateway.upstream.provenance_headers import ANOTHER, Heads
+from penstock.gateway.upstream.relay.base import Relay
+from penstock.gateway.upstream.relay.passthrough import PassThrough
+from penstock.gateway.upstream.relay.polling import FetchFunction, Missing, Polled
+from penstock.gateway.upstream.relay.resumable import Resumable, Thread
+from penstock.gateway.upstream.relay.translating import Translated
+from penstock.gateway.upstream.request_defaults import whole
+from penstock.gateway.upstream.resilience.breaker import NO_PERMITS, Breakers, Guard, Permits
+from penstock.gateway.upstream.resilience.hedging import Lane, hedge
+from penstock.gateway.upstream.resilience.retry_budget import RetryBudget
+from penstock.gateway.upstream.resilience.retry_plan import Course
 from penstock.gateway.upstream.tries import Tries
-from penstock.gateway.upstream.unasked import count, deliver, without_engine
-from penstock.gateway.upstream.verdict import final, sent, sum_up
-from penstock.gateway.upstream.waiting import pause
 
 Failure: TypeAlias = tuple[int, PenstockError, bool]
 """A failed try: the candidate's place, why, and whether the engine had the request."""

@@ -2,8 +2,8 @@
 
 from penstock.domain.content import Content
 from penstock.domain.fleet import Deployment
-from penstock.gateway.upstream.relay import Relay
-from penstock.gateway.upstream.resumed import Thread
+from penstock.gateway.upstream.relay.base import Relay
+from penstock.gateway.upstream.relay.resumable import Thread
 
 
 class Tries:

@@ -1,0 +1,62 @@
+"""What a failed try means for the call, and what to tell a client when nobody could answer."""
+
+from collections.abc import Sequence
+
+from penstock.domain.call import Call, Operation
+from penstock.domain.errors import ConnectFailed, ModelNotFound, NoServer, PenstockError, RateLimited, Unsupported
+from penstock.domain.fleet import Deployment
+from penstock.gateway.client import Client
+from penstock.gateway.upstream.relay.base import Relay
+from penstock.gateway.upstream.relay.resumable import Thread
+from penstock.gateway.upstream.resilience.breaker import Guard
+
+
+def sent(error: PenstockError, relay: Relay | None) -> bool:
+    """Whether the engine had the request."""
+    return relay is not None and relay.connection is not None and not isinstance(error, ConnectFailed)
+
+
+def final(client: Client, call: Call, error: PenstockError, thread: Thread | None) -> bool:
+    """Whether no other try can mend it."""
+    if client.gone:
+        return True
+    if client.begun:
+        return thread is None or thread.broken is None
+    if not error.retryable and not isinstance(error, Unsupported | ModelNotFound):
+        return True
+    # management may have been done: it is not to be done twice
+    return call.operation is Operation.MANAGE and not isinstance(error, ConnectFailed)
+
+
+def sum_up(
+    failed: Sequence[tuple[Deployment, PenstockError]], shut: Sequence[tuple[Deployment, Guard]], now: float
+) -> PenstockError:
+    """The error to tell. `failed` are the tries, `shut` what breakers kept the call from."""
+    told = [(deployment, _resting(deployment, guard, now)) for deployment, guard in shut] + list(failed)
+    if all(isinstance(error, ConnectFailed) for _, error in told):
+        why = "; ".join(
+            f"{deployment.server.name}: {error.message}"
+            + (f" (its address is set in {deployment.server.setting})" if deployment.server.setting else "")
+            for deployment, error in told
+        )
+        return NoServer(f"no server can answer just now: {why}", retry_after=5)
+    errors = [error for _, error in told]
+    telling = [error for error in errors if error.retryable and not isinstance(error, ConnectFailed)] or [
+        error for error in errors if not isinstance(error, ConnectFailed)
+    ]
+    if all(error.status in (429, 503) for error in errors):
+        waits = [error.retry_after for error in errors if error.retry_after is not None]
+        telling[-1].retry_after = min(waits, default=1.0)
+        if all(error.status == 429 for error in errors):
+            return RateLimited(telling[-1].message, retry_after=telling[-1].retry_after)
+    return telling[-1]
+
+
+def _resting(deployment: Deployment, guard: Guard, now: float) -> PenstockError:
+    """Why a server is left alone."""
+    if guard.server.cause is not None:
+        return guard.server.cause
+    wait = max(0.1, guard.wait(now))
+    return NoServer(
+        f"{deployment.server.name} has failed just now and is left alone for {wait:.1f} s", retry_after=wait
+    )
