@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 
 from penstock import engines
-from penstock.domain.call import Call, Operation
+from penstock.domain.complexity import Ask, Level, TaskType
 from penstock.domain.fleet import Model, Priority, Server, ServerStatus, State
-from penstock.domain.task import Ask, Level, TaskType
+from penstock.domain.request import Call, Operation
 from penstock.gateway.fleet.catalog import Catalog
 from penstock.gateway.routing.complexity.classifier import Classifier
 from penstock.gateway.routing.costs import load as load_costs

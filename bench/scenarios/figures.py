@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bench.scenarios.world import Outcome, Story
 
-from penstock.domain.task import Level
+from penstock.domain.complexity import Level
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from bench.scenarios.calls import Seen
 from bench.scenarios.policy import Act, Acts, Done, GiveUp, Offer, Send
 
 from penstock import engines
-from penstock.domain.answer import Usage
-from penstock.domain.call import Call, Operation
+from penstock.domain.complexity import Ask
 from penstock.domain.fleet import Deployment, Model, Priority, Server, ServerStatus, State
-from penstock.domain.task import Ask
+from penstock.domain.request import Call, Operation
+from penstock.domain.response import Usage
 from penstock.gateway.fleet.catalog import Catalog
 from penstock.gateway.fleet.swap_queue import FAIRNESS
 from penstock.gateway.fleet.throughput_learning import learn

@@ -20,13 +20,13 @@ from penstock.config.datafolder import DataFolderInUseError, claim
 from penstock.config.reload import Reloader
 from penstock.config.settings import ServerSettings, Settings
 from penstock.config.sources import files_to_watch, load
-from penstock.control.discovery import Watcher
-from penstock.control.mdns import Mdns
-from penstock.control.names import NamesByMdns
-from penstock.control.network import Network, Search
-from penstock.control.services import Announcement
-from penstock.domain.call import Defaults
+from penstock.control.discovery.dns_sd import Announcement
+from penstock.control.discovery.lan_search import Network, Search
+from penstock.control.discovery.mdns import Mdns
+from penstock.control.discovery.name_resolution import NamesByMdns
+from penstock.control.discovery.watcher import Watcher
 from penstock.domain.fleet import Priority, Server, ServerStatus
+from penstock.domain.request import Defaults
 from penstock.gateway.fleet.catalog import Catalog
 from penstock.gateway.metrics.meter import Meter
 from penstock.gateway.pipeline import Pipeline
@@ -38,7 +38,7 @@ from penstock.gateway.upstream.attempt import Attempts, Timeouts
 from penstock.gateway.upstream.failover import Failover
 from penstock.gateway.upstream.transport.fetcher import Fetcher
 from penstock.gateway.upstream.transport.pool import PoolLimits, Pools
-from penstock.logs import configure as configure_logs
+from penstock.log_format import configure as configure_logs
 from penstock.serving import routes
 from penstock.serving.protocol import GatewayProtocol, Shared
 from penstock.serving.server import App, Listening, Receive, Scope, Send, gated, listening_socket

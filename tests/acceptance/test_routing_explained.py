@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from penstock.domain.call import Call
+from penstock.domain.request import Call
 from penstock.sim import Simulator
 from tests.acceptance.distributed import (
     EXAMPLES,

@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 
 from penstock import dialects, engines
 from penstock.dialects.base import Endpoint
-from penstock.domain.answer import Answer, Choice, Chunk, Logprob, ToolDelta, Usage, assemble
-from penstock.domain.call import Call, Operation, Provenance
 from penstock.domain.content import (
     Audio,
     Chat,
@@ -38,6 +36,8 @@ from penstock.domain.errors import (
     UpstreamStatus,
 )
 from penstock.domain.fleet import Inventory, Model
+from penstock.domain.request import Call, Operation, Provenance
+from penstock.domain.response import Answer, Choice, Chunk, Logprob, ToolDelta, Usage, assemble
 from penstock.engines.base import Engine, Fetched, Outgoing
 from tests.support import transcripts
 from tests.support.transcripts import Recorded

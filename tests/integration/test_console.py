@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from penstock import dialects, engines
 from penstock.api import app as console
 from penstock.api.dependencies import ConsoleContext, ConsoleSettings, Judging
-from penstock.control.discovery import Watcher
+from penstock.control.discovery.watcher import Watcher
 from penstock.domain.errors import ConnectFailed
 from penstock.domain.fleet import Model, Server, ServerStatus, State
 from penstock.gateway.fleet.catalog import Catalog

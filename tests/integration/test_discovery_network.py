@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from penstock.control import network
-from penstock.control.names import NamesByMdns
-from penstock.control.network import OLLAMA, PENSTOCK, Network, Search
-from penstock.control.services import Announcement, Service
+from penstock.control.discovery import lan_search
+from penstock.control.discovery.dns_sd import Announcement, Service
+from penstock.control.discovery.lan_search import OLLAMA, PENSTOCK, Network, Search
+from penstock.control.discovery.name_resolution import NamesByMdns
 from penstock.domain.fleet import Fleet, State
 from tests.support.watching import Lister, TinyServer, Watching, server, state_is
 
@@ -73,7 +73,9 @@ async def tiny() -> AsyncIterator[TinyServer]:
 
 @pytest.fixture(autouse=True)
 def every_loopback_address_is_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penstock.control.names.is_own", lambda number: number in ("127.0.0.1", "::1"))
+    monkeypatch.setattr(
+        "penstock.control.discovery.name_resolution.is_own", lambda number: number in ("127.0.0.1", "::1")
+    )
 
 
 def gone(name: str):
@@ -146,15 +148,15 @@ async def test_a_configured_name_is_followed_when_calls_fail_at_its_old_address(
 
 
 async def test_usual_names_are_one_server_where_they_lead_to_one(tiny, monkeypatch):
-    monkeypatch.setattr(network, "OLLAMA_PORT", tiny.port)
+    monkeypatch.setattr(lan_search, "OLLAMA_PORT", tiny.port)
     ether = Ether({"ollama.local": (tiny.host,), "ollama-server.local": (tiny.host,)})
-    async with Watching() as w, looking(w, ether, Search(names=True), usual_names=network.USUAL_NAMES):
+    async with Watching() as w, looking(w, ether, Search(names=True), usual_names=lan_search.USUAL_NAMES):
         await w.until(state_is("ollama.local", State.UP))
         assert w.names == ["ollama.local"]
 
 
 async def test_subnets_are_scanned_only_when_told(tiny, monkeypatch):
-    monkeypatch.setattr(network, "OLLAMA_PORT", tiny.port)
+    monkeypatch.setattr(lan_search, "OLLAMA_PORT", tiny.port)
     knocked: list[str] = []
 
     async def knock(host: str, port: int) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from penstock.serving.sweep import PROGRESS, sweep
+from penstock.serving.idle_sweep import PROGRESS, sweep
 from tests.support.gateway import Running, running, server, until
 from tests.support.raw_client import chat, connected, get, post, turn
 from tests.support.raw_engine import DONE, END, RawEngine, Turn, chunk, chunked_head, completion, event, response, says

@@ -12,16 +12,16 @@ from uuid import uuid4
 import pytest
 
 from penstock import control
-from penstock.control import mdns_library
-from penstock.control.mdns import Mdns
-from penstock.control.names import NamesByMdns
-from penstock.control.services import Announcement
+from penstock.control.discovery import mdns_zeroconf
+from penstock.control.discovery.dns_sd import Announcement
+from penstock.control.discovery.mdns import Mdns
+from penstock.control.discovery.name_resolution import NamesByMdns
 from tests.support.neighbours import LOOPBACK, Neighbour, News
 
 
 def not_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if nobody had asked the network for anything yet."""
-    monkeypatch.delitem(sys.modules, mdns_library.__name__)
+    monkeypatch.delitem(sys.modules, mdns_zeroconf.__name__)
     monkeypatch.delattr(control, "mdns_library")
 
 
@@ -147,7 +147,7 @@ async def test_without_a_network_nothing_is_found_and_one_line_says_so(caplog, m
     def refuse(**_: object) -> None:
         raise OSError(errno.EADDRINUSE, "Address already in use")
 
-    monkeypatch.setattr(mdns_library, "AsyncZeroconf", refuse)
+    monkeypatch.setattr(mdns_zeroconf, "AsyncZeroconf", refuse)
     mdns = Mdns()
     mdns.announce(Announcement("_x._tcp", "x", 1))
     mdns.browse("_x._tcp")
@@ -197,4 +197,4 @@ async def test_nothing_is_opened_or_imported_until_something_is_asked(monkeypatc
     assert await NamesByMdns(mdns).numbered("http://localhost:11434", False) == ()
     await mdns.stop()
 
-    assert mdns_library.__name__ not in sys.modules
+    assert mdns_zeroconf.__name__ not in sys.modules

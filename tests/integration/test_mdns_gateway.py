@@ -10,7 +10,7 @@ import pytest
 
 from penstock.app import Gateway
 from penstock.config.settings import ListenSettings, Settings, StorageSettings
-from penstock.control.mdns import Mdns
+from penstock.control.discovery.mdns import Mdns
 from penstock.domain.fleet import State
 from penstock.sim import SimOptions, Simulator
 from tests.support.gateway import Running, running, server, until

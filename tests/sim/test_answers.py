@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.sim import SimModel, SimOptions, Simulator, scenario_one
-from penstock.sim.answer import Ask, Tool, compose, tokens_of, vector
+from penstock.sim.generated_text import Ask, Tool, compose, tokens_of, vector
+from penstock.sim.json_schema import instance
 from penstock.sim.kinds import KINDS
-from penstock.sim.schema import instance
 from tests.sim.client import ask
 
 TEXTS = st.text(max_size=200)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.sim.answer import Ask, compose, tokens_of
-from penstock.sim.openai_request import read_prompt
+from penstock.sim.generated_text import Ask, compose, tokens_of
+from penstock.sim.openai.request import read_prompt
 from penstock.sim.options import SimOptions
 
 TEXTS = st.one_of(st.none(), st.text(min_size=1, max_size=80), st.just("Ships pass the lock. 🚢 Так и живём."))

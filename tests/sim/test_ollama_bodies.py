@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from penstock.sim import Simulator
 from penstock.sim.kinds.ollama.fields import CHAT, duration
-from penstock.sim.kinds.ollama.gojson import BadBodyError, decode
+from penstock.sim.kinds.ollama.go_json import BadBodyError, decode
 from tests.sim.client import ask
 from tests.sim.conftest import PLAIN, THINKER
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.sim import Simulator
-from penstock.sim.kinds.ollama.names import parse
+from penstock.sim.kinds.ollama.model_names import parse
 from tests.sim.client import ask
 from tests.sim.conftest import EMBEDDER, PLAIN, SKILLED
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.sim import SimModel, SimOptions
-from penstock.sim.engine import Engine, EngineCrashError, QueueFullError
+from penstock.sim.speed_model import Engine, EngineCrashError, QueueFullError
 from tests.sim.virtual_time import run
 
 A, B, C = (SimModel.named(name) for name in ("gemma3:1b", "phi3:3b", "qwen3:14b"))

@@ -21,7 +21,7 @@ from penstock.config.settings import (
     TimeoutSettings,
 )
 from penstock.domain.fleet import Model, ServerStatus, State
-from penstock.serving import ordered as client_side
+from penstock.serving import pipelining as client_side
 from penstock.serving import routes
 from penstock.serving.protocol import GatewayProtocol, Shared
 from penstock.serving.server import Listening, gated, listening_socket

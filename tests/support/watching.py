@@ -7,10 +7,10 @@ from types import MappingProxyType, TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from penstock.control.discovery import Watcher
-from penstock.domain.call import Operation
+from penstock.control.discovery.watcher import Watcher
 from penstock.domain.errors import ConnectFailed, UpstreamGarbage, UpstreamTimeout
 from penstock.domain.fleet import Fleet, Inventory, Model, Server, ServerStatus, State
+from penstock.domain.request import Operation
 from penstock.engines.base import Fetch, Fetched
 from penstock.gateway.fleet.catalog import Catalog
 

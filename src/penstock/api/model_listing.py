@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from penstock.domain.call import Operation
 from penstock.domain.fleet import Fleet, Model, ServerStatus
+from penstock.domain.request import Operation
 from penstock.engines.base import Engine
 
 _MODELS_DO = frozenset({Operation.CHAT, Operation.COMPLETION, Operation.EMBEDDING})

@@ -6,7 +6,7 @@ from typing import TextIO
 
 import msgspec
 
-from penstock.domain.task import Judgement
+from penstock.domain.complexity import Judgement
 from penstock.gateway.routing.complexity.classifier import UNDER_COST, Classifier
 
 DIGITS = 4

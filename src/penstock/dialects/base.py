@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from penstock.domain.answer import Answer, Chunk, Usage
-from penstock.domain.call import Call, Provenance
 from penstock.domain.content import Content
 from penstock.domain.errors import PenstockError
+from penstock.domain.request import Call, Provenance
+from penstock.domain.response import Answer, Chunk, Usage
 
 
 class Writer(Protocol):

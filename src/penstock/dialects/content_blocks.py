@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from penstock.domain.answer import Chunk, Logprob, ToolDelta, Usage
+from penstock.domain.response import Chunk, Logprob, ToolDelta, Usage
 
 THINKING = "thinking"
 TEXT = "text"

@@ -8,11 +8,11 @@ from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from penstock.domain.answer import Chunk
-from penstock.domain.call import Call, Operation
 from penstock.domain.content import Content
 from penstock.domain.errors import PenstockError
 from penstock.domain.fleet import Inventory, Model
+from penstock.domain.request import Call, Operation
+from penstock.domain.response import Chunk
 
 
 @dataclass(slots=True)

@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from penstock.domain.call import Call, Operation
 from penstock.domain.content import Chat, Completion, Content, Embedding, Thinking
 from penstock.domain.errors import UpstreamError
 from penstock.domain.fleet import Inventory, Model, State
+from penstock.domain.request import Call, Operation
 from penstock.engines.base import Fetch, Fetched, Outgoing
 from penstock.engines.continuation import begun
 from penstock.engines.openai_compatible.base import EFFORTS, OpenAIWire

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from penstock.dialects.base import Endpoint
-from penstock.domain.answer import Usage
-from penstock.domain.call import Call
-from penstock.domain.decision import Decision
 from penstock.domain.errors import ClientGone, ModelNotFound, PenstockError, ShuttingDown
 from penstock.domain.fleet import Deployment
+from penstock.domain.request import Call
+from penstock.domain.response import Usage
+from penstock.domain.routing_decision import Decision
 from penstock.gateway.client import Client
 from penstock.gateway.coroutine_runner import Outcome
 from penstock.gateway.fleet.catalog import Catalog

@@ -22,10 +22,10 @@ from penstock.domain.errors import InvalidRequest, PenstockError
 from penstock.gateway.client import Wishes
 from penstock.gateway.pipeline import Pipeline
 from penstock.http1.head_cache import KnownHead
-from penstock.serving import refusals
+from penstock.serving import request_validation
 from penstock.serving.exchange import Exchange
-from penstock.serving.ordered import CONTINUE, OrderedProtocol
-from penstock.serving.refusals import MAX_HEAD, body_too_large
+from penstock.serving.pipelining import CONTINUE, OrderedProtocol
+from penstock.serving.request_validation import MAX_HEAD, body_too_large
 from penstock.serving.routes import Gate, Route
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ class GatewayProtocol(OrderedProtocol):
         if self._in_head:
             self._head_size += len(data)
             if self._head_size > 2 * MAX_HEAD:
-                self.refuse(refusals.head_too_large())
+                self.refuse(request_validation.head_too_large())
         elif again and self._lesson and self._lessons:
             self._learn(data, self._lesson)
 
@@ -216,7 +216,7 @@ class GatewayProtocol(OrderedProtocol):
             self._say(self._refusal)
 
     def _say(self, error: PenstockError) -> None:
-        self.transport.write(refusals.response(error))
+        self.transport.write(request_validation.response(error))
         self._hang_up()
 
     def awaited(self) -> tuple[object, int] | None:
@@ -306,11 +306,11 @@ class GatewayProtocol(OrderedProtocol):
         The parser takes what follows an offer to speak another protocol for that protocol, the request's own body too.
         """
         version = "1.1" if http11 else self.parser.get_http_version()
-        refusals.check_head(version, self.headers)
+        request_validation.check_head(version, self.headers)
         if self._head_size:
-            refusals.check_size(self.url, self.headers)
+            request_validation.check_size(self.url, self.headers)
         if self.parser.should_upgrade():
-            self._plain_head = refusals.without_upgrade(self.parser.get_method(), self.url, self.headers)
+            self._plain_head = request_validation.without_upgrade(self.parser.get_method(), self.url, self.headers)
         return bool(self._plain_head)
 
     def _read_rare(self, exchange: Exchange, headers: dict[bytes, bytes]) -> None:

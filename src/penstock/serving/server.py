@@ -13,9 +13,9 @@ from typing import Any
 import uvicorn
 
 from penstock.domain.errors import PenstockError
+from penstock.serving.idle_sweep import sweep
 from penstock.serving.protocol import GatewayProtocol
 from penstock.serving.routes import Gate
-from penstock.serving.sweep import sweep
 
 log = logging.getLogger("penstock")
 

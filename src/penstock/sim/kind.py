@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from penstock.sim.answer import Answer, Ask, compose
-from penstock.sim.engine import Engine
 from penstock.sim.exchange import Exchange, Style
+from penstock.sim.generated_text import Answer, Ask, compose
 from penstock.sim.options import SimModel, SimOptions
+from penstock.sim.speed_model import Engine
 
 Handler = Callable[[Exchange], Awaitable[None]]
 

@@ -12,12 +12,12 @@ from typing import Any, Self
 import msgspec
 
 from penstock.sim.connection import Connection
-from penstock.sim.engine import Counters, Engine, EngineCrashError
 from penstock.sim.exchange import Exchange
 from penstock.sim.faults import Faults
 from penstock.sim.kind import Kind
 from penstock.sim.kinds import KINDS
 from penstock.sim.options import SimOptions
+from penstock.sim.speed_model import Counters, Engine, EngineCrashError
 
 _STORMS = {
     "status_429": (429, "Too many requests, please try again later"),

@@ -3,7 +3,7 @@
 import pytest
 
 from penstock.app import search, servers
-from penstock.control.services import Announcement
+from penstock.control.discovery.dns_sd import Announcement
 from tests.unit.config.place import Place
 
 

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.api.routing import views as drawing
-from penstock.domain.call import Call, Operation
-from penstock.domain.decision import Candidate, Decision, Reason
+from penstock.domain.complexity import Ask, Level, TaskType
 from penstock.domain.errors import InvalidRequest
 from penstock.domain.fleet import Deployment, Model, Server
-from penstock.domain.task import Ask, Level, TaskType
+from penstock.domain.request import Call, Operation
+from penstock.domain.routing_decision import Candidate, Decision, Reason
 
 CALL = Call("service.routed", Operation.CHAT, "", False, b"")
 ASK = Ask(Level.MODERATE, TaskType.CODE, scores=(0.1, 0.2, 0.4, 0.3))

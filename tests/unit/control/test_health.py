@@ -3,7 +3,16 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.control.health import LONGEST_ABSENCE, PATIENCE, Pulse, Sight, back_off, forgivable, judge, offered
+from penstock.control.discovery.health import (
+    LONGEST_ABSENCE,
+    PATIENCE,
+    Pulse,
+    Sight,
+    back_off,
+    forgivable,
+    judge,
+    offered,
+)
 from penstock.domain.errors import ConnectFailed, UpstreamTimeout
 from penstock.domain.fleet import Inventory, Model, Server, ServerStatus, State
 from penstock.gateway.fleet.catalog import Live

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.control.names import NamesByMdns, host_of, is_own, place, port_of, touches, with_host
+from penstock.control.discovery.name_resolution import NamesByMdns, host_of, is_own, place, port_of, touches, with_host
 
 
 class Table:

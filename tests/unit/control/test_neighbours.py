@@ -5,9 +5,9 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.control.names import touches
-from penstock.control.neighbours import MOST, Candidate, announced, choose, fit_name
-from penstock.control.services import Service
+from penstock.control.discovery.deduplication import MOST, Candidate, announced, choose, fit_name
+from penstock.control.discovery.dns_sd import Service
+from penstock.control.discovery.name_resolution import touches
 from penstock.domain.fleet import Priority
 
 PLACES = st.frozensets(st.tuples(st.sampled_from(["localhost", "10.0.0.1", "10.0.0.2"]), st.integers(1, 3)), max_size=3)

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.control import subnets
+from penstock.control.discovery import port_scan
 
 
 def test_only_private_ranges_of_a_moderate_size_are_scanned():
-    assert subnets.addresses(["192.168.178.0/30", "192.168.178.1/30"]) == ("192.168.178.1", "192.168.178.2")
-    assert len(subnets.addresses(["10.1.0.0/22"])) == 1022
-    assert subnets.addresses(["10.0.0.0/21", "8.8.8.0/24", "fd00::/120", "nonsense"]) == ()
-    assert subnets.addresses(["10.0.0.9/32"]) == ("10.0.0.9",)
+    assert port_scan.addresses(["192.168.178.0/30", "192.168.178.1/30"]) == ("192.168.178.1", "192.168.178.2")
+    assert len(port_scan.addresses(["10.1.0.0/22"])) == 1022
+    assert port_scan.addresses(["10.0.0.0/21", "8.8.8.0/24", "fd00::/120", "nonsense"]) == ()
+    assert port_scan.addresses(["10.0.0.9/32"]) == ("10.0.0.9",)
 
 
 @given(st.lists(st.integers(0, 255), unique=True, max_size=60), st.sets(st.integers(0, 255)), st.integers(1, 8))
@@ -30,7 +30,7 @@ async def test_a_scan_finds_what_listens_in_order_and_never_knocks_at_more_than_
 
     wanted = [f"10.0.0.{host}" for host in hosts]
 
-    found = await subnets.scan(wanted, 11434, knock, parallel)
+    found = await port_scan.scan(wanted, 11434, knock, parallel)
 
     assert list(found) == [host for host in wanted if int(host.rpartition(".")[2]) in listening]
     assert most <= parallel
@@ -39,12 +39,12 @@ async def test_a_scan_finds_what_listens_in_order_and_never_knocks_at_more_than_
 async def test_knocking_tells_whether_something_listens():
     listening = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]
-    assert await subnets.knock("127.0.0.1", port)
+    assert await port_scan.knock("127.0.0.1", port)
     listening.close()
     await listening.wait_closed()
-    assert not await subnets.knock("127.0.0.1", port)
+    assert not await port_scan.knock("127.0.0.1", port)
 
 
 @pytest.mark.parametrize("host", ["nobody.invalid", "256.1.1.1"])
 async def test_knocking_never_raises(host):
-    assert not await subnets.knock(host, 1)
+    assert not await port_scan.knock(host, 1)

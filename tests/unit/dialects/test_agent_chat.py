@@ -7,11 +7,11 @@ import pytest
 
 from penstock.api.status import agent_view
 from penstock.dialects.agent_chat.chat import DIALECT
-from penstock.domain.answer import Answer, Choice, Usage
-from penstock.domain.call import Call, Operation, Provenance
 from penstock.domain.content import AgentTask
 from penstock.domain.errors import ClientGone, InvalidRequest, NoServer, Unavailable
 from penstock.domain.fleet import Fleet, Model, Server, ServerStatus, State
+from penstock.domain.request import Call, Operation, Provenance
+from penstock.domain.response import Answer, Choice, Usage
 
 SEND, PLAN = DIALECT.endpoints
 BY = Provenance("r1", 1756634400.0, "victoria", "http://localhost:8010", "victoria", "victoria")

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.dialects.agent_chat.stream import DIALECT
-from penstock.domain.answer import Answer, Choice, Chunk, Usage
-from penstock.domain.call import Provenance
 from penstock.domain.errors import InvalidRequest, NoServer, UpstreamCut
+from penstock.domain.request import Provenance
+from penstock.domain.response import Answer, Choice, Chunk, Usage
 
 ENDPOINT = DIALECT.endpoints[0]
 BY = Provenance("r1", server_url="http://localhost:8010", provider="victoria", model="victoria")

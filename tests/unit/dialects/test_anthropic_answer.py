@@ -13,8 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.dialects.anthropic import DIALECT
-from penstock.domain.answer import Answer, Choice, Chunk, Logprob, ToolDelta, Usage, assemble
-from penstock.domain.call import Call, Operation
 from penstock.domain.content import ToolCall
 from penstock.domain.errors import (
     BodyTooLarge,
@@ -31,6 +29,8 @@ from penstock.domain.errors import (
     UpstreamStatus,
     UpstreamTimeout,
 )
+from penstock.domain.request import Call, Operation
+from penstock.domain.response import Answer, Choice, Chunk, Logprob, ToolDelta, Usage, assemble
 
 MESSAGES, COUNT = DIALECT.endpoints
 CALL = Call("anthropic.messages", Operation.CHAT, "llama3.1", True, b"{}")

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.dialects.anthropic import DIALECT
-from penstock.domain.call import Call, Operation
 from penstock.domain.content import Chat
 from penstock.domain.errors import InvalidRequest, Unsupported
+from penstock.domain.request import Call, Operation
 
 MESSAGES, COUNT = DIALECT.endpoints
 HELLO = [{"role": "user", "content": "Привет"}]

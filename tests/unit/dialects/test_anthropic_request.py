@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.dialects.anthropic import DIALECT
-from penstock.domain.call import Operation
 from penstock.domain.content import (
     Chat,
     File,
@@ -26,6 +25,7 @@ from penstock.domain.content import (
     ToolChoice,
 )
 from penstock.domain.errors import InvalidRequest
+from penstock.domain.request import Operation
 
 MESSAGES, COUNT = DIALECT.endpoints
 HELLO = [{"role": "user", "content": "Привет"}]

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from penstock.dialects.ollama import DIALECT
-from penstock.domain.call import Operation
 from penstock.domain.errors import InvalidRequest, ModelNotFound, PenstockError, Unsupported
+from penstock.domain.request import Operation
 
 WIRES = {endpoint.wire: endpoint for endpoint in DIALECT.endpoints}
 CHAT, GENERATE = WIRES["ollama.chat"], WIRES["ollama.generate"]

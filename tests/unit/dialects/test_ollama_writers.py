@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from penstock.dialects.ollama import DIALECT
 from penstock.dialects.ollama.response import AnswerWriter, failure, instant
-from penstock.domain.answer import Answer, Choice, Chunk, Logprob, ToolDelta, Usage
-from penstock.domain.call import Call, Operation, Provenance
 from penstock.domain.content import ToolCall
 from penstock.domain.errors import UpstreamCut
+from penstock.domain.request import Call, Operation, Provenance
+from penstock.domain.response import Answer, Choice, Chunk, Logprob, ToolDelta, Usage
 
 WIRES = {endpoint.wire: endpoint for endpoint in DIALECT.endpoints}
 NOON = 1_787_338_102_123_456_789  # 2026-08-21T18:48:22.123456789Z

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from penstock.dialects.openai.chat import ChatEndpoint
 from penstock.dialects.openai.chat_response import ChatWriter
-from penstock.domain.answer import Answer, Choice, Chunk, Logprob, ToolDelta, Usage
-from penstock.domain.call import Provenance
 from penstock.domain.content import ToolCall
 from penstock.domain.errors import UpstreamCut
+from penstock.domain.request import Provenance
+from penstock.domain.response import Answer, Choice, Chunk, Logprob, ToolDelta, Usage
 
 BY = Provenance("r1", created=1_700_000_000.9, model="tiny:latest", requested="tiny")
 CHAT = ChatEndpoint()

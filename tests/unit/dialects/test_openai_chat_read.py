@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.dialects.openai.chat import ChatEndpoint
-from penstock.domain.call import Operation
 from penstock.domain.errors import InvalidRequest
+from penstock.domain.request import Operation
 
 CHAT = ChatEndpoint()
 HI = b'"messages":[{"role":"user","content":"hi"}]'

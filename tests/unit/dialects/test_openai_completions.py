@@ -6,10 +6,10 @@ import msgspec
 import pytest
 
 from penstock.dialects.openai.completions import CompletionsEndpoint, CompletionWriter
-from penstock.domain.answer import Answer, Choice, Chunk, Logprob, Usage
-from penstock.domain.call import Operation, Provenance
 from penstock.domain.content import Completion, Format, Sampling
 from penstock.domain.errors import InvalidRequest, UpstreamCut
+from penstock.domain.request import Operation, Provenance
+from penstock.domain.response import Answer, Choice, Chunk, Logprob, Usage
 
 BY = Provenance("r1", created=1_700_000_000.9, model="tiny:latest", requested="tiny")
 COMPLETIONS = CompletionsEndpoint()

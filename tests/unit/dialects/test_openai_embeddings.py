@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.dialects.openai.embeddings import EmbeddingsEndpoint
-from penstock.domain.answer import Answer, Usage
-from penstock.domain.call import Operation, Provenance
 from penstock.domain.content import Embedding
 from penstock.domain.errors import InvalidRequest, UpstreamCut, UpstreamGarbage
+from penstock.domain.request import Operation, Provenance
+from penstock.domain.response import Answer, Usage
 
 BY = Provenance("r1", model="bge:latest", requested="bge")
 EMBEDDINGS = EmbeddingsEndpoint()

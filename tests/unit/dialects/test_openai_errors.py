@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from penstock.dialects.openai import DIALECT
 from penstock.dialects.openai.usage import find_usage, stream_ended
 from penstock.domain import errors
-from penstock.domain.answer import Usage
 from penstock.domain.errors import PenstockError, UpstreamStatus
+from penstock.domain.response import Usage
 
 
 @pytest.mark.parametrize(

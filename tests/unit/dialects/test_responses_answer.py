@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from openai.types.responses import Response, ResponseStreamEvent
 
 from penstock.dialects.openai_responses import DIALECT
-from penstock.domain.answer import Answer, Choice, Chunk, Logprob, ToolDelta, Usage, assemble
-from penstock.domain.call import Call, Provenance
 from penstock.domain.content import ToolCall
 from penstock.domain.errors import InvalidRequest, NoServer, PenstockError, RateLimited, UpstreamCut
+from penstock.domain.request import Call, Provenance
+from penstock.domain.response import Answer, Choice, Chunk, Logprob, ToolDelta, Usage, assemble
 
 (RESPONSES,) = DIALECT.endpoints
 REQUEST: dict[str, Any] = {"model": "llama3.1", "input": "Привет", "stream": True}

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.dialects.openai_responses import DIALECT
-from penstock.domain.call import Call, Operation
 from penstock.domain.content import Chat
 from penstock.domain.errors import InvalidRequest, Unsupported
+from penstock.domain.request import Call, Operation
 
 (RESPONSES,) = DIALECT.endpoints
 FUNCTION = {"type": "function", "name": "get_weather", "parameters": {"type": "object"}, "strict": True}

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.dialects.openai_responses import DIALECT
-from penstock.domain.call import Operation
 from penstock.domain.content import (
     Audio,
     Chat,
@@ -27,6 +26,7 @@ from penstock.domain.content import (
     ToolChoice,
 )
 from penstock.domain.errors import InvalidRequest
+from penstock.domain.request import Operation
 
 (RESPONSES,) = DIALECT.endpoints
 FUNCTION = {"type": "function", "name": "get_weather", "parameters": {"type": "object"}, "strict": True}

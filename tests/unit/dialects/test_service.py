@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.dialects.service.chat import DIALECT
-from penstock.domain.answer import Answer, Choice, Usage
-from penstock.domain.call import Call, Operation, Provenance
 from penstock.domain.content import Chat
 from penstock.domain.errors import InvalidRequest, LlmDisabled, NoServer
+from penstock.domain.request import Call, Operation, Provenance
+from penstock.domain.response import Answer, Choice, Usage
 
 ENDPOINT = DIALECT.endpoints[0]
 BY = Provenance(

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from penstock.dialects.service.routed_chat import DIALECT
-from penstock.domain.answer import Answer, Choice, Usage
-from penstock.domain.call import Call, Provenance
 from penstock.domain.content import Chat
 from penstock.domain.errors import InvalidRequest, ModelNotFound
+from penstock.domain.request import Call, Provenance
+from penstock.domain.response import Answer, Choice, Usage
 
 ENDPOINT = DIALECT.endpoints[0]
 BY = Provenance(

@@ -4,9 +4,9 @@ from typing import Any
 
 import msgspec
 
-from penstock.domain.call import Call, Operation
 from penstock.domain.content import Content
 from penstock.domain.fleet import Inventory, Model
+from penstock.domain.request import Call, Operation
 from penstock.engines.base import Engine, Fetched, Outgoing
 
 

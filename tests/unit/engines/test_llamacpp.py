@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from openai_engine import ask, call, look
 
-from penstock.domain.call import Operation
 from penstock.domain.content import Chat, Completion, Embedding, File, Format, Message, Sampling, Text, Thinking
 from penstock.domain.errors import Unsupported, UpstreamGarbage
 from penstock.domain.fleet import Inventory, Model, State
+from penstock.domain.request import Operation
 from penstock.engines.llamacpp import ENGINE
 
 HI = Message("user", (Text("hi"),))

@@ -4,8 +4,6 @@ import json
 
 import pytest
 
-from penstock.domain.answer import Chunk
-from penstock.domain.call import Call, Operation
 from penstock.domain.content import (
     AgentTask,
     Chat,
@@ -24,6 +22,8 @@ from penstock.domain.content import (
 )
 from penstock.domain.errors import ModelNotFound, Unsupported, UpstreamCut, UpstreamError, UpstreamGarbage
 from penstock.domain.fleet import Inventory, Model, State
+from penstock.domain.request import Call, Operation
+from penstock.domain.response import Chunk
 from penstock.engines.base import Fetched, Outgoing
 from penstock.engines.mlx import ENGINE
 

@@ -7,10 +7,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from penstock.dialects.ollama import DIALECT
-from penstock.domain.answer import Answer, Choice, Chunk, Logprob, ToolDelta, Usage, assemble
-from penstock.domain.call import Call, Operation, Provenance
 from penstock.domain.content import ToolCall
 from penstock.domain.errors import ContextLengthExceeded, UpstreamCut, UpstreamGarbage, UpstreamStatus
+from penstock.domain.request import Call, Operation, Provenance
+from penstock.domain.response import Answer, Choice, Chunk, Logprob, ToolDelta, Usage, assemble
 from penstock.engines.ollama.errors import stream_error
 from penstock.engines.ollama.response import Reader
 

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.dialects.ollama import DIALECT, request
-from penstock.domain.call import Call, Operation
 from penstock.domain.content import (
     AgentTask,
     Audio,
@@ -28,6 +27,7 @@ from penstock.domain.content import (
 )
 from penstock.domain.errors import Unsupported
 from penstock.domain.fleet import Model
+from penstock.domain.request import Call, Operation
 from penstock.engines.ollama import ENGINE
 
 WIRES = {endpoint.wire: endpoint for endpoint in DIALECT.endpoints}

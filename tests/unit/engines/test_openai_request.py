@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai_engine import ask, call
 
-from penstock.domain.call import Call, Operation
 from penstock.domain.content import (
     AgentTask,
     Audio,
@@ -28,6 +27,7 @@ from penstock.domain.content import (
 )
 from penstock.domain.errors import Unsupported
 from penstock.domain.fleet import Model
+from penstock.domain.request import Call, Operation
 from penstock.engines.openai_compatible import ENGINE
 from penstock.engines.openai_compatible.multipart import form_type, rename_model
 

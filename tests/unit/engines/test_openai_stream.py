@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.domain.answer import Answer, Choice, Chunk, Logprob, ToolDelta, Usage, assemble
 from penstock.domain.content import ToolCall
 from penstock.domain.errors import (
     ContextLengthExceeded,
@@ -19,6 +18,7 @@ from penstock.domain.errors import (
     UpstreamGarbage,
     UpstreamStatus,
 )
+from penstock.domain.response import Answer, Choice, Chunk, Logprob, ToolDelta, Usage, assemble
 from penstock.engines.openai_compatible.response import parse_answer, parse_count, parse_embeddings
 from penstock.engines.openai_compatible.stream import MAX_EVENT, EventReader, WholeReader
 

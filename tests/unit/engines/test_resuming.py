@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock import engines
-from penstock.domain.call import Call, Operation
 from penstock.domain.content import (
     AgentTask,
     Chat,
@@ -23,7 +22,8 @@ from penstock.domain.content import (
     Tool,
 )
 from penstock.domain.fleet import Model
-from penstock.domain.resuming import left, resumable
+from penstock.domain.request import Call, Operation
+from penstock.domain.resumption import left, resumable
 
 ENGINES = engines.load()
 CALL = Call("anthropic.messages", Operation.CHAT, "m", True, b"")

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from penstock.domain.call import Call, Operation
 from penstock.domain.content import (
     AgentTask,
     Chat,
@@ -21,6 +20,7 @@ from penstock.domain.content import (
 )
 from penstock.domain.errors import InvalidRequest, Unsupported, UpstreamError, UpstreamStatus
 from penstock.domain.fleet import Inventory, Model, State
+from penstock.domain.request import Call, Operation
 from penstock.engines import load
 from penstock.engines.base import Fetched, Outgoing
 from penstock.engines.victoria import ENGINE

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.domain.answer import Chunk, assemble
 from penstock.domain.errors import PenstockError, UpstreamCut, UpstreamError, UpstreamGarbage
+from penstock.domain.response import Chunk, assemble
 from penstock.engines.victoria.response import Reader
 
 STREAM = (

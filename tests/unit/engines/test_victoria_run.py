@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.domain.answer import Answer, Chunk, assemble
-from penstock.domain.call import Call, Operation
 from penstock.domain.content import AgentTask
 from penstock.domain.errors import PenstockError, UpstreamCut, UpstreamError, UpstreamGarbage
 from penstock.domain.fleet import Model
+from penstock.domain.request import Call, Operation
+from penstock.domain.response import Answer, Chunk, assemble
 from penstock.engines.base import Fetched
 from penstock.engines.victoria import ENGINE
 from penstock.engines.victoria.async_run import RunReader, pause

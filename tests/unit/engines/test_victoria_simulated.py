@@ -7,11 +7,11 @@ from http.client import HTTPConnection, IncompleteRead
 
 import pytest
 
-from penstock.domain.answer import Answer, assemble
-from penstock.domain.call import Call, Operation
 from penstock.domain.content import AgentTask
 from penstock.domain.errors import UpstreamCut, UpstreamError
 from penstock.domain.fleet import Inventory, Model, State
+from penstock.domain.request import Call, Operation
+from penstock.domain.response import Answer, assemble
 from penstock.engines.base import Fetched
 from penstock.engines.victoria import ENGINE
 from penstock.engines.victoria.async_run import RunReader

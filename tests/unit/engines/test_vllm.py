@@ -6,10 +6,10 @@ import msgspec
 import pytest
 from openai_engine import ask, call, look
 
-from penstock.domain.call import Operation
 from penstock.domain.content import Chat, Completion, Embedding, File, Message, Sampling, Text, Thinking, Tool
 from penstock.domain.errors import Unsupported, UpstreamError, UpstreamGarbage
 from penstock.domain.fleet import Inventory, Model, State
+from penstock.domain.request import Operation
 from penstock.engines.vllm import ENGINE
 
 HI = Message("user", (Text("hi"),))

@@ -3,8 +3,8 @@
 from hypothesis import strategies as st
 
 from penstock import engines
-from penstock.domain.call import Call, Operation
 from penstock.domain.fleet import Fleet, Model, Priority, Server, ServerStatus, State
+from penstock.domain.request import Call, Operation
 from penstock.gateway.fleet.catalog import Catalog, Live
 from penstock.gateway.routing import costs
 from penstock.gateway.routing.router import Policy, Router

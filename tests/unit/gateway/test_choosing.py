@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.domain.call import Call, Operation
+from penstock.domain.complexity import Ask, Level, TaskType
 from penstock.domain.errors import ContextLengthExceeded, PenstockError, Unsupported, WaitTooLong
 from penstock.domain.fleet import Model, Priority
-from penstock.domain.task import Ask, Level, TaskType
+from penstock.domain.request import Call, Operation
 from penstock.gateway.fleet.catalog import Catalog
 from penstock.gateway.routing.model_selection import ENGLISH_WARNING, RUSSIAN_WARNING
 from penstock.gateway.routing.ranking import BANDS

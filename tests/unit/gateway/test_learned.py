@@ -4,8 +4,8 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from penstock.domain.answer import Usage
 from penstock.domain.fleet import Deployment, Model, Server
+from penstock.domain.response import Usage
 from penstock.gateway.fleet.catalog import Live
 from penstock.gateway.fleet.residency import KEPT, Residency
 from penstock.gateway.fleet.throughput import Pace, Rates

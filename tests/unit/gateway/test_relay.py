@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock import dialects, engines
-from penstock.domain.call import Provenance
 from penstock.domain.errors import ClientStalled, PenstockError, UpstreamCut, UpstreamGarbage
 from penstock.domain.fleet import Model
+from penstock.domain.request import Provenance
 from penstock.gateway.upstream.relay.base import Relay
 from penstock.gateway.upstream.relay.passthrough import PassThrough
 from penstock.gateway.upstream.relay.translating import Translated

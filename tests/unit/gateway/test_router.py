@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.domain.call import Operation
 from penstock.domain.errors import LlmDisabled, ModelNotFound, NoServer, PenstockError, Unsupported
 from penstock.domain.fleet import Model, Priority
+from penstock.domain.request import Operation
 from penstock.gateway.fleet.catalog import Catalog
 from penstock.gateway.routing.router import Policy
 from tests.unit.gateway.fleets import (

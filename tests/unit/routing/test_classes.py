@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.domain.complexity import Level, TaskType
 from penstock.domain.fleet import Model
-from penstock.domain.task import Level, TaskType
 from penstock.gateway.routing.model_profile import ModelClass, Preferences, class_of, fit
 
 REMOTE = ("llama3.3:70b", "gemma3:12b", "qwen2.5-coder:14b", "qwen3:14b")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.domain.task import Level, TaskType
+from penstock.domain.complexity import Level, TaskType
 from penstock.gateway.routing.complexity.classifier import WEIGHTS, Classifier, level_of
 from penstock.gateway.routing.complexity.features import HEAD_CHARS, TAIL_CHARS, clip
 from penstock.gateway.routing.complexity.weights import dump, load, load_file

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.domain.task import Level
+from penstock.domain.complexity import Level
 from penstock.gateway.routing.complexity.conversation import conversation_floor, is_follow_up, outside_the_text
 
 HARD = "Спроектируй распределённую очередь"

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Query, Request, Response
 from penstock.api.dependencies import ConsoleContext
 from penstock.api.json_responses import json_reply, read_body
 from penstock.api.routing import views as drawing
-from penstock.domain.call import Call
 from penstock.domain.errors import InvalidRequest
+from penstock.domain.request import Call
 from penstock.gateway.pipeline import MOST_DECISIONS
 from penstock.gateway.routing import costs
 from penstock.gateway.routing.complexity.request_profile import ask_of

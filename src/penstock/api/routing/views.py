@@ -8,11 +8,11 @@ import msgspec
 
 from penstock.api.models.views import shown_name
 from penstock.dialects.timestamps import format_timestamp
-from penstock.domain.call import Call
-from penstock.domain.decision import Candidate, Decision
+from penstock.domain.complexity import Ask, Level
 from penstock.domain.errors import InvalidRequest
 from penstock.domain.fleet import Deployment
-from penstock.domain.task import Ask, Level
+from penstock.domain.request import Call
+from penstock.domain.routing_decision import Candidate, Decision
 
 SERVICE, CHAT = "service.routed", "openai.chat"
 """The wires that a question may be written in."""

@@ -12,10 +12,10 @@ from penstock.dialects.agent_chat import request
 from penstock.dialects.base import Dialect, Writer
 from penstock.dialects.problem_details import problem
 from penstock.dialects.service import metadata
-from penstock.domain.answer import Answer, Chunk, Usage
-from penstock.domain.call import Call, Provenance
 from penstock.domain.content import Content
 from penstock.domain.errors import PenstockError
+from penstock.domain.request import Call, Provenance
+from penstock.domain.response import Answer, Chunk, Usage
 
 
 def failure(error: PenstockError, request_id: str) -> bytes:

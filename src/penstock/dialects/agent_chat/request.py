@@ -3,10 +3,10 @@
 import msgspec
 
 from penstock.dialects.service.request import Words, chosen, read, spoken
-from penstock.domain.call import Call, Operation
 from penstock.domain.content import AgentTask
 from penstock.domain.errors import InvalidRequest, NoServer, PenstockError
 from penstock.domain.fleet import AGENT_CHAIN
+from penstock.domain.request import Call, Operation
 
 """Who is asked, in this order: the agent, and MLX where it cannot. No other kind ever is."""
 

@@ -8,10 +8,10 @@ from penstock.dialects.anthropic.response import CountWriter, MessageWriter
 from penstock.dialects.anthropic.schema import Positive, ThinkingConfig
 from penstock.dialects.base import Dialect, Writer
 from penstock.dialects.json_body import check_text, last_object, read, resuming, wrong
-from penstock.domain.answer import Usage
-from penstock.domain.call import Call, Operation, Provenance
 from penstock.domain.content import Chat
 from penstock.domain.errors import PenstockError
+from penstock.domain.request import Call, Operation, Provenance
+from penstock.domain.response import Usage
 
 
 class _Head(msgspec.Struct):

@@ -6,10 +6,10 @@ import msgspec
 
 from penstock.dialects.anthropic.errors import error_event
 from penstock.dialects.content_blocks import TEXT, THINKING, TOOL, Block, BlockWriter, is_object
-from penstock.domain.answer import Answer, Choice, Chunk, Logprob, Usage
-from penstock.domain.call import Call, Provenance
 from penstock.domain.content import ToolCall
 from penstock.domain.errors import PenstockError
+from penstock.domain.request import Call, Provenance
+from penstock.domain.response import Answer, Choice, Chunk, Logprob, Usage
 
 _encode = msgspec.json.Encoder().encode
 _STOP_REASONS = {"length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}

@@ -14,10 +14,10 @@ from penstock.dialects.go_json import relaxed, strict
 from penstock.dialects.json_body import resuming
 from penstock.dialects.ollama import request
 from penstock.dialects.ollama.response import JSON, AnswerWriter, VectorWriter, failure
-from penstock.domain.answer import Usage
-from penstock.domain.call import Call, Operation, Provenance
 from penstock.domain.content import Content
 from penstock.domain.errors import InvalidRequest, ModelNotFound, PenstockError, Unsupported
+from penstock.domain.request import Call, Operation, Provenance
+from penstock.domain.response import Usage
 
 _NONE = msgspec.Raw()
 _NO_FLAGS: frozenset[str] = frozenset()

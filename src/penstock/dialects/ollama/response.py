@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from penstock.dialects.go_json import one_line, quoted
-from penstock.domain.answer import Answer, Choice, Chunk, Logprob, ToolDelta, Usage
-from penstock.domain.call import Call, Provenance
 from penstock.domain.content import ToolCall
 from penstock.domain.errors import PenstockError
+from penstock.domain.request import Call, Provenance
+from penstock.domain.response import Answer, Choice, Chunk, Logprob, ToolDelta, Usage
 
 NDJSON = b"application/x-ndjson"
 JSON = b"application/json; charset=utf-8"

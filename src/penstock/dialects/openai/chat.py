@@ -9,10 +9,10 @@ from penstock.dialects.openai.chat_request import decode_chat
 from penstock.dialects.openai.chat_response import ChatWriter
 from penstock.dialects.openai.errors import broken
 from penstock.dialects.openai.usage import NULL, StreamOptions, find_usage, read_body, stream_ended, whole_usage
-from penstock.domain.answer import Usage
-from penstock.domain.call import Call, Operation, Provenance
 from penstock.domain.content import Content
 from penstock.domain.errors import InvalidRequest, PenstockError
+from penstock.domain.request import Call, Operation, Provenance
+from penstock.domain.response import Usage
 
 
 class _Head(msgspec.Struct):

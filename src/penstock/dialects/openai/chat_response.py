@@ -4,10 +4,10 @@ from typing import Any
 
 from penstock.dialects.openai.errors import error_event
 from penstock.dialects.openai.usage import encode, usage_object
-from penstock.domain.answer import Answer, Choice, Chunk, Logprob, ToolDelta, Usage
-from penstock.domain.call import Call, Provenance
 from penstock.domain.content import ToolCall
 from penstock.domain.errors import PenstockError
+from penstock.domain.request import Call, Provenance
+from penstock.domain.response import Answer, Choice, Chunk, Logprob, ToolDelta, Usage
 
 _FINISH = {"load": "stop", "unload": "stop", "": "stop"}
 

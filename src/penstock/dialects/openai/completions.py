@@ -17,10 +17,10 @@ from penstock.dialects.openai.usage import (
     usage_object,
     whole_usage,
 )
-from penstock.domain.answer import Answer, Choice, Chunk, Logprob, Usage
-from penstock.domain.call import Call, Operation, Provenance
 from penstock.domain.content import Completion, Content
 from penstock.domain.errors import PenstockError
+from penstock.domain.request import Call, Operation, Provenance
+from penstock.domain.response import Answer, Choice, Chunk, Logprob, Usage
 
 _REASONS = {"load": "stop", "unload": "stop", "tool_calls": "stop", "": "stop"}
 

@@ -9,10 +9,10 @@ import msgspec
 from penstock.dialects.openai.chat_request import IDLE, leftovers
 from penstock.dialects.openai.errors import broken, error_object
 from penstock.dialects.openai.usage import encode, read_body, read_inputs, whole_usage
-from penstock.domain.answer import Answer, Chunk, Usage
-from penstock.domain.call import Call, Operation, Provenance
 from penstock.domain.content import Content, Embedding
 from penstock.domain.errors import InvalidRequest, PenstockError, UpstreamGarbage
+from penstock.domain.request import Call, Operation, Provenance
+from penstock.domain.response import Answer, Chunk, Usage
 
 
 class _Head(msgspec.Struct):

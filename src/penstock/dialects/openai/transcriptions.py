@@ -6,9 +6,9 @@ from typing import ClassVar, NoReturn
 
 from penstock.dialects.openai.errors import broken, error_event
 from penstock.dialects.openai.usage import find_usage
-from penstock.domain.answer import Answer, Chunk, Usage
-from penstock.domain.call import Call, Operation, Provenance
 from penstock.domain.errors import InvalidRequest, PenstockError, Unsupported
+from penstock.domain.request import Call, Operation, Provenance
+from penstock.domain.response import Answer, Chunk, Usage
 
 _BOUNDARY = re.compile(rb'boundary=(?:"([^"\r\n]{1,200})"|([^\s;"]{1,200}))', re.IGNORECASE)
 _NAME = re.compile(rb'content-disposition:[^\r\n]*?[;\s]name="?([^";\r\n]*)"?', re.IGNORECASE)

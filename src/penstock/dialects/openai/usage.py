@@ -5,8 +5,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from penstock.domain.answer import Usage
 from penstock.domain.errors import InvalidRequest
+from penstock.domain.response import Usage
 
 T = TypeVar("T")
 

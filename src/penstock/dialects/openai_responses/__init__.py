@@ -10,10 +10,10 @@ from penstock.dialects.openai.errors import failure
 from penstock.dialects.openai_responses.request import decode
 from penstock.dialects.openai_responses.response import ResponseWriter
 from penstock.dialects.openai_responses.schema import Positive
-from penstock.domain.answer import Usage
-from penstock.domain.call import Call, Operation, Provenance
 from penstock.domain.content import Chat
 from penstock.domain.errors import PenstockError
+from penstock.domain.request import Call, Operation, Provenance
+from penstock.domain.response import Usage
 
 
 class _Head(msgspec.Struct):

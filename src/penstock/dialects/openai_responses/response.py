@@ -7,9 +7,9 @@ import msgspec
 from penstock.dialects.content_blocks import REFUSAL, TEXT, THINKING, TOOL, Block, BlockWriter
 from penstock.dialects.json_body import read
 from penstock.dialects.openai_responses.schema import ReasoningConfig
-from penstock.domain.answer import Answer, Choice, Logprob, Usage
-from penstock.domain.call import Call, Provenance
 from penstock.domain.errors import InvalidRequest, PenstockError, RateLimited
+from penstock.domain.request import Call, Provenance
+from penstock.domain.response import Answer, Choice, Logprob, Usage
 
 _encode = msgspec.json.Encoder().encode
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}

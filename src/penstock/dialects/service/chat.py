@@ -11,10 +11,10 @@ import msgspec
 from penstock.dialects.base import Dialect, Writer
 from penstock.dialects.service import metadata
 from penstock.dialects.service.request import Temperature, Tokens, TopP, Turn, Words, chosen, conversation, read, spoken
-from penstock.domain.answer import Answer, Chunk, Usage
-from penstock.domain.call import Call, Operation, Provenance
 from penstock.domain.content import Chat, Content, Sampling
 from penstock.domain.errors import PenstockError
+from penstock.domain.request import Call, Operation, Provenance
+from penstock.domain.response import Answer, Chunk, Usage
 
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True, gc=False):

@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 
 from penstock.dialects.timestamps import format_timestamp
-from penstock.domain.answer import Answer, Choice, Usage
-from penstock.domain.call import Provenance
 from penstock.domain.errors import PenstockError
+from penstock.domain.request import Provenance
+from penstock.domain.response import Answer, Choice, Usage
 
 
 def stamp_now() -> str:

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from penstock.domain.call import Call, Operation
 from penstock.domain.content import AgentTask, Chat, Completion, Content, Message, Sampling, Text
 from penstock.domain.errors import PenstockError, Unsupported
 from penstock.domain.fleet import Inventory, Model
+from penstock.domain.request import Call, Operation
 from penstock.engines.base import Fetch, Fetched, Outgoing, Reader
 from penstock.engines.mlx.errors import read_failure, stream_error
 from penstock.engines.mlx.inventory import look

@@ -9,10 +9,10 @@ from typing import ClassVar
 import msgspec
 from msgspec import Raw
 
-from penstock.domain.call import Call, Operation
 from penstock.domain.content import Chat, Completion, Content, Embedding, Thinking
 from penstock.domain.errors import InvalidRequest, PenstockError, Unsupported
 from penstock.domain.fleet import Inventory, Model
+from penstock.domain.request import Call, Operation
 from penstock.engines.base import Fetch, Fetched, Outgoing, Reader
 from penstock.engines.continuation import begun, prolonged
 from penstock.engines.ollama.errors import read_failure, stream_error

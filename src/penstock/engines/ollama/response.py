@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
-from penstock.domain.answer import Chunk, Logprob, ToolDelta, Usage
 from penstock.domain.errors import PenstockError, UpstreamCut, UpstreamGarbage
+from penstock.domain.response import Chunk, Logprob, ToolDelta, Usage
 
 _NONE = msgspec.Raw()
 _LONGEST = 64 * 1024 * 1024  # bytes of a line; nothing honest comes near

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 import msgspec
 from msgspec import Raw
 
-from penstock.domain.call import Call, Operation
 from penstock.domain.content import AgentTask, Chat, Completion, Content, Embedding, Thinking
 from penstock.domain.errors import PenstockError, Unsupported
 from penstock.domain.fleet import Model
+from penstock.domain.request import Call, Operation
 from penstock.engines.base import Outgoing, Reader
 from penstock.engines.continuation import prolonged
 from penstock.engines.openai_compatible.errors import read_failure

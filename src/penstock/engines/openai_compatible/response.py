@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from penstock.domain.answer import Chunk, Logprob, ToolDelta, Usage
 from penstock.domain.errors import UpstreamCut, UpstreamGarbage
+from penstock.domain.response import Chunk, Logprob, ToolDelta, Usage
 from penstock.engines.openai_compatible.errors import stream_error
 
 NULL = Raw(b"null")  # what is not there

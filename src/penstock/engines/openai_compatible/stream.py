@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
-from penstock.domain.answer import Chunk
 from penstock.domain.errors import UpstreamCut, UpstreamGarbage
+from penstock.domain.response import Chunk
 from penstock.engines.openai_compatible.errors import sentence, stream_error
 from penstock.engines.openai_compatible.response import NULL, AnswerObject, chunks, parse_answer
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from penstock.domain.call import Call, Operation
 from penstock.domain.content import AgentTask, Chat, Content, Message, Text
 from penstock.domain.errors import InvalidRequest, PenstockError, Unsupported, UpstreamError, UpstreamStatus
 from penstock.domain.fleet import Inventory, Model, State
+from penstock.domain.request import Call, Operation
 from penstock.engines.base import Fetch, Fetched, Outgoing, Reader
 from penstock.engines.victoria.async_run import RunReader
 from penstock.engines.victoria.response import TITLE, said

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
-from penstock.domain.answer import Chunk
 from penstock.domain.errors import UpstreamCut, UpstreamError, UpstreamGarbage
+from penstock.domain.response import Chunk
 from penstock.engines.base import Fetched, Later
 from penstock.engines.victoria.response import ERROR, OUTPUT, TITLE, Reader, parse, said
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from penstock.domain.answer import Chunk
 from penstock.domain.errors import UpstreamCut, UpstreamError, UpstreamGarbage
+from penstock.domain.response import Chunk
 
 TITLE = "Victoria"
 MAX_EVENT = 16 << 20  # bytes

@@ -1,7 +1,7 @@
 """What an answered call teaches of its model on its server: how long loading, reading and answering took. Pure."""
 
-from penstock.domain.answer import Usage
 from penstock.domain.fleet import Deployment
+from penstock.domain.response import Usage
 from penstock.gateway.fleet.catalog import Live
 from penstock.gateway.fleet.throughput import Rates
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import NamedTuple
 
+from penstock.domain.complexity import Level, TaskType
 from penstock.domain.fleet import Deployment, Fleet, Priority
-from penstock.domain.task import Level, TaskType
 from penstock.gateway.fleet.catalog import Live
 from penstock.gateway.fleet.throughput import Rates
 from penstock.gateway.routing.costs.base import Signal, Situation

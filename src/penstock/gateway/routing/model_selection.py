@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from penstock.domain.call import Call
-from penstock.domain.decision import Candidate, Decision
+from penstock.domain.complexity import Ask, Level, TaskType
 from penstock.domain.errors import ContextLengthExceeded, PenstockError, Unsupported, WaitTooLong
 from penstock.domain.fleet import Deployment, Fleet
-from penstock.domain.task import Ask, Level, TaskType
+from penstock.domain.request import Call
+from penstock.domain.routing_decision import Candidate, Decision
 from penstock.gateway.routing import unroutable
 from penstock.gateway.routing.candidate_index import LESSER, MOST_WEIGHED, Choice, Group, Shortlist, Wanted
 from penstock.gateway.routing.ranking import BANDS, Scales

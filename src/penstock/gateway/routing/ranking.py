@@ -4,8 +4,8 @@ import random
 from collections import OrderedDict
 from collections.abc import Iterable
 
-from penstock.domain.call import Call
-from penstock.domain.decision import Candidate, Reason
+from penstock.domain.request import Call
+from penstock.domain.routing_decision import Candidate, Reason
 from penstock.gateway.routing.candidate_index import AWAY, Choice
 from penstock.gateway.routing.costs.base import Signal, Situation
 

@@ -8,10 +8,10 @@ import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from penstock.domain.call import Call, Operation
-from penstock.domain.decision import Candidate, Decision
 from penstock.domain.errors import LlmDisabled
 from penstock.domain.fleet import Deployment, Fleet, Model
+from penstock.domain.request import Call, Operation
+from penstock.domain.routing_decision import Candidate, Decision
 from penstock.gateway.fleet.catalog import Live
 from penstock.gateway.routing import unroutable
 from penstock.gateway.routing.candidate_index import MOST_NAMES, Group, Shortlist

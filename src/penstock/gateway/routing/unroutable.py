@@ -2,9 +2,9 @@
 
 import difflib
 
-from penstock.domain.call import Call
 from penstock.domain.errors import ModelNotFound, NoServer, PenstockError, Unsupported
 from penstock.domain.fleet import Deployment, Fleet, State
+from penstock.domain.request import Call
 from penstock.gateway.fleet.catalog import names_of
 
 NEAREST = 5

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from penstock.domain.call import Call, Operation
 from penstock.domain.errors import ConnectFailed, ModelNotFound, NoServer, PenstockError, RateLimited, Unsupported
 from penstock.domain.fleet import Deployment
+from penstock.domain.request import Call, Operation
 from penstock.gateway.client import Client
 from penstock.gateway.upstream.relay.base import Relay
 from penstock.gateway.upstream.relay.resumable import Thread

@@ -6,9 +6,6 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from penstock.dialects.base import Endpoint
-from penstock.domain.answer import Answer
-from penstock.domain.call import Call, Defaults, Operation, Provenance
-from penstock.domain.decision import Candidate, Decision
 from penstock.domain.errors import (
     ConnectFailed,
     ModelNotFound,
@@ -18,6 +15,9 @@ from penstock.domain.errors import (
     UpstreamTimeout,
 )
 from penstock.domain.fleet import Deployment, Fleet
+from penstock.domain.request import Call, Defaults, Operation, Provenance
+from penstock.domain.response import Answer
+from penstock.domain.routing_decision import Candidate, Decision
 from penstock.engines.base import Outgoing, Reader
 from penstock.gateway.client import Client
 from penstock.gateway.fleet.catalog import Catalog

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from penstock.dialects.base import Endpoint
-from penstock.domain.answer import Answer, Choice, Usage
-from penstock.domain.call import Call, Provenance
 from penstock.domain.content import Content, Embedding
+from penstock.domain.request import Call, Provenance
+from penstock.domain.response import Answer, Choice, Usage
 from penstock.gateway.client import Client
 from penstock.gateway.upstream.relay.translating import BYTES_PER_TOKEN
 

@@ -1,7 +1,7 @@
 """The header lines by which an answer says who gave it."""
 
-from penstock.domain.decision import Decision
 from penstock.domain.fleet import Deployment
+from penstock.domain.routing_decision import Decision
 
 MAX_HEADS = 4096
 ANOTHER = "another server failed"

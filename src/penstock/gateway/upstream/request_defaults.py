@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from penstock.dialects.base import Endpoint
-from penstock.domain.call import Call, Defaults
 from penstock.domain.content import Chat, Completion, Content
+from penstock.domain.request import Call, Defaults
 
 
 def whole(endpoint: Endpoint, call: Call, defaults: Defaults) -> Content:

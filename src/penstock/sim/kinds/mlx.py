@@ -3,12 +3,12 @@
 import time
 from typing import Any
 
-from penstock.sim.answer import Ask, tokens_of
-from penstock.sim.engine import Engine, EngineCrashError, QueueFullError
 from penstock.sim.exchange import Exchange, Headers, Style, http_date
+from penstock.sim.generated_text import Ask, tokens_of
 from penstock.sim.kind import Kind, Route
-from penstock.sim.openai_request import BrokenJsonError, parse, read_prompt
+from penstock.sim.openai.request import BrokenJsonError, parse, read_prompt
 from penstock.sim.options import SimModel, SimOptions
+from penstock.sim.speed_model import Engine, EngineCrashError, QueueFullError
 
 _DEFAULT_TOKENS = 512
 _BUSY = "Server is busy: the request queue is full, try again later"

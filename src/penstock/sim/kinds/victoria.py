@@ -6,12 +6,12 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.sim.answer import Answer, Ask, tokens_of
-from penstock.sim.engine import Engine, EngineCrashError, QueueFullError
 from penstock.sim.exchange import Exchange, Headers, Style, http_date
+from penstock.sim.generated_text import Answer, Ask, tokens_of
 from penstock.sim.kind import Kind, Route
-from penstock.sim.openai_request import BrokenJsonError, parse
+from penstock.sim.openai.request import BrokenJsonError, parse
 from penstock.sim.options import SimOptions
+from penstock.sim.speed_model import Engine, EngineCrashError, QueueFullError
 
 # A goal with one of these in it is not clear enough.
 CLARIFY = ("[clarify]", "[уточни]")

@@ -11,7 +11,7 @@ from hashlib import blake2b
 from operator import mul
 from pathlib import Path
 
-from penstock.domain.task import Judgement, Level, TaskType
+from penstock.domain.complexity import Judgement, Level, TaskType
 from penstock.gateway.routing.complexity.features import Reader
 from penstock.gateway.routing.complexity.weights import LEVELS, Weights, load_file
 

@@ -4,7 +4,7 @@ it."""
 import re
 from collections.abc import Callable, Sequence
 
-from penstock.domain.task import Level
+from penstock.domain.complexity import Level
 
 FOLLOW_UP_WORDS = 6
 LOOK_BACK = 8

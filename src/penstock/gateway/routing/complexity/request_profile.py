@@ -2,8 +2,8 @@
 
 import re
 
+from penstock.domain.complexity import Ask, Level, TaskType
 from penstock.domain.content import Chat, Completion, Content, Image
-from penstock.domain.task import Ask, Level, TaskType
 from penstock.gateway.routing.complexity.classifier import Classifier
 from penstock.gateway.routing.complexity.conversation import conversation_floor, outside_the_text
 

@@ -11,8 +11,8 @@ from math import log2
 from types import MappingProxyType
 from typing import Literal
 
+from penstock.domain.complexity import Level, TaskType
 from penstock.domain.fleet import Model
-from penstock.domain.task import Level, TaskType
 from penstock.gateway.fleet.catalog import names_of
 from penstock.gateway.routing.model_profile.families import BY_WORD, FAMILIES, HYBRID, NOT_FOR_CHAT, UNKNOWN, Family
 from penstock.gateway.routing.model_profile.families import CODER as _CODER

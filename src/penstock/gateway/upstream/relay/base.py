@@ -9,9 +9,9 @@ import asyncio
 import logging
 
 from penstock.dialects.base import Endpoint
-from penstock.domain.answer import Usage
-from penstock.domain.call import Call
 from penstock.domain.errors import ClientStalled, PenstockError, UpstreamGarbage
+from penstock.domain.request import Call
+from penstock.domain.response import Usage
 from penstock.gateway.client import Client
 from penstock.gateway.coroutine_runner import Outcome
 from penstock.gateway.upstream.transport.connection import Connection, Headers

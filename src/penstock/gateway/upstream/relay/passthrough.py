@@ -2,8 +2,8 @@
 
 import msgspec
 
-from penstock.domain.call import Operation
 from penstock.domain.errors import PenstockError, UpstreamCut, UpstreamGarbage
+from penstock.domain.request import Operation
 from penstock.gateway.upstream.relay.base import Relay
 
 HOLD = 256 * 1024

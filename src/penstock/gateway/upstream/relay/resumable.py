@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from penstock.dialects.base import Endpoint, Writer
-from penstock.domain.answer import Chunk, Usage
-from penstock.domain.call import Call, Operation, Provenance
 from penstock.domain.content import Chat, Completion, Content
 from penstock.domain.errors import ClientStalled, PenstockError, Unsupported, UpstreamGarbage
 from penstock.domain.fleet import Model
-from penstock.domain.resuming import left, resumable
+from penstock.domain.request import Call, Operation, Provenance
+from penstock.domain.response import Chunk, Usage
+from penstock.domain.resumption import left, resumable
 from penstock.engines.base import Engine, Outgoing, Reader
 from penstock.gateway.client import Client
 from penstock.gateway.upstream.relay.translating import Translated

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from penstock.dialects.base import Endpoint, Writer
-from penstock.domain.answer import Chunk, Usage, assemble
-from penstock.domain.call import Call, Provenance
 from penstock.domain.errors import PenstockError, UpstreamCut
+from penstock.domain.request import Call, Provenance
+from penstock.domain.response import Chunk, Usage, assemble
 from penstock.engines.base import Reader
 from penstock.gateway.client import Client
 from penstock.gateway.upstream.relay.base import Relay

@@ -3,12 +3,11 @@
 import time
 from typing import Any
 
-from penstock.sim.answer import tokens_of, vector
-from penstock.sim.engine import Engine, EngineCrashError
 from penstock.sim.exchange import Exchange, Headers, Style
+from penstock.sim.generated_text import tokens_of, vector
 from penstock.sim.kind import Kind, Route
 from penstock.sim.kinds.llamacpp.answers import FINGERPRINT, Chat, Completions
-from penstock.sim.openai_request import (
+from penstock.sim.openai.request import (
     BrokenJsonError,
     parse,
     read_ask,
@@ -17,8 +16,9 @@ from penstock.sim.openai_request import (
     read_prompts,
     read_wish,
 )
-from penstock.sim.openai_shapes import embedding
+from penstock.sim.openai.response import embedding
 from penstock.sim.options import SimModel, SimOptions
+from penstock.sim.speed_model import Engine, EngineCrashError
 
 _TYPES = {
     400: "invalid_request_error",

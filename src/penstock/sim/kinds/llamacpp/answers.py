@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from penstock.sim.answer import Answer
-from penstock.sim.engine import Session
 from penstock.sim.exchange import Headers
-from penstock.sim.openai_generation import Chunk, Generation
-from penstock.sim.openai_shapes import arguments_text, fragments, logprob
+from penstock.sim.generated_text import Answer
+from penstock.sim.openai.generation import Chunk, Generation
+from penstock.sim.openai.response import arguments_text, fragments, logprob
+from penstock.sim.speed_model import Session
 
 FINGERPRINT = "b11669-Debian"
 _LETTERS = string.ascii_letters + string.digits

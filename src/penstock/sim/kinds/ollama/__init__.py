@@ -5,17 +5,17 @@ import re
 from typing import ClassVar
 from urllib.parse import urlsplit
 
-from penstock.sim.engine import Engine
 from penstock.sim.exchange import Exchange, Headers, Style, http_date
 from penstock.sim.kind import Kind
-from penstock.sim.kinds.ollama.compatible import Compatible
 from penstock.sim.kinds.ollama.embedding import Embedding
 from penstock.sim.kinds.ollama.generation import GenerationRoutes
+from penstock.sim.kinds.ollama.handler import JSON, Core, encode
 from penstock.sim.kinds.ollama.library import Library
 from penstock.sim.kinds.ollama.listing import Listing
-from penstock.sim.kinds.ollama.part import JSON, Core, encode
-from penstock.sim.kinds.ollama.transfer import Transfer
+from penstock.sim.kinds.ollama.model_management import Transfer
+from penstock.sim.kinds.ollama.openai_api import Compatible
 from penstock.sim.options import SimOptions
+from penstock.sim.speed_model import Engine
 
 _KEEP_ALIVE_SECONDS = 300.0
 _SCHEMES = ("app://", "file://", "tauri://", "vscode-webview://", "vscode-file://")

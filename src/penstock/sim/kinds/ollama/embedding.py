@@ -3,15 +3,15 @@
 import math
 from typing import Any
 
-from penstock.sim.answer import tokens_of, vector
-from penstock.sim.engine import Session
 from penstock.sim.exchange import Exchange
+from penstock.sim.generated_text import tokens_of, vector
 from penstock.sim.kinds.ollama import fields
 from penstock.sim.kinds.ollama.generation import metrics
-from penstock.sim.kinds.ollama.gojson import decode
+from penstock.sim.kinds.ollama.go_json import decode
+from penstock.sim.kinds.ollama.handler import Core, OllamaError, Part
 from penstock.sim.kinds.ollama.library import Installed
-from penstock.sim.kinds.ollama.part import Core, OllamaError, Part
 from penstock.sim.kinds.ollama.prompt import Room
+from penstock.sim.speed_model import Session
 
 _UNSUPPORTED = "This server does not support embeddings. Start it with `--embeddings`"
 

@@ -4,7 +4,7 @@ import math
 import re
 from typing import Any
 
-from penstock.sim.kinds.ollama.gojson import BadBodyError, Struct
+from penstock.sim.kinds.ollama.go_json import BadBodyError, Struct
 
 _DURATION = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|ms|s|m|h))+")
 _PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")

@@ -5,17 +5,17 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.sim.answer import Answer, Ask, Tool, compose, tokens_of
-from penstock.sim.engine import Session
 from penstock.sim.exchange import Exchange
+from penstock.sim.generated_text import Answer, Ask, Tool, compose, tokens_of
 from penstock.sim.kinds.ollama import fields
-from penstock.sim.kinds.ollama.calls import call_of
-from penstock.sim.kinds.ollama.gojson import decode
+from penstock.sim.kinds.ollama.go_json import decode
+from penstock.sim.kinds.ollama.handler import NDJSON, Core, OllamaError, Part, encode
 from penstock.sim.kinds.ollama.library import Installed, utc_now
-from penstock.sim.kinds.ollama.part import NDJSON, Core, OllamaError, Part, encode
 from penstock.sim.kinds.ollama.prompt import Room, fit_messages, fit_text
-from penstock.sim.openai_request import Prompt
-from penstock.sim.openai_shapes import logprob
+from penstock.sim.kinds.ollama.tool_calls import call_of
+from penstock.sim.openai.request import Prompt
+from penstock.sim.openai.response import logprob
+from penstock.sim.speed_model import Session
 
 IMAGES = (
     '{"error":{"code":500,"message":"image input is not supported - hint: if this is unexpected, '

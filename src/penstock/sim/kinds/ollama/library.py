@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from penstock.sim.kinds.ollama.names import Name, parse
+from penstock.sim.kinds.ollama.model_names import Name, parse
 from penstock.sim.options import SimModel
 
 _EMBEDDING_LENGTH = {"bert": 384, "nomic-bert": 768}

@@ -6,10 +6,10 @@ from typing import Any
 
 from penstock.sim.exchange import Exchange
 from penstock.sim.kinds.ollama import fields
-from penstock.sim.kinds.ollama.gojson import decode
+from penstock.sim.kinds.ollama.go_json import decode
+from penstock.sim.kinds.ollama.handler import Core, OllamaError, Part, well_named
 from penstock.sim.kinds.ollama.library import Installed, local_time
-from penstock.sim.kinds.ollama.names import parse
-from penstock.sim.kinds.ollama.part import Core, OllamaError, Part, well_named
+from penstock.sim.kinds.ollama.model_names import parse
 from penstock.sim.kinds.ollama.prompt import Room
 
 VERSION = "0.32.15"

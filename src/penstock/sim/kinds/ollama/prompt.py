@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from penstock.sim.answer import tokens_of
-from penstock.sim.kinds.ollama.part import OllamaError, encode
-from penstock.sim.openai_request import IMAGE_TOKENS, Prompt, read_prompt
+from penstock.sim.generated_text import tokens_of
+from penstock.sim.kinds.ollama.handler import OllamaError, encode
+from penstock.sim.openai.request import IMAGE_TOKENS, Prompt, read_prompt
 from penstock.sim.options import SimModel
 
 DEFAULT_CONTEXT = 32768  # what Ollama takes on 23 to 47 GiB of video memory

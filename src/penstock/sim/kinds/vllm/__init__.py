@@ -5,22 +5,15 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from penstock.sim.answer import tokens_of, vector
-from penstock.sim.engine import Engine
 from penstock.sim.exchange import Exchange, Headers, Style, http_date
+from penstock.sim.generated_text import tokens_of, vector
 from penstock.sim.kind import Kind, Route
 from penstock.sim.kinds.vllm.answers import Chat, Completions
 from penstock.sim.kinds.vllm.validation import RefusedError, check_chat, validated
-from penstock.sim.openai_request import (
-    read_ask,
-    read_completion,
-    read_limit,
-    read_prompt,
-    read_prompts,
-    read_wish,
-)
-from penstock.sim.openai_shapes import embedding
+from penstock.sim.openai.request import read_ask, read_completion, read_limit, read_prompt, read_prompts, read_wish
+from penstock.sim.openai.response import embedding
 from penstock.sim.options import SimModel, SimOptions
+from penstock.sim.speed_model import Engine
 
 _VERSION = "0.32.0"
 _NUMBERS = {

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from penstock.sim.answer import Answer
-from penstock.sim.engine import Session
-from penstock.sim.openai_generation import Chunk, Generation
-from penstock.sim.openai_shapes import EVENTS, arguments_text, fragments, logprob, usage
+from penstock.sim.generated_text import Answer
+from penstock.sim.openai.generation import Chunk, Generation
+from penstock.sim.openai.response import EVENTS, arguments_text, fragments, logprob, usage
+from penstock.sim.speed_model import Session
 
 FINGERPRINT = "vllm-0.32.0-5e9aa960"
 

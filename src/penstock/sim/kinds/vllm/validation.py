@@ -3,7 +3,7 @@
 from typing import Any
 
 from penstock.sim.exchange import Request
-from penstock.sim.openai_request import BrokenJsonError, parse
+from penstock.sim.openai.request import BrokenJsonError, parse
 
 # In the order in which they are complained of.
 _NUMBERS = {

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from penstock.control.names import Place, touches
-from penstock.control.services import Service
+from penstock.control.discovery.dns_sd import Service
+from penstock.control.discovery.name_resolution import Place, touches
 from penstock.domain.fleet import Priority, Server
 
 MOST = 256

@@ -3,7 +3,7 @@
 import enum
 from dataclasses import dataclass
 
-from penstock.domain.task import Ask
+from penstock.domain.complexity import Ask
 
 
 class Operation(enum.Enum):

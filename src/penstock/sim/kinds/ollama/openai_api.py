@@ -5,20 +5,20 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from penstock.sim.answer import Answer, Ask, compose, tokens_of
-from penstock.sim.engine import EngineCrashError, QueueFullError, Session
 from penstock.sim.exchange import Exchange
-from penstock.sim.kinds.ollama.calls import call_id
+from penstock.sim.generated_text import Answer, Ask, compose, tokens_of
 from penstock.sim.kinds.ollama.embedding import Embedding, read_texts
 from penstock.sim.kinds.ollama.fields import setup
 from penstock.sim.kinds.ollama.generation import check_skills
-from penstock.sim.kinds.ollama.gojson import BadBodyError, Struct, decode
+from penstock.sim.kinds.ollama.go_json import BadBodyError, Struct, decode
+from penstock.sim.kinds.ollama.handler import BUSY, CRASHED, Core, OllamaError, Part, encode
 from penstock.sim.kinds.ollama.library import Installed
-from penstock.sim.kinds.ollama.names import parse
-from penstock.sim.kinds.ollama.part import BUSY, CRASHED, Core, OllamaError, Part, encode
+from penstock.sim.kinds.ollama.model_names import parse
 from penstock.sim.kinds.ollama.prompt import Room
-from penstock.sim.openai_request import Wish, read_ask, read_prompt, read_wish
-from penstock.sim.openai_shapes import DONE, EVENTS, arguments_text, embedding, logprob, usage
+from penstock.sim.kinds.ollama.tool_calls import call_id
+from penstock.sim.openai.request import Wish, read_ask, read_prompt, read_wish
+from penstock.sim.openai.response import DONE, EVENTS, arguments_text, embedding, logprob, usage
+from penstock.sim.speed_model import EngineCrashError, QueueFullError, Session
 
 _TYPES = {400: "invalid_request_error", 404: "not_found_error"}
 _EFFORTS = frozenset({"none", "minimal", "low", "medium", "high", "xhigh", "ultra", "max"})

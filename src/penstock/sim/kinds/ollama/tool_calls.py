@@ -4,7 +4,7 @@ import secrets
 import string
 from typing import Any
 
-from penstock.sim.answer import Answer
+from penstock.sim.generated_text import Answer
 
 _LETTERS = string.ascii_lowercase + string.digits
 

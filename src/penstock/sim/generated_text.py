@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from penstock.sim.json_schema import instance
 from penstock.sim.options import SimOptions
-from penstock.sim.schema import instance
 
 _TOKEN = re.compile(r"\s?\w{1,5}|\s?[^\w\s]|\s")
 _CYRILLIC = re.compile(r"[а-яё]", re.IGNORECASE)

@@ -7,14 +7,14 @@ from typing import Any
 
 import msgspec
 
-from penstock.sim.engine import Engine, EngineCrashError, QueueFullError
 from penstock.sim.exchange import Exchange
 from penstock.sim.kind import Handler, Route
 from penstock.sim.kinds.ollama.fields import BadOptionError
-from penstock.sim.kinds.ollama.gojson import BadBodyError
+from penstock.sim.kinds.ollama.go_json import BadBodyError
 from penstock.sim.kinds.ollama.library import Installed, Library
-from penstock.sim.kinds.ollama.names import Name, parse
+from penstock.sim.kinds.ollama.model_names import Name, parse
 from penstock.sim.options import SimOptions
+from penstock.sim.speed_model import Engine, EngineCrashError, QueueFullError
 
 JSON = "application/json; charset=utf-8"
 BARE_JSON = "application/json"

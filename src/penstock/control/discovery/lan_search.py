@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from penstock.control import neighbours, subnets
-from penstock.control.discovery import Watcher
-from penstock.control.mdns import Mdns
-from penstock.control.names import NamesByMdns, Place
-from penstock.control.neighbours import Candidate, Peer
-from penstock.control.services import Announcement, Service
+from penstock.control.discovery import deduplication, port_scan
+from penstock.control.discovery.deduplication import Candidate, Peer
+from penstock.control.discovery.dns_sd import Announcement, Service
+from penstock.control.discovery.mdns import Mdns
+from penstock.control.discovery.name_resolution import NamesByMdns, Place
+from penstock.control.discovery.watcher import Watcher
 from penstock.domain.fleet import Server
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Network:
         mdns: Mdns,
         names: NamesByMdns,
         *,
-        knock: subnets.Knock = subnets.knock,
+        knock: port_scan.Knock = port_scan.knock,
         clock: Callable[[], float] = time.monotonic,
         interval: float = 30.0,
         scan_interval: float = 600.0,
@@ -125,7 +125,7 @@ class Network:
         self._scan_if_due(search)
         services = self._mdns.services(OLLAMA) if search.names else ()
         gateways = self._mdns.services(PENSTOCK) if search.names else ()
-        candidates = [neighbours.announced(service, await self._of_service(service)) for service in services]
+        candidates = [deduplication.announced(service, await self._of_service(service)) for service in services]
         if search.names:
             urls = [f"http://{name}:{OLLAMA_PORT}" for name in self._usual]
             places = await asyncio.gather(*(self._names.places(url) for url in urls))
@@ -141,7 +141,7 @@ class Network:
         if search is not self._search:
             return
         names = [server.name for server in search.servers]
-        self._found = neighbours.choose(candidates, taken.union(own, *circles), names, self._found)
+        self._found = deduplication.choose(candidates, taken.union(own, *circles), names, self._found)
         self._narrowed = False
         self._watcher.set_found(self._found)
         self._greet(gateways, circles, own)
@@ -154,7 +154,9 @@ class Network:
 
     async def _of_service(self, service: Service) -> frozenset[Place]:
         """Where a service is, by what it says of itself, else by its host's name."""
-        urls = [f"http://{neighbours.bracketed(host)}:{service.port}" for host in service.addresses or (service.host,)]
+        urls = [
+            f"http://{deduplication.bracketed(host)}:{service.port}" for host in service.addresses or (service.host,)
+        ]
         return await self._places(urls)
 
     async def _places(self, urls: Iterable[str]) -> frozenset[Place]:
@@ -171,12 +173,12 @@ class Network:
             self._scanning.cancel()
         if other or (search.subnets and now - self._scanned_at >= self._scan_interval):
             self._scanned_for, self._scanned_at = search.subnets, now
-            hosts = subnets.addresses(search.subnets)
+            hosts = port_scan.addresses(search.subnets)
             self._scanned = tuple(host for host in self._scanned if host in hosts)
             self._scanning = asyncio.get_running_loop().create_task(self._scan(hosts), name="scan")
 
     async def _scan(self, hosts: tuple[str, ...]) -> None:
-        found = await subnets.scan(hosts, OLLAMA_PORT, self._knock)
+        found = await port_scan.scan(hosts, OLLAMA_PORT, self._knock)
         log.debug("Scanned %d addresses, something listens at %d", len(hosts), len(found))
         if found != self._scanned:
             self._scanned = found
@@ -185,7 +187,7 @@ class Network:
     def _greet(self, gateways: tuple[Service, ...], circles: list[frozenset[Place]], own: frozenset[Place]) -> None:
         """Other gateways are told of once each."""
         self.peers = tuple(
-            Peer(service.name, f"http://{neighbours.bracketed(service.host)}:{service.port}", _version(service))
+            Peer(service.name, f"http://{deduplication.bracketed(service.host)}:{service.port}", _version(service))
             for service, places in zip(gateways, circles, strict=True)
             if not own & places
         )

@@ -10,10 +10,10 @@ from typing import Any
 
 from penstock.sim.exchange import Exchange
 from penstock.sim.kinds.ollama import fields
-from penstock.sim.kinds.ollama.gojson import decode
+from penstock.sim.kinds.ollama.go_json import decode
+from penstock.sim.kinds.ollama.handler import BARE_JSON, NDJSON, Core, OllamaError, Part, encode
 from penstock.sim.kinds.ollama.library import Installed
-from penstock.sim.kinds.ollama.names import Name, parse
-from penstock.sim.kinds.ollama.part import BARE_JSON, NDJSON, Core, OllamaError, Part, encode
+from penstock.sim.kinds.ollama.model_names import Name, parse
 from penstock.sim.options import SimModel
 
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeAlias
 
-from penstock.control.health import Sight
-from penstock.control.names import Names
+from penstock.control.discovery.health import Sight
+from penstock.control.discovery.name_resolution import Names
 from penstock.domain.errors import PenstockError, UpstreamGarbage, UpstreamTimeout
 from penstock.domain.fleet import Inventory, Model, Server
 from penstock.engines.base import Engine, Fetch, Fetched

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from penstock.control.health import SUSPICION_GAP, Pulse, Sight, forgivable, judge
-from penstock.control.look import FetchFunction, Look
-from penstock.control.names import Names, NumbersAsWritten, host_of
+from penstock.control.discovery.health import SUSPICION_GAP, Pulse, Sight, forgivable, judge
+from penstock.control.discovery.name_resolution import Names, NumbersAsWritten, host_of
+from penstock.control.discovery.probe import FetchFunction, Look
 from penstock.domain.errors import PenstockError
 from penstock.domain.fleet import Model, Server, ServerStatus, State
 from penstock.engines.base import Engine

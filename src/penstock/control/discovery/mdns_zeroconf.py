@@ -15,7 +15,7 @@ from zeroconf import (  # type: ignore[attr-defined]  # the first is public, but
 )
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-from penstock.control.services import Announcement, Service
+from penstock.control.discovery.dns_sd import Announcement, Service
 
 Changed = Callable[[Zeroconf, str, str, ServiceStateChange], None]
 

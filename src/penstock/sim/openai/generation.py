@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from penstock.sim.answer import Answer, Ask
-from penstock.sim.engine import EngineCrashError, QueueFullError, Session
 from penstock.sim.exchange import Exchange, Headers
+from penstock.sim.generated_text import Answer, Ask
 from penstock.sim.kind import Kind
-from penstock.sim.openai_request import Wish
-from penstock.sim.openai_shapes import DONE, EVENTS, event
+from penstock.sim.openai.request import Wish
+from penstock.sim.openai.response import DONE, EVENTS, event
 from penstock.sim.options import SimModel
+from penstock.sim.speed_model import EngineCrashError, QueueFullError, Session
 
 Chunk = dict[str, Any]
 

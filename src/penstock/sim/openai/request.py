@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.sim.answer import Ask, Tool, tokens_of
+from penstock.sim.generated_text import Ask, Tool, tokens_of
 from penstock.sim.options import SimModel
 
 IMAGE_TOKENS = 256

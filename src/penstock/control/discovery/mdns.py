@@ -12,13 +12,13 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from penstock.control.services import Announcement, Service
+from penstock.control.discovery.dns_sd import Announcement, Service
 
 if TYPE_CHECKING:
     from zeroconf import RecordUpdate, ServiceStateChange, Zeroconf
     from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-    from penstock.control.mdns_library import Library
+    from penstock.control.discovery.mdns_zeroconf import Library
 
 log = logging.getLogger(__name__)
 
@@ -214,6 +214,6 @@ def _reachable(address: str) -> bool:
 
 
 def _library() -> "Library":
-    from penstock.control import mdns_library  # noqa: PLC0415  # lazy: zeroconf, only when the network is asked
+    from penstock.control.discovery import mdns_zeroconf  # noqa: PLC0415  # lazy: zeroconf, only when the network is asked
 
-    return mdns_library.Library()
+    return mdns_zeroconf.Library()
