@@ -19,7 +19,7 @@ import uvicorn
 import uvloop
 from uvicorn.server import ServerState
 
-from penstock.app import Gateway
+from penstock.app.gateway import Gateway
 from penstock.config.settings import ListenSettings, ServerSettings, Settings, StorageSettings
 from penstock.domain.fleet import Model, ServerStatus, State
 from penstock.gateway.upstream.transport.connection import Connection

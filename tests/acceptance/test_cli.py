@@ -134,7 +134,7 @@ def test_a_wrong_use_is_told_in_one_line_and_exits_2(penstock: Penstock, words: 
 
 def test_starting_the_command_line_loads_no_web_framework(tmp_path: Path) -> None:
     code = (
-        "import sys; from penstock.cli import run; run(['check-config']); "
+        "import sys; from penstock.cli.main import run; run(['check-config']); "
         "print([name for name in ('fastapi', 'starlette', 'uvicorn', 'rich') if name in sys.modules], file=sys.stderr)"
     )
     result = subprocess.run(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.app import Gateway
+from penstock.app.gateway import Gateway
 from penstock.config.settings import ListenSettings, Settings, StorageSettings
 from penstock.control.discovery.mdns import Mdns
 from penstock.domain.fleet import State

@@ -11,7 +11,7 @@ from unittest import mock
 
 from penstock.api import app as console
 from penstock.api.error_responses import Failures
-from penstock.app import Gateway
+from penstock.app.gateway import Gateway
 from penstock.config.settings import (
     ListenSettings,
     LlmSettings,

@@ -16,11 +16,11 @@ CAUGHT = {
     "a module of 401 lines": ("short_modules", "src/penstock/gateway/big.py", LONG),
     "a function of 61 lines": ("short_functions", "src/penstock/gateway/big.py", LONG_FUNCTION),
     "a script of 401 lines": ("short_modules", "scripts/big.py", LONG),
-    "global": ("no_global", "src/penstock/app.py", "def f():\n    global x\n    x = 1"),
-    "an import inside a function": ("imports_at_the_top", "src/penstock/app.py", "def f():\n    import json"),
+    "global": ("no_global", "src/penstock/app/gateway.py", "def f():\n    global x\n    x = 1"),
+    "an import inside a function": ("imports_at_the_top", "src/penstock/app/gateway.py", "def f():\n    import json"),
     "an import inside a method": (
         "imports_at_the_top",
-        "src/penstock/app.py",
+        "src/penstock/app/gateway.py",
         "class A:\n    def f(self):\n        from a import b",
     ),
     "utils.py": ("telling_file_names", "src/penstock/gateway/utils.py", ""),
@@ -52,7 +52,7 @@ CAUGHT = {
     ),
     "a part of an engine named by the app": (
         "nobody_names_a_plugin",
-        "src/penstock/app.py",
+        "src/penstock/app/gateway.py",
         "import penstock.engines.openai_compatible.base",
     ),
     "a cost named from above by a relative import": (
@@ -65,19 +65,22 @@ CAUGHT = {
         "src/penstock/api/status/routes.py",
         "from penstock.dialects.service import metadata",
     ),
-    "an unfinished function": ("finished", "src/penstock/app.py", f"def f():\n    {UNDONE}"),
+    "an unfinished function": ("finished", "src/penstock/app/gateway.py", f"def f():\n    {UNDONE}"),
     "a note to do something": ("finished", "tests/unit/test_a.py", "# TO" + "DO: more"),
     "a folder of some machine": ("no_foreign_words", "docs/settings.md", f"put it into {MACHINE}"),
     "a registry's host": ("no_foreign_words", "requirements.lock", f"--index-url https://{REGISTRY}/simple"),
 }
 
 ALLOWED = {
-    "a module of 400 lines": ("src/penstock/app.py", LONG.removesuffix("\nx = 1")),
-    "a function of 60 lines": ("src/penstock/app.py", LONG_FUNCTION.removesuffix("\n    x = 1")),
+    "a module of 400 lines": ("src/penstock/app/gateway.py", LONG.removesuffix("\nx = 1")),
+    "a function of 60 lines": ("src/penstock/app/gateway.py", LONG_FUNCTION.removesuffix("\n    x = 1")),
     "a long test": ("tests/unit/test_long.py", LONG),
-    "a marked import inside a function": ("src/penstock/app.py", "def f():\n    import big  # lazy: takes a second"),
+    "a marked import inside a function": (
+        "src/penstock/app/gateway.py",
+        "def f():\n    import big  # lazy: takes a second",
+    ),
     "an import for types only": (
-        "src/penstock/app.py",
+        "src/penstock/app/gateway.py",
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import a",
     ),
     "the service API's dialect": ("src/penstock/dialects/service/chat.py", ""),
@@ -87,7 +90,10 @@ ALLOWED = {
         "from penstock.engines.openai_compatible.base import OpenAIWire",
     ),
     "the base of all engines": ("src/penstock/gateway/pipeline.py", "from penstock.engines.base import Engine"),
-    "what a folder loads": ("src/penstock/app.py", "from penstock import engines\nfrom penstock.engines import load"),
+    "what a folder loads": (
+        "src/penstock/app/gateway.py",
+        "from penstock import engines\nfrom penstock.engines import load",
+    ),
     "a module that plugins share": (
         "src/penstock/api/status/routes.py",
         "from penstock.dialects.timestamps import format_timestamp",
@@ -108,8 +114,8 @@ def test_the_lints_allow(path: str, text: str) -> None:
 
 
 def test_a_finding_tells_where_it_is_and_what_to_do() -> None:
-    (finding,) = lint.check(lint.Source("src/penstock/app.py", "x = 1\n\ndef f():\n    global x\n    x = 2\n"))
-    assert str(finding) == "src/penstock/app.py:4: no_global: global x: let an object own it"
+    (finding,) = lint.check(lint.Source("src/penstock/app/gateway.py", "x = 1\n\ndef f():\n    global x\n    x = 2\n"))
+    assert str(finding) == "src/penstock/app/gateway.py:4: no_global: global x: let an object own it"
 
 
 def test_every_rule_is_tried() -> None:

@@ -9,7 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TypeAlias
 
-from penstock.config.mistakes import SettingsError
+from penstock.config.errors import SettingsError
 from penstock.config.settings import Settings
 
 log = logging.getLogger(__name__)

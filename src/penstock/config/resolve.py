@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from penstock.config import schema
-from penstock.config.address import is_loopback
-from penstock.config.mistakes import Mistake, key_path
-from penstock.config.provenance import Derived, describe
-from penstock.config.servers import Fleet
+from penstock.config import file_schema
+from penstock.config.effective_values import Derived, describe
+from penstock.config.errors import Mistake, key_path
+from penstock.config.located_values import Node
+from penstock.config.model_servers import Fleet
+from penstock.config.server_address import is_loopback
 from penstock.config.settings import (
     AuthSettings,
     ChatSettings,
@@ -29,7 +30,6 @@ from penstock.config.settings import (
     VllmSettings,
     WebhookSettings,
 )
-from penstock.config.tree import Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +54,13 @@ def default_data_dir(environ: Mapping[str, str], platform: str = sys.platform) -
     return Path(base if os.path.isabs(base) else home / ".local" / "share") / "penstock"  # noqa: PTH117
 
 
-def resolve(file: schema.File, tree: Node, around: Circumstances) -> tuple[Settings, list[Mistake]]:
+def resolve(file: file_schema.File, tree: Node, around: Circumstances) -> tuple[Settings, list[Mistake]]:
     """The effective settings, and what in them cannot be."""
     return _Resolution(file, tree, around).settings()
 
 
 class _Resolution:
-    def __init__(self, file: schema.File, tree: Node, around: Circumstances) -> None:
+    def __init__(self, file: file_schema.File, tree: Node, around: Circumstances) -> None:
         self._file = file
         self._tree = tree
         self._around = around
@@ -206,7 +206,7 @@ class _Resolution:
         said = self._file.auth
         roles = {}
         for name, usual in (("admin", 8), ("priority", 4), ("test_user", 1)):
-            role: schema.Role = getattr(said.roles, name)
+            role: file_schema.Role = getattr(said.roles, name)
             if role.weight is None:
                 self._derive(f"auth.roles.{name}.weight", usual)
             roles[name] = RoleSettings(

@@ -209,7 +209,7 @@ class TelemetrySettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that can be set, resolved. Made by `penstock.config.sources.load`; never changed, only replaced."""
+    """Everything that can be set, resolved. Made by `penstock.config.load.load`; never changed, only replaced."""
 
     storage: StorageSettings
     servers: tuple[ServerSettings, ...] = ()

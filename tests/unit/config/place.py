@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from penstock.config.mistakes import Mistake, SettingsError
+from penstock.config.errors import Mistake, SettingsError
+from penstock.config.load import load
 from penstock.config.settings import ServerSettings, Settings
-from penstock.config.sources import load
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.config.address import is_loopback, mask_credentials, parse_address
+from penstock.config.server_address import is_loopback, mask_credentials, parse_address
 
 
 def url(text: str, *, bare_port: int = 11434, http_port: int = 11434) -> str:

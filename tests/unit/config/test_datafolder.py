@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from penstock.config.datafolder import PID_FILE, DataFolderInUseError, claim, running_pid
+from penstock.storage.data_dir import PID_FILE, DataFolderInUseError, claim, running_pid
 
 HOLD = """
 import sys
 from pathlib import Path
-from penstock.config.datafolder import claim
+from penstock.storage.data_dir import claim
 with claim(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from penstock.app import search, servers
+from penstock.app.gateway import search, servers
 from penstock.control.discovery.dns_sd import Announcement
 from tests.unit.config.place import Place
 

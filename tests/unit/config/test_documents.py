@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from penstock.config.schema import ServerEntry
-from penstock.config.sources import OTHER_VARIABLES, VARIABLES
+from penstock.config.file_schema import ServerEntry
+from penstock.config.load import OTHER_VARIABLES, VARIABLES
 from tests.unit.config.place import Place, configured
 
 ROOT = Path(__file__).parents[3]

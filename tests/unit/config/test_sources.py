@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.config.load import VARIABLES, files_to_watch
 from penstock.config.resolve import default_data_dir
-from penstock.config.sources import VARIABLES, files_to_watch
 from tests.unit.config.place import Place, configured, server
 
 PORT = st.none() | st.integers(1, 65535)

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from penstock.config.mistakes import Mistake, SettingsError, key_path, nearest
-from penstock.config.schema import File
-from penstock.config.validation import keys_under
+from penstock.config.errors import Mistake, SettingsError, key_path, nearest
+from penstock.config.file_schema import File
+from penstock.config.validate import keys_under
 from tests.unit.config.place import Place
 
 

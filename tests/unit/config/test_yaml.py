@@ -5,7 +5,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.config.tree import Node, Text, branch, expand, merge, read_yaml
+from penstock.config.located_values import Node, Text, branch, expand, merge, read_yaml
 
 
 def read(text: str, **variables: str) -> tuple[Node, list[str]]:

@@ -14,15 +14,15 @@ from typing import Annotated, NoReturn, cast
 import typer
 
 from penstock import __version__
-from penstock.commands import check_config as report
-from penstock.commands import classify as classifying
-from penstock.commands import route as routing
-from penstock.commands.vllm_args import command_line, remark
-from penstock.config.address import is_loopback
-from penstock.config.datafolder import running_pid
-from penstock.config.mistakes import SettingsError
+from penstock.cli import check_config as report
+from penstock.cli import classify as classifying
+from penstock.cli import route as routing
+from penstock.cli.vllm_args import command_line, remark
+from penstock.config.errors import SettingsError
+from penstock.config.load import load
+from penstock.config.server_address import is_loopback
 from penstock.config.settings import Settings
-from penstock.config.sources import load
+from penstock.storage.data_dir import running_pid
 
 app = typer.Typer(
     name="penstock",
@@ -157,7 +157,7 @@ def _serve(config: Path | None, host: str | None, port: int | None, log_format: 
             "(PENSTOCK_OPEN=1) knowing that anybody who reaches the port may use it",
             2,
         )
-    from penstock.app import serve as run_gateway  # lazy: a web framework, which no other command needs  # noqa: PLC0415
+    from penstock.app.gateway import serve as run_gateway  # lazy: a web framework, which no other command needs  # noqa: PLC0415
 
     return int(run_gateway(settings, config_path=config, overrides=overrides))
 

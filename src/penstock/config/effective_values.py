@@ -6,11 +6,11 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
-from penstock.config.address import mask_credentials
-from penstock.config.mistakes import key_path
-from penstock.config.schema import SECRETS, File
+from penstock.config.errors import key_path
+from penstock.config.file_schema import SECRETS, File
+from penstock.config.located_values import Key, Node
+from penstock.config.server_address import mask_credentials
 from penstock.config.settings import Provenance
-from penstock.config.tree import Key, Node
 
 Derived: TypeAlias = dict[str, tuple[object, str]]
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from penstock.config.address import Address, parse_address
-from penstock.config.mistakes import Mistake, key_path
-from penstock.config.schema import File, Ollama, Provider, ServerEntry, ServerOptions
+from penstock.config.errors import Mistake, key_path
+from penstock.config.file_schema import File, Ollama, Provider, ServerEntry, ServerOptions
+from penstock.config.located_values import Key, Node
+from penstock.config.server_address import Address, parse_address
 from penstock.config.settings import Kind, PriorityName, ServerSettings, TimeoutSettings
-from penstock.config.tree import Key, Node
 
 AGENT_SECONDS = 600.0
 """An agent's answer may take minutes."""

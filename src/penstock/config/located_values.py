@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from penstock.config.mistakes import Mistake, key_path
+from penstock.config.errors import Mistake, key_path
 
 Lookup: TypeAlias = Callable[[str], str | None]
 Key: TypeAlias = str | int

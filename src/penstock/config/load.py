@@ -7,12 +7,12 @@ from pathlib import Path
 
 from dotenv.parser import parse_stream
 
-from penstock.config.mistakes import Mistake, SettingsError, nearest
+from penstock.config.errors import Mistake, SettingsError, nearest
+from penstock.config.located_values import Node, Text, branch, expand, merge, read_yaml
+from penstock.config.model_servers import server_address
 from penstock.config.resolve import Circumstances, default_data_dir, resolve
-from penstock.config.servers import server_address
 from penstock.config.settings import Settings
-from penstock.config.tree import Node, Text, branch, expand, merge, read_yaml
-from penstock.config.validation import validate
+from penstock.config.validate import validate
 
 USUAL_FILES = (Path("penstock.yaml"), Path("backend/config/config.yaml"))
 

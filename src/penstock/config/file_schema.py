@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from penstock.config import values as v
+from penstock.config import field_types as v
+from penstock.config.located_values import Text
 from penstock.config.settings import Kind, LogFormat, Mode, PriorityName
-from penstock.config.tree import Text
 
 Priority = Annotated[PriorityName, v.UpperCase]
 LogLevel = Literal["debug", "info", "warning", "error"]

@@ -4,9 +4,9 @@ import json
 import sys
 from pathlib import Path
 
-from penstock.config.mistakes import Mistake, SettingsError
+from penstock.config.errors import Mistake, SettingsError
+from penstock.config.load import load
 from penstock.config.settings import ServerSettings, Settings
-from penstock.config.sources import load
 
 
 def run(config: Path | None, *, as_json: bool) -> int:

@@ -16,10 +16,9 @@ from typing import Any
 from penstock import __version__, dialects, engines
 from penstock.api.dependencies import ConsoleContext, ConsoleSettings, Judging
 from penstock.api.error_responses import Failures
-from penstock.config.datafolder import DataFolderInUseError, claim
+from penstock.config.load import files_to_watch, load
 from penstock.config.reload import Reloader
 from penstock.config.settings import ServerSettings, Settings
-from penstock.config.sources import files_to_watch, load
 from penstock.control.discovery.dns_sd import Announcement
 from penstock.control.discovery.lan_search import Network, Search
 from penstock.control.discovery.mdns import Mdns
@@ -44,6 +43,7 @@ from penstock.serving.protocol import GatewayProtocol, Shared
 from penstock.serving.server import App, Listening, Receive, Scope, Send, gated, listening_socket
 from penstock.serving.server import Server as HttpServer
 from penstock.sim import SimOptions, Simulator, scenario_one
+from penstock.storage.data_dir import DataFolderInUseError, claim
 
 log = logging.getLogger("penstock")
 

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from penstock.config.address import mask_credentials
-from penstock.config.mistakes import Mistake, key_path, nearest, suggestion
-from penstock.config.schema import SECRETS, File
-from penstock.config.tree import Key, Node
+from penstock.config.errors import Mistake, key_path, nearest, suggestion
+from penstock.config.file_schema import SECRETS, File
+from penstock.config.located_values import Key, Node
+from penstock.config.server_address import mask_credentials
 
 _SAID = {
     "bool_type": "must be true or false",
