@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from penstock import engines
-from penstock.domain.complexity import Ask, Level, TaskType
+from penstock.domain.complexity import Level, RequestProfile, TaskType
 from penstock.domain.fleet import Model, Priority, Server, ServerStatus, State
 from penstock.domain.request import Call, Operation
 from penstock.gateway.fleet.catalog import Catalog
@@ -59,13 +59,13 @@ def decisions() -> None:
     for servers, models in ((2, 4), (10, 10), (1000, 50)):
         catalog, router = fleet(servers, models), Router(Policy(), load_costs(), operations)
         named = Call("openai.chat", Operation.CHAT, "llama3.1:1b", False, b"x" * 200)
-        ask = Ask(Level.MODERATE, TaskType.EXPLANATION, context_tokens=50)
-        chosen = Call("openai.chat", Operation.CHAT, "auto", False, b"x" * 200, ask=ask)
+        ask = RequestProfile(Level.MODERATE, TaskType.EXPLANATION, context_tokens=50)
+        chosen = Call("openai.chat", Operation.CHAT, "auto", False, b"x" * 200, profile=ask)
         begin = time.process_time()
         for call in (named, chosen):
-            router.decide(catalog.fleet, call, catalog.live, 5.0)
+            router.decide(catalog.fleet, call, catalog.loads, 5.0)
         anew = (time.process_time() - begin) * 1e3
-        costs = [best(partial(router.decide, catalog.fleet, call, catalog.live, 5.0)) for call in (named, chosen)]
+        costs = [best(partial(router.decide, catalog.fleet, call, catalog.loads, 5.0)) for call in (named, chosen)]
         print(f"| {servers} servers × {models} models | {costs[0]:.1f} | {costs[1]:.1f} | {anew:.1f} |")
 
 

@@ -9,7 +9,7 @@ from bench.scenarios.calls import Seen
 from bench.scenarios.policy import Act, Acts, Done, GiveUp, Offer, Send
 
 from penstock import engines
-from penstock.domain.complexity import Ask
+from penstock.domain.complexity import RequestProfile
 from penstock.domain.fleet import Deployment, Model, Priority, Server, ServerStatus, State
 from penstock.domain.request import Call, Operation
 from penstock.domain.response import Usage
@@ -86,7 +86,7 @@ class Ours:
         self._now = now
         sent = self._sent.pop(done.call)
         deployment = sent.deployment
-        live = self.catalog.live_of(deployment.server.name)
+        live = self.catalog.load_of(deployment.server.name)
         live.running -= 1
         live.failures = 0
         del self._calls[done.call]
@@ -99,18 +99,18 @@ class Ours:
             total_seconds=now - sent.at,
         )
         learn(live, deployment, usage, held=sent.held, ahead=sent.ahead, first=sent.first, total=now - sent.at)
-        live.turns.leave(deployment.model.name, now)
+        live.swap_queue.leave(deployment.model.name, now)
         return self._going_on([], now)
 
     def failed(self, call: int, now: float, begun: bool) -> Acts:
         self._now = now
         sent = self._sent.pop(call)
-        live = self.catalog.live_of(sent.deployment.server.name)
+        live = self.catalog.load_of(sent.deployment.server.name)
         live.running -= 1
         live.failures += 1
         live.failed_at = now
         self._publish(sent.deployment.server.name, False, (), now)  # discovery looks at once after a failure
-        live.turns.leave(sent.deployment.model.name, now)
+        live.swap_queue.leave(sent.deployment.model.name, now)
         waiting = self._calls[call]
         waiting.tries += 1
         if begun or waiting.tries > RETRIES:
@@ -130,7 +130,7 @@ class Ours:
             if waiting.until <= now:
                 waiting.until = float("inf")
         for name in self._servers:
-            self.catalog.live_of(name).turns.look(now)
+            self.catalog.load_of(name).swap_queue.look(now)
         return self._going_on([], now)
 
     def _publish(self, name: str, up: bool, resident: tuple[str, ...], now: float) -> None:
@@ -164,7 +164,7 @@ class Ours:
         if deployment is None:
             self._homeless.append(number)  # nobody that may answer is up: it waits for one to return
             return []
-        live, model = self.catalog.live_of(deployment.server.name), deployment.model
+        live, model = self.catalog.load_of(deployment.server.name), deployment.model
         its_turn = granted is not None and (granted.server.name, granted.model.name) == (
             deployment.server.name,
             deployment.model.name,
@@ -174,7 +174,9 @@ class Ours:
             waiting.until = now + FAIRNESS + 1e-3
             self._queued[number] = waiting
             if (
-                live.turns.ask(model.name, model.size, deployment.slots, now, partial(self._grant, number, deployment))
+                live.swap_queue.ask(
+                    model.name, model.size, deployment.slots, now, partial(self._grant, number, deployment)
+                )
                 is not None
             ):
                 return []
@@ -183,15 +185,15 @@ class Ours:
         live.running += 1
         self._turn += 1
         live.turn = self._turn
-        held = live.turns.enter(model.name, model.size, now)
+        held = live.swap_queue.enter(model.name, model.size, now)
         self._sent[number] = Sent(waiting.seen, deployment, held, ahead, now)
         return [Send(number, deployment.server.name, model.name)]
 
     def _chosen(self, seen: Seen, now: float) -> Deployment | None:
         call = Call("openai.chat", Operation.CHAT, seen.model or "auto", True, b"-" * (4 * seen.prompt_tokens))
         if not seen.model:
-            call.ask = Ask(seen.level, seen.task, context_tokens=seen.prompt_tokens)
-        decision = self.router.decide(self.catalog.fleet, call, self.catalog.live, now)
+            call.profile = RequestProfile(seen.level, seen.task, context_tokens=seen.prompt_tokens)
+        decision = self.router.decide(self.catalog.fleet, call, self.catalog.loads, now)
         for candidate in decision.candidates:
             if candidate.deployment.up and candidate.deployment.model.name in seen.fits:
                 return candidate.deployment

@@ -222,7 +222,7 @@ async def test_a_reload_adds_changes_and_removes_servers_without_touching_the_ot
         TinyServer("z") as three,
         Watching(server("stay", good), server("go", one), server("change", two), interval=600) as w,
     ):
-        w.catalog.live["stay"].running = 4
+        w.catalog.loads["stay"].running = 4
         looks = good.requests
         changed = server("change", three)
         w.watcher.set_servers([server("new", one), changed, server("stay", good)])
@@ -230,9 +230,9 @@ async def test_a_reload_adds_changes_and_removes_servers_without_touching_the_ot
         await w.watcher.first_look()
         assert w.names == ["new", "change", "stay"]
         assert [m.name for m in w.status("change").models] == ["z"]
-        assert w.catalog.live["stay"].running == 4
+        assert w.catalog.loads["stay"].running == 4
         assert good.requests == looks
-        assert "go" not in w.catalog.live
+        assert "go" not in w.catalog.loads
 
 
 async def test_a_changed_priority_or_list_of_models_keeps_what_is_known(good):

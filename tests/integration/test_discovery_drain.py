@@ -9,13 +9,13 @@ from tests.support.watching import TinyServer, Watching, server, state_is
 async def test_a_drained_server_is_shown_so_and_gets_no_calls_until_it_is_enabled(caplog):
     caplog.set_level(logging.INFO, "penstock")
     async with TinyServer("m") as tiny, Watching(server("a", tiny), interval=600) as w:
-        w.catalog.live["a"].running = 3
+        w.catalog.loads["a"].running = 3
 
         assert w.watcher.drain("a")
         assert w.status("a").state is State.DRAINING
         assert [model.name for model in w.status("a").models] == ["m"]
         assert "m" not in w.catalog.fleet.deployments
-        assert w.catalog.live["a"].running == 3
+        assert w.catalog.loads["a"].running == 3
         assert w.watcher.drain("a")
 
         assert w.watcher.enable("a")

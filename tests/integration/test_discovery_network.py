@@ -123,14 +123,14 @@ async def test_a_server_that_moves_is_followed_under_its_name(tiny):
     async with moved, Watching(interval=600) as w, looking(w, ether, Search(names=True)):
         ether.tell(OLLAMA, service(tiny))
         await w.until(state_is("GPU-box", State.UP))
-        w.catalog.live["GPU-box"].running = 1
+        w.catalog.loads["GPU-box"].running = 1
 
         ether.names["gpu.local"] = (moved.host,)
         w.watcher.moved("gpu.local")
 
         await w.until(lambda fleet: models_at(fleet, "GPU-box") == ["m1", "m2"])
         assert w.status("GPU-box").url == moved.url
-        assert w.catalog.live["GPU-box"].running == 1
+        assert w.catalog.loads["GPU-box"].running == 1
 
 
 async def test_a_configured_name_is_followed_when_calls_fail_at_its_old_address(tiny):

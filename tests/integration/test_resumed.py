@@ -124,7 +124,7 @@ WAYS = (
 
 async def call(gateway: Running, dice: random.Random, tally: Counter[str]) -> None:
     way = dice.choice(WAYS)
-    for live in gateway.gateway.catalog.live.values():
+    for live in gateway.gateway.catalog.loads.values():
         live.failed_at = 0.0
     gateway.gateway.failover.breakers.reset()
     answer = await gateway.ask(way.request, 10)

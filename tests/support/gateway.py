@@ -84,7 +84,7 @@ class Running:
         gateway = self.gateway
         return {
             "calls": gateway.pipeline.running,
-            "slots": sum(live.running for live in gateway.catalog.live.values()),
+            "slots": sum(live.running for live in gateway.catalog.loads.values()),
             "busy connections": gateway.pools.busy,
             "connecting": sum(pool._connecting for pool in gateway.pools._pools.values()),
         }

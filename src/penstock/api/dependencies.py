@@ -88,4 +88,4 @@ class ConsoleContext:
 
     def running(self) -> dict[str, int]:
         """Calls in work by the name of their server."""
-        return {name: live.running for name, live in self.catalog.live.items()}
+        return {name: live.running for name, live in self.catalog.loads.items()}

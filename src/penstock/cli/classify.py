@@ -6,7 +6,7 @@ from typing import TextIO
 
 import msgspec
 
-from penstock.domain.complexity import Judgement
+from penstock.domain.complexity import Classification
 from penstock.gateway.routing.complexity.classifier import UNDER_COST, Classifier
 
 DIGITS = 4
@@ -48,6 +48,6 @@ def run(under_cost: float = UNDER_COST, source: Iterable[bytes] | None = None, t
     return 0
 
 
-def _answer(judgement: Judgement) -> _Answer:
+def _answer(judgement: Classification) -> _Answer:
     scores = {level: round(score, DIGITS) for level, score in zip(_LEVELS, judgement.scores, strict=True)}
-    return _Answer(judgement.level.word, judgement.task_type.value, scores)
+    return _Answer(judgement.level.label, judgement.task_type.value, scores)

@@ -13,7 +13,7 @@ class Level(enum.IntEnum):
     COMPLEX = 3
 
     @property
-    def word(self) -> str:
+    def label(self) -> str:
         """As users and programs see it."""
         return self.name.lower()
 
@@ -31,7 +31,7 @@ class TaskType(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class Classification:
     """A text's level and kind; `scores` are the probabilities of the four levels, lowest first, their sum is 1."""
 
     level: Level
@@ -40,7 +40,7 @@ class Judgement:
 
 
 @dataclass(slots=True)
-class Ask:
+class RequestProfile:
     """What is known of a call whose model is left to the gateway. `context_tokens` is an estimate of all it sends.
 
     `russian`: whether words to its caller are better in Russian. Not frozen; nobody changes it.

@@ -3,7 +3,7 @@
 import enum
 from dataclasses import dataclass
 
-from penstock.domain.complexity import Ask
+from penstock.domain.complexity import RequestProfile
 
 
 class Operation(enum.Enum):
@@ -25,7 +25,7 @@ class Call:
     is. `model` is what the caller wrote, "" when nothing. `kinds` restricts and orders the kinds of engine that may
     answer; empty means any. `defaults` asks for the configured token limit and temperature where the caller gave none.
     `server` is the name of the one server that the caller picked. `flags` is the dialect's own memory from `read` to
-    its writer (e.g. include_usage). `ask` is what the choice of a model turns on, where it is left to the gateway.
+    its writer (e.g. include_usage). `profile` is what the choice of a model turns on, where it is left to the gateway.
     `max_wait` is the seconds to the first token that the caller is ready to wait. `session` names what belongs
     together, so that it finds its prompt's beginning in the same server's memory. Not frozen: made for
     every request on the hot path; nobody changes it after `read`.
@@ -41,12 +41,12 @@ class Call:
     server: str = ""
     flags: frozenset[str] = frozenset()
     max_tokens: int | None = None
-    ask: Ask | None = None
+    profile: RequestProfile | None = None
     max_wait: float | None = None
     session: bytes = b""
 
     @property
-    def automatic(self) -> bool:
+    def is_automatic(self) -> bool:
         """Whether the model's choice is left to the gateway: none is named, or `auto`, `auto:fast` and the like."""
         name = self.model[:5].lower()
         return name in ("", "auto", "auto:")

@@ -23,7 +23,7 @@ class Candidate:
 
     Candidates of a lower `tier` come first whatever they cost: 0 fits; 1 fits, in reserve; 2 and 3 are lesser models;
     4 and more are down or left alone. `warning` is what to tell if it answers though it is not what was asked for.
-    `word` is the model's class (fast, balanced, powerful) where the gateway chose it.
+    `size_class` is the model's class (fast, balanced, powerful) where the gateway chose it.
     """
 
     deployment: Deployment
@@ -31,7 +31,7 @@ class Candidate:
     tier: int = 0
     reasons: tuple[Reason, ...] = ()
     warning: str = ""
-    word: str = ""
+    size_class: str = ""
 
     @property
     def score(self) -> float:

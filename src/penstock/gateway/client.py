@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 from penstock.domain.errors import PenstockError
 
 
-class Wishes(NamedTuple):
+class RoutingHints(NamedTuple):
     """What a request's headers ask of routing: `max_wait` in seconds, and the session that it belongs to."""
 
     max_wait: float | None = None
@@ -30,19 +30,19 @@ class Source(Protocol):
 
 
 class Client(Protocol):
-    """The caller's side of one call. Nothing here waits: when the caller is slow, `source` is paused.
+    """The caller's side of one call. Nothing here waits: when the caller is slow, `upstream` is paused.
 
-    An answer is either `whole`, or `begin`, any number of `write`, then `end`. `head` is ready header lines, each with
-    its CRLF.
+    A response is either one `send_response`, or `start_response`, any number of `write`, then `finish`. `head` is
+    ready header lines, each with its CRLF.
     """
 
-    source: Source | None
+    upstream: Source | None
     """The engine's connection that feeds this client: paused when the client is slow, aborted when it is gone."""
 
     keep_alive: bool
     """Whether its connection goes on after this answer."""
 
-    wishes: Wishes | None
+    routing_hints: RoutingHints | None
     """What its headers ask of routing."""
 
     @property
@@ -61,7 +61,7 @@ class Client(Protocol):
         ...
 
     @property
-    def begun(self) -> bool:
+    def response_started(self) -> bool:
         """Whether a byte of the answer has been written."""
         ...
 
@@ -71,7 +71,7 @@ class Client(Protocol):
         ...
 
     @property
-    def unread(self) -> int:
+    def unsent_bytes(self) -> int:
         """Bytes of its answer that it has not taken yet."""
         ...
 
@@ -84,15 +84,15 @@ class Client(Protocol):
         """Answer with an error in the caller's dialect; only before the answer has begun."""
         ...
 
-    def whole(self, status: int, content_type: bytes, head: bytes, body: bytes) -> None:
+    def send_response(self, status: int, content_type: bytes, head: bytes, body: bytes) -> None:
         """Write a whole answer."""
         ...
 
-    def begin(self, content_type: bytes, head: bytes, first: bytes, length: int | None = None) -> None:
+    def start_response(self, content_type: bytes, head: bytes, first: bytes, length: int | None = None) -> None:
         """Begin an answer of unknown length (or of `length` bytes) with its first piece."""
         ...
 
-    def begin_raw(self, content_type: bytes, head: bytes, first: bytes) -> None:
+    def start_raw_response(self, content_type: bytes, head: bytes, first: bytes) -> None:
         """Begin a chunked answer whose pieces, the first included, already carry their framing."""
         ...
 
@@ -105,10 +105,10 @@ class Client(Protocol):
         """What writes bytes that already carry their framing."""
         ...
 
-    def end(self, framed: bool = False) -> None:
+    def finish(self, framed: bool = False) -> None:
         """End the answer; `framed` when the last raw piece has done so."""
         ...
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """Close the connection in the middle of the answer, so that the caller sees that it is not whole."""
         ...

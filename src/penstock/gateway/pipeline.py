@@ -16,7 +16,7 @@ from penstock.domain.routing_decision import Decision
 from penstock.gateway.client import Client
 from penstock.gateway.coroutine_runner import Outcome
 from penstock.gateway.fleet.catalog import Catalog
-from penstock.gateway.fleet.swap_queue import Turns
+from penstock.gateway.fleet.swap_queue import SwapQueue
 from penstock.gateway.fleet.throughput_learning import learn
 from penstock.gateway.metrics.meter import Meter
 from penstock.gateway.routing.complexity.classifier import Classifier
@@ -112,14 +112,14 @@ class Pipeline:
             if self.draining:
                 raise ShuttingDown("the gateway is stopping; try again in a moment", retry_after=2)
             call = endpoint.read(body, content_type)
-            if client.wishes or call.model[:4].lower() in _AUTO:
+            if client.routing_hints or call.model[:4].lower() in _AUTO:
                 self._prepare(call, client, endpoint)
             try:
-                decision = self.router.decide(self.catalog.fleet, call, self.catalog.live, begin)
+                decision = self.router.decide(self.catalog.fleet, call, self.catalog.loads, begin)
             except ModelNotFound:
                 decision = await self._decide_anew(call, client)
             first = decision.candidates[0].deployment
-            if first.on_demand and self.catalog.live_of(first.server.name).residency.room:  # else all have room
+            if first.on_demand and self.catalog.load_of(first.server.name).residency.room:  # else all have room
                 decision = await self._in_turn(call, client, decision, tries)
             await self.failover.run(client, endpoint, call, decision, tries)
             if call.defaults or decision.level or decision.fallback or tries.attempts > 1:
@@ -131,20 +131,20 @@ class Pipeline:
             failure = PenstockError("the gateway failed; its log says how")
         finally:
             self.running -= 1
-            client.source = None
+            client.upstream = None
             if call is not None and call.session and tries.deployment is not None and failure is None:
                 self.router.scales.note(call.session, tries.deployment.server.name)
-            if failure is not None and not client.gone and not client.begun:
+            if failure is not None and not client.gone and not client.response_started:
                 client.fail(failure)
             self._settle(client, endpoint, call, tries, failure, begin, decision)
 
     def _prepare(self, call: Call, client: Client, endpoint: Endpoint) -> None:
         """What the headers ask of routing; and how hard the call is, where its model is ours to choose."""
-        if client.wishes:
-            call.max_wait, call.session = client.wishes
+        if client.routing_hints:
+            call.max_wait, call.session = client.routing_hints
         if self.router.chooses(self.catalog.fleet, call):
-            call.ask = ask_of(endpoint.decode(call), self.classifier)
-            self.levels[call.ask.level.word] += 1
+            call.profile = ask_of(endpoint.decode(call), self.classifier)
+            self.levels[call.profile.level.label] += 1
 
     @property
     def decisions(self) -> list[Decided]:
@@ -153,7 +153,7 @@ class Pipeline:
 
     def decide(self, call: Call) -> Decision:
         """The decision for a call at this moment."""
-        return self.router.decide(self.catalog.fleet, call, self.catalog.live, self._clock())
+        return self.router.decide(self.catalog.fleet, call, self.catalog.loads, self._clock())
 
     async def _decide_anew(self, call: Call, client: Client) -> Decision:
         """The decision after a look at what is there now: the model may have been pulled a moment ago."""
@@ -171,15 +171,15 @@ class Pipeline:
             deployment = decision.candidates[0].deployment
             if not deployment.on_demand:
                 break
-            waiting, turns, since = Waiting(), self.catalog.live_of(deployment.server.name).turns, self._clock()
+            waiting, turns, since = Waiting(), self.catalog.load_of(deployment.server.name).swap_queue, self._clock()
             ticket = turns.ask(deployment.model.name, deployment.model.size, deployment.slots, since, waiting.granted)
             if ticket is None:
                 break
-            client.source = waiting
+            client.upstream = waiting
             timer = self._loop.call_later(turns.fairness, self._look_at, turns)
             gone = await waiting
             timer.cancel()
-            client.source = None
+            client.upstream = None
             tries.waited += self._clock() - since
             if gone is not None:
                 turns.give_up(ticket, self._clock())
@@ -190,7 +190,7 @@ class Pipeline:
                 break
         return decision
 
-    def _look_at(self, turns: Turns) -> None:
+    def _look_at(self, turns: SwapQueue) -> None:
         turns.look(self._clock())
 
     def _log(self, decision: Decision, tries: Tries) -> None:
@@ -248,7 +248,7 @@ class Pipeline:
         if not tries.held:
             self._look_at_server(deployment.server.name)
         learn(
-            self.catalog.live_of(deployment.server.name),
+            self.catalog.load_of(deployment.server.name),
             deployment,
             relay.usage or Usage(completion_tokens=completion, estimated=True),
             held=tries.held,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from penstock.domain.errors import ClientGone, PenstockError
-from penstock.gateway.client import Source, Wishes
+from penstock.gateway.client import RoutingHints, Source
 from penstock.gateway.coroutine_runner import drive
 from penstock.serving.routes import Route
 
@@ -41,9 +41,9 @@ class Exchange:
 
     # Slots, all of them set at once: attributes that the interpreter finds by position, not by name.
     __slots__ = (
-        "begun", "chunked", "content_type", "cors", "disconnected", "first_at", "gone", "id", "keep_alive", "parts",
-        "paused", "protocol", "queued", "ready", "refusal", "response_complete", "route", "size", "source",
-        "transport", "wishes",
+        "chunked", "content_type", "cors", "disconnected", "first_at", "gone", "id", "keep_alive", "parts", "paused",
+        "protocol", "queued", "ready", "refusal", "response_complete", "response_started", "route", "routing_hints",
+        "size", "transport", "upstream",
     )  # fmt: skip
 
     message_event = _NO_EVENT
@@ -56,7 +56,7 @@ class Exchange:
         self.keep_alive = keep_alive
         self.chunked = chunked
         self.parts: list[bytes] = []
-        self.begun = False
+        self.response_started = False
         self.content_type = b""
         self.cors = b""
         self.disconnected = False  # uvicorn sets it; `gone` is what counts
@@ -68,8 +68,8 @@ class Exchange:
         self.refusal: PenstockError | None = None
         self.response_complete = False
         self.size = 0
-        self.source: Source | None = None
-        self.wishes: Wishes | None = None
+        self.upstream: Source | None = None
+        self.routing_hints: RoutingHints | None = None
 
     @property
     def request_id(self) -> str:
@@ -77,7 +77,7 @@ class Exchange:
         return self.id.decode("ascii")
 
     @property
-    def unread(self) -> int:
+    def unsent_bytes(self) -> int:
         """What waits to be sent."""
         return self.transport.get_write_buffer_size()
 
@@ -94,37 +94,37 @@ class Exchange:
     def lost(self) -> None:
         """The client hung up: the engine is to stop."""
         self.gone = True
-        if self.source is not None:
-            self.source.abort(ClientGone("the client hung up"))
+        if self.upstream is not None:
+            self.upstream.abort(ClientGone("the client hung up"))
 
     def pause(self) -> None:
         """The client reads more slowly than the engine writes."""
         self.paused = True
-        if self.source is not None:
-            self.source.pause()
+        if self.upstream is not None:
+            self.upstream.pause()
 
     def resume(self) -> None:
         """It has caught up."""
         if self.paused:
             self.paused = False
-            if self.source is not None:
-                self.source.resume()
+            if self.upstream is not None:
+                self.upstream.resume()
 
     # The answer
 
     def _head(self, content_type: bytes, head: bytes) -> bytes:
-        self.begun = True
+        self.response_started = True
         protocol = self.protocol
         self.first_at = protocol.loop.time()
         return b"%bcontent-type: %b\r\nx-request-id: %b\r\n%b%b" % (
             protocol.shared.date_line, content_type, self.id, self.cors, head,
         )  # fmt: skip
 
-    def whole(self, status: int, content_type: bytes, head: bytes, body: bytes) -> None:
+    def send_response(self, status: int, content_type: bytes, head: bytes, body: bytes) -> None:
         """Write a whole answer."""
         if self.gone:
             return
-        self.begun = True
+        self.response_started = True
         protocol = self.protocol
         self.first_at = protocol.loop.time()
         self.transport.write(
@@ -137,7 +137,7 @@ class Exchange:
         self.response_complete = True
         protocol.exchange_done(self)
 
-    def begin(self, content_type: bytes, head: bytes, first: bytes, length: int | None = None) -> None:
+    def start_response(self, content_type: bytes, head: bytes, first: bytes, length: int | None = None) -> None:
         """Begin an answer with its first piece; without a length it is chunked, or ends with the connection."""
         if self.gone:
             return
@@ -154,7 +154,7 @@ class Exchange:
             self.transport.write(b"%b%bconnection: close\r\n\r\n%b" % (OK, head, first))
         self._catch_up()
 
-    def begin_raw(self, content_type: bytes, head: bytes, first: bytes) -> None:
+    def start_raw_response(self, content_type: bytes, head: bytes, first: bytes) -> None:
         """Begin a chunked answer with pieces that carry their framing."""
         if self.gone:
             return
@@ -166,8 +166,8 @@ class Exchange:
 
     def _catch_up(self) -> None:
         """The client was slow before this engine's connection was known."""
-        if self.paused and self.source is not None:
-            self.source.pause()
+        if self.paused and self.upstream is not None:
+            self.upstream.pause()
 
     def write(self, data: bytes) -> None:
         """Write a further piece."""
@@ -179,11 +179,11 @@ class Exchange:
         """The transport's own `write`: a passed-through piece goes to it without another call in between."""
         return self.transport.write
 
-    def end(self, framed: bool = False) -> None:
+    def finish(self, framed: bool = False) -> None:
         """End the answer."""
         if self.chunked and not framed and not self.gone:
             self.transport.write(b"0\r\n\r\n")
-        self._finish()
+        self._complete()
 
     def fail(self, error: PenstockError) -> None:
         """Answer with an error in the caller's dialect."""
@@ -192,15 +192,15 @@ class Exchange:
             wait = max(0.0, error.retry_after)
             head = b"retry-after: %d\r\nretry-after-ms: %d\r\n" % (max(1, round(wait)), round(wait * 1000))
         dialect = self.route.dialect
-        self.whole(error.status, dialect.media_type, head, dialect.failure(error, self.request_id))
+        self.send_response(error.status, dialect.media_type, head, dialect.failure(error, self.request_id))
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """Close the connection in the middle of the answer."""
         self.response_complete = True
         self.protocol.answering = None  # it has not hung up: we have
         self.transport.abort()
 
-    def _finish(self) -> None:
+    def _complete(self) -> None:
         if self.response_complete:
             return
         self.response_complete = True

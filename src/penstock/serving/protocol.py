@@ -19,7 +19,7 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from penstock.domain.errors import InvalidRequest, PenstockError
-from penstock.gateway.client import Wishes
+from penstock.gateway.client import RoutingHints
 from penstock.gateway.pipeline import Pipeline
 from penstock.http1.head_cache import KnownHead
 from penstock.serving import request_validation
@@ -323,8 +323,8 @@ class GatewayProtocol(OrderedProtocol):
         if origin is not None and exchange.refusal is None:
             exchange.cors = b"access-control-allow-origin: %b\r\nvary: origin\r\n" % origin
         if MAX_WAIT in headers or SESSION in headers:
-            exchange.wishes = Wishes(_seconds(headers.get(MAX_WAIT)), headers.get(SESSION, b"")[:128])
-            if exchange.wishes.max_wait is None and MAX_WAIT in headers:
+            exchange.routing_hints = RoutingHints(_seconds(headers.get(MAX_WAIT)), headers.get(SESSION, b"")[:128])
+            if exchange.routing_hints.max_wait is None and MAX_WAIT in headers:
                 exchange.refusal = InvalidRequest("x-penstock-max-wait is a number of seconds, such as 20")
         if headers.get(b"content-encoding", b"identity") != b"identity":
             exchange.refusal = InvalidRequest("compressed request bodies are not understood; send the body as it is")

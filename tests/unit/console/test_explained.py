@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.api.routing import views as drawing
-from penstock.domain.complexity import Ask, Level, TaskType
+from penstock.domain.complexity import Level, RequestProfile, TaskType
 from penstock.domain.errors import InvalidRequest
 from penstock.domain.fleet import Deployment, Model, Server
 from penstock.domain.request import Call, Operation
 from penstock.domain.routing_decision import Candidate, Decision, Reason
 
 CALL = Call("service.routed", Operation.CHAT, "", False, b"")
-ASK = Ask(Level.MODERATE, TaskType.CODE, scores=(0.1, 0.2, 0.4, 0.3))
+ASK = RequestProfile(Level.MODERATE, TaskType.CODE, scores=(0.1, 0.2, 0.4, 0.3))
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner), max_leaves=4
 )
@@ -70,7 +70,9 @@ def test_what_is_no_object_is_left_to_the_reader_of_the_wire(body: bytes) -> Non
 
 
 @given(candidates, st.sampled_from([ASK, None]))
-def test_a_decision_is_drawn_with_all_its_candidates_in_their_order(found: list[Candidate], ask: Ask | None) -> None:
+def test_a_decision_is_drawn_with_all_its_candidates_in_their_order(
+    found: list[Candidate], ask: RequestProfile | None
+) -> None:
     drawn = json.loads(drawing.explained(Decision(tuple(found), "why"), CALL, ask, frozenset({"queue"})))
     assert [
         (each["server"], each["model"] + ("" if ":" in each["model"] else ":latest")) for each in drawn["candidates"]

@@ -15,7 +15,7 @@ from penstock.control.discovery.health import (
 )
 from penstock.domain.errors import ConnectFailed, UpstreamTimeout
 from penstock.domain.fleet import Inventory, Model, Server, ServerStatus, State
-from penstock.gateway.fleet.catalog import Live
+from penstock.gateway.fleet.catalog import ServerLoad
 
 SERVER = Server("a", "lister", ("http://a:1",))
 UP = ServerStatus(SERVER, State.UP, "http://a:1", (Model("m"),))
@@ -100,11 +100,11 @@ def test_an_unexpected_error_is_told_by_its_type_only():
 
 def test_a_busy_server_that_misses_a_look_is_forgiven_while_calls_on_it_do_well():
     late = Sight(error=UpstreamTimeout("2 s"))
-    assert forgivable(UP, late, Live(running=1), 0)
-    assert not forgivable(UP, late, Live(running=1), PATIENCE)
-    assert not forgivable(UP, late, Live(running=0), 0)
-    assert not forgivable(UP, late, Live(running=1, failures=1), 0)
-    assert not forgivable(UP, Sight(error=ConnectFailed("refused")), Live(running=1), 0)
+    assert forgivable(UP, late, ServerLoad(running=1), 0)
+    assert not forgivable(UP, late, ServerLoad(running=1), PATIENCE)
+    assert not forgivable(UP, late, ServerLoad(running=0), 0)
+    assert not forgivable(UP, late, ServerLoad(running=1, failures=1), 0)
+    assert not forgivable(UP, Sight(error=ConnectFailed("refused")), ServerLoad(running=1), 0)
     assert not forgivable(UP, late, None, 0)
 
 

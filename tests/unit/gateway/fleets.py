@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from penstock import engines
 from penstock.domain.fleet import Fleet, Model, Priority, Server, ServerStatus, State
 from penstock.domain.request import Call, Operation
-from penstock.gateway.fleet.catalog import Catalog, Live
+from penstock.gateway.fleet.catalog import Catalog, ServerLoad
 from penstock.gateway.routing import costs
 from penstock.gateway.routing.router import Policy, Router
 
@@ -41,12 +41,12 @@ def call(model: str = "", operation: Operation = Operation.CHAT, **more: object)
 
 
 NOW = 1000.0
-quiet: dict[str, Live] = {}
+quiet: dict[str, ServerLoad] = {}
 """Nothing runs, nothing has failed."""
 
 
-def live(running: int = 0, failed_at: float = 0.0, **more: object) -> Live:
-    return Live(running, int(failed_at > 0), failed_at, **more)  # type: ignore[arg-type]
+def live(running: int = 0, failed_at: float = 0.0, **more: object) -> ServerLoad:
+    return ServerLoad(running, int(failed_at > 0), failed_at, **more)  # type: ignore[arg-type]
 
 
 def servers_of(decision) -> list[str]:

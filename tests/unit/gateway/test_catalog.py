@@ -27,14 +27,14 @@ def test_a_snapshot_with_something_new_has_a_version_of_its_own_and_others_keep_
 def test_counters_outlast_snapshots_and_go_with_their_server_once_it_is_idle():
     catalog = Catalog()
     catalog.publish([status("a", "m"), status("b", "m")])
-    catalog.live["a"].running = 1
-    catalog.live["b"].failures = 3
+    catalog.loads["a"].running = 1
+    catalog.loads["b"].failures = 3
     catalog.publish([status("b", "m")])
-    assert catalog.live["a"].running == 1
-    assert catalog.live["b"].failures == 3
-    catalog.live["a"].running = 0
+    assert catalog.loads["a"].running == 1
+    assert catalog.loads["b"].failures == 3
+    catalog.loads["a"].running = 0
     catalog.publish([status("b", "m")])
-    assert set(catalog.live) == {"b"}
+    assert set(catalog.loads) == {"b"}
 
 
 def test_a_reader_keeps_the_snapshot_that_it_took():

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.domain.complexity import Ask, Level, TaskType
+from penstock.domain.complexity import Level, RequestProfile, TaskType
 from penstock.domain.errors import ContextLengthExceeded, PenstockError, Unsupported, WaitTooLong
 from penstock.domain.fleet import Model, Priority
 from penstock.domain.request import Call, Operation
@@ -31,13 +31,13 @@ def pair(up: bool = True, remote=REMOTE, local=LOCAL):
 
 def asks(level: Level, task_type: TaskType = CHAT, model: str = "auto", **more) -> Call:
     wishes = {name: more.pop(name) for name in ("max_wait", "session", "max_tokens", "server") if name in more}
-    return call(model, ask=Ask(level, task_type, **more), **wishes)
+    return call(model, profile=RequestProfile(level, task_type, **more), **wishes)
 
 
 def at_work(model: str, running: int):
     """A server that holds a model with so many calls for it."""
     one = live(running)
-    one.turns.running[model] = running
+    one.swap_queue.running[model] = running
     one.residency.used(model, 1, NOW)
     return one
 
@@ -64,7 +64,7 @@ def choose(seen, asked: Call, lives=None, one=None):
 def test_the_model_that_fits_is_chosen(level, task_type, model, server):
     decision = choose(pair(), asks(level, task_type))
     assert chosen(decision) == (model, server)
-    assert (decision.level, decision.task_type) == (level.word, task_type.value)
+    assert (decision.level, decision.task_type) == (level.label, task_type.value)
     assert (decision.warning, decision.fallback) == ("", False)
 
 
@@ -109,8 +109,8 @@ def test_of_two_servers_with_the_model_the_one_that_holds_it_is_asked():
     seen = catalog.publish(
         [status("a", "gemma3:12b"), status("b", Model("gemma3:12b", loaded=True))],
     )
-    catalog.live["b"].residency.used("gemma3:12b", 1, NOW)
-    assert servers_of(router().decide(seen, asks(MODERATE), catalog.live, NOW))[0] == "b"
+    catalog.loads["b"].residency.used("gemma3:12b", 1, NOW)
+    assert servers_of(router().decide(seen, asks(MODERATE), catalog.loads, NOW))[0] == "b"
 
 
 def test_fallback_answers_only_when_no_other_can_but_before_a_lesser_model():
@@ -210,9 +210,9 @@ def world(drawn):
     ]
     seen = catalog.publish(statuses)
     for n, (models, _, _, _, running) in enumerate(drawn):
-        catalog.live[f"s{n}"].running = running
-        catalog.live[f"s{n}"].residency.seen([(name, 10) for name, held in models if held], NOW)
-    return seen, catalog.live
+        catalog.loads[f"s{n}"].running = running
+        catalog.loads[f"s{n}"].residency.seen([(name, 10) for name, held in models if held], NOW)
+    return seen, catalog.loads
 
 
 @given(FLEETS, ASKS)
@@ -278,5 +278,5 @@ def test_names_that_work_on_models_may_invent_are_not_kept_without_end():
     catalog = Catalog()
     seen, one = catalog.publish([status("a", "m")]), router()
     for number in range(5000):
-        one.decide(seen, call(f"new-{number}", Operation.MANAGE, kinds=("ollama",)), catalog.live, NOW)
-    assert len(catalog.live["a"].rates) <= 4096
+        one.decide(seen, call(f"new-{number}", Operation.MANAGE, kinds=("ollama",)), catalog.loads, NOW)
+    assert len(catalog.loads["a"].rates) <= 4096

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from penstock.domain.fleet import Deployment, Model, Server
 from penstock.domain.response import Usage
-from penstock.gateway.fleet.catalog import Live
+from penstock.gateway.fleet.catalog import ServerLoad
 from penstock.gateway.fleet.residency import KEPT, Residency
 from penstock.gateway.fleet.throughput import Pace, Rates
 from penstock.gateway.fleet.throughput_learning import learn
@@ -15,9 +15,9 @@ SERVER = Server("a", "ollama", ("http://a:1",))
 DEPLOYMENT = Deployment(SERVER, Model("m"), SERVER.url, 2, on_demand=True)
 
 
-def live() -> Live:
-    one = Live()
-    one.rates["m"] = Rates(one.pace, 8.0)
+def live() -> ServerLoad:
+    one = ServerLoad()
+    one.rates["m"] = Rates(one.speed_factor, 8.0)
     return one
 
 

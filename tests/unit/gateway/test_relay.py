@@ -40,37 +40,37 @@ cuts = st.lists(st.integers(0, 5000), max_size=15)
 class Client:
     """Notes what it is given. Raw pieces are put together by their framing."""
 
-    source = None
+    upstream = None
     gone = False
     keep_alive = True
     request_id = "r-1"
     id = b"r-1"
-    unread = 0
+    unsent_bytes = 0
     first_at = 0.0
 
     def __init__(self, *, chunked: bool = True) -> None:
         self.chunked = chunked
-        self.begun = False
+        self.response_started = False
         self.status = 0
         self.type = b""
         self.body = b""
         self.ended = ""
         self._raw = b""
 
-    def whole(self, status: int, content_type: bytes, head: bytes, body: bytes) -> None:
-        assert not self.begun
-        self.begun, self.status, self.type, self.body, self.ended = True, status, content_type, body, "whole"
+    def send_response(self, status: int, content_type: bytes, head: bytes, body: bytes) -> None:
+        assert not self.response_started
+        self.response_started, self.status, self.type, self.body, self.ended = True, status, content_type, body, "whole"
 
-    def begin(self, content_type: bytes, head: bytes, first: bytes, length: int | None = None) -> None:
-        assert not self.begun
-        self.begun, self.status, self.type, self.body = True, 200, content_type, first
+    def start_response(self, content_type: bytes, head: bytes, first: bytes, length: int | None = None) -> None:
+        assert not self.response_started
+        self.response_started, self.status, self.type, self.body = True, 200, content_type, first
 
-    def begin_raw(self, content_type: bytes, head: bytes, first: bytes) -> None:
-        self.begin(content_type, head, b"")
+    def start_raw_response(self, content_type: bytes, head: bytes, first: bytes) -> None:
+        self.start_response(content_type, head, b"")
         self._raw = first
 
     def write(self, data: bytes) -> None:
-        assert self.begun
+        assert self.response_started
         assert not self.ended
         if self._raw:
             self._raw += chunk(data)
@@ -85,14 +85,14 @@ class Client:
     def write_raw(self) -> Callable[[bytes], None]:
         return self._write_raw
 
-    def end(self, framed: bool = False) -> None:
+    def finish(self, framed: bool = False) -> None:
         assert not self.ended
         self.ended = "ended"
         if self._raw:
             assert self._raw.endswith(END) or not framed
             self.body = squeeze(self._raw if framed else self._raw + END)
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         self.ended = "cut"
 
     def fail(self, error: PenstockError) -> None:
@@ -173,7 +173,7 @@ def test_a_stream_cut_anywhere_is_an_error_before_its_first_byte_or_its_last_eve
     client = Client(chunked=http11)
     done = told(relay(wire, client, stream=True), *pieces_of(framed[:cut], at), lost=True)
     assert isinstance(done.value, PenstockError)
-    if not client.begun:
+    if not client.response_started:
         assert client.ended == ""
         return
     assert client.ended == "ended"
@@ -191,7 +191,7 @@ def test_what_is_no_answer_reaches_no_client(noise, at):
         client = Client()
         done = told(relay("openai.chat", client, stream=stream), *pieces_of(framed, at))
         assert isinstance(done.value, UpstreamGarbage)
-        assert not client.begun
+        assert not client.response_started
 
 
 @pytest.mark.parametrize("status", [400, 404, 429, 500, 503])
@@ -204,7 +204,7 @@ def test_an_error_is_kept_for_the_engine_to_read(status: int, stream: bool):
         response(body, status=f"{status} No", headers=("Retry-After: 2.5",)),
     )
     assert (done.done, done.value, done.status, done.error_body, done.retry_after) == (True, None, status, body, 2.5)
-    assert not client.begun
+    assert not client.response_started
 
 
 @pytest.mark.parametrize("value", ["Wed, 21 Oct 2026 07:28:00 GMT", "soon", "", "-5"])

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.gateway.fleet.residency import Residency
-from penstock.gateway.fleet.swap_queue import Ticket, Turns
+from penstock.gateway.fleet.swap_queue import SwapQueue, Ticket
 
 SIZES = {"a": 6, "b": 6, "c": 3}
 ROOM = 10
@@ -28,7 +28,7 @@ class Server:
     def __post_init__(self) -> None:
         self.residency = Residency()
         self.residency.room = ROOM
-        self.turns = Turns(self.residency, self.fairness)
+        self.turns = SwapQueue(self.residency, self.fairness)
 
     def call(self, model: str) -> int:
         self.number += 1

@@ -48,7 +48,7 @@ weights = st.lists(st.integers(0, 1000), min_size=4, max_size=4).filter(any)
 )
 def test_typical_texts_come_out_as_people_would_say(text: str, level: str, kinds: str) -> None:
     judgement = SHARED.judge(text)
-    assert judgement.level.word == level
+    assert judgement.level.label == level
     assert judgement.task_type.value in kinds.split()
 
 

@@ -66,10 +66,10 @@ class Routing:
         _heed(call, request)
         context, routing = self._context, self._context.routing
         fleet = context.catalog.fleet
-        ask = ask_of(endpoint.decode(call), routing.classifier()) if call.automatic else None
+        ask = ask_of(endpoint.decode(call), routing.classifier()) if call.is_automatic else None
         if ask is not None and routing.router.chooses(fleet, call):
-            call.ask = ask
-        decision = routing.router.decide(fleet, call, context.catalog.live, context.clock(), explain=True)
+            call.profile = ask
+        decision = routing.router.decide(fleet, call, context.catalog.loads, context.clock(), explain=True)
         return json_reply(drawing.explained(decision, call, ask, self._waits))
 
     async def decisions(self, limit: Annotated[int, Query(ge=1, le=MOST_DECISIONS)] = USUAL) -> Response:

@@ -8,7 +8,7 @@ import msgspec
 
 from penstock.api.models.views import shown_name
 from penstock.dialects.timestamps import format_timestamp
-from penstock.domain.complexity import Ask, Level
+from penstock.domain.complexity import Level, RequestProfile
 from penstock.domain.errors import InvalidRequest
 from penstock.domain.fleet import Deployment
 from penstock.domain.request import Call
@@ -58,15 +58,15 @@ def _said(raw: msgspec.Raw) -> bool:
         return False
 
 
-def explained(decision: Decision, call: Call, ask: Ask | None, waits: AbstractSet[str]) -> bytes:
+def explained(decision: Decision, call: Call, ask: RequestProfile | None, waits: AbstractSet[str]) -> bytes:
     """`POST /api/route`. `ask` is what was judged, None where a model is named; `waits` are the signals whose seconds
     are really waited for before the first token."""
     first = decision.candidates[0].deployment
     drawn: dict[str, Any] = {
         "success": True,
-        "complexity_level": decision.level or (ask.level.word if ask else None),
+        "complexity_level": decision.level or (ask.level.label if ask else None),
         "task_type": decision.task_type or (ask.task_type.value if ask else None),
-        "scores": {level.word: round(ask.scores[level], 4) for level in Level} if ask else None,
+        "scores": {level.label: round(ask.scores[level], 4) for level in Level} if ask else None,
         "model": shown_name(first.model.name),
         "server": first.server.name,
         "provider": first.server.kind,
@@ -127,7 +127,7 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
     return {
         "model": shown_name(candidate.deployment.model.name),
         "server": candidate.deployment.server.name,
-        "class": candidate.word or None,
+        "class": candidate.size_class or None,
         "score": round(candidate.score, 4),
         "cost_seconds": round(candidate.cost, 3),
         "tier": candidate.tier,

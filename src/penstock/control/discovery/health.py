@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from penstock.domain.errors import PenstockError, UpstreamTimeout
 from penstock.domain.fleet import Inventory, Model, Server, ServerStatus, State
-from penstock.gateway.fleet.catalog import Live, names_of
+from penstock.gateway.fleet.catalog import ServerLoad, names_of
 
 SUSPICION_GAP = 1.0
 """Seconds between two looks at one server, however often it is suspected."""
@@ -107,7 +107,7 @@ def judge(before: ServerStatus, sight: Sight, now: float) -> ServerStatus:
     )
 
 
-def forgivable(before: ServerStatus, sight: Sight, live: Live | None, failures: int) -> bool:
+def forgivable(before: ServerStatus, sight: Sight, live: ServerLoad | None, failures: int) -> bool:
     """Whether a look that failed says only that the server is busy: it timed out while calls on it do well."""
     return (
         before.up

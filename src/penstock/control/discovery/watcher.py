@@ -258,7 +258,7 @@ class Watcher:
         """What a look saw becomes the server's status, the log's line and the catalog's next snapshot."""
         now, before = self._clock(), watched.status
         pulse, name = watched.pulse, watched.server.name
-        if forgivable(before, sight, self._catalog.live.get(name), pulse.failures):
+        if forgivable(before, sight, self._catalog.loads.get(name), pulse.failures):
             pulse.settle(now, False, self._chance())
             logger.debug("Server %s is busy: %s", name, sight.error)
             return

@@ -6,12 +6,12 @@ from types import MappingProxyType
 
 from penstock.domain.fleet import Deployment, Fleet, Model, ServerStatus, State
 from penstock.gateway.fleet.residency import Residency
-from penstock.gateway.fleet.swap_queue import Turns
+from penstock.gateway.fleet.swap_queue import SwapQueue
 from penstock.gateway.fleet.throughput import Pace, Rates
 
 
 @dataclass(slots=True, eq=False)
-class Live:
+class ServerLoad:
     """What one server is doing now, and what has been learnt of it. Looks at it never touch its counters.
 
     `running` is calls sent and not yet ended; `failures` counts consecutive failed calls,
@@ -24,13 +24,13 @@ class Live:
     failed_at: float = 0.0
     turn: int = 0
     rates: dict[str, Rates] = field(default_factory=dict)
-    pace: Pace = field(default_factory=Pace)
+    speed_factor: Pace = field(default_factory=Pace)
     share: Callable[[str, float], float] | None = None
     residency: Residency = field(default_factory=Residency)
-    turns: Turns = field(init=False)
+    swap_queue: SwapQueue = field(init=False)
 
     def __post_init__(self) -> None:
-        self.turns = Turns(self.residency)
+        self.swap_queue = SwapQueue(self.residency)
 
 
 class Catalog:
@@ -44,7 +44,7 @@ class Catalog:
         self, aliases: Mapping[str, tuple[str, ...]] | None = None, on_demand: frozenset[str] = frozenset()
     ) -> None:
         self.fleet = Fleet()
-        self.live: dict[str, Live] = {}
+        self.loads: dict[str, ServerLoad] = {}
         self.aliases: Mapping[str, tuple[str, ...]] = aliases or {}
         self._on_demand = on_demand
         self._indexed: Mapping[str, tuple[str, ...]] | None = None
@@ -55,10 +55,10 @@ class Catalog:
         statuses = tuple(statuses)
         names = {status.server.name for status in statuses}
         for name in names:
-            if name not in self.live:
-                self.live[name] = Live()
-        for name in [n for n, live in self.live.items() if n not in names and not live.running]:
-            del self.live[name]
+            if name not in self.loads:
+                self.loads[name] = ServerLoad()
+        for name in [n for n, live in self.loads.items() if n not in names and not live.running]:
+            del self.loads[name]
         self._look(statuses)
         old = self.fleet
         if self._indexed is self.aliases and _alike(old.statuses, statuses):
@@ -77,13 +77,13 @@ class Catalog:
             self._seen[name] = at
             if status.up and status.server.kind in self._on_demand and seen.get(name) != at:
                 held = ((model.name, model.size_vram or model.size) for model in status.models if model.loaded)
-                self.live[name].residency.seen(held, at, self.live[name].turns.running)
+                self.loads[name].residency.seen(held, at, self.loads[name].swap_queue.running)
 
-    def live_of(self, server: str) -> Live:
+    def load_of(self, server: str) -> ServerLoad:
         """The counters of a server, made anew for one that has been dropped meanwhile."""
-        live = self.live.get(server)
+        live = self.loads.get(server)
         if live is None:
-            live = self.live[server] = Live()
+            live = self.loads[server] = ServerLoad()
         return live
 
 

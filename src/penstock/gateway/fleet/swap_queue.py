@@ -29,7 +29,7 @@ class Ticket:
     grant: Callable[[], None]
 
 
-class Turns:
+class SwapQueue:
     """Of one server. Every call that `enter`s leaves by `leave`; one that waits may `give_up`. `running` is the number
     of calls by model."""
 

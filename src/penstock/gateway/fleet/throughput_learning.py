@@ -2,7 +2,7 @@
 
 from penstock.domain.fleet import Deployment
 from penstock.domain.response import Usage
-from penstock.gateway.fleet.catalog import Live
+from penstock.gateway.fleet.catalog import ServerLoad
 from penstock.gateway.fleet.throughput import Rates
 
 LEAST_LOAD = 0.1
@@ -10,7 +10,7 @@ LEAST_LOAD = 0.1
 
 
 def learn(
-    live: Live,
+    live: ServerLoad,
     deployment: Deployment,
     usage: Usage,
     *,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from penstock.domain.complexity import Level, TaskType
 from penstock.domain.fleet import Deployment, Fleet, Priority
-from penstock.gateway.fleet.catalog import Live
+from penstock.gateway.fleet.catalog import ServerLoad
 from penstock.gateway.fleet.throughput import Rates
 from penstock.gateway.routing.costs.base import Signal, Situation
 from penstock.gateway.routing.model_profile import ModelClass, Preferences, class_of, enough
@@ -30,7 +30,7 @@ class Choice:
     """A deployment; `fixed` is the cost in seconds of what does not change."""
 
     deployment: Deployment
-    live: Live
+    live: ServerLoad
     rates: Rates
     fixed: float
     tier: int
@@ -92,7 +92,7 @@ class Shortlist:
     """For one fleet. `lives` are the live records by server."""
 
     fleet: Fleet
-    lives: Mapping[str, Live]
+    lives: Mapping[str, ServerLoad]
     signals: tuple[Signal, ...]
     preferences: Preferences
     able: Mapping[str, bool]  # by kind: whether it converses at all
@@ -187,10 +187,10 @@ class Shortlist:
 
     def _choice(self, deployment: Deployment, misfit: float, tier: int, word: str) -> Choice:
         server, model = deployment.server, deployment.model
-        live = self.lives.get(server.name) or Live()
+        live = self.lives.get(server.name) or ServerLoad()
         rates = live.rates.get(model.name)
         if rates is None:
-            rates = Rates(live.pace, class_of(model).billions, model.size)
+            rates = Rates(live.speed_factor, class_of(model).billions, model.size)
             if len(live.rates) < MOST_NAMES:  # work on models may name any
                 live.rates[model.name] = rates
         if server.priority is Priority.FALLBACK:

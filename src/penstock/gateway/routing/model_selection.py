@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from penstock.domain.complexity import Ask, Level, TaskType
+from penstock.domain.complexity import Level, RequestProfile, TaskType
 from penstock.domain.errors import ContextLengthExceeded, PenstockError, Unsupported, WaitTooLong
 from penstock.domain.fleet import Deployment, Fleet
 from penstock.domain.request import Call
@@ -31,7 +31,7 @@ class Chooser:
     def __init__(self, scales: Scales) -> None:
         self._scales = scales
 
-    def choose(self, shortlist: Shortlist, call: Call, ask: Ask, now: float, explain: bool) -> Decision:
+    def choose(self, shortlist: Shortlist, call: Call, ask: RequestProfile, now: float, explain: bool) -> Decision:
         """Fitting models first, then lesser ones, which warn. Raises what tells that there is none."""
         wanted = _wanted(call, ask)
         fitting, lesser = shortlist.wanted(wanted)
@@ -52,13 +52,13 @@ class Chooser:
         if hopeful:
             candidates = [_warned(candidate, warning) for candidate in candidates]
         first = candidates[0]
-        judged = f"{wanted.level.word} {wanted.task_type.value}"
+        judged = f"{wanted.level.label} {wanted.task_type.value}"
         return Decision(
             tuple(candidates),
             f"{judged}: {_why(first, bool(fitting))}",
             first.warning,
             bool(first.warning),
-            wanted.level.word,
+            wanted.level.label,
             wanted.task_type.value,
         )
 
@@ -126,7 +126,7 @@ class Chooser:
         )
 
 
-def _wanted(call: Call, ask: Ask) -> Wanted:
+def _wanted(call: Call, ask: RequestProfile) -> Wanted:
     """What is needed: `auto:fast`, `auto:balanced`, `auto:powerful` and `auto:code` override what was judged."""
     word = call.model[5:].lower()
     level, task_type = _WORDS.get(word, ask.level), ask.task_type
@@ -141,7 +141,7 @@ def _wanted(call: Call, ask: Ask) -> Wanted:
     return Wanted(level, task_type, ask.images > 0, ask.tools, context, call.kinds, call.server, word == "code")
 
 
-def _context(call: Call, ask: Ask) -> int:
+def _context(call: Call, ask: RequestProfile) -> int:
     """Tokens of context that the call and its answer need."""
     return ask.context_tokens + (call.max_tokens or ANSWER_ROOM)
 
@@ -181,8 +181,8 @@ def _nothing(shortlist: Shortlist, call: Call, wanted: Wanted) -> PenstockError:
             (c.deployment.model.context_length for groups in without for g in groups for c in (*g.held, *g.rest)),
             default=0,
         )
-        if longest and call.ask is not None:
-            needed = _context(call, call.ask)
+        if longest and call.profile is not None:
+            needed = _context(call, call.profile)
             return ContextLengthExceeded(
                 f"the request and its answer need about {needed} tokens of context, and no model here has more than "
                 f"{longest}; shorten the conversation"

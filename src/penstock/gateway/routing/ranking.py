@@ -78,6 +78,6 @@ class Scales:
 
 def prompt_of(call: Call) -> int:
     """About how many tokens a call sends."""
-    if call.ask is not None:
-        return call.ask.context_tokens
+    if call.profile is not None:
+        return call.profile.context_tokens
     return min(len(call.body) // BYTES_PER_TOKEN, MOST_PROMPT)

@@ -12,7 +12,7 @@ from penstock.domain.errors import LlmDisabled
 from penstock.domain.fleet import Deployment, Fleet, Model
 from penstock.domain.request import Call, Operation
 from penstock.domain.routing_decision import Candidate, Decision
-from penstock.gateway.fleet.catalog import Live
+from penstock.gateway.fleet.catalog import ServerLoad
 from penstock.gateway.routing import unroutable
 from penstock.gateway.routing.candidate_index import MOST_NAMES, Group, Shortlist
 from penstock.gateway.routing.costs.base import Signal
@@ -21,7 +21,7 @@ from penstock.gateway.routing.model_selection import Chooser
 from penstock.gateway.routing.ranking import Scales
 from penstock.gateway.routing.unroutable import having
 
-Lives = Mapping[str, Live]
+Lives = Mapping[str, ServerLoad]
 """The live records of servers by name."""
 
 
@@ -74,7 +74,7 @@ class Router:
 
     def chooses(self, fleet: Fleet, call: Call) -> bool:
         """Whether the model is to be chosen by how hard the call is, so that it must be read: see `Call.ask`."""
-        if not call.automatic or call.operation not in (Operation.CHAT, Operation.COMPLETION):
+        if not call.is_automatic or call.operation not in (Operation.CHAT, Operation.COMPLETION):
             return False
         policy = self.policy
         if policy.mode == "none" or (policy.mode == "vllm" and call.defaults):
@@ -102,9 +102,9 @@ class Router:
             return _in_order(self._agents(fleet, call, kinds), kinds)
         if call.operation is Operation.MANAGE:
             return Decision(self._weighed(self._managed(fleet, call), call, now, explain), "the server for this")
-        if call.automatic:
-            if call.ask is not None:
-                return self._chooser.choose(self._shortlist, call, call.ask, now, explain)
+        if call.is_automatic:
+            if call.profile is not None:
+                return self._chooser.choose(self._shortlist, call, call.profile, now, explain)
             return self._default(fleet, call, now, explain)
         key = (call.model, call.operation.value, call.kinds, call.server)
         group = self._shortlist.known(key)

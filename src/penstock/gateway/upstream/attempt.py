@@ -9,7 +9,7 @@ from penstock.domain.errors import ClientGone, ConnectFailed, PenstockError, Ups
 from penstock.domain.fleet import Deployment
 from penstock.engines.base import Engine, Outgoing
 from penstock.gateway.client import Client
-from penstock.gateway.fleet.catalog import Live
+from penstock.gateway.fleet.catalog import ServerLoad
 from penstock.gateway.upstream.relay.base import Relay
 from penstock.gateway.upstream.resilience.breaker import Guard
 from penstock.gateway.upstream.transport.authorization import authorization_headers
@@ -42,7 +42,7 @@ class Target:
     engine: Engine
     pool: Pool
     timeouts: Timeouts
-    live: Live
+    live: ServerLoad
     guard: Guard
     heads: dict[str, bytes] = field(default_factory=dict)
 
@@ -75,7 +75,7 @@ class Attempts:
         self._timeouts = timeouts
         self._agent = f"penstock/{version}".encode()
 
-    def target(self, deployment: Deployment, live: Live, guard: Guard) -> Target:
+    def target(self, deployment: Deployment, live: ServerLoad, guard: Guard) -> Target:
         """Make ready for calls to a deployment."""
         server = deployment.server
         pool = self.pools.get(deployment.url, server.verify_tls)
@@ -120,7 +120,7 @@ class Attempts:
     async def _anew(self, target: Target, data: bytes, relay: Relay, client: Client) -> None:
         """Over a connection that is opened for it."""
         opening = self.loop.create_task(target.pool.connect())
-        client.source = _Opening(opening)
+        client.upstream = _Opening(opening)
         try:
             connection = await opening
         except asyncio.CancelledError:
@@ -134,7 +134,7 @@ class Attempts:
             raise error
 
     def _send(self, connection: Connection, target: Target, data: bytes, relay: Relay, client: Client) -> None:
-        relay.connection = client.source = connection
+        relay.connection = client.upstream = connection
         limits, now = target.timeouts, self.loop.time()
         until = math.inf if relay.call.stream else now + limits.total
         connection.request(data, relay, min(now + limits.first_byte, until), limits.idle, until)

@@ -20,7 +20,7 @@ def final(client: Client, call: Call, error: PenstockError, thread: Thread | Non
     """Whether no other try can mend it."""
     if client.gone:
         return True
-    if client.begun:
+    if client.response_started:
         return thread is None or thread.broken is None
     if not error.retryable and not isinstance(error, Unsupported | ModelNotFound):
         return True

@@ -31,11 +31,11 @@ async def pause(seconds: float, client: Client, loop: asyncio.AbstractEventLoop)
     over: asyncio.Future[None] = loop.create_future()
     source = _Pause(over)
     timer = loop.call_later(seconds, source.end)
-    client.source = source
+    client.upstream = source
     try:
         await over
     finally:
         timer.cancel()
-        client.source = None
+        client.upstream = None
     if client.gone:
         raise ClientGone("the client hung up")

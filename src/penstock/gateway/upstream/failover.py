@@ -178,13 +178,13 @@ class Failover:
         guard, live = target.guard, target.live
         permits = NO_PERMITS
         if guard.server.wary or guard.model.wary:
-            permits = guard.begin(self._clock(), None if client.begun else _beginning(client))
+            permits = guard.begin(self._clock(), None if client.response_started else _beginning(client))
         tries.ahead = live.running
         live.running += 1
         self._turn += 1
         live.turn = self._turn
         if deployment.on_demand:
-            tries.held = live.turns.enter(deployment.model.name, deployment.model.size, self._clock())
+            tries.held = live.swap_queue.enter(deployment.model.name, deployment.model.size, self._clock())
         tries.attempts += 1
         tries.deployment = deployment
         tries.relay = None
@@ -205,14 +205,14 @@ class Failover:
                 self._suspect(deployment.server.name)  # its list of models has changed
             return None
         except PenstockError as error:
-            client.source = None  # the connection may serve another call by now
+            client.upstream = None  # the connection may serve another call by now
             self._note(error, target, permits, tries.relay)
             permits = NO_PERMITS
             return error
         finally:
             live.running -= 1
             if deployment.on_demand:
-                live.turns.leave(deployment.model.name, self._clock())
+                live.swap_queue.leave(deployment.model.name, self._clock())
             if permits is not NO_PERMITS:
                 guard.release(permits)
 
@@ -230,7 +230,7 @@ class Failover:
         while (step := course.next(self._clock())) is not None:
             if step.wait:
                 await pause(step.wait, client, self._attempts.loop)
-            begun = tries.deployment if client.begun else None
+            begun = tries.deployment if client.response_started else None
             if (
                 begun is None
                 or candidates[step.place].deployment.model.name == begun.model.name
@@ -242,7 +242,7 @@ class Failover:
     def _hear(self, fleet: Fleet) -> None:
         """What new looks tell the breakers, and breakers the router."""
         self.breakers.hear(fleet.statuses, self._clock())
-        for name, live in self._catalog.live.items():
+        for name, live in self._catalog.loads.items():
             if live.share is not None and self.breakers.settled(name, self._clock()):
                 live.share = None
 
@@ -257,7 +257,7 @@ class Failover:
         if target is None:
             server = deployment.server.name
             target = self._targets[key] = self._attempts.target(
-                deployment, self._catalog.live_of(server), self.breakers.of(server, deployment.model.name)
+                deployment, self._catalog.load_of(server), self.breakers.of(server, deployment.model.name)
             )
         return target
 
@@ -349,7 +349,7 @@ class Failover:
         return Provenance(
             request_id=client.request_id,
             created=self._wall(),
-            requested="" if call.automatic else call.model,
+            requested="" if call.is_automatic else call.model,
             server=server.name,
             server_url=deployment.url,
             provider=server.kind,
@@ -362,7 +362,7 @@ class Failover:
             simulated=server.simulated,
             complexity=decision.level,
             task_type=decision.task_type,
-            fast_model=candidate.word == "fast",
+            fast_model=candidate.size_class == "fast",
             queue_seconds=tries.waited,
         )
 
@@ -381,4 +381,4 @@ class Failover:
 
 def _beginning(client: Client) -> Callable[[], bool]:
     """What tells whether a trial's answer has begun."""
-    return lambda: client.begun
+    return lambda: client.response_started

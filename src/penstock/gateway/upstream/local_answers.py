@@ -28,4 +28,4 @@ def deliver(
 ) -> None:
     whole = replace(call, stream=False)
     writer = endpoint.writer(whole, provenance)
-    client.whole(200, writer.content_type, head, writer.whole(answer, provenance))
+    client.send_response(200, writer.content_type, head, writer.whole(answer, provenance))

@@ -11,7 +11,7 @@ from hashlib import blake2b
 from operator import mul
 from pathlib import Path
 
-from penstock.domain.complexity import Judgement, Level, TaskType
+from penstock.domain.complexity import Classification, Level, TaskType
 from penstock.gateway.routing.complexity.features import Reader
 from penstock.gateway.routing.complexity.weights import LEVELS, Weights, load_file
 
@@ -62,11 +62,11 @@ class Classifier:
         """
         self.under_cost = under_cost
         self._size = cache
-        self._kept: dict[bytes, Judgement] = {}
+        self._kept: dict[bytes, Classification] = {}
         self._weights = weights
         self._reader: Reader | None = None
 
-    def judge(self, text: str) -> Judgement:
+    def judge(self, text: str) -> Classification:
         """The level and the kind of a text of any length and content; for a conversation, its last user message."""
         key = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_KEY_BYTES).digest()
         kept = self._kept
@@ -84,7 +84,7 @@ class Classifier:
         """Read the weights now, so that the first text need not wait for them."""
         self._parts()
 
-    def _judge(self, text: str) -> Judgement:
+    def _judge(self, text: str) -> Classification:
         reader, weights = self._parts()
         features = reader.read(text)
         scale = 1 / math.sqrt(len(features.words) or 1)
@@ -93,7 +93,7 @@ class Classifier:
         outputs = [word * scale + sign for word, sign in zip(words, signs, strict=True)]
         scores = _softmax(outputs[:LEVELS])
         types = outputs[LEVELS:]
-        return Judgement(level_of(scores, self.under_cost), _TYPES[types.index(max(types))], scores)
+        return Classification(level_of(scores, self.under_cost), _TYPES[types.index(max(types))], scores)
 
     def _parts(self) -> tuple[Reader, Weights]:
         weights = self._weights

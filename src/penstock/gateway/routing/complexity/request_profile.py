@@ -2,7 +2,7 @@
 
 import re
 
-from penstock.domain.complexity import Ask, Level, TaskType
+from penstock.domain.complexity import Level, RequestProfile, TaskType
 from penstock.domain.content import Chat, Completion, Content, Image
 from penstock.gateway.routing.complexity.classifier import Classifier
 from penstock.gateway.routing.complexity.conversation import conversation_floor, outside_the_text
@@ -13,7 +13,7 @@ IMAGE_TOKENS = 800
 _RUSSIAN = re.compile("[а-яёА-ЯЁ]")
 
 
-def ask_of(content: Content, classifier: Classifier) -> Ask:
+def ask_of(content: Content, classifier: Classifier) -> RequestProfile:
     """The last user message is judged; the conversation, tools, images and length can only lift the level."""
     if isinstance(content, Chat):
         said = [message.text for message in content.messages if message.role == "user"]
@@ -26,7 +26,7 @@ def ask_of(content: Content, classifier: Classifier) -> Ask:
         images, tools = len(content.images), False
         size = sum(len(prompt.encode()) if isinstance(prompt, str) else len(prompt) * 4 for prompt in content.prompts)
     else:
-        return Ask(Level.TRIVIAL, TaskType.FACTUAL)
+        return RequestProfile(Level.TRIVIAL, TaskType.FACTUAL)
     last = said[-1] if said else ""
     judgement = classifier.judge(last)
     level = judgement.level
@@ -36,4 +36,4 @@ def ask_of(content: Content, classifier: Classifier) -> Ask:
     tokens = size // BYTES_PER_TOKEN + images * IMAGE_TOKENS
     level = outside_the_text(level, tools=tools, images=images, context_tokens=tokens)
     russian = _RUSSIAN.search(last[:400]) is not None
-    return Ask(level, judgement.task_type, tools, images, tokens, russian, judgement.scores)
+    return RequestProfile(level, judgement.task_type, tools, images, tokens, russian, judgement.scores)

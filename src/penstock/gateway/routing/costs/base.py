@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from penstock.domain.fleet import Deployment
-from penstock.gateway.fleet.catalog import Live
+from penstock.gateway.fleet.catalog import ServerLoad
 from penstock.gateway.fleet.throughput import Rates
 
 
@@ -18,7 +18,7 @@ class Situation:
 
     now: float
     deployment: Deployment
-    live: Live
+    live: ServerLoad
     rates: Rates
     resident: bool = True
     prompt: int = 0

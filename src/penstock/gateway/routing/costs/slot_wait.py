@@ -12,7 +12,7 @@ SHARING = 0.05
 def _cost(situation: Situation) -> float:
     deployment, live = situation.deployment, situation.live
     slots = deployment.slots
-    running = live.turns.running.get(deployment.model.name, 0) if deployment.on_demand else live.running
+    running = live.swap_queue.running.get(deployment.model.name, 0) if deployment.on_demand else live.running
     if running < slots:
         return SHARING * running / slots
     return SHARING + (running - slots + 1) / slots * situation.rates.service

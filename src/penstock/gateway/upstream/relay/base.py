@@ -104,16 +104,16 @@ class Relay(Outcome[PenstockError | None]):
     def failed(self, error: PenstockError) -> None:
         """The engine's response broke off."""
         client = self.client
-        if client.begun and not client.gone:
+        if client.response_started and not client.gone:
             if isinstance(error, ClientStalled):
-                client.cut()
+                client.abort()
             else:
                 self.broken(error)
         self.settle(error)
 
     def unread(self) -> int:
         """What the client has not taken yet."""
-        return self.client.unread
+        return self.client.unsent_bytes
 
     # What the two kinds do differently
 

@@ -73,7 +73,7 @@ class PassThrough(Relay):
     def _begin(self, first: bytes) -> None:
         self._open = True
         length = None if self._streaming else self._length
-        self.client.begin(self.content_type, self._head, first, length)
+        self.client.start_response(self.content_type, self._head, first, length)
 
     def _begin_raw(self, data: bytes) -> None:
         """The first framed bytes; they are held until there is some body in them."""
@@ -82,7 +82,7 @@ class PassThrough(Relay):
             return
         held, self._held = self._held, b""
         self._open = True
-        self.client.begin_raw(self.content_type, self._head, held)
+        self.client.start_raw_response(self.content_type, self._head, held)
         if self.connection is not None and self.connection.raw is not None:
             self.connection.raw = self.client.write_raw
 
@@ -102,7 +102,7 @@ class PassThrough(Relay):
                     raise UpstreamGarbage("the engine's answer is not the JSON that it should be") from None
                 if self.usage is None and self.call.operation is Operation.CHAT and body.lstrip()[:1] != b"{":
                     raise UpstreamGarbage("the engine's answer is not the object that it should be")
-            self.client.whole(self.status, self.content_type, self._head, body)
+            self.client.send_response(self.status, self.content_type, self._head, body)
             self.settle(None)
             return
         if not self._open and (self._raw or not self._held):
@@ -114,14 +114,14 @@ class PassThrough(Relay):
         if self._held:
             self._pass(self._held)
         self.usage = self.endpoint.usage(tail, True)
-        self.client.end(framed=self._raw)
+        self.client.finish(framed=self._raw)
         self.settle(None)
 
     def broken(self, error: PenstockError) -> None:
         client = self.client
         if not self._streaming or (self.connection is not None and self.connection.ragged):
-            client.cut()
+            client.abort()
             return
         client.keep_alive = False
         client.write(self.endpoint.broken(error))
-        client.end()
+        client.finish()

@@ -62,7 +62,7 @@ class Polled(Translated):
         if self.client.gone:
             raise ClientGone("the client hung up")
         asking = self.loop.create_task(self._ask(deployment, fetch, limit))
-        self.client.source = waiting = _Waiting(asking)
+        self.client.upstream = waiting = _Waiting(asking)
         try:
             await asking
             return

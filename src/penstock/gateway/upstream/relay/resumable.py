@@ -147,7 +147,7 @@ class Resumable(Translated):
         self._thread = thread
         self._before = thread.tokens
         self._joint: Joint | None = None
-        if client.begun and thread.writer is not None and thread.provenance is not None:
+        if client.response_started and thread.writer is not None and thread.provenance is not None:
             said = thread.text
             self._writer = thread.writer
             self._open = True
@@ -160,7 +160,7 @@ class Resumable(Translated):
 
     def failed(self, error: PenstockError) -> None:
         client, thread = self.client, self._thread
-        if client.begun and not client.gone and not isinstance(error, ClientStalled):
+        if client.response_started and not client.gone and not isinstance(error, ClientStalled):
             if thread.finished:
                 self.complete()
                 return
@@ -177,13 +177,13 @@ class Resumable(Translated):
         self.pieces = self.pieces or 1
         self._thread.broken = None
         self.client.write(out + self._counted() + self._writer.close())
-        self.client.end()
+        self.client.finish()
         self.settle(None)
 
     def give_up(self, error: PenstockError) -> None:
         """Nobody can go on: end the client's stream with the error."""
         self._thread.broken = None
-        self.client.source = None
+        self.client.upstream = None
         if not self.client.gone:
             self.broken(error)
 

@@ -68,7 +68,7 @@ class Translated(Relay):
             self.client.write(out)
         else:
             self._open = True
-            self.client.begin(self._writer.content_type, self._head, out)
+            self.client.start_response(self._writer.content_type, self._head, out)
 
     def _note(self, chunk: Chunk) -> None:
         self.pieces += 1
@@ -94,7 +94,7 @@ class Translated(Relay):
         if self.call.stream:
             if not self._open:
                 raise UpstreamCut("the engine ended its stream without an answer")
-            self.client.end()
+            self.client.finish()
         else:
             answer = assemble(self._chunks)
             if answer.usage is None and not answer.vectors:
@@ -105,12 +105,12 @@ class Translated(Relay):
             told.ttft_seconds = (self.first_at or now) - self._started_at
             told.total_seconds = now - self._started_at
             body = self._writer.whole(answer, told)
-            self.client.whole(200, self._writer.content_type, self._head, body)
+            self.client.send_response(200, self._writer.content_type, self._head, body)
         self.settle(None)
 
     def broken(self, error: PenstockError) -> None:
         self.client.write(self._writer.error(error))
-        self.client.end()
+        self.client.finish()
 
 
 def estimate(call: Call, said: int) -> Usage:

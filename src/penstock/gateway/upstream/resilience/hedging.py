@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from penstock.domain.errors import ClientGone, PenstockError
-from penstock.gateway.client import Client, Source, Wishes
+from penstock.gateway.client import Client, RoutingHints, Source
 from penstock.gateway.coroutine_runner import Outcome, drive
 
 log = logging.getLogger(__name__)
@@ -19,13 +19,13 @@ log = logging.getLogger(__name__)
 class Lane:
     """A client as one of several tries sees it: gone as soon as another try has taken it."""
 
-    __slots__ = ("_client", "_race", "error", "over", "place", "source")
+    __slots__ = ("_client", "_race", "error", "over", "place", "upstream")
 
     def __init__(self, race: "Race", client: Client, place: int) -> None:
         self._race = race
         self._client = client
         self.place = place
-        self.source: Source | None = None
+        self.upstream: Source | None = None
         self.over = False
         self.error: PenstockError | None = None
 
@@ -43,13 +43,13 @@ class Lane:
         self._client.keep_alive = kept
 
     @property
-    def wishes(self) -> Wishes | None:
+    def routing_hints(self) -> RoutingHints | None:
         """As the client's."""
-        return self._client.wishes
+        return self._client.routing_hints
 
-    @wishes.setter
-    def wishes(self, wishes: Wishes | None) -> None:
-        self._client.wishes = wishes
+    @routing_hints.setter
+    def routing_hints(self, wishes: RoutingHints | None) -> None:
+        self._client.routing_hints = wishes
 
     @property
     def id(self) -> bytes:
@@ -68,9 +68,9 @@ class Lane:
         return self._client.gone or (winner is not None and winner is not self)
 
     @property
-    def begun(self) -> bool:
+    def response_started(self) -> bool:
         """Whether this try has written."""
-        return self._mine and self._client.begun
+        return self._mine and self._client.response_started
 
     @property
     def first_at(self) -> float:
@@ -78,9 +78,9 @@ class Lane:
         return self._client.first_at
 
     @property
-    def unread(self) -> int:
+    def unsent_bytes(self) -> int:
         """As the client's, of this try's own bytes."""
-        return self._client.unread if self._mine else 0
+        return self._client.unsent_bytes if self._mine else 0
 
     @property
     def chunked(self) -> bool:
@@ -90,20 +90,20 @@ class Lane:
     def fail(self, error: PenstockError) -> None:
         """Errors are told by who runs the race."""
 
-    def whole(self, status: int, content_type: bytes, head: bytes, body: bytes) -> None:
+    def send_response(self, status: int, content_type: bytes, head: bytes, body: bytes) -> None:
         """Write a whole answer, if the client is still to be had."""
         if self._race.take(self):
-            self._client.whole(status, content_type, head, body)
+            self._client.send_response(status, content_type, head, body)
 
-    def begin(self, content_type: bytes, head: bytes, first: bytes, length: int | None = None) -> None:
+    def start_response(self, content_type: bytes, head: bytes, first: bytes, length: int | None = None) -> None:
         """Begin an answer, if the client is still to be had."""
         if self._race.take(self):
-            self._client.begin(content_type, head, first, length)
+            self._client.start_response(content_type, head, first, length)
 
-    def begin_raw(self, content_type: bytes, head: bytes, first: bytes) -> None:
+    def start_raw_response(self, content_type: bytes, head: bytes, first: bytes) -> None:
         """The same with pieces that carry their framing."""
         if self._race.take(self):
-            self._client.begin_raw(content_type, head, first)
+            self._client.start_raw_response(content_type, head, first)
 
     def write(self, data: bytes) -> None:
         """Write a further piece."""
@@ -115,15 +115,15 @@ class Lane:
         """What writes bytes that carry their framing."""
         return self._client.write_raw if self._mine else _nowhere
 
-    def end(self, framed: bool = False) -> None:
+    def finish(self, framed: bool = False) -> None:
         """End the answer."""
         if self._mine:
-            self._client.end(framed)
+            self._client.finish(framed)
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """Close the client's connection in the middle of the answer."""
         if self._mine:
-            self._client.cut()
+            self._client.abort()
 
 
 class Race(Outcome["Lane | None"]):
@@ -149,8 +149,8 @@ class Race(Outcome["Lane | None"]):
         if self.winner is None and not self._client.gone:
             self.winner = lane
             for other in self.lanes:
-                if other is not lane and other.source is not None:
-                    other.source.abort(ClientGone("another server began first"))
+                if other is not lane and other.upstream is not None:
+                    other.upstream.abort(ClientGone("another server began first"))
         return self.winner is lane
 
     def ended(self, lane: Lane, error: PenstockError | None) -> None:
@@ -167,19 +167,19 @@ class Race(Outcome["Lane | None"]):
 
     def pause(self) -> None:
         """The client is slow."""
-        if self.winner is not None and self.winner.source is not None:
-            self.winner.source.pause()
+        if self.winner is not None and self.winner.upstream is not None:
+            self.winner.upstream.pause()
 
     def resume(self) -> None:
         """It is no longer."""
-        if self.winner is not None and self.winner.source is not None:
-            self.winner.source.resume()
+        if self.winner is not None and self.winner.upstream is not None:
+            self.winner.upstream.resume()
 
     def abort(self, error: PenstockError) -> None:
         """The client is gone."""
         for lane in tuple(self.lanes):
-            if lane.source is not None:
-                lane.source.abort(error)
+            if lane.upstream is not None:
+                lane.upstream.abort(error)
 
 
 async def hedge(
@@ -195,7 +195,7 @@ async def hedge(
     after it began, or when none is left.
     """
     race = Race(client)
-    client.source = race
+    client.upstream = race
 
     def second() -> None:
         if race.winner is None and not race.done and (place := spare()) is not None:
@@ -207,7 +207,7 @@ async def hedge(
         await race
     finally:
         timer.cancel()
-        client.source = None
+        client.upstream = None
     return race
 
 
