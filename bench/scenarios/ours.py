@@ -53,7 +53,7 @@ class Ours:
     wake_at: float | None = None
 
     def start(self, offers: tuple[Offer, ...]) -> None:
-        on_demand = frozenset(kind for kind, engine in ENGINES.items() if engine.on_demand)
+        on_demand = frozenset(kind for kind, engine in ENGINES.items() if engine.loads_on_demand)
         self.catalog = Catalog(on_demand=on_demand)
         operations = {kind: engine.operations for kind, engine in ENGINES.items()}
         self.router = Router(Policy(), SIGNALS, operations, random.Random(1))

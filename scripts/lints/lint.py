@@ -215,8 +215,9 @@ def sources(root: Path) -> Iterator[Source]:
 def _is_plugin(package: str, module: str) -> bool:
     """Tell a module that the package loads (it defines a `DIALECT`, `ENGINE` …) from one that plugins share."""
     path = ROOT / "src" / package.replace(".", "/") / module
-    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    return not file.exists() or bool(PLUGIN.search(file.read_text("utf-8")))
+    files = [path / "__init__.py", path / "engine.py"] if path.is_dir() else [path.with_suffix(".py")]
+    found = [file.read_text("utf-8") for file in files if file.exists()]
+    return not found or any(map(PLUGIN.search, found))
 
 
 def _within(name: str, packages: tuple[str, ...]) -> bool:

@@ -38,7 +38,7 @@ from penstock.domain.errors import (
 from penstock.domain.fleet import Inventory, Model
 from penstock.domain.request import Call, Operation, Provenance
 from penstock.domain.response import Answer, Choice, Chunk, Logprob, ToolDelta, Usage, assemble
-from penstock.engines.base import Engine, Fetched, Outgoing
+from penstock.engines.base import Engine, EngineRequest, FetchResponse
 from tests.support import transcripts
 from tests.support.transcripts import Recorded
 
@@ -92,7 +92,7 @@ def call_of(recorded: Recorded) -> tuple[Endpoint, Call]:
 
 
 def read(engine: Engine, call: Call, content: Content, *pieces: bytes) -> list[Chunk]:
-    reader = engine.reader(call, content, Outgoing("/", streamed=call.stream))
+    reader = engine.create_reader(call, content, EngineRequest("/", stream=call.stream))
     chunks = [chunk for piece in pieces for chunk in reader.feed(piece)]
     return chunks + list(reader.close())
 
@@ -170,7 +170,7 @@ def test_a_passed_through_stream_is_seen_to_have_ended(engine: Engine, recorded:
 
 @pytest.mark.parametrize(("engine", "recorded"), of(status=400))
 def test_what_real_servers_refused_is_told_in_one_sentence(engine: Engine, recorded: Recorded) -> None:
-    error = engine.failure(recorded.status, recorded.body, None)
+    error = engine.parse_error_response(recorded.status, recorded.body, None)
     assert isinstance(error, UpstreamStatus | ModelNotFound | Unsupported | ContextLengthExceeded)
     assert "\n" not in error.message
     assert len(error.message) > 10
@@ -180,7 +180,7 @@ def test_what_real_servers_refused_is_told_in_one_sentence(engine: Engine, recor
 def test_real_overflows_tell_both_numbers(server: str) -> None:
     engine = ENGINES[SERVERS[server]]
     overflows = [r for r in transcripts.load(server) if r.status == 400 and b"context" in r.body]
-    errors = [engine.failure(r.status, r.body, None) for r in overflows]
+    errors = [engine.parse_error_response(r.status, r.body, None) for r in overflows]
     assert len(errors) >= 3
     assert all(isinstance(error, ContextLengthExceeded) for error in errors)
     assert all("256" in error.message for error in errors)
@@ -190,7 +190,7 @@ def test_real_overflows_tell_both_numbers(server: str) -> None:
 @pytest.mark.parametrize("server", ["vllm", "mlx"])
 def test_a_model_that_a_real_server_does_not_have_is_not_found(server: str) -> None:
     (refused,) = [r for r in transcripts.load(server) if r.status == 404 and b'"nope"' in r.sent]
-    assert isinstance(ENGINES[SERVERS[server]].failure(404, refused.body, None), ModelNotFound)
+    assert isinstance(ENGINES[SERVERS[server]].parse_error_response(404, refused.body, None), ModelNotFound)
 
 
 @pytest.mark.parametrize("server", ["vllm-wire", "llamacpp-wire", "mlx-wire"])
@@ -240,11 +240,11 @@ def test_real_servers_are_looked_at(server: str, models: list[str], context: int
 
 
 def look(engine: Engine, answers: dict[str, tuple[int, bytes]]) -> Inventory:
-    steps = engine.inspect(())
+    steps = engine.inspect_server(())
     fetch = next(steps)
     while True:
         try:
-            fetch = steps.send(Fetched(*answers.get(fetch.path, (0, b""))))
+            fetch = steps.send(FetchResponse(*answers.get(fetch.path, (0, b""))))
         except StopIteration as end:
             found: Inventory = end.value
             return found
@@ -324,7 +324,7 @@ embeddings = st.builds(Embedding, st.lists(words, min_size=1, max_size=3).map(tu
 
 def there_and_back(kind: str, wire: str, content: Content) -> Content:
     call = Call(wire, Operation.CHAT, "m", True, b"")
-    outgoing = ENGINES[kind].translate(call, content, Model("m"))
+    outgoing = ENGINES[kind].translate_request(call, content, Model("m"))
     endpoint = ENDPOINTS[wire]
     assert outgoing.path in endpoint.paths
     return endpoint.decode(endpoint.read(outgoing.body, b"application/json"))

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from penstock.domain.fleet import Inventory, Server, ServerStatus, State
-from penstock.engines.base import Fetch
+from penstock.engines.base import FetchRequest
 from tests.support.watching import Lister, TinyServer, Watching, server, state_is
 
 
@@ -158,7 +158,7 @@ async def test_a_server_without_any_address_that_answers_says_what_each_said(awa
 async def test_an_engine_that_fails_unexpectedly_is_logged_once_with_its_type(good, caplog):
     class Broken(Lister):
         def inspect(self, known):
-            yield Fetch("/list")
+            yield FetchRequest("/list")
             raise ZeroDivisionError("boom")
 
     async with Watching(server("a", good), engine=Broken()) as w:
@@ -173,7 +173,7 @@ async def test_an_engine_that_never_stops_fetching_is_broken_off(good):
     class Endless(Lister):
         def inspect(self, known):
             while True:
-                yield Fetch("/list", optional=True)
+                yield FetchRequest("/list", optional=True)
 
     async with Watching(server("a", good), engine=Endless(), timeout=0.05) as w:
         assert w.status("a").state is State.DOWN
@@ -182,8 +182,8 @@ async def test_an_engine_that_never_stops_fetching_is_broken_off(good):
 async def test_an_optional_fetch_that_fails_costs_only_what_it_would_have_told(good):
     class Curious(Lister):
         def inspect(self, known):
-            found = yield from super().inspect(known)
-            missing = yield Fetch("/never", optional=True)
+            found = yield from super().inspect_server(known)
+            missing = yield FetchRequest("/never", optional=True)
             return Inventory(found.models, detail=str(missing.status))
 
     async with Watching(server("a", good), engine=Curious()) as w:

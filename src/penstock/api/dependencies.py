@@ -2,19 +2,17 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from penstock.api.model_listing import Offer, find, offers
 from penstock.dialects.base import Dialect
-from penstock.domain.fleet import Server
-from penstock.engines.base import Engine, Fetch, Fetched
+from penstock.engines.base import Engine, FetchFunction
 from penstock.gateway.fleet.catalog import Catalog
 from penstock.gateway.metrics.meter import Meter
 from penstock.gateway.pipeline import Decided
 from penstock.gateway.routing.complexity.classifier import Classifier
 from penstock.gateway.routing.router import Router
 
-FetchFunction: TypeAlias = Callable[[Server, str, Fetch, float], Awaitable[Fetched]]
 """Fetches something: server, base URL, what, time-out in seconds. Raises PenstockError."""
 
 

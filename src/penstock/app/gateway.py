@@ -65,7 +65,7 @@ class Gateway:
         self.started_at = time.monotonic()
         self.engines = engines.load()
         self.dialects = dialects.load()
-        on_demand = frozenset(kind for kind, engine in self.engines.items() if engine.on_demand)
+        on_demand = frozenset(kind for kind, engine in self.engines.items() if engine.loads_on_demand)
         self.catalog = Catalog(settings.aliases, on_demand)
         self.meter = Meter()
         self.pools = Pools(

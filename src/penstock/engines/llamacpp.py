@@ -12,7 +12,8 @@ from penstock.domain.content import Chat, Completion, Content, Embedding, Thinki
 from penstock.domain.errors import Unsupported
 from penstock.domain.fleet import Inventory, Model, State
 from penstock.domain.request import Call, Operation
-from penstock.engines.base import Fetch, Fetched, Outgoing
+from penstock.domain.server_kind import KindDefaults
+from penstock.engines.base import EngineRequest, FetchRequest, FetchResponse
 from penstock.engines.continuation import begun
 from penstock.engines.openai_compatible.base import EFFORTS, OpenAIWire
 from penstock.engines.openai_compatible.errors import sentence
@@ -79,7 +80,8 @@ class LlamaCpp(OpenAIWire):
 
     kind: ClassVar[str] = "llamacpp"
     title: ClassVar[str] = "llama.cpp"
-    on_demand: ClassVar[bool] = True
+    defaults: ClassVar[KindDefaults] = KindDefaults(port=8080)
+    loads_on_demand: ClassVar[bool] = True
     operations: ClassVar[frozenset[Operation]] = OpenAIWire.operations | {Operation.COUNT}
     options: ClassVar[Mapping[str, str]] = MappingProxyType(
         {name: name for name in ("repeat_last_n", "typical_p", "mirostat", "mirostat_tau", "mirostat_eta")}
@@ -94,14 +96,14 @@ class LlamaCpp(OpenAIWire):
     )
     hints: ClassVar[frozenset[str]] = frozenset({"verbosity"})
 
-    def translate(self, call: Call, content: Content, model: Model) -> Outgoing:
+    def translate_request(self, call: Call, content: Content, model: Model) -> EngineRequest:
         """Streamed even for a caller who wants the whole: only in a stream does it notice that nobody listens any more.
 
         Seen with b11669: an unstreamed answer is generated to its end, however long, after the connection has gone.
         """
         if call.operation in (Operation.CHAT, Operation.COMPLETION) and not call.stream:
             call = replace(call, stream=True)
-        return super().translate(call, content, model)
+        return super().translate_request(call, content, model)
 
     def chat(self, chat: Chat) -> dict[str, Any]:
         """Its name for the repeat penalty is another."""
@@ -126,11 +128,11 @@ class LlamaCpp(OpenAIWire):
             )
         return super().embedding(embedding)
 
-    def resume(self, call: Call, content: Content, model: Model, said: str) -> Outgoing | None:
+    def build_continuation(self, call: Call, content: Content, model: Model, said: str) -> EngineRequest | None:
         """A trailing turn of the assistant's is gone on with, but not together with thinking."""
         if not isinstance(content, Chat):
-            return super().resume(call, content, model, said)
-        return self.translate(call, replace(begun(content, said), thinking=Thinking(enabled=False)), model)
+            return super().build_continuation(call, content, model, said)
+        return self.translate_request(call, replace(begun(content, said), thinking=Thinking(enabled=False)), model)
 
     def thinking(self, thinking: Thinking) -> dict[str, Any]:
         """By the chat template, and within a number of tokens."""
@@ -142,17 +144,17 @@ class LlamaCpp(OpenAIWire):
             fields["thinking_budget_tokens"] = thinking.budget
         return fields
 
-    def count(self, fields: dict[str, Any]) -> Outgoing:
+    def count(self, fields: dict[str, Any]) -> EngineRequest:
         """Applies the chat template and counts; versions before it answer 404."""
-        return Outgoing("/v1/chat/completions/input_tokens", msgspec.json.encode(fields))
+        return EngineRequest("/v1/chat/completions/input_tokens", msgspec.json.encode(fields))
 
-    def inspect(self, known: tuple[Model, ...]) -> Generator[Fetch, Fetched, Inventory]:
+    def inspect_server(self, known_models: tuple[Model, ...]) -> Generator[FetchRequest, FetchResponse, Inventory]:
         """Whether it has loaded, its models with their context and size, its slots and what it can see and hear."""
-        health = yield Fetch("/health", optional=True)
+        health = yield FetchRequest("/health", optional=True)
         if health.status == 503:
-            return Inventory(known, State.LOADING, detail=sentence(health.body) or "it is loading its model")
-        listing = read_listing((yield Fetch("/v1/models")), _listing, self.title, "/v1/models")
-        props = _read_props((yield Fetch("/props", optional=True)))
+            return Inventory(known_models, State.LOADING, detail=sentence(health.body) or "it is loading its model")
+        listing = read_listing((yield FetchRequest("/v1/models")), _listing, self.title, "/v1/models")
+        props = _read_props((yield FetchRequest("/props", optional=True)))
         return Inventory(_models(listing, props), State.UP, version=props.build_info, slots=props.total_slots)
 
 
@@ -162,7 +164,7 @@ def _own_names(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _read_props(fetched: Fetched) -> Props:
+def _read_props(fetched: FetchResponse) -> Props:
     try:
         return _props.decode(fetched.body) if fetched.status == 200 else Props()
     except (msgspec.DecodeError, UnicodeDecodeError):

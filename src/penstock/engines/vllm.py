@@ -10,7 +10,8 @@ from penstock.domain.content import Chat, Completion, Content, Embedding, Thinki
 from penstock.domain.errors import UpstreamError
 from penstock.domain.fleet import Inventory, Model, State
 from penstock.domain.request import Call, Operation
-from penstock.engines.base import Fetch, Fetched, Outgoing
+from penstock.domain.server_kind import KindDefaults
+from penstock.engines.base import EngineRequest, FetchRequest, FetchResponse
 from penstock.engines.continuation import begun
 from penstock.engines.openai_compatible.base import EFFORTS, OpenAIWire
 from penstock.engines.openai_compatible.inventory import LISTING, ModelObject, aliases, read_listing
@@ -34,6 +35,9 @@ class Vllm(OpenAIWire):
 
     kind: ClassVar[str] = "vllm"
     title: ClassVar[str] = "vLLM"
+    defaults: ClassVar[KindDefaults] = KindDefaults(
+        port=8000, slots=16, local_probe="always", url_variables=("VLLM_URL", "LLM_VLLM_URL")
+    )
     operations: ClassVar[frozenset[Operation]] = OpenAIWire.operations | {Operation.COUNT}
     fields: ClassVar[frozenset[str]] = frozenset(
         {
@@ -53,7 +57,7 @@ class Vllm(OpenAIWire):
     )
     hints: ClassVar[frozenset[str]] = frozenset({"verbosity"})
 
-    def translate(self, call: Call, content: Content, model: Model) -> Outgoing:
+    def translate_request(self, call: Call, content: Content, model: Model) -> EngineRequest:
         """Its completions end after 16 tokens where no limit is said; in other dialects that means: no limit.
 
         So the limit is what the context has left, if every byte of the prompt were a token.
@@ -61,13 +65,13 @@ class Vllm(OpenAIWire):
         if isinstance(content, Completion) and content.sampling.max_tokens is None and model.context_length:
             left = model.context_length - max(map(_size, content.prompts), default=0) - 1
             content = replace(content, sampling=replace(content.sampling, max_tokens=max(left, 16)))
-        return super().translate(call, content, model)
+        return super().translate_request(call, content, model)
 
-    def resume(self, call: Call, content: Content, model: Model, said: str) -> Outgoing | None:
+    def build_continuation(self, call: Call, content: Content, model: Model, said: str) -> EngineRequest | None:
         """A last turn that is left open."""
         if not isinstance(content, Chat):
-            return super().resume(call, content, model, said)
-        return self.translate(call, replace(begun(content, said), extra=content.extra + _OPEN), model)
+            return super().build_continuation(call, content, model, said)
+        return self.translate_request(call, replace(begun(content, said), extra=content.extra + _OPEN), model)
 
     def thinking(self, thinking: Thinking) -> dict[str, Any]:
         """By the chat template, and by effort for models that have degrees of it."""
@@ -81,17 +85,19 @@ class Vllm(OpenAIWire):
         fields = super().embedding(embedding)
         return fields | {"truncate_prompt_tokens": -1} if embedding.truncate else fields
 
-    def count(self, fields: dict[str, Any]) -> Outgoing:
+    def count(self, fields: dict[str, Any]) -> EngineRequest:
         """`/tokenize` applies the chat template and counts."""
-        return Outgoing("/tokenize", msgspec.json.encode({name: fields[name] for name in _COUNTED if name in fields}))
+        return EngineRequest(
+            "/tokenize", msgspec.json.encode({name: fields[name] for name in _COUNTED if name in fields})
+        )
 
-    def inspect(self, known: tuple[Model, ...]) -> Generator[Fetch, Fetched, Inventory]:
+    def inspect_server(self, known_models: tuple[Model, ...]) -> Generator[FetchRequest, FetchResponse, Inventory]:
         """Health, models with their context and the path or repository they came from, version."""
-        health = yield Fetch("/health", optional=True)
+        health = yield FetchRequest("/health", optional=True)
         if health.status >= 500:
             raise UpstreamError(f"vLLM's engine has died (status {health.status} at /health): restart vLLM.")
-        listing = read_listing((yield Fetch("/v1/models")), LISTING, self.title, "/v1/models")
-        version = yield Fetch("/version", optional=True)
+        listing = read_listing((yield FetchRequest("/v1/models")), LISTING, self.title, "/v1/models")
+        version = yield FetchRequest("/version", optional=True)
         return Inventory(tuple(_model(entry) for entry in listing.data), State.UP, version=_read_version(version))
 
 
@@ -100,7 +106,7 @@ def _size(prompt: str | tuple[int, ...]) -> int:
     return len(prompt.encode("utf-8", "replace") if isinstance(prompt, str) else prompt)
 
 
-def _read_version(fetched: Fetched) -> str:
+def _read_version(fetched: FetchResponse) -> str:
     try:
         return _version.decode(fetched.body).version if fetched.status == 200 else ""
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -184,19 +184,19 @@ def test_a_schema_for_raw_text_goes_into_its_own_field(schema: bytes, drawn: Any
 @pytest.mark.parametrize("content", [Chat((HI,)), Completion(("a",))])
 def test_it_is_asked_for_a_stream_even_for_a_whole_answer_since_only_there_it_notices_a_hangup(content: Any) -> None:
     outgoing, body = ask(ENGINE, content, call(stream=False))
-    assert outgoing.streamed
+    assert outgoing.stream
     assert (body["stream"], body["stream_options"]) == (True, {"include_usage": True})
 
 
 def test_tokens_are_counted_by_the_server() -> None:
     outgoing, body = ask(ENGINE, Chat((HI,)), call("anthropic.count", operation=Operation.COUNT))
-    assert (outgoing.path, outgoing.streamed) == ("/v1/chat/completions/input_tokens", False)
+    assert (outgoing.path, outgoing.stream) == ("/v1/chat/completions/input_tokens", False)
     assert body == {"model": "served", "messages": [{"role": "user", "content": "hi"}]}
     assert Operation.COUNT in ENGINE.operations
 
 
 def test_a_server_that_cannot_embed_says_so_in_its_own_words() -> None:
     body = b'{"error":{"code":501,"message":"This server does not support embeddings.","type":"not_supported_error"}}'
-    error = ENGINE.failure(501, body, None)
+    error = ENGINE.parse_error_response(501, body, None)
     assert isinstance(error, Unsupported)
     assert "llama.cpp" in error.message

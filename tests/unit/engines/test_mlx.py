@@ -24,26 +24,26 @@ from penstock.domain.errors import ModelNotFound, Unsupported, UpstreamCut, Upst
 from penstock.domain.fleet import Inventory, Model, State
 from penstock.domain.request import Call, Operation
 from penstock.domain.response import Chunk
-from penstock.engines.base import Fetched, Outgoing
-from penstock.engines.mlx import ENGINE
+from penstock.engines.base import EngineRequest, FetchResponse
+from penstock.engines.mlx.engine import ENGINE
 
 MODEL = Model("qwen2.5-coder")
 ASKED = Call("openai.chat", Operation.CHAT, "x", True, b"{}")
 HELLO = Message("user", (Text("hello"),))
 
 
-def ask(content: Content, call: Call = ASKED) -> Outgoing:
-    return ENGINE.translate(call, content, MODEL)
+def ask(content: Content, call: Call = ASKED) -> EngineRequest:
+    return ENGINE.translate_request(call, content, MODEL)
 
 
 def test_a_chat_is_asked_as_one_and_of_older_versions_as_a_prompt():
     outgoing = ask(Chat((HELLO,), sampling=Sampling(max_tokens=9, temperature=0.5, top_p=1.0, n=1)))
     common = {"stream": True, "model": "qwen2.5-coder", "max_tokens": 9, "temperature": 0.5}
-    assert (outgoing.path, outgoing.streamed) == ("/api/chat", True)
+    assert (outgoing.path, outgoing.stream) == ("/api/chat", True)
     assert json.loads(outgoing.body) == {"messages": [{"role": "user", "content": "hello"}]} | common
-    assert outgoing.otherwise is not None
-    assert (outgoing.otherwise.path, outgoing.otherwise.streamed) == ("/api/generate", True)
-    assert json.loads(outgoing.otherwise.body) == {"prompt": "hello"} | common
+    assert outgoing.fallback is not None
+    assert (outgoing.fallback.path, outgoing.fallback.stream) == ("/api/generate", True)
+    assert json.loads(outgoing.fallback.body) == {"prompt": "hello"} | common
 
 
 def test_a_conversation_becomes_a_prompt_with_its_speakers():
@@ -54,8 +54,8 @@ def test_a_conversation_becomes_a_prompt_with_its_speakers():
         Message("tool", (Text("42"),), tool_call_id="a"),
     )
     outgoing = ask(Chat(history))
-    assert outgoing.otherwise is not None
-    assert json.loads(outgoing.otherwise.body)["prompt"] == (
+    assert outgoing.fallback is not None
+    assert json.loads(outgoing.fallback.body)["prompt"] == (
         'Be brief.\n\nUser: hello\n\nAssistant: Hi!\n[look({"x":1})]\n\nTool: 42\n\nAssistant:'
     )
     assert [message["role"] for message in json.loads(outgoing.body)["messages"]] == [
@@ -74,7 +74,7 @@ def test_a_goal_is_asked_as_a_chat_with_its_history():
 
 def test_raw_text_goes_to_generate():
     outgoing = ask(Completion(("a",), sampling=Sampling(max_tokens=3)))
-    assert (outgoing.path, outgoing.otherwise) == ("/api/generate", None)
+    assert (outgoing.path, outgoing.fallback) == ("/api/generate", None)
     assert json.loads(outgoing.body) == {"prompt": "a", "stream": True, "model": "qwen2.5-coder", "max_tokens": 3}
 
 
@@ -114,7 +114,7 @@ def test_what_asks_for_nothing_is_no_reason_to_refuse():
 
 
 def read(*pieces: bytes, streamed: bool = True) -> list[Chunk]:
-    reader = ENGINE.reader(ASKED, Chat((HELLO,)), Outgoing("/api/generate", streamed=streamed))
+    reader = ENGINE.create_reader(ASKED, Chat((HELLO,)), EngineRequest("/api/generate", stream=streamed))
     return [chunk for piece in pieces for chunk in reader.feed(piece)] + list(reader.close())
 
 
@@ -149,23 +149,23 @@ def test_a_stream_that_ends_early_or_tells_of_an_error_fails():
 
 @pytest.mark.parametrize("status", [429, 503, 504])
 def test_a_busy_server_may_be_tried_again(status: int):
-    error = ENGINE.failure(status, b'{"detail":"queue full"}', 4.0)
+    error = ENGINE.parse_error_response(status, b'{"detail":"queue full"}', 4.0)
     assert (error.status, error.retryable, error.retry_after) == (status, True, 4.0)
     assert "queue full" in error.message
 
 
 def test_other_failures_are_told_in_its_words():
-    assert isinstance(ENGINE.failure(404, b'{"detail":"Model x is not loaded"}', None), ModelNotFound)
-    missing = ENGINE.failure(404, b'{"detail":"Not Found"}', None)
+    assert isinstance(ENGINE.parse_error_response(404, b'{"detail":"Model x is not loaded"}', None), ModelNotFound)
+    missing = ENGINE.parse_error_response(404, b'{"detail":"Not Found"}', None)
     assert not isinstance(missing, ModelNotFound)
-    invalid = ENGINE.failure(422, b'{"detail":[{"loc":["body","prompt"],"msg":"field required"}]}', None)
+    invalid = ENGINE.parse_error_response(422, b'{"detail":[{"loc":["body","prompt"],"msg":"field required"}]}', None)
     assert (invalid.message, invalid.status, invalid.retryable) == ("field required", 422, False)
-    assert ENGINE.failure(500, b"Internal Server Error", None).message == "Internal Server Error"
-    assert ENGINE.failure(401, b"", None).status == 502
+    assert ENGINE.parse_error_response(500, b"Internal Server Error", None).message == "Internal Server Error"
+    assert ENGINE.parse_error_response(401, b"", None).status == 502
 
 
-def look(health: Fetched, tags: Fetched) -> Inventory:
-    looking = ENGINE.inspect(())
+def look(health: FetchResponse, tags: FetchResponse) -> Inventory:
+    looking = ENGINE.inspect_server(())
     assert next(looking).optional
     looking.send(health)
     with pytest.raises(StopIteration) as end:
@@ -173,7 +173,7 @@ def look(health: Fetched, tags: Fetched) -> Inventory:
     return end.value.value
 
 
-TAGS = Fetched(200, b'{"models":[{"name":"qwen2.5-coder:14b","size":9,"details":{"family":"qwen2"}},"phi"]}')
+TAGS = FetchResponse(200, b'{"models":[{"name":"qwen2.5-coder:14b","size":9,"details":{"family":"qwen2"}},"phi"]}')
 
 
 @pytest.mark.parametrize(
@@ -181,12 +181,12 @@ TAGS = Fetched(200, b'{"models":[{"name":"qwen2.5-coder:14b","size":9,"details":
     [("healthy", State.UP), ("degraded", State.UP), ("warning", State.DOWN), ("critical", State.DOWN)],
 )
 def test_two_of_its_four_words_for_health_count_as_up(feeling: str, state: State):
-    inventory = look(Fetched(503 if state is State.DOWN else 200, json.dumps({"status": feeling}).encode()), TAGS)
+    inventory = look(FetchResponse(503 if state is State.DOWN else 200, json.dumps({"status": feeling}).encode()), TAGS)
     assert (inventory.state, inventory.detail) == (state, f"health: {feeling}")
 
 
 def test_its_models_are_listed_even_when_it_has_no_health():
-    inventory = look(Fetched(0), TAGS)
+    inventory = look(FetchResponse(0), TAGS)
     assert inventory.state is State.UP
     completion = frozenset({"completion"})
     assert inventory.models == (
@@ -195,10 +195,13 @@ def test_its_models_are_listed_even_when_it_has_no_health():
     )
 
 
-@pytest.mark.parametrize("tags", [Fetched(200, b"{}"), Fetched(200, b"<html>"), Fetched(500, b"x"), Fetched(404, b"")])
-def test_what_lists_no_models_is_no_such_server(tags: Fetched):
-    looking = ENGINE.inspect(())
+@pytest.mark.parametrize(
+    "tags",
+    [FetchResponse(200, b"{}"), FetchResponse(200, b"<html>"), FetchResponse(500, b"x"), FetchResponse(404, b"")],
+)
+def test_what_lists_no_models_is_no_such_server(tags: FetchResponse):
+    looking = ENGINE.inspect_server(())
     next(looking)
-    looking.send(Fetched(200, b'{"status":"healthy"}'))
+    looking.send(FetchResponse(200, b'{"status":"healthy"}'))
     with pytest.raises(UpstreamError):
         looking.send(tags)

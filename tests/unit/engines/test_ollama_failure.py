@@ -13,12 +13,12 @@ from penstock.domain.errors import (
     UpstreamError,
     UpstreamStatus,
 )
-from penstock.engines.ollama import ENGINE
+from penstock.engines.ollama.engine import ENGINE
 from penstock.engines.ollama.errors import stream_error
 
 
 def told(status: int, text: object, retry_after: float | None = None) -> PenstockError:
-    return ENGINE.failure(status, json.dumps({"error": text}).encode(), retry_after)
+    return ENGINE.parse_error_response(status, json.dumps({"error": text}).encode(), retry_after)
 
 
 @pytest.mark.parametrize("text", ["model 'x' not found", 'model "x" not found, try pulling it first'])
@@ -85,7 +85,7 @@ def test_refused_credentials_are_the_gateways_affair():
 
 
 def test_a_missing_path_is_no_missing_model():
-    error = ENGINE.failure(404, b"404 page not found", None)
+    error = ENGINE.parse_error_response(404, b"404 page not found", None)
     assert isinstance(error, UpstreamError)
     assert not isinstance(error, ModelNotFound)
 
@@ -98,7 +98,7 @@ def test_a_request_given_up_was_cut():
     "body", [b"", b"<html>Bad gateway</html>", b"null", b"[]", b'{"error":5}', b'{"error":{}}', b"\xff\xfe"]
 )
 def test_any_body_gives_a_sentence(body: bytes):
-    error = ENGINE.failure(502, body, None)
+    error = ENGINE.parse_error_response(502, body, None)
     assert (error.status, error.retryable) == (502, True)
     assert error.message
     assert "<" not in error.message

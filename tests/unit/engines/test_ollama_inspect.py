@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from penstock.domain.errors import UpstreamError, UpstreamGarbage
 from penstock.domain.fleet import Inventory, Model
-from penstock.engines.base import Fetched
-from penstock.engines.ollama import ENGINE
+from penstock.engines.base import FetchResponse
+from penstock.engines.ollama.engine import ENGINE
 
 DIGEST = "a" * 64
 LISTED = {
@@ -41,7 +41,7 @@ class Server:
         self.fetched: list[str] = []
 
     def look(self, known: tuple[Model, ...] = ()) -> Inventory:
-        looking = ENGINE.inspect(known)
+        looking = ENGINE.inspect_server(known)
         fetch = next(looking)
         while True:
             self.fetched.append(fetch.path)
@@ -51,10 +51,10 @@ class Server:
             except StopIteration as end:
                 return end.value
 
-    def _answer(self, answer: object, body: bytes) -> Fetched:
+    def _answer(self, answer: object, body: bytes) -> FetchResponse:
         if answer is None:
-            return Fetched(404, b"404 page not found")
-        return Fetched(self.status, answer if isinstance(answer, bytes) else json.dumps(answer).encode())
+            return FetchResponse(404, b"404 page not found")
+        return FetchResponse(self.status, answer if isinstance(answer, bytes) else json.dumps(answer).encode())
 
 
 def test_a_recent_server_tells_all_in_its_lists():

@@ -28,7 +28,7 @@ from penstock.domain.content import (
 from penstock.domain.errors import Unsupported
 from penstock.domain.fleet import Model
 from penstock.domain.request import Call, Operation
-from penstock.engines.ollama import ENGINE
+from penstock.engines.ollama.engine import ENGINE
 
 WIRES = {endpoint.wire: endpoint for endpoint in DIALECT.endpoints}
 MODEL = Model("llama3.1:latest", capabilities=frozenset({"completion"}))
@@ -37,11 +37,11 @@ HELLO = Message("user", (Text("hello"),))
 
 
 def sent(content: Content, call: Call = ASKED, model: Model = MODEL) -> dict[str, object]:
-    return json.loads(ENGINE.translate(call, content, model).body)
+    return json.loads(ENGINE.translate_request(call, content, model).body)
 
 
 def forwarded(act: str, body: bytes, model: Model = MODEL) -> bytes:
-    return ENGINE.forward(WIRES[f"ollama.{act}"].read(body, b""), model).body
+    return ENGINE.forward_request(WIRES[f"ollama.{act}"].read(body, b""), model).body
 
 
 @pytest.mark.parametrize("name", [b"llama3.1", b"llama3.1:latest", b"LLAMA3.1", b"Llama3.1:Latest"])
@@ -72,8 +72,8 @@ def test_the_older_embeddings_need_the_name_to_the_letter():
 def test_management_passes_on_what_it_is_about_but_not_the_servers_name():
     assert forwarded("pull", b'{"name":"other","server":"gpu","insecure":true}') == b'{"name":"other","insecure":true}'
     assert forwarded("pull", b'{"name": "other"}') == b'{"name": "other"}'
-    delete = ENGINE.forward(WIRES["ollama.delete"].read(b'{"model":"m"}', b""), MODEL)
-    assert (delete.method, delete.path, delete.body, delete.streamed) == (
+    delete = ENGINE.forward_request(WIRES["ollama.delete"].read(b'{"model":"m"}', b""), MODEL)
+    assert (delete.method, delete.path, delete.body, delete.stream) == (
         "DELETE",
         "/api/delete",
         b'{"model":"m"}',
@@ -82,7 +82,7 @@ def test_management_passes_on_what_it_is_about_but_not_the_servers_name():
 
 
 def test_every_wire_of_the_dialect_is_native():
-    assert dict(ENGINE.native) == {endpoint.wire: endpoint.paths[0] for endpoint in DIALECT.endpoints}
+    assert dict(ENGINE.native_paths) == {endpoint.wire: endpoint.paths[0] for endpoint in DIALECT.endpoints}
 
 
 def test_a_plain_chat_sends_no_more_than_was_asked():
@@ -218,8 +218,8 @@ def test_raw_text_is_continued_without_a_template_and_gaps_filled_with_one():
 
 
 def test_embeddings_are_asked_all_at_once():
-    outgoing = ENGINE.translate(ASKED, Embedding(("a", "b"), dimensions=8, base64=True), MODEL)
-    assert (outgoing.path, outgoing.streamed) == ("/api/embed", False)
+    outgoing = ENGINE.translate_request(ASKED, Embedding(("a", "b"), dimensions=8, base64=True), MODEL)
+    assert (outgoing.path, outgoing.stream) == ("/api/embed", False)
     assert json.loads(outgoing.body) == {"model": "llama3.1:latest", "input": ["a", "b"], "dimensions": 8}
 
 
@@ -266,7 +266,7 @@ TOOLS = st.lists(st.fixed_dictionaries({"type": st.just("function"), "function":
 @given(st.fixed_dictionaries({"messages": st.lists(MESSAGES, max_size=4)}, optional=COMMON | {"tools": TOOLS}))
 def test_a_chat_read_and_asked_again_is_the_same_chat(asked: dict[str, object]):
     content = request.chat(json.dumps(asked).encode())
-    again = request.chat(ENGINE.translate(ASKED, content, MODEL).body)
+    again = request.chat(ENGINE.translate_request(ASKED, content, MODEL).body)
     assert _plain(again) == _plain(content)
 
 
@@ -280,7 +280,7 @@ def test_a_chat_read_and_asked_again_is_the_same_chat(asked: dict[str, object]):
 def test_a_completion_read_and_asked_again_is_the_same_completion(asked: dict[str, object]):
     content = request.generate(json.dumps(asked).encode())
     assert isinstance(content, Completion)
-    again = request.generate(ENGINE.translate(ASKED, content, MODEL).body)
+    again = request.generate(ENGINE.translate_request(ASKED, content, MODEL).body)
     assert _plain(again) == _plain(content)
 
 
@@ -292,7 +292,7 @@ def test_a_completion_read_and_asked_again_is_the_same_completion(asked: dict[st
 )
 def test_an_embedding_read_and_asked_again_is_the_same_embedding(asked: dict[str, object]):
     content = request.embed(json.dumps(asked).encode())
-    assert request.embed(ENGINE.translate(ASKED, content, MODEL).body) == content
+    assert request.embed(ENGINE.translate_request(ASKED, content, MODEL).body) == content
 
 
 def _plain(content: Content) -> object:

@@ -5,7 +5,7 @@ from openai_engine import look
 
 from penstock.domain.errors import UpstreamError, UpstreamGarbage
 from penstock.domain.fleet import Inventory, Model, State
-from penstock.engines.openai_compatible import ENGINE
+from penstock.engines.openai_compatible.engine import ENGINE
 
 
 def test_models_are_listed() -> None:

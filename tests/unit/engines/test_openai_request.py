@@ -28,7 +28,7 @@ from penstock.domain.content import (
 from penstock.domain.errors import Unsupported
 from penstock.domain.fleet import Model
 from penstock.domain.request import Call, Operation
-from penstock.engines.openai_compatible import ENGINE
+from penstock.engines.openai_compatible.engine import ENGINE
 from penstock.engines.openai_compatible.multipart import form_type, rename_model
 
 HI = Message("user", (Text("hi"),))
@@ -49,13 +49,13 @@ def message(sent: Message) -> Any:
 def test_a_plain_chat_says_only_what_is_needed() -> None:
     outgoing, body = ask(ENGINE, Chat((HI,)))
     assert body == {"model": "served", "messages": [{"role": "user", "content": "hi"}]}
-    assert (outgoing.method, outgoing.path, outgoing.streamed) == ("POST", "/v1/chat/completions", False)
+    assert (outgoing.method, outgoing.path, outgoing.stream) == ("POST", "/v1/chat/completions", False)
     assert outgoing.content_type == b"application/json"
 
 
 def test_a_stream_is_always_asked_for_its_usage() -> None:
     outgoing, body = ask(ENGINE, Chat((HI,)), call(stream=True))
-    assert outgoing.streamed
+    assert outgoing.stream
     assert (body["stream"], body["stream_options"]) == (True, {"include_usage": True})
 
 
@@ -256,7 +256,7 @@ def test_what_openais_own_callers_say_goes_on_as_it_came() -> None:
 
 
 def forwarded(body: bytes, asked: str, served: str) -> bytes:
-    return ENGINE.forward(Call("openai.chat", Operation.CHAT, asked, False, body), Model(served)).body
+    return ENGINE.forward_request(Call("openai.chat", Operation.CHAT, asked, False, body), Model(served)).body
 
 
 def test_the_body_goes_as_it_came_when_the_name_is_right() -> None:
@@ -299,8 +299,8 @@ def test_renaming_changes_nothing_else(body: dict[str, Any], name: str) -> None:
 )
 @pytest.mark.parametrize("stream", [True, False])
 def test_every_wire_has_its_path(wire: str, path: str, stream: bool) -> None:
-    outgoing = ENGINE.forward(Call(wire, Operation.CHAT, "m", stream, b"{}"), Model("m"))
-    assert (outgoing.path, outgoing.streamed) == (path, stream)
+    outgoing = ENGINE.forward_request(Call(wire, Operation.CHAT, "m", stream, b"{}"), Model("m"))
+    assert (outgoing.path, outgoing.stream) == (path, stream)
 
 
 FILE = b'--XX\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nname="model"\r\n\x00\r\n'
@@ -320,7 +320,9 @@ END = b"--XX--\r\n"
 )
 def test_a_form_is_given_another_models_name(before: bytes, after: bytes) -> None:
     assert rename_model(before, "b") == after
-    outgoing = ENGINE.forward(Call("openai.transcriptions", Operation.COMPLETION, "a", False, before), Model("b"))
+    outgoing = ENGINE.forward_request(
+        Call("openai.transcriptions", Operation.COMPLETION, "a", False, before), Model("b")
+    )
     assert (outgoing.body, outgoing.path) == (after, "/v1/audio/transcriptions")
     assert outgoing.content_type == b"multipart/form-data; boundary=XX"
 
@@ -328,11 +330,12 @@ def test_a_form_is_given_another_models_name(before: bytes, after: bytes) -> Non
 def test_a_form_goes_as_it_came_when_the_name_is_right() -> None:
     body = FILE + NAMED % b"a" + END
     assert (
-        ENGINE.forward(Call("openai.transcriptions", Operation.COMPLETION, "a", False, body), Model("a")).body is body
+        ENGINE.forward_request(Call("openai.transcriptions", Operation.COMPLETION, "a", False, body), Model("a")).body
+        is body
     )
     assert form_type(body) == b"multipart/form-data; boundary=XX"
 
 
 def test_a_key_is_a_bearer_token() -> None:
-    assert ENGINE.headers("sk-1") == ((b"authorization", b"Bearer sk-1"),)
-    assert ENGINE.headers("") == ()
+    assert ENGINE.authorization_headers("sk-1") == ((b"authorization", b"Bearer sk-1"),)
+    assert ENGINE.authorization_headers("") == ()

@@ -33,10 +33,12 @@ TEXT = Completion(("Once upon",))
 
 
 def asked(kind: str, content: Content, said: str, model: Model | None = None) -> dict[str, object] | None:
-    outgoing = ENGINES[kind].resume(CALL if isinstance(content, Chat) else RAW, content, model or Model("m"), said)
+    outgoing = ENGINES[kind].build_continuation(
+        CALL if isinstance(content, Chat) else RAW, content, model or Model("m"), said
+    )
     if outgoing is None:
         return None
-    assert outgoing.streamed
+    assert outgoing.stream
     return msgspec.json.decode(outgoing.body)
 
 

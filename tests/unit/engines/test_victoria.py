@@ -22,8 +22,8 @@ from penstock.domain.errors import InvalidRequest, Unsupported, UpstreamError, U
 from penstock.domain.fleet import Inventory, Model, State
 from penstock.domain.request import Call, Operation
 from penstock.engines import load
-from penstock.engines.base import Fetched, Outgoing
-from penstock.engines.victoria import ENGINE
+from penstock.engines.base import EngineRequest, FetchResponse
+from penstock.engines.victoria.engine import ENGINE
 
 VICTORIA = Model("victoria")
 
@@ -32,9 +32,9 @@ def turn(role: str, text: str) -> Message:
     return Message(role, (Text(text),))
 
 
-def ask(content: Content, stream: bool = False) -> Outgoing:
+def ask(content: Content, stream: bool = False) -> EngineRequest:
     call = Call("openai.chat", Operation.CHAT, "victoria", stream, b"")
-    return ENGINE.translate(call, content, VICTORIA)
+    return ENGINE.translate_request(call, content, VICTORIA)
 
 
 def sent(content: Content, stream: bool = False) -> dict[str, Any]:
@@ -42,8 +42,8 @@ def sent(content: Content, stream: bool = False) -> dict[str, Any]:
     return body
 
 
-def look(*answers: Fetched) -> tuple[Inventory, list[str]]:
-    inspection = ENGINE.inspect(())
+def look(*answers: FetchResponse) -> tuple[Inventory, list[str]]:
+    inspection = ENGINE.inspect_server(())
     paths = [next(inspection).path]
     waiting = list(answers)
     while True:
@@ -79,16 +79,16 @@ def test_a_goal_is_addressed_to_the_expert() -> None:
 
 def test_a_stream_falls_back_on_run_where_there_is_none() -> None:
     outgoing = ask(AgentTask("go"), stream=True)
-    assert (outgoing.path, outgoing.streamed) == ("/stream", True)
-    later = outgoing.otherwise
+    assert (outgoing.path, outgoing.stream) == ("/stream", True)
+    later = outgoing.fallback
     assert later is not None
-    assert (later.path, later.streamed, later.body) == ("/run?async_mode=true", False, outgoing.body)
+    assert (later.path, later.stream, later.body) == ("/run?async_mode=true", False, outgoing.body)
     assert ask(AgentTask("go")) == later
 
 
 def test_a_plan_is_asked_of_plan() -> None:
     outgoing = ask(AgentTask("go", plan=True, session="s"), stream=True)
-    assert (outgoing.path, json.loads(outgoing.body), outgoing.streamed) == ("/plan", {"goal": "go"}, False)
+    assert (outgoing.path, json.loads(outgoing.body), outgoing.stream) == ("/plan", {"goal": "go"}, False)
 
 
 def test_a_conversation_becomes_the_last_users_message_and_history() -> None:
@@ -145,14 +145,16 @@ def test_a_conversation_without_a_question_is_refused() -> None:
 
 
 def test_nothing_passes_through_unread() -> None:
-    assert not ENGINE.native
+    assert not ENGINE.native_paths
     with pytest.raises(Unsupported):
-        ENGINE.forward(Call("openai.chat", Operation.CHAT, "victoria", False, b""), VICTORIA)
+        ENGINE.forward_request(Call("openai.chat", Operation.CHAT, "victoria", False, b""), VICTORIA)
 
 
 @pytest.mark.parametrize("word", ["ok", "healthy", "OK"])
 def test_a_healthy_one_has_one_model(word: str) -> None:
-    found, paths = look(Fetched(200, json.dumps({"status": word, "agent": "Виктория", "version": "2.1"}).encode()))
+    found, paths = look(
+        FetchResponse(200, json.dumps({"status": word, "agent": "Виктория", "version": "2.1"}).encode())
+    )
     assert (found.state, found.version, found.detail) == (State.UP, "2.1", "Виктория")
     assert [model.name for model in found.models] == ["victoria"]
     assert found.models[0].capabilities == {"agent", "completion"}
@@ -160,10 +162,10 @@ def test_a_healthy_one_has_one_model(word: str) -> None:
 
 
 def test_one_that_names_no_agent_must_show_its_status() -> None:
-    found, paths = look(Fetched(200, b'{"status":"ok"}'), Fetched(200, b"{}"))
+    found, paths = look(FetchResponse(200, b'{"status":"ok"}'), FetchResponse(200, b"{}"))
     assert (found.state, paths) == (State.UP, ["/health", "/status"])
     with pytest.raises(UpstreamError, match="not Victoria"):
-        look(Fetched(200, b'{"status":"ok"}'), Fetched(404))
+        look(FetchResponse(200, b'{"status":"ok"}'), FetchResponse(404))
 
 
 @pytest.mark.parametrize(
@@ -171,30 +173,30 @@ def test_one_that_names_no_agent_must_show_its_status() -> None:
     [(200, "starting", State.LOADING), (503, "loading", State.LOADING), (200, "degraded", State.DOWN)],
 )
 def test_one_that_is_not_well_is_given_no_work(status: int, word: str, state: State) -> None:
-    found, _ = look(Fetched(status, json.dumps({"status": word, "agent": "v"}).encode()))
+    found, _ = look(FetchResponse(status, json.dumps({"status": word, "agent": "v"}).encode()))
     assert (found.state, found.detail) == (state, f"its status is {word}")
 
 
 @pytest.mark.parametrize(
     "answer",
     [
-        Fetched(200),
-        Fetched(200, b"ok"),
-        Fetched(200, b"[]"),
-        Fetched(200, b"\xff\xfe"),
-        Fetched(200, b"[" * 10_000),
-        Fetched(404, b'{"detail":"Not Found"}'),
-        Fetched(500, b'{"status":"ok","agent":"v"}'),
+        FetchResponse(200),
+        FetchResponse(200, b"ok"),
+        FetchResponse(200, b"[]"),
+        FetchResponse(200, b"\xff\xfe"),
+        FetchResponse(200, b"[" * 10_000),
+        FetchResponse(404, b'{"detail":"Not Found"}'),
+        FetchResponse(500, b'{"status":"ok","agent":"v"}'),
     ],
 )
-def test_what_is_not_victoria_is_told_apart(answer: Fetched) -> None:
+def test_what_is_not_victoria_is_told_apart(answer: FetchResponse) -> None:
     with pytest.raises(UpstreamError):
         look(answer)
 
 
 def test_a_key_is_sent_as_a_bearer_token() -> None:
-    assert ENGINE.headers("k") == ((b"authorization", b"Bearer k"),)
-    assert ENGINE.headers("") == ()
+    assert ENGINE.authorization_headers("k") == ((b"authorization", b"Bearer k"),)
+    assert ENGINE.authorization_headers("") == ()
 
 
 @pytest.mark.parametrize(
@@ -208,7 +210,7 @@ def test_a_key_is_sent_as_a_bearer_token() -> None:
     ],
 )
 def test_an_error_keeps_its_status_and_its_words(status: int, body: bytes, words: str, retryable: bool) -> None:
-    error = ENGINE.failure(status, body, 3.0)
+    error = ENGINE.parse_error_response(status, body, 3.0)
     assert isinstance(error, UpstreamStatus)
     assert words in error.message
     assert (error.status, error.retryable, error.retry_after) == (status, retryable, 3.0)

@@ -13,9 +13,9 @@ from penstock.domain.errors import PenstockError, UpstreamCut, UpstreamError, Up
 from penstock.domain.fleet import Model
 from penstock.domain.request import Call, Operation
 from penstock.domain.response import Answer, Chunk, assemble
-from penstock.engines.base import Fetched
-from penstock.engines.victoria import ENGINE
+from penstock.engines.base import FetchResponse
 from penstock.engines.victoria.async_run import RunReader, pause
+from penstock.engines.victoria.engine import ENGINE
 
 ACCEPTED = {"task_id": "t-1", "status": "queued", "status_url": "/run/status/t-1"}
 UNDERWAY = ["queued", "running", "Running", "pending", "processing"]
@@ -27,7 +27,7 @@ def body(value: object) -> bytes:
 
 def look(reader: RunReader, *told: object) -> list[Chunk]:
     """Show it one status after the other."""
-    return [chunk for one in told for chunk in reader.poll(Fetched(200, body(one)))]
+    return [chunk for one in told for chunk in reader.read_poll(FetchResponse(200, body(one)))]
 
 
 def begun(accepted: object = ACCEPTED, ask_in_text: bool = False) -> RunReader:
@@ -41,31 +41,31 @@ def begun(accepted: object = ACCEPTED, ask_in_text: bool = False) -> RunReader:
 def ended(*told: object) -> Answer:
     reader = begun()
     answer = assemble(look(reader, *told))
-    assert reader.later is None
+    assert reader.next_poll is None
     return answer
 
 
 def test_a_task_is_asked_for_where_a_version_without_a_stream_is() -> None:
     call = Call("agent.stream", Operation.AGENT, "", True, b"")
-    outgoing = ENGINE.translate(call, AgentTask("go"), Model("victoria"))
-    later = outgoing.otherwise
+    outgoing = ENGINE.translate_request(call, AgentTask("go"), Model("victoria"))
+    later = outgoing.fallback
     assert later is not None
-    assert (outgoing.path, later.path, later.polled) == ("/stream", "/run?async_mode=true", True)
-    assert later.otherwise is not None
-    assert (later.otherwise.path, later.otherwise.polled) == ("/run", False)
-    assert isinstance(ENGINE.reader(call, AgentTask("go"), later), RunReader)
+    assert (outgoing.path, later.path, later.may_be_polled) == ("/stream", "/run?async_mode=true", True)
+    assert later.fallback is not None
+    assert (later.fallback.path, later.fallback.may_be_polled) == ("/run", False)
+    assert isinstance(ENGINE.create_reader(call, AgentTask("go"), later), RunReader)
 
 
 def test_an_accepted_task_is_looked_at_until_it_is_completed() -> None:
     reader = begun()
-    assert reader.later is not None
-    assert reader.later.path == "/run/status/t-1"
+    assert reader.next_poll is not None
+    assert reader.next_poll.path == "/run/status/t-1"
     steps = look(reader, {"status": "running", "stage": "Reading"}, {"status": "running", "stage": "Reading"})
     assert [chunk.step for chunk in steps] == ["Reading"]
-    assert reader.later is not None
+    assert reader.next_poll is not None
     answer = assemble(look(reader, {"status": "completed", "stage": "completed", "output": "Done", "error": None}))
     assert (answer.choices[0].text, answer.choices[0].finish) == ("Done", "stop")
-    assert reader.later is None
+    assert reader.next_poll is None
 
 
 @given(
@@ -89,7 +89,7 @@ def test_a_version_that_answers_at_once_is_understood() -> None:
     reader = RunReader(ask_in_text=False)
     chunks = [*reader.feed(body({"status": "success", "output": "at once", "correlation_id": "c"})), *reader.close()]
     assert assemble(chunks).choices[0].text == "at once"
-    assert reader.later is None
+    assert reader.next_poll is None
 
 
 QUESTION = {"status": "needs_clarification", "clarification_questions": ["Which?"], "original_goal": "go"}
@@ -121,13 +121,13 @@ def test_a_run_that_fails_says_why(told: object, words: str) -> None:
 
 def test_a_run_that_is_forgotten_was_cut() -> None:
     with pytest.raises(UpstreamCut, match="no longer knows the run"):
-        list(begun().poll(Fetched(404, b'{"detail":"Task not found"}')))
+        list(begun().read_poll(FetchResponse(404, b'{"detail":"Task not found"}')))
 
 
 @pytest.mark.parametrize("said", [b'{"detail":"what?"}', b"what?"])
 def test_a_refused_look_says_why(said: bytes) -> None:
     with pytest.raises(UpstreamError, match=r"answered 422 .*what"):
-        list(begun().poll(Fetched(422, said)))
+        list(begun().read_poll(FetchResponse(422, said)))
 
 
 @pytest.mark.parametrize(
@@ -140,8 +140,8 @@ def test_a_refused_look_says_why(said: bytes) -> None:
 )
 def test_only_the_tasks_name_is_believed_and_never_another_address(accepted: object, path: str) -> None:
     reader = begun(accepted)
-    assert reader.later is not None
-    assert reader.later.path == path
+    assert reader.next_poll is not None
+    assert reader.next_poll.path == path
 
 
 def test_a_task_without_a_name_is_garbage() -> None:
@@ -159,5 +159,5 @@ def test_garbage_in_looks_is_an_error_of_ours_and_nothing_else(told: Iterable[by
     reader = begun()
     with contextlib.suppress(PenstockError):
         for one in told:
-            list(reader.poll(Fetched(200, one)))
-    assert reader.later is None or reader.later.path == "/run/status/t-1"
+            list(reader.read_poll(FetchResponse(200, one)))
+    assert reader.next_poll is None or reader.next_poll.path == "/run/status/t-1"

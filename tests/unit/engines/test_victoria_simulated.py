@@ -12,24 +12,24 @@ from penstock.domain.errors import UpstreamCut, UpstreamError
 from penstock.domain.fleet import Inventory, Model, State
 from penstock.domain.request import Call, Operation
 from penstock.domain.response import Answer, assemble
-from penstock.engines.base import Fetched
-from penstock.engines.victoria import ENGINE
+from penstock.engines.base import FetchResponse
 from penstock.engines.victoria.async_run import RunReader
+from penstock.engines.victoria.engine import ENGINE
 from penstock.sim import SimOptions, Simulator
 from penstock.sim.faults import Faults
 
 FAST = SimOptions(kind="victoria", tokens_per_second=math.inf, prefill_tokens_per_second=math.inf, load_seconds=0)
 
 
-async def exchange(port: int, method: str, path: str, body: bytes) -> Fetched:
-    def talk() -> Fetched:
+async def exchange(port: int, method: str, path: str, body: bytes) -> FetchResponse:
+    def talk() -> FetchResponse:
         connection = HTTPConnection("127.0.0.1", port, timeout=20)
         try:
             connection.request(method, path, body, {"content-type": "application/json"} if body else {})
             answer = connection.getresponse()
-            return Fetched(answer.status, answer.read())
+            return FetchResponse(answer.status, answer.read())
         except IncompleteRead as cut:
-            return Fetched(200, cut.partial)
+            return FetchResponse(200, cut.partial)
         finally:
             connection.close()
 
@@ -39,18 +39,18 @@ async def exchange(port: int, method: str, path: str, body: bytes) -> Fetched:
 async def ask(task: AgentTask, options: SimOptions = FAST, stream: bool = False) -> Answer:
     """What the gateway does with a task, in small."""
     call = Call("agent.stream", Operation.AGENT, "", stream, b"")
-    outgoing = ENGINE.translate(call, task, Model("victoria"))
+    outgoing = ENGINE.translate_request(call, task, Model("victoria"))
     async with Simulator(options) as simulator:
         came = await exchange(simulator.port, outgoing.method, outgoing.path, outgoing.body)
-        if came.status == 404 and outgoing.otherwise is not None:
-            outgoing = outgoing.otherwise
+        if came.status == 404 and outgoing.fallback is not None:
+            outgoing = outgoing.fallback
             came = await exchange(simulator.port, outgoing.method, outgoing.path, outgoing.body)
         if came.status >= 300:
-            raise ENGINE.failure(came.status, came.body, None)
-        reader = ENGINE.reader(call, task, outgoing)
+            raise ENGINE.parse_error_response(came.status, came.body, None)
+        reader = ENGINE.create_reader(call, task, outgoing)
         chunks = [*reader.feed(came.body), *reader.close()]
-        while isinstance(reader, RunReader) and reader.later is not None:
-            chunks += reader.poll(await exchange(simulator.port, "GET", reader.later.path, b""))
+        while isinstance(reader, RunReader) and reader.next_poll is not None:
+            chunks += reader.read_poll(await exchange(simulator.port, "GET", reader.next_poll.path, b""))
     return assemble(chunks)
 
 
@@ -96,7 +96,7 @@ async def test_a_cut_stream_is_not_taken_for_a_whole_one() -> None:
 
 async def test_looking_at_it_finds_the_agent() -> None:
     async with Simulator(FAST) as simulator:
-        look = ENGINE.inspect(())
+        look = ENGINE.inspect_server(())
         wanted = next(look)
         came = await exchange(simulator.port, wanted.method, wanted.path, wanted.body)
         with pytest.raises(StopIteration) as done:

@@ -103,10 +103,12 @@ def test_options_of_others_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize(("prompt", "left"), [("слово", 2037), ((1, 2, 3), 2044), ("long " * 2000, 16), ("", 2047)])
 def test_a_raw_prompt_without_a_limit_may_fill_what_the_context_has_left(prompt: Any, left: int) -> None:
-    outgoing = ENGINE.translate(call("ollama.generate"), Completion((prompt,)), Model("tiny", context_length=2048))
+    outgoing = ENGINE.translate_request(
+        call("ollama.generate"), Completion((prompt,)), Model("tiny", context_length=2048)
+    )
     assert msgspec.json.decode(outgoing.body)["max_tokens"] == left
     limited = Completion((prompt,), sampling=Sampling(max_tokens=7))
-    outgoing = ENGINE.translate(call("ollama.generate"), limited, Model("tiny", context_length=2048))
+    outgoing = ENGINE.translate_request(call("ollama.generate"), limited, Model("tiny", context_length=2048))
     assert msgspec.json.decode(outgoing.body)["max_tokens"] == 7
 
 
@@ -120,9 +122,9 @@ def test_tokens_are_counted_by_tokenizing() -> None:
     outgoing, body = ask(
         ENGINE, Chat((HI,), tools=(tool,), user="u"), call("anthropic.count", operation=Operation.COUNT)
     )
-    assert (outgoing.path, outgoing.streamed) == ("/tokenize", False)
+    assert (outgoing.path, outgoing.stream) == ("/tokenize", False)
     assert set(body) == {"model", "messages", "tools"}
-    reader = ENGINE.reader(call(operation=Operation.COUNT), Chat((HI,)), outgoing)
+    reader = ENGINE.create_reader(call(operation=Operation.COUNT), Chat((HI,)), outgoing)
     list(reader.feed(b'{"count":18,"max_model_len":256,"tokens":[1]}'))
     (chunk,) = reader.close()
     assert chunk.usage is not None

@@ -107,10 +107,10 @@ def relay(wire: str, client: Client, *, stream: bool, kind: str = "vllm") -> Rel
     if wire == "openai.responses":
         body = {"model": "m", "input": "hi", "stream": stream}
     call = endpoint.read(msgspec.json.encode(body), b"application/json")
-    if wire in engine.native:
+    if wire in engine.native_paths:
         return PassThrough(client, call, endpoint, b"", loop)
     content = endpoint.decode(call)
-    reader = engine.reader(call, content, engine.translate(call, content, Model("m")))
+    reader = engine.create_reader(call, content, engine.translate_request(call, content, Model("m")))
     return Translated(client, call, endpoint, b"", loop, reader, Provenance("r-1", model="m"))
 
 

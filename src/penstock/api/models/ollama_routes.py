@@ -13,7 +13,7 @@ from penstock.api.models import ollama_views
 from penstock.dialects.go_json import relaxed
 from penstock.domain.errors import InvalidRequest, ModelNotFound, PenstockError
 from penstock.domain.fleet import ServerStatus
-from penstock.engines.base import Fetch, Fetched
+from penstock.engines.base import FetchRequest, FetchResponse
 
 WIRE = "ollama.chat"
 SPOKEN = "0.13.3"
@@ -81,10 +81,10 @@ class Ollama:
                 return json_reply(told.body)
         return json_reply(ollama_views.show(offer.model, bool(asked.verbose)))
 
-    async def _ask(self, status: ServerStatus, offer: Offer, asked: _Show) -> Fetched | None:
+    async def _ask(self, status: ServerStatus, offer: Offer, asked: _Show) -> FetchResponse | None:
         """The server's own description; None when it cannot give one."""
         body = msgspec.structs.replace(asked, model=offer.name, name=None)
-        what = Fetch("/api/show", "POST", msgspec.json.encode(body))
+        what = FetchRequest("/api/show", "POST", msgspec.json.encode(body))
         try:
             told = await self._context.fetch(status.server, status.url, what, PATIENCE)
         except PenstockError:
@@ -94,7 +94,7 @@ class Ollama:
     def _speaks(self, status: ServerStatus) -> bool:
         """Whether a server speaks Ollama's own API."""
         engine = self._context.engines.get(status.server.kind)
-        return engine is not None and WIRE in engine.native
+        return engine is not None and WIRE in engine.native_paths
 
 
 def _ordered(version: str) -> list[int]:

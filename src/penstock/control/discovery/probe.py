@@ -2,15 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 from penstock.control.discovery.health import Sight
 from penstock.control.discovery.name_resolution import Names
 from penstock.domain.errors import PenstockError, UpstreamGarbage, UpstreamTimeout
 from penstock.domain.fleet import Inventory, Model, Server
-from penstock.engines.base import Engine, Fetch, Fetched
+from penstock.engines.base import Engine, FetchFunction, FetchRequest, FetchResponse
 
-FetchFunction: TypeAlias = Callable[[Server, str, Fetch, float], Awaitable[Fetched]]
 """Fetches something: server, base URL, what, time-out in seconds. Raises PenstockError; limits the body's size."""
 
 MOST_FETCHES = 2000
@@ -49,7 +48,7 @@ class Look:
         began = self._clock()
         answered: list[float] = []
 
-        async def fetch(what: Fetch) -> Fetched:
+        async def fetch(what: FetchRequest) -> FetchResponse:
             left = until - self._clock()
             if left <= 0:
                 raise UpstreamTimeout(f"{url} did not answer within {self._timeout:g} s")
@@ -67,16 +66,18 @@ class Look:
         return Sight(inventory, url, answered[0] if answered else 0.0)
 
 
-async def _drive(engine: Engine, known: tuple[Model, ...], fetch: Callable[[Fetch], Awaitable[Fetched]]) -> Inventory:
+async def _drive(
+    engine: Engine, known: tuple[Model, ...], fetch: Callable[[FetchRequest], Awaitable[FetchResponse]]
+) -> Inventory:
     """Run an engine's inspection; a failed optional fetch comes back as status 0, another failure is thrown in."""
-    steps = engine.inspect(known)
+    steps = engine.inspect_server(known)
     try:
         wanted = next(steps)
         for _ in range(MOST_FETCHES):
             try:
                 fetched = await fetch(wanted)
             except PenstockError as error:
-                wanted = steps.send(Fetched(0)) if wanted.optional else steps.throw(error)
+                wanted = steps.send(FetchResponse(0)) if wanted.optional else steps.throw(error)
             else:
                 wanted = steps.send(fetched)
     except StopIteration as end:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 
 from penstock.control.discovery.health import SUSPICION_GAP, Pulse, Sight, forgivable, judge
 from penstock.control.discovery.name_resolution import Names, NumbersAsWritten, host_of
-from penstock.control.discovery.probe import FetchFunction, Look
+from penstock.control.discovery.probe import Look
 from penstock.domain.errors import PenstockError
 from penstock.domain.fleet import Model, Server, ServerStatus, State
-from penstock.engines.base import Engine
+from penstock.engines.base import Engine, FetchFunction
 from penstock.gateway.fleet.catalog import Catalog
 
 logger = logging.getLogger(__name__)

@@ -7,21 +7,21 @@ import msgspec
 
 from penstock.domain.errors import UpstreamError, UpstreamGarbage
 from penstock.domain.fleet import Inventory, Model, State
-from penstock.engines.base import Fetch, Fetched
+from penstock.engines.base import FetchRequest, FetchResponse
 from penstock.engines.mlx.errors import read_failure
 
 _WELL = frozenset({"healthy", "degraded", "ok", ""})
 
 
-def look(title: str) -> Generator[Fetch, Fetched, Inventory]:
+def look(title: str) -> Generator[FetchRequest, FetchResponse, Inventory]:
     """Health first: `healthy` and `degraded` count as up, `warning` and `critical` do not. Then what it has.
 
     The status of the health response is not looked at: a server that is not well may say so with 503.
     """
-    health = yield Fetch("/health", optional=True)
+    health = yield FetchRequest("/health", optional=True)
     feeling = _text(_object(health).get("status")).lower()
     state = State.UP if feeling in _WELL else State.DOWN
-    listed = yield Fetch("/api/tags")
+    listed = yield FetchRequest("/api/tags")
     if listed.status != 200:
         error = read_failure(listed.status, listed.body, None, title)
         raise error if isinstance(error, UpstreamError) else UpstreamError(f"{title}: {error.message}")
@@ -62,7 +62,7 @@ def _model(entry: object) -> Model:
     )
 
 
-def _object(fetched: Fetched) -> Mapping[str, Any]:
+def _object(fetched: FetchResponse) -> Mapping[str, Any]:
     try:
         value = msgspec.json.decode(fetched.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

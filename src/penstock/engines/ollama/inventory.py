@@ -8,22 +8,22 @@ import msgspec
 
 from penstock.domain.errors import UpstreamError, UpstreamGarbage
 from penstock.domain.fleet import Inventory, Model
-from penstock.engines.base import Fetch, Fetched
+from penstock.engines.base import FetchRequest, FetchResponse
 from penstock.engines.ollama.errors import read_failure
 
 _MOST_SHOWN = 64  # models asked for one by one in one look
 _EMBEDDERS = ("bert", "nomic-bert", "jina-bert")
 
 
-def look(known: tuple[Model, ...], title: str) -> Generator[Fetch, Fetched, Inventory]:
+def look(known: tuple[Model, ...], title: str) -> Generator[FetchRequest, FetchResponse, Inventory]:
     """Lists, then what is loaded and the version, then one by one what versions before 0.30 do not list.
 
     Raises UpstreamGarbage when what answers is no Ollama, UpstreamError when it answers with an error.
     """
-    listed = yield Fetch("/api/tags")
+    listed = yield FetchRequest("/api/tags")
     models = _listed(listed, title)
-    loaded = _entries((yield Fetch("/api/ps", optional=True)))
-    version = _object((yield Fetch("/api/version", optional=True)))
+    loaded = _entries((yield FetchRequest("/api/ps", optional=True)))
+    version = _object((yield FetchRequest("/api/version", optional=True)))
     before = {(model.name, model.digest): model for model in known}
     shown = 0
     for index, model in enumerate(models):
@@ -35,7 +35,7 @@ def look(known: tuple[Model, ...], title: str) -> Generator[Fetch, Fetched, Inve
         elif shown < _MOST_SHOWN:
             shown += 1
             body = msgspec.json.encode({"model": model.name})
-            told = yield Fetch("/api/show", "POST", body, optional=True)
+            told = yield FetchRequest("/api/show", "POST", body, optional=True)
             if told.status == 200:
                 models[index] = _shown(model, _object(told))
     return Inventory(
@@ -44,7 +44,7 @@ def look(known: tuple[Model, ...], title: str) -> Generator[Fetch, Fetched, Inve
     )
 
 
-def _listed(fetched: Fetched, title: str) -> list[Model]:
+def _listed(fetched: FetchResponse, title: str) -> list[Model]:
     if fetched.status != 200:
         error = read_failure(fetched.status, fetched.body, None, title)
         raise error if isinstance(error, UpstreamError) else UpstreamError(f"{title}: {error.message}")
@@ -117,12 +117,12 @@ def _running(model: Model, loaded: list[Mapping[str, Any]]) -> Model:
     return model
 
 
-def _entries(fetched: Fetched) -> list[Mapping[str, Any]]:
+def _entries(fetched: FetchResponse) -> list[Mapping[str, Any]]:
     entries = _object(fetched).get("models")
     return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
 
-def _object(fetched: Fetched) -> Mapping[str, Any]:
+def _object(fetched: FetchResponse) -> Mapping[str, Any]:
     if fetched.status != 200:
         return {}
     try:

@@ -11,7 +11,8 @@ from penstock.domain.content import AgentTask, Chat, Completion, Content, Embedd
 from penstock.domain.errors import PenstockError, Unsupported
 from penstock.domain.fleet import Model
 from penstock.domain.request import Call, Operation
-from penstock.engines.base import Outgoing, Reader
+from penstock.domain.server_kind import KindDefaults
+from penstock.engines.base import EngineRequest, Headers, ResponseReader, bearer_headers
 from penstock.engines.continuation import prolonged
 from penstock.engines.openai_compatible.errors import read_failure
 from penstock.engines.openai_compatible.multipart import form_type, rename_model
@@ -47,7 +48,8 @@ class OpenAIWire:
 
     kind: ClassVar[str] = ""
     title: ClassVar[str] = ""
-    native: ClassVar[Mapping[str, str]] = MappingProxyType(
+    defaults: ClassVar[KindDefaults] = KindDefaults(port=8000, local_probe="never")
+    native_paths: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
             "openai.chat": "/v1/chat/completions",
             "openai.completions": "/v1/completions",
@@ -55,7 +57,7 @@ class OpenAIWire:
             "openai.transcriptions": "/v1/audio/transcriptions",
         }
     )
-    on_demand: ClassVar[bool] = False
+    loads_on_demand: ClassVar[bool] = False
     operations: ClassVar[frozenset[Operation]] = frozenset({Operation.CHAT, Operation.COMPLETION, Operation.EMBEDDING})
     options: ClassVar[Mapping[str, str]] = MappingProxyType({})
     fields: ClassVar[frozenset[str]] = frozenset()
@@ -63,20 +65,20 @@ class OpenAIWire:
     keeps_thinking: ClassVar[bool] = True
     takes_files: ClassVar[bool] = False
 
-    def forward(self, call: Call, model: Model) -> Outgoing:
+    def forward_request(self, call: Call, model: Model) -> EngineRequest:
         """The body as it came; the name is changed where the server knows the model by another."""
         body = call.body
         renamed = call.model != model.name
         if call.wire == "openai.transcriptions":
             body = rename_model(body, model.name) if renamed else body
-            return Outgoing(self.native[call.wire], body, streamed=call.stream, content_type=form_type(body))
+            return EngineRequest(self.native_paths[call.wire], body, stream=call.stream, content_type=form_type(body))
         if renamed:
             fields = _object.decode(body)
             fields["model"] = Raw(_encode(model.name))
             body = _encode(fields)
-        return Outgoing(self.native[call.wire], body, streamed=call.stream)
+        return EngineRequest(self.native_paths[call.wire], body, stream=call.stream)
 
-    def translate(self, call: Call, content: Content, model: Model) -> Outgoing:
+    def translate_request(self, call: Call, content: Content, model: Model) -> EngineRequest:
         """A request in OpenAI's words. A stream is always asked for its usage.
 
         `keep_alive` is left out: these servers keep their models loaded.
@@ -87,7 +89,7 @@ class OpenAIWire:
                 raise Unsupported(f"{self.title} is no agent: send this to one, or ask for a chat.")
             case Embedding():
                 fields |= self.embedding(content) | self._carried(content.options, call)
-                return Outgoing(self.native["openai.embeddings"], _encode(fields))
+                return EngineRequest(self.native_paths["openai.embeddings"], _encode(fields))
             case Chat():
                 wire = "openai.chat"
                 fields |= self.chat(content)
@@ -99,12 +101,12 @@ class OpenAIWire:
             return self.count(fields)
         if call.stream:
             fields |= {"stream": True, "stream_options": {"include_usage": True}}
-        return Outgoing(self.native[wire], _encode(fields), streamed=call.stream)
+        return EngineRequest(self.native_paths[wire], _encode(fields), stream=call.stream)
 
-    def resume(self, call: Call, content: Content, model: Model, said: str) -> Outgoing | None:
+    def build_continuation(self, call: Call, content: Content, model: Model, said: str) -> EngineRequest | None:
         """Raw text goes on anywhere; OpenAI's API has no word for going on with a turn."""
         if isinstance(content, Completion):
-            return self.translate(call, prolonged(content, said), model)
+            return self.translate_request(call, prolonged(content, said), model)
         return None
 
     def chat(self, chat: Chat) -> dict[str, Any]:
@@ -126,30 +128,30 @@ class OpenAIWire:
             return {"reasoning_effort": "none"}
         return {"reasoning_effort": EFFORTS.get(thinking.effort, thinking.effort)} if thinking.effort else {}
 
-    def count(self, fields: dict[str, Any]) -> Outgoing:
+    def count(self, fields: dict[str, Any]) -> EngineRequest:
         """What asks for the number of tokens that the chat with these fields has."""
         raise Unsupported(f"{self.title} cannot count tokens before it answers.")
 
-    def reader(self, call: Call, content: Content, outgoing: Outgoing) -> Reader:
+    def create_reader(self, call: Call, content: Content, outgoing: EngineRequest) -> ResponseReader:
         """Of events or of a whole body."""
-        if outgoing.streamed:
+        if outgoing.stream:
             return EventReader(self.title)
         if call.operation is Operation.COUNT:
             return WholeReader(self.title, parse_count)
         return WholeReader(self.title, parse_embeddings if isinstance(content, Embedding) else parse_answer)
 
-    def failure(self, status: int, body: bytes, retry_after: float | None) -> PenstockError:
+    def parse_error_response(self, status: int, body: bytes, retry_after: float | None) -> PenstockError:
         """The error that an error response tells of."""
         return read_failure(status, body, retry_after, self.title)
 
-    def headers(self, api_key: str) -> tuple[tuple[bytes, bytes], ...]:
+    def authorization_headers(self, api_key: str) -> Headers:
         """A bearer token where there is a key."""
-        return ((b"authorization", b"Bearer " + api_key.encode()),) if api_key else ()
+        return bearer_headers(api_key)
 
     def _carried(self, given: tuple[tuple[str, bytes], ...], call: Call) -> dict[str, Any]:
         """What goes on as it is: everything of OpenAI's own wires, of others what this engine knows."""
         fields: dict[str, Any] = {}
-        own = call.wire in self.native
+        own = call.wire in self.native_paths
         for name, value in given:
             if own or name in self.fields:
                 fields[name] = Raw(value)

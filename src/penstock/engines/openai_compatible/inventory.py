@@ -5,7 +5,7 @@ from typing import TypeVar
 import msgspec
 
 from penstock.domain.errors import UpstreamError, UpstreamGarbage
-from penstock.engines.base import Fetched
+from penstock.engines.base import FetchResponse
 
 T = TypeVar("T")
 MAX_LISTING = 8 << 20  # bytes
@@ -31,7 +31,7 @@ class Listing(msgspec.Struct):
 LISTING = msgspec.json.Decoder(Listing)
 
 
-def read_listing(fetched: Fetched, decoder: msgspec.json.Decoder[T], title: str, path: str) -> T:
+def read_listing(fetched: FetchResponse, decoder: msgspec.json.Decoder[T], title: str, path: str) -> T:
     """The listing; raises UpstreamError when the server refuses it, UpstreamGarbage when it makes no sense."""
     if fetched.status in {401, 403}:
         raise UpstreamError(f"{title} refused the gateway's key at {path}: check the `api_key` of this server.")

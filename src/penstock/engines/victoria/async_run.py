@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from penstock.domain.errors import UpstreamCut, UpstreamError, UpstreamGarbage
 from penstock.domain.response import Chunk
-from penstock.engines.base import Fetched, Later
+from penstock.engines.base import FetchResponse, NextPoll
 from penstock.engines.victoria.response import ERROR, OUTPUT, TITLE, Reader, parse, said
 
 _UNDERWAY = frozenset({"queued", "pending", "accepted", "started", "running", "processing", "in_progress"})
@@ -27,11 +27,11 @@ class RunReader(Reader):
 
     def __init__(self, ask_in_text: bool) -> None:
         super().__init__(ask_in_text)
-        self.later: Later | None = None
+        self.next_poll: NextPoll | None = None
         self._looks = 0
         self._stage = ""
 
-    def poll(self, fetched: Fetched) -> Iterator[Chunk]:
+    def read_poll(self, fetched: FetchResponse) -> Iterator[Chunk]:
         """What a look at the run tells."""
         if fetched.status == 404:
             raise UpstreamCut(f"{TITLE} no longer knows the run, so it was probably restarted: try again.")
@@ -43,10 +43,10 @@ class RunReader(Reader):
 
     def _run(self, value: object) -> Iterator[Chunk]:
         if not _goes_on(value):
-            self.later = None
+            self.next_poll = None
             yield from super()._run(_result(value))
             return
-        self.later = Later(self.later.path if self.later else _place(value), pause(self._looks))
+        self.next_poll = NextPoll(self.next_poll.path if self.next_poll else _place(value), pause(self._looks))
         self._looks += 1
         stage = said(value, ("stage",))
         if stage and stage != self._stage and stage.lower() not in _UNDERWAY | _ENDS:

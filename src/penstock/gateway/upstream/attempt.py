@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from penstock.domain.errors import ClientGone, ConnectFailed, PenstockError, UpstreamCut, UpstreamError
 from penstock.domain.fleet import Deployment
-from penstock.engines.base import Engine, Outgoing
+from penstock.engines.base import Engine, EngineRequest
 from penstock.gateway.client import Client
 from penstock.gateway.fleet.catalog import ServerLoad
 from penstock.gateway.upstream.relay.base import Relay
@@ -81,11 +81,11 @@ class Attempts:
         pool = self.pools.get(deployment.url, server.verify_tls)
         return Target(deployment, self._engines[server.kind], pool, self._timeouts(server.name), live, guard)
 
-    async def run(self, target: Target, outgoing: Outgoing, relay: Relay, client: Client) -> None:
+    async def run(self, target: Target, outgoing: EngineRequest, relay: Relay, client: Client) -> None:
         """Try once. Returns when the answer is delivered; raises the PenstockError that stopped it."""
         await self.finish(target, self.begin(target, outgoing, relay, client), relay, client)
 
-    def begin(self, target: Target, outgoing: Outgoing, relay: Relay, client: Client) -> bytes:
+    def begin(self, target: Target, outgoing: EngineRequest, relay: Relay, client: Client) -> bytes:
         """Draw the request, and send it at once if a kept connection is free; then `relay.connection` is set."""
         data = self._request(target, outgoing, client)
         connection = target.pool.take()
@@ -115,7 +115,7 @@ class Attempts:
                     f"{target.pool.address} answered with a redirect (status {relay.status}): "
                     "set the server's address to where it leads"
                 )
-            raise target.engine.failure(relay.status, relay.error_body, relay.retry_after)
+            raise target.engine.parse_error_response(relay.status, relay.error_body, relay.retry_after)
 
     async def _anew(self, target: Target, data: bytes, relay: Relay, client: Client) -> None:
         """Over a connection that is opened for it."""
@@ -139,14 +139,14 @@ class Attempts:
         until = math.inf if relay.call.stream else now + limits.total
         connection.request(data, relay, min(now + limits.first_byte, until), limits.idle, until)
 
-    def _request(self, target: Target, outgoing: Outgoing, client: Client) -> bytes:
+    def _request(self, target: Target, outgoing: EngineRequest, client: Client) -> bytes:
         head = target.heads.get(outgoing.path)
         if head is None or outgoing.headers or outgoing.content_type != JSON:
             head = self._head(target, outgoing)
         body = outgoing.body
         return b"%b\r\nx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (head, client.id, len(body), body)
 
-    def _head(self, target: Target, outgoing: Outgoing) -> bytes:
+    def _head(self, target: Target, outgoing: EngineRequest) -> bytes:
         """The head of a request; kept when nothing in it is this call's own."""
         address = target.pool.address
         head = b"\r\n".join(

@@ -18,7 +18,7 @@ from penstock.domain.fleet import Deployment, Fleet
 from penstock.domain.request import Call, Defaults, Operation, Provenance
 from penstock.domain.response import Answer
 from penstock.domain.routing_decision import Candidate, Decision
-from penstock.engines.base import Outgoing, Reader
+from penstock.engines.base import EngineRequest, FetchFunction, ResponseReader
 from penstock.gateway.client import Client
 from penstock.gateway.fleet.catalog import Catalog
 from penstock.gateway.upstream.attempt import Attempts, Target
@@ -28,7 +28,7 @@ from penstock.gateway.upstream.local_answers import count, deliver, without_engi
 from penstock.gateway.upstream.provenance_headers import ANOTHER, Heads
 from penstock.gateway.upstream.relay.base import Relay
 from penstock.gateway.upstream.relay.passthrough import PassThrough
-from penstock.gateway.upstream.relay.polling import FetchFunction, Missing, Polled
+from penstock.gateway.upstream.relay.polling import Missing, Polled
 from penstock.gateway.upstream.relay.resumable import Resumable, Thread
 from penstock.gateway.upstream.relay.translating import Translated
 from penstock.gateway.upstream.request_defaults import whole
@@ -189,10 +189,12 @@ class Failover:
         tries.deployment = deployment
         tries.relay = None
         try:
-            if tries.thread is None and endpoint.wire in target.engine.native:
+            if tries.thread is None and endpoint.wire in target.engine.native_paths:
                 head = self._heads.of(deployment, decision, tries.attempts)
                 relay = tries.relay = PassThrough(client, call, endpoint, head, self._attempts.loop)
-                data = self._attempts.begin(target, target.engine.forward(call, deployment.model), relay, client)
+                data = self._attempts.begin(
+                    target, target.engine.forward_request(call, deployment.model), relay, client
+                )
                 if relay.connection is None or await relay is not None or relay.status >= 300:
                     await self._attempts.finish(target, data, relay, client)
             else:
@@ -275,12 +277,12 @@ class Failover:
         asked = call
         if call.defaults and self.defaults.stream and not call.stream:
             asked = replace(call, stream=True)
-        outgoing: Outgoing | None = None
+        outgoing: EngineRequest | None = None
         try:
             if tries.thread is not None:
                 outgoing = tries.thread.outgoing(engine, call, deployment.model)
             elif answer is None:
-                outgoing = engine.translate(asked, content, deployment.model)
+                outgoing = engine.translate_request(asked, content, deployment.model)
         except Unsupported:
             if call.operation is not Operation.COUNT:
                 raise
@@ -297,7 +299,7 @@ class Failover:
         client: Client,
         endpoint: Endpoint,
         calls: tuple[Call, Call],
-        outgoing: Outgoing,
+        outgoing: EngineRequest,
         target: Target,
         shown: tuple[bytes, Provenance],
         tries: Tries,
@@ -307,11 +309,13 @@ class Failover:
         (call, asked), (head, told) = calls, shown
         deployment, content, step = target.deployment, tries.content, outgoing
         while content is not None:
-            if step.otherwise is not None and self._missing.lacks(deployment.url, step.path, self._clock()):
-                step = step.otherwise
+            if step.fallback is not None and self._missing.lacks(deployment.url, step.path, self._clock()):
+                step = step.fallback
                 continue
-            reader = target.engine.reader(asked, content, step)
-            relay = tries.relay = self._relay(client, call, endpoint, head, reader, told, step.polled, tries.thread)
+            reader = target.engine.create_reader(asked, content, step)
+            relay = tries.relay = self._relay(
+                client, call, endpoint, head, reader, told, step.may_be_polled, tries.thread
+            )
             try:
                 await self._attempts.run(target, step, relay, client)
                 if isinstance(relay, Polled):
@@ -321,10 +325,10 @@ class Failover:
                 if relay.status == 404 and call.operation is Operation.COUNT:
                     deliver(client, endpoint, call, Answer(usage=count(call)), head, told)
                     return
-                if relay.status != 404 or step.otherwise is None or isinstance(error, ModelNotFound):
+                if relay.status != 404 or step.fallback is None or isinstance(error, ModelNotFound):
                     raise
                 self._missing.note(deployment.url, step.path, self._clock())
-                step = step.otherwise
+                step = step.fallback
 
     def _relay(
         self,
@@ -332,7 +336,7 @@ class Failover:
         call: Call,
         endpoint: Endpoint,
         head: bytes,
-        reader: Reader,
+        reader: ResponseReader,
         told: Provenance,
         polled: bool,
         thread: Thread | None,

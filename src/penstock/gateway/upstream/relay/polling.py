@@ -6,7 +6,6 @@ And what follows from servers of several versions: which paths one lacks, so tha
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable
 from typing import cast
 
 from penstock.domain.errors import (
@@ -18,8 +17,8 @@ from penstock.domain.errors import (
     UpstreamGarbage,
     UpstreamTimeout,
 )
-from penstock.domain.fleet import Deployment, Server
-from penstock.engines.base import Fetch, Fetched, PollingReader
+from penstock.domain.fleet import Deployment
+from penstock.engines.base import FetchFunction, FetchRequest, FetchResponse, PollingReader
 from penstock.gateway.upstream.relay.translating import Translated
 
 log = logging.getLogger(__name__)
@@ -34,8 +33,6 @@ REMEMBERED = 600.0
 """Seconds after which a path that a server lacked is tried again: it may have been updated."""
 _BUSY = frozenset({429, 500, 502, 503, 504})
 
-FetchFunction = Callable[[Server, str, Fetch, float], Awaitable[Fetched]]
-
 
 class Polled(Translated):
     """A translated answer that may come later."""
@@ -48,7 +45,7 @@ class Polled(Translated):
 
     def closed(self, whole: bool) -> None:
         chunks = list(self._polling.close())
-        if self._polling.later is None:
+        if self._polling.next_poll is None:
             self.finish(chunks)
         else:
             self._take(chunks)
@@ -57,7 +54,7 @@ class Polled(Translated):
     async def follow(self, deployment: Deployment, fetch: FetchFunction, limit: float) -> None:
         """Ask until the answer is there, `limit` seconds at the most, and deliver it. Raises the PenstockError that
         stopped it; then the client has been told if its answer had begun."""
-        if self._polling.later is None:
+        if self._polling.next_poll is None:
             return
         if self.client.gone:
             raise ClientGone("the client hung up")
@@ -80,8 +77,8 @@ class Polled(Translated):
         misses = 0
         try:
             async with asyncio.timeout(None if limit == math.inf else limit):
-                while (later := self._polling.later) is not None:
-                    await asyncio.sleep(min(LONGEST, later.after * 2**misses))
+                while (later := self._polling.next_poll) is not None:
+                    await asyncio.sleep(min(LONGEST, later.delay * 2**misses))
                     try:
                         fetched = await self._look(deployment, fetch, later.path)
                     except UpstreamError:
@@ -90,8 +87,8 @@ class Polled(Translated):
                             raise
                         continue
                     misses = 0
-                    chunks = list(self._polling.poll(fetched))
-                    if self._polling.later is None:
+                    chunks = list(self._polling.read_poll(fetched))
+                    if self._polling.next_poll is None:
                         self.finish(chunks)
                     else:
                         self._take(chunks)
@@ -100,8 +97,8 @@ class Polled(Translated):
                 f"{deployment.url} was still at work after {limit:g} s; raise server.timeouts.total if runs take longer"
             ) from None
 
-    async def _look(self, deployment: Deployment, fetch: FetchFunction, path: str) -> Fetched:
-        fetched = await fetch(deployment.server, deployment.url, Fetch(path), PATIENCE)
+    async def _look(self, deployment: Deployment, fetch: FetchFunction, path: str) -> FetchResponse:
+        fetched = await fetch(deployment.server, deployment.url, FetchRequest(path), PATIENCE)
         if fetched.status in _BUSY:
             raise UpstreamCut(f"{deployment.url} answered {fetched.status} when it was asked how the run goes")
         return fetched

@@ -15,7 +15,7 @@ from penstock.domain.fleet import Model
 from penstock.domain.request import Call, Operation, Provenance
 from penstock.domain.response import Chunk, Usage
 from penstock.domain.resumption import left, resumable
-from penstock.engines.base import Engine, Outgoing, Reader
+from penstock.engines.base import Engine, EngineRequest, ResponseReader
 from penstock.gateway.client import Client
 from penstock.gateway.upstream.relay.translating import Translated
 
@@ -57,7 +57,7 @@ class Thread:
         """What was said."""
         return "".join(self.said)
 
-    def outgoing(self, engine: Engine, call: Call, model: Model) -> Outgoing | None:
+    def outgoing(self, engine: Engine, call: Call, model: Model) -> EngineRequest | None:
         """What asks for the rest; None when the limit of tokens leaves no rest. Raises Unsupported for an engine that
         cannot go on."""
         sampling = left(self.content.sampling, self.tokens)
@@ -65,7 +65,11 @@ class Thread:
             return None
         content = replace(self.content, sampling=sampling)
         said = self.text.rstrip()
-        outgoing = engine.resume(call, content, model, said) if said else engine.translate(call, content, model)
+        outgoing = (
+            engine.build_continuation(call, content, model, said)
+            if said
+            else engine.translate_request(call, content, model)
+        )
         if outgoing is None:
             raise Unsupported(f"{engine.title} cannot go on with an answer that has begun.")
         return outgoing
@@ -139,7 +143,7 @@ class Resumable(Translated):
         endpoint: Endpoint,
         head: bytes,
         loop: asyncio.AbstractEventLoop,
-        reader: Reader,
+        reader: ResponseReader,
         provenance: Provenance,
         thread: Thread,
     ) -> None:

@@ -8,7 +8,7 @@ from penstock.dialects.base import Endpoint, Writer
 from penstock.domain.errors import PenstockError, UpstreamCut
 from penstock.domain.request import Call, Provenance
 from penstock.domain.response import Chunk, Usage, assemble
-from penstock.engines.base import Reader
+from penstock.engines.base import ResponseReader
 from penstock.gateway.client import Client
 from penstock.gateway.upstream.relay.base import Relay
 
@@ -28,7 +28,7 @@ class Translated(Relay):
         endpoint: Endpoint,
         head: bytes,
         loop: asyncio.AbstractEventLoop,
-        reader: Reader,
+        reader: ResponseReader,
         provenance: Provenance,
     ) -> None:
         super().__init__(client, call, endpoint, head, loop)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 from penstock.domain.errors import PenstockError, UpstreamCut, UpstreamGarbage, UpstreamTimeout
 from penstock.domain.fleet import Server
-from penstock.engines.base import Engine, Fetch, Fetched
+from penstock.engines.base import Engine, FetchRequest, FetchResponse
 from penstock.gateway.upstream.transport.authorization import authorization_headers
 from penstock.gateway.upstream.transport.connection import Connection, Headers
 from penstock.gateway.upstream.transport.pool import Pools
@@ -17,7 +17,7 @@ class _Whole:
     """Gathers one answer; gives up on one that is too large."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, address: str) -> None:
-        self.done: asyncio.Future[Fetched] = loop.create_future()
+        self.done: asyncio.Future[FetchResponse] = loop.create_future()
         self.connection: Connection | None = None
         self._address = address
         self._status = 0
@@ -35,7 +35,7 @@ class _Whole:
 
     def end(self, whole: bool) -> None:
         if not self.done.done():
-            self.done.set_result(Fetched(self._status, b"".join(self._parts)))
+            self.done.set_result(FetchResponse(self._status, b"".join(self._parts)))
 
     def unread(self) -> int:
         return 0
@@ -53,7 +53,7 @@ class Fetcher:
         self._engines = engines
         self._clock = clock
 
-    async def __call__(self, server: Server, url: str, what: Fetch, timeout: float) -> Fetched:  # noqa: ASYNC109
+    async def __call__(self, server: Server, url: str, what: FetchRequest, timeout: float) -> FetchResponse:  # noqa: ASYNC109
         """Fetch within `timeout` seconds. Raises ConnectFailed, UpstreamTimeout, UpstreamCut or UpstreamGarbage."""
         try:
             async with asyncio.timeout(timeout):
@@ -74,8 +74,8 @@ class Fetcher:
             raise UpstreamTimeout(f"{url} did not answer {what.path} within {round(timeout, 1):g} s") from None
 
     async def _through(
-        self, connection: Connection, prefix: str, authority: str, server: Server, what: Fetch
-    ) -> Fetched:
+        self, connection: Connection, prefix: str, authority: str, server: Server, what: FetchRequest
+    ) -> FetchResponse:
         lines = [
             f"{what.method} {prefix}{what.path} HTTP/1.1",
             f"host: {authority}",
