@@ -5,7 +5,6 @@ connection are answered in the order they came.
 """
 
 import asyncio
-import http
 import itertools
 import secrets
 from collections.abc import Callable
@@ -14,13 +13,12 @@ from typing import TYPE_CHECKING
 from penstock.domain.errors import ClientGone, PenstockError
 from penstock.gateway.client import RoutingHints, Source
 from penstock.gateway.coroutine_runner import drive
+from penstock.http1.status_lines import OK_LINE, STATUS_LINES, status_line
 from penstock.serving.routes import Route
 
 if TYPE_CHECKING:
     from penstock.serving.protocol import GatewayProtocol
 
-STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
-OK = STATUS[200]
 CLOSE = b"connection: close\r\n"
 _PREFIX = secrets.token_hex(4).encode()
 _numbers = itertools.count(1)
@@ -130,7 +128,7 @@ class Exchange:
         self.transport.write(
             b"%b%bcontent-type: %b\r\nx-request-id: %b\r\n%b%b%bcontent-length: %d\r\n\r\n%b"
             % (
-                OK if status == 200 else STATUS.get(status) or _status(status), protocol.shared.date_line, content_type,
+                STATUS_LINES.get(status) or status_line(status), protocol.shared.date_line, content_type,
                 self.id, self.cors, head, b"" if self.keep_alive else CLOSE, len(body), body,
             )
         )  # fmt: skip
@@ -145,13 +143,13 @@ class Exchange:
         close = b"" if self.keep_alive else CLOSE
         if length is not None:
             self.chunked = False
-            self.transport.write(b"%b%b%bcontent-length: %d\r\n\r\n%b" % (OK, head, close, length, first))
+            self.transport.write(b"%b%b%bcontent-length: %d\r\n\r\n%b" % (OK_LINE, head, close, length, first))
         elif self.chunked:
             chunk = b"%x\r\n%b\r\n" % (len(first), first)
-            self.transport.write(b"%b%b%btransfer-encoding: chunked\r\n\r\n%b" % (OK, head, close, chunk))
+            self.transport.write(b"%b%b%btransfer-encoding: chunked\r\n\r\n%b" % (OK_LINE, head, close, chunk))
         else:
             self.keep_alive = False
-            self.transport.write(b"%b%bconnection: close\r\n\r\n%b" % (OK, head, first))
+            self.transport.write(b"%b%bconnection: close\r\n\r\n%b" % (OK_LINE, head, first))
         self._catch_up()
 
     def start_raw_response(self, content_type: bytes, head: bytes, first: bytes) -> None:
@@ -160,7 +158,7 @@ class Exchange:
             return
         close = b"" if self.keep_alive else CLOSE
         self.transport.write(
-            b"%b%b%btransfer-encoding: chunked\r\n\r\n%b" % (OK, self._head(content_type, head), close, first)
+            b"%b%b%btransfer-encoding: chunked\r\n\r\n%b" % (OK_LINE, self._head(content_type, head), close, first)
         )
         self._catch_up()
 
@@ -205,7 +203,3 @@ class Exchange:
             return
         self.response_complete = True
         self.protocol.exchange_done(self)
-
-
-def _status(status: int) -> bytes:
-    return b"HTTP/1.1 %d \r\n" % status

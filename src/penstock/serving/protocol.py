@@ -21,11 +21,12 @@ from uvicorn.server import ServerState
 from penstock.domain.errors import InvalidRequest, PenstockError
 from penstock.gateway.client import RoutingHints
 from penstock.gateway.pipeline import Pipeline
-from penstock.http1.head_cache import KnownHead
+from penstock.http1.head_cache import CachedHead
+from penstock.http1.limits import MAX_CACHED_HEADS, MAX_HEAD_BYTES
 from penstock.serving import request_validation
 from penstock.serving.exchange import Exchange
 from penstock.serving.pipelining import CONTINUE, OrderedProtocol
-from penstock.serving.request_validation import MAX_HEAD, body_too_large
+from penstock.serving.request_validation import body_too_large
 from penstock.serving.routes import Gate, Route
 
 log = logging.getLogger(__name__)
@@ -36,8 +37,6 @@ RARE = frozenset(
     (b"transfer-encoding", b"expect", b"origin", b"x-request-id", b"content-encoding", b"upgrade", MAX_WAIT, SESSION)
 )
 """Headers that most requests do not have: one look for all of them together."""
-MAX_LESSONS = 8
-"""Heads that are learnt from one connection; one that says another each time is not worth more."""
 MAX_QUEUED_BODY = 256 * 1024
 """Bytes of a waiting request's body that are taken before its turn."""
 
@@ -82,9 +81,9 @@ class GatewayProtocol(OrderedProtocol):
         self._advancing = self._in_asgi = False
         self._expecting = None
         self._refusal: PenstockError | None = None
-        self._known: tuple[KnownHead, Route, bytes] | None = None
+        self._known: tuple[CachedHead, Route, bytes] | None = None
         self._lesson: bytes | None = b""  # the length that a head worth learning told
-        self._lessons = MAX_LESSONS
+        self._lessons = MAX_CACHED_HEADS
 
     @classmethod
     def bind(cls, common: Shared) -> "type[GatewayProtocol]":
@@ -97,7 +96,7 @@ class GatewayProtocol(OrderedProtocol):
         """A piece came; after a refusal that closes the connection nothing more is listened to."""
         known, last = self._known, self.cycle
         if known is not None and type(last) is Exchange and last.response_complete and not self._in_head:
-            at = known[0].body_at(data)
+            at = known[0].find_body(data)
             if at and last.keep_alive and not (self._deaf or self.pipeline or self.flow.write_paused):
                 self._again(known, data[at:])
                 return
@@ -106,9 +105,9 @@ class GatewayProtocol(OrderedProtocol):
 
     def _parse(self, data: bytes, again: bool) -> None:
         """Let the parser read a piece; `again`: it may be a further request, whose head is worth learning."""
-        if len(data) > MAX_HEAD:
-            for at in range(0, len(data), MAX_HEAD):
-                self.data_received(data[at : at + MAX_HEAD])
+        if len(data) > MAX_HEAD_BYTES:
+            for at in range(0, len(data), MAX_HEAD_BYTES):
+                self.data_received(data[at : at + MAX_HEAD_BYTES])
             return
         self._lesson = b""
         try:
@@ -120,12 +119,12 @@ class GatewayProtocol(OrderedProtocol):
             self._not_upgraded(data[upgrade.args[0] :])
         if self._in_head:
             self._head_size += len(data)
-            if self._head_size > 2 * MAX_HEAD:
+            if self._head_size > 2 * MAX_HEAD_BYTES:
                 self.refuse(request_validation.head_too_large())
         elif again and self._lesson and self._lessons:
             self._learn(data, self._lesson)
 
-    def _again(self, known: tuple[KnownHead, Route, bytes], body: bytes) -> None:
+    def _again(self, known: tuple[CachedHead, Route, bytes], body: bytes) -> None:
         """The head that this connection has said before, but for the length, with its whole body."""
         _, route, content_type = known
         self.cycle = self.answering = exchange = Exchange(self, route, True, True)
@@ -138,7 +137,7 @@ class GatewayProtocol(OrderedProtocol):
         """Remember a head that has nothing rare in it."""
         self._lessons -= 1
         exchange = self.cycle
-        head = KnownHead.learn(data, length)
+        head = CachedHead.from_message(data, length)
         if head is not None and type(exchange) is Exchange and exchange.keep_alive:
             self._known = head, exchange.route, exchange.content_type
 

@@ -3,9 +3,8 @@
 import re
 
 from penstock.domain.errors import BodyTooLarge, InvalidRequest, PenstockError
-from penstock.serving.exchange import STATUS
-
-MAX_HEAD = 64 * 1024
+from penstock.http1.limits import MAX_HEAD_BYTES
+from penstock.http1.status_lines import STATUS_LINES
 
 HeaderLines = list[tuple[bytes, bytes]]
 
@@ -25,7 +24,7 @@ def check_head(version: str, lines: HeaderLines) -> None:
 
 def check_size(url: bytes, lines: HeaderLines) -> None:
     """Raise InvalidRequest when a head is larger than is taken."""
-    if len(url) + sum(len(name) + len(value) + 4 for name, value in lines) > MAX_HEAD:
+    if len(url) + sum(len(name) + len(value) + 4 for name, value in lines) > MAX_HEAD_BYTES:
         raise head_too_large()
 
 
@@ -42,7 +41,7 @@ def without_upgrade(method: bytes, url: bytes, lines: HeaderLines) -> bytes:
 
 def response(error: PenstockError) -> bytes:
     """A whole answer to what is no request, or not one of any dialect; the connection is closed after it."""
-    status = STATUS[error.status]
+    status = STATUS_LINES[error.status]
     body = b'{"type":"about:blank","title":"%b","status":%d,"code":"%b","detail":"%b"}' % (
         status[13:-2], error.status, error.code.encode(),
         re.sub(rb'[^ !#-\[\]-~]', b"?", error.message.encode()),
@@ -53,7 +52,7 @@ def response(error: PenstockError) -> bytes:
 
 def head_too_large() -> InvalidRequest:
     """The error for a head that is larger than is taken."""
-    return InvalidRequest(f"the head of the request is over {MAX_HEAD} bytes")
+    return InvalidRequest(f"the head of the request is over {MAX_HEAD_BYTES} bytes")
 
 
 def body_too_large(limit: int) -> BodyTooLarge:

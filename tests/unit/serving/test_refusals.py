@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.domain.errors import ClientStalled, InvalidRequest
+from penstock.http1.limits import MAX_HEAD_BYTES
 from penstock.serving import request_validation
 
 HOST = (b"host", b"a.local")
@@ -60,7 +61,7 @@ def test_other_versions_are_not(version: str):
 @given(st.integers(0, 200_000))
 def test_a_head_is_measured_by_all_of_it(size):
     lines = [(b"x" * 10, b"y" * 100)] * (size // 114)
-    if size // 114 * 114 + 5 > request_validation.MAX_HEAD:
+    if size // 114 * 114 + 5 > MAX_HEAD_BYTES:
         with pytest.raises(InvalidRequest, match="over 65536 bytes"):
             request_validation.check_size(b"/path", lines)
     else:

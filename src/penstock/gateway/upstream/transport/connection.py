@@ -20,13 +20,11 @@ from penstock.domain.errors import (
     UpstreamGarbage,
     UpstreamTimeout,
 )
-from penstock.http1.head_cache import KnownHead
+from penstock.http1.head_cache import CachedHead
+from penstock.http1.limits import MAX_CACHED_HEADS, MAX_HEAD_BYTES
 
 Headers = dict[bytes, bytes]
 
-MAX_HEAD = 64 * 1024
-MAX_LESSONS = 8
-"""Heads that are learnt from one connection; one that says another each time is not worth more."""
 MAX_PARTIAL = 64 * 1024
 """A line that comes in pieces is held back until it is whole, up to this size; see `Connection.ragged`."""
 
@@ -94,9 +92,9 @@ class Connection(asyncio.Protocol):
         self._chunked = self._keep_alive = self._until_close = False
         self._headers: Headers = {}
         self._head_size = 0
-        self._known: KnownHead | None = None
+        self._known: CachedHead | None = None
         self._known_headers: Headers = {}
-        self._lessons = MAX_LESSONS
+        self._lessons = MAX_CACHED_HEADS
         self._unread = 0
         self.ragged = False
         self._partial = b""
@@ -198,7 +196,7 @@ class Connection(asyncio.Protocol):
             return
         first = self._first = self._phase == SENT
         if first and self._known is not None:
-            at = self._known.body_at(data)
+            at = self._known.find_body(data)
             if at:
                 self._again(data, at)
                 return
@@ -225,8 +223,8 @@ class Connection(asyncio.Protocol):
                 self._hold(data, self.raw)
         elif self._phase < BODY:
             self._head_size += len(data)
-            if self._head_size > MAX_HEAD:
-                self.abort(UpstreamGarbage(f"{self.address} sent a head of more than {MAX_HEAD} bytes"))
+            if self._head_size > MAX_HEAD_BYTES:
+                self.abort(UpstreamGarbage(f"{self.address} sent a head of more than {MAX_HEAD_BYTES} bytes"))
 
     def _again(self, data: bytes, at: int) -> None:
         """The head that this engine has sent before, but for length and date, with its whole body."""
@@ -246,11 +244,11 @@ class Connection(asyncio.Protocol):
 
         The first answer of a connection may be its only one: nothing is learnt from it.
         """
-        headers, again = self._headers, self._lessons < MAX_LESSONS
+        headers, again = self._headers, self._lessons < MAX_CACHED_HEADS
         self._lessons -= 1
         if again and self._keep_alive and not self._spoiled and self._parser.get_status_code() == 200:
             length = headers.get(b"content-length")
-            self._known = KnownHead.learn(data, length)
+            self._known = CachedHead.from_message(data, length)
             self._known_headers = headers
 
     def _hold(self, data: bytes, raw: Callable[[bytes], None]) -> None:
