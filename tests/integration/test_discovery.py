@@ -157,7 +157,7 @@ async def test_a_server_without_any_address_that_answers_says_what_each_said(awa
 
 async def test_an_engine_that_fails_unexpectedly_is_logged_once_with_its_type(good, caplog):
     class Broken(Lister):
-        def inspect(self, known):
+        def inspect_server(self, known):
             yield FetchRequest("/list")
             raise ZeroDivisionError("boom")
 
@@ -166,12 +166,12 @@ async def test_an_engine_that_fails_unexpectedly_is_logged_once_with_its_type(go
         assert w.status("a").state is State.DOWN
     errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert errors == ["Looking at server a failed: ZeroDivisionError: boom"]
-    assert "in inspect" in caplog.text  # where in the program
+    assert "in inspect_server" in caplog.text  # where in the program
 
 
 async def test_an_engine_that_never_stops_fetching_is_broken_off(good):
     class Endless(Lister):
-        def inspect(self, known):
+        def inspect_server(self, known):
             while True:
                 yield FetchRequest("/list", optional=True)
 
@@ -181,7 +181,7 @@ async def test_an_engine_that_never_stops_fetching_is_broken_off(good):
 
 async def test_an_optional_fetch_that_fails_costs_only_what_it_would_have_told(good):
     class Curious(Lister):
-        def inspect(self, known):
+        def inspect_server(self, known):
             found = yield from super().inspect_server(known)
             missing = yield FetchRequest("/never", optional=True)
             return Inventory(found.models, detail=str(missing.status))

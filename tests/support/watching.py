@@ -22,10 +22,10 @@ class Lister:
 
     kind = "lister"
     title = "Ollama"
-    native: Mapping[str, str] = MappingProxyType({})
+    native_paths: Mapping[str, str] = MappingProxyType({})
     operations: frozenset[Operation] = frozenset()
 
-    def inspect(self, known: tuple[Model, ...]) -> Generator[FetchRequest, FetchResponse, Inventory]:
+    def inspect_server(self, known: tuple[Model, ...]) -> Generator[FetchRequest, FetchResponse, Inventory]:
         fetched = yield FetchRequest("/list")
         if fetched.status == 503:
             return Inventory((), State.LOADING, detail="loading")
