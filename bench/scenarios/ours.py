@@ -195,7 +195,7 @@ class Ours:
             call.profile = RequestProfile(seen.level, seen.task, context_tokens=seen.prompt_tokens)
         decision = self.router.decide(self.catalog.fleet, call, self.catalog.loads, now)
         for candidate in decision.candidates:
-            if candidate.deployment.up and candidate.deployment.model.name in seen.fits:
+            if candidate.deployment.is_up and candidate.deployment.model.name in seen.fits:
                 return candidate.deployment
         if not seen.model:  # what was weighed does not fit by the common rules: as if the preferred one were named
             return next(

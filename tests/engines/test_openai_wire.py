@@ -36,8 +36,9 @@ from penstock.domain.errors import (
     UpstreamStatus,
 )
 from penstock.domain.fleet import Inventory, Model
-from penstock.domain.request import Call, Operation, Provenance
-from penstock.domain.response import Answer, Choice, Chunk, Logprob, ToolDelta, Usage, assemble
+from penstock.domain.request import Call, Operation
+from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, ToolDelta, Usage, assemble_response
+from penstock.domain.response_metadata import Provenance
 from penstock.engines.base import Engine, EngineRequest, FetchResponse
 from tests.support import transcripts
 from tests.support.transcripts import Recorded
@@ -88,7 +89,7 @@ def of(*, status: int, streamed: bool | None = None) -> list[Any]:
 
 def call_of(recorded: Recorded) -> tuple[Endpoint, Call]:
     endpoint = ENDPOINTS[WIRES[recorded.path]]
-    return endpoint, endpoint.read(recorded.sent, b"application/json")
+    return endpoint, endpoint.parse_request(recorded.sent, b"application/json")
 
 
 def read(engine: Engine, call: Call, content: Content, *pieces: bytes) -> list[Chunk]:
@@ -112,8 +113,8 @@ def told(recorded: Recorded) -> str:
 @pytest.mark.parametrize(("engine", "recorded"), of(status=200))
 def test_what_real_servers_answered_is_understood(engine: Engine, recorded: Recorded) -> None:
     endpoint, call = call_of(recorded)
-    content = endpoint.decode(call)
-    answer = assemble(read(engine, call, content, recorded.body))
+    content = endpoint.decode_content(call)
+    answer = assemble_response(read(engine, call, content, recorded.body))
     if isinstance(content, Embedding):
         assert [len(vector) > 0 for vector in answer.vectors] == [True] * len(content.inputs)
         return
@@ -156,16 +157,16 @@ def test_the_cost_of_a_passed_through_answer_is_what_the_translated_one_tells(
 ) -> None:
     endpoint, call = call_of(recorded)
     content = Embedding(("a",)) if endpoint.wire == "openai.embeddings" else HI
-    translated = assemble(read(engine, call, content, recorded.body)).usage
-    assert endpoint.usage(recorded.body[-4096:] if call.stream else recorded.body, call.stream) == translated
+    translated = assemble_response(read(engine, call, content, recorded.body)).usage
+    assert endpoint.parse_usage(recorded.body[-4096:] if call.stream else recorded.body, call.stream) == translated
     assert translated is not None or b"usage" not in recorded.body.replace(b'"usage":null', b"")
 
 
 @pytest.mark.parametrize(("engine", "recorded"), of(status=200, streamed=True))
 def test_a_passed_through_stream_is_seen_to_have_ended(engine: Engine, recorded: Recorded) -> None:
     endpoint, _ = call_of(recorded)
-    assert endpoint.ended(recorded.body[-4096:])
-    assert not endpoint.ended(recorded.body[:200])
+    assert endpoint.is_complete(recorded.body[-4096:])
+    assert not endpoint.is_complete(recorded.body[:200])
 
 
 @pytest.mark.parametrize(("engine", "recorded"), of(status=400))
@@ -198,7 +199,7 @@ def test_a_model_that_a_real_server_does_not_have_is_not_found(server: str) -> N
 def test_real_tool_calls_are_whole(server: str, streamed: bool) -> None:
     (recorded,) = [r for r in transcripts.load(server) if b'"tools"' in r.sent and r.streamed is streamed]
     _, call = call_of(recorded)
-    choice = assemble(read(ENGINES[SERVERS[server]], call, HI, recorded.body)).choices[0]
+    choice = assemble_response(read(ENGINES[SERVERS[server]], call, HI, recorded.body)).choices[0]
     (tool,) = choice.tool_calls
     assert tool.id
     assert (tool.name, msgspec.json.decode(tool.arguments), choice.finish) == (
@@ -213,7 +214,9 @@ def test_real_logprobs_are_of_the_tokens_told(server: str) -> None:
     found = [r for r in transcripts.load(server) if b'"logprobs"' in r.sent and r.status == 200]
     for recorded in found:
         endpoint, call = call_of(recorded)
-        choice = assemble(read(ENGINES[SERVERS[server]], call, endpoint.decode(call), recorded.body)).choices[0]
+        choice = assemble_response(
+            read(ENGINES[SERVERS[server]], call, endpoint.decode_content(call), recorded.body)
+        ).choices[0]
         assert "".join(one.token for one in choice.logprobs) == choice.text
     assert len(found) == 4
 
@@ -327,7 +330,7 @@ def there_and_back(kind: str, wire: str, content: Content) -> Content:
     outgoing = ENGINES[kind].translate_request(call, content, Model("m"))
     endpoint = ENDPOINTS[wire]
     assert outgoing.path in endpoint.paths
-    return endpoint.decode(endpoint.read(outgoing.body, b"application/json"))
+    return endpoint.decode_content(endpoint.parse_request(outgoing.body, b"application/json"))
 
 
 @pytest.mark.parametrize("kind", ["vllm", "llamacpp"])
@@ -399,36 +402,36 @@ BY = Provenance("r1", created=1.7e9, model="m")
 @given(answers(), st.lists(st.integers(0, 1 << 16), max_size=5))
 def test_what_the_dialect_streams_the_engine_reads(chunks: list[Chunk], cuts: list[int]) -> None:
     body = b'{"model":"m","messages":[1],"stream":true,"stream_options":{"include_usage":true}}'
-    call = CHAT.read(body, b"")
-    writer = CHAT.writer(call, BY)
-    data = b"".join(writer.chunk(chunk) for chunk in chunks) + writer.close()
-    assert assemble(read(ENGINES["openai"], call, HI, *split(data, cuts))) == assemble(chunks)
-    assert CHAT.usage(data[-4096:], True) == assemble(chunks).usage
-    assert CHAT.ended(data[-4096:])
+    call = CHAT.parse_request(body, b"")
+    writer = CHAT.create_renderer(call, BY)
+    data = b"".join(writer.render_chunk(chunk) for chunk in chunks) + writer.render_end()
+    assert assemble_response(read(ENGINES["openai"], call, HI, *split(data, cuts))) == assemble_response(chunks)
+    assert CHAT.parse_usage(data[-4096:], True) == assemble_response(chunks).usage
+    assert CHAT.is_complete(data[-4096:])
 
 
 @given(answers())
 def test_what_the_dialect_draws_whole_the_engine_reads(chunks: list[Chunk]) -> None:
-    call = CHAT.read(b'{"model":"m","messages":[1]}', b"")
-    answer = assemble(chunks)
-    data = CHAT.writer(call, BY).whole(answer, BY)
-    assert assemble(read(ENGINES["openai"], call, HI, data)) == answer
-    assert CHAT.usage(data, False) == answer.usage
+    call = CHAT.parse_request(b'{"model":"m","messages":[1]}', b"")
+    answer = assemble_response(chunks)
+    data = CHAT.create_renderer(call, BY).render_response(answer, BY)
+    assert assemble_response(read(ENGINES["openai"], call, HI, data)) == answer
+    assert CHAT.parse_usage(data, False) == answer.usage
 
 
 @given(st.lists(words, min_size=1), usages, st.booleans())
 def test_completions_come_back_as_they_were_told(texts: list[str], usage: Usage, stream: bool) -> None:
     endpoint = ENDPOINTS["openai.completions"]
     fields = {"prompt": "a", "stream": stream, "stream_options": {"include_usage": True}}
-    call = endpoint.read(msgspec.json.encode(fields), b"")
+    call = endpoint.parse_request(msgspec.json.encode(fields), b"")
     chunks = [*(Chunk(text) for text in texts), Chunk(finish="length"), Chunk(usage=usage)]
-    writer = endpoint.writer(call, BY)
+    writer = endpoint.create_renderer(call, BY)
     if stream:
-        data = b"".join(writer.chunk(chunk) for chunk in chunks) + writer.close()
+        data = b"".join(writer.render_chunk(chunk) for chunk in chunks) + writer.render_end()
     else:
-        data = writer.whole(assemble(chunks), BY)
+        data = writer.render_response(assemble_response(chunks), BY)
     content = Completion(("a",))
-    assert assemble(read(ENGINES["vllm"], call, content, data)) == Answer(
+    assert assemble_response(read(ENGINES["vllm"], call, content, data)) == ModelResponse(
         (Choice("".join(texts), finish="length"),), usage
     )
 
@@ -439,7 +442,7 @@ def test_completions_come_back_as_they_were_told(texts: list[str], usage: Usage,
 )
 def test_vectors_come_back_as_they_were_told(vectors: list[tuple[float, ...]], tokens: int) -> None:
     endpoint = ENDPOINTS["openai.embeddings"]
-    call = endpoint.read(b'{"input":"a","encoding_format":"float"}', b"")
-    answer = Answer((), Usage(tokens), tuple(vectors))
-    data = endpoint.writer(call, BY).whole(answer, BY)
-    assert assemble(read(ENGINES["openai"], call, Embedding(("a",)), data)).vectors == answer.vectors
+    call = endpoint.parse_request(b'{"input":"a","encoding_format":"float"}', b"")
+    answer = ModelResponse((), Usage(tokens), tuple(vectors))
+    data = endpoint.create_renderer(call, BY).render_response(answer, BY)
+    assert assemble_response(read(ENGINES["openai"], call, Embedding(("a",)), data)).vectors == answer.vectors

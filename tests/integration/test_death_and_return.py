@@ -43,7 +43,7 @@ async def fleet(*sims: Simulator) -> AsyncIterator[Running]:
 
 
 def up(gateway: Running, name: str) -> bool:
-    return any(status.up for status in gateway.gateway.catalog.fleet.statuses if status.server.name == name)
+    return any(status.is_up for status in gateway.gateway.catalog.fleet.statuses if status.server.name == name)
 
 
 def asked(sim: Simulator) -> int:

@@ -51,7 +51,7 @@ async def test_a_server_that_misbehaves_costs_only_its_own_state(good, fault, ca
     async with TinyServer(fault=fault) as bad, Watching(server("bad", bad), server("good", good)) as w:
         assert w.status("bad").state is State.DOWN
         assert w.status("bad").error
-        assert w.status("good").up
+        assert w.status("good").is_up
     about = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert len(about) == 1
     assert "bad" in about[0]
@@ -144,7 +144,7 @@ async def test_the_first_of_a_servers_addresses_that_answers_is_used_and_found_a
         await w.until(lambda fleet: fleet.statuses[0].url == second.url)
         await away.start()
         await w.until(lambda fleet: fleet.statuses[0].url == away.url)
-        assert w.catalog.fleet.statuses[0].up
+        assert w.catalog.fleet.statuses[0].is_up
 
 
 async def test_a_server_without_any_address_that_answers_says_what_each_said(away):
@@ -187,7 +187,7 @@ async def test_an_optional_fetch_that_fails_costs_only_what_it_would_have_told(g
             return Inventory(found.models, detail=str(missing.status))
 
     async with Watching(server("a", good), engine=Curious()) as w:
-        assert w.status("a").up
+        assert w.status("a").is_up
         assert w.status("a").detail == "0"
 
 
@@ -201,7 +201,7 @@ async def test_simulated_servers_leave_for_good_when_the_first_real_one_with_a_m
     default = server("localhost", away, configured=False)
     simulated = server("remote", good, simulated=True)
     async with Watching(default, simulated, on_real_server=found.append) as w:
-        assert w.catalog.fleet.simulated
+        assert w.catalog.fleet.is_simulated
         await away.start()
         await w.until(lambda fleet: away.requests >= 2)
         assert w.names == ["remote"]
@@ -238,7 +238,7 @@ async def test_a_reload_adds_changes_and_removes_servers_without_touching_the_ot
 async def test_a_changed_priority_or_list_of_models_keeps_what_is_known(good):
     async with Watching(server("a", good), interval=600) as w:
         w.watcher.set_servers([server("a", good, models=("m1",))])
-        assert w.status("a").up
+        assert w.status("a").is_up
         await w.until(lambda fleet: len(fleet.statuses[0].models) == 1)
 
 

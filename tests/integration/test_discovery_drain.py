@@ -19,8 +19,8 @@ async def test_a_drained_server_is_shown_so_and_gets_no_calls_until_it_is_enable
         assert w.watcher.drain("a")
 
         assert w.watcher.enable("a")
-        assert w.status("a").up
-        assert w.catalog.fleet.deployments["m"][0].up
+        assert w.status("a").is_up
+        assert w.catalog.fleet.deployments["m"][0].is_up
     lines = [r.getMessage() for r in caplog.records if r.getMessage().startswith("Server a gets")]
     assert lines == [
         "Server a gets no new calls; those that run there come to their end",
@@ -64,5 +64,5 @@ async def test_a_found_server_gives_way_to_one_of_the_settings_with_its_name():
 
         w.watcher.set_servers([server("a", told)])
 
-        await w.until(lambda fleet: fleet.statuses[0].up and fleet.statuses[0].url == told.url)
+        await w.until(lambda fleet: fleet.statuses[0].is_up and fleet.statuses[0].url == told.url)
         assert w.names == ["a"]

@@ -100,7 +100,7 @@ async def test_an_announced_server_joins_and_goes_when_it_is_neither_announced_n
 
         ether.tell(OLLAMA)
         await w.looks(4)
-        assert w.status("GPU-box").up  # it says nothing any more, but it answers
+        assert w.status("GPU-box").is_up  # it says nothing any more, but it answers
 
         await tiny.stop()
         await w.until(gone("GPU-box"))

@@ -35,7 +35,7 @@ class Failures:
         dialect = self._owners.get(path) or self._by_prefix(path)
         if dialect is None:
             return b"application/problem+json", problem(error, request_id)
-        return dialect.media_type, dialect.failure(error, request_id)
+        return dialect.media_type, dialect.render_error(error, request_id)
 
     def missing(self, path: str, method: str) -> PenstockError:
         """Why nothing is served for this path and method."""

@@ -28,7 +28,7 @@ def offers(fleet: Fleet, engines: Mapping[str, Engine]) -> tuple[Offer, ...]:
     found: dict[str, list[tuple[Model, ServerStatus]]] = {}
     for status in fleet.statuses:
         engine = engines.get(status.server.kind)
-        if not status.up or engine is None or not engine.operations & _MODELS_DO:
+        if not status.is_up or engine is None or not engine.operations & _MODELS_DO:
             continue
         for model in status.models:
             found.setdefault(plain(model.name), []).append((model, status))

@@ -114,7 +114,7 @@ class Gateway:
         """Look at every server; with nothing configured and nothing found, start the simulated pair."""
         self.watcher.start()
         await self.watcher.first_look()
-        nothing = not any(status.up for status in self.catalog.fleet.statuses)
+        nothing = not any(status.is_up for status in self.catalog.fleet.statuses)
         if self.settings.demo or (nothing and not self.settings.anything_configured):
             await self._simulate()
         self.network.look(search(self.settings, self._port))
@@ -207,7 +207,7 @@ class Gateway:
 
 def _simulated(name: str, simulator: Simulator, options: SimOptions) -> Server:
     priority = Priority.PRIMARY if name == SIMULATED_NAMES[0] else Priority.SECONDARY
-    return Server(name, options.kind, (simulator.url,), priority, options.slots, simulated=True)
+    return Server(name, options.kind, (simulator.url,), priority, options.slots, is_simulated=True)
 
 
 def servers(settings: Settings) -> tuple[Server, ...]:

@@ -11,11 +11,12 @@ from typing import Protocol
 
 from penstock.domain.content import Content
 from penstock.domain.errors import PenstockError
-from penstock.domain.request import Call, Provenance
-from penstock.domain.response import Answer, Chunk, Usage
+from penstock.domain.request import Call
+from penstock.domain.response import Chunk, ModelResponse, Usage
+from penstock.domain.response_metadata import Provenance
 
 
-class Writer(Protocol):
+class Renderer(Protocol):
     """Draws one translated answer; one is made for every such call.
 
     A streamed answer is the concatenation of `chunk(…)` for each chunk, then `close()`; or `error(…)` in place of
@@ -27,19 +28,19 @@ class Writer(Protocol):
         """Of the streamed form when the call streams, else of the whole."""
         ...
 
-    def chunk(self, chunk: Chunk) -> bytes:
+    def render_chunk(self, chunk: Chunk) -> bytes:
         """The bytes that this chunk adds, b"" for none; the first call brings the stream's opening events along."""
         ...
 
-    def close(self) -> bytes:
+    def render_end(self) -> bytes:
         """The closing events of a stream that ended well."""
         ...
 
-    def error(self, error: PenstockError) -> bytes:
+    def render_error(self, error: PenstockError) -> bytes:
         """The last event of a stream that broke."""
         ...
 
-    def whole(self, answer: Answer, provenance: Provenance) -> bytes:
+    def render_response(self, answer: ModelResponse, provenance: Provenance) -> bytes:
         """The whole answer as one body."""
         ...
 
@@ -62,19 +63,19 @@ class Endpoint(Protocol):
         """The exact paths that it answers on."""
         ...
 
-    def read(self, body: bytes, content_type: bytes) -> Call:
+    def parse_request(self, body: bytes, content_type: bytes) -> Call:
         """Read as much as routing needs, in a few microseconds; raises InvalidRequest. Must not keep slices alive."""
         ...
 
-    def decode(self, call: Call) -> Content:
+    def decode_content(self, call: Call) -> Content:
         """Read all of it, for an engine that speaks something else; raises InvalidRequest naming the field."""
         ...
 
-    def writer(self, call: Call, provenance: Provenance) -> Writer:
+    def create_renderer(self, call: Call, provenance: Provenance) -> Renderer:
         """What will draw the answer to this call when it is translated."""
         ...
 
-    def usage(self, tail: bytes, streamed: bool) -> Usage | None:
+    def parse_usage(self, tail: bytes, streamed: bool) -> Usage | None:
         """What an answer in this wire says it has cost.
 
         `tail` is the last pieces of a stream, or all of an unstreamed answer; then it raises msgspec.DecodeError when
@@ -82,11 +83,11 @@ class Endpoint(Protocol):
         """
         ...
 
-    def ended(self, tail: bytes) -> bool:
+    def is_complete(self, tail: bytes) -> bool:
         """Whether a stream in this wire that ends with `tail` had come to its proper end."""
         ...
 
-    def broken(self, error: PenstockError) -> bytes:
+    def render_interruption(self, error: PenstockError) -> bytes:
         """What ends a stream in this wire that passed through and broke; begins on a fresh line."""
         ...
 
@@ -101,6 +102,6 @@ class Dialect:
 
     name: str
     endpoints: tuple[Endpoint, ...]
-    failure: Callable[[PenstockError, str], bytes]
+    render_error: Callable[[PenstockError, str], bytes]
     prefixes: tuple[str, ...] = ()
     media_type: bytes = b"application/json"

@@ -42,7 +42,7 @@ class Block:
         return is_object(self.text)
 
 
-class BlockWriter(ABC):
+class BlockRenderer(ABC):
     """Keeps the blocks of one answer in order; a wire says how they are drawn.
 
     An agent's steps are drawn as thinking. Choices other than the first are left out: these wires have but one.
@@ -59,7 +59,7 @@ class BlockWriter(ABC):
         self._calls: dict[int, Block] = {}
         self._open: list[Block] = []
 
-    def chunk(self, chunk: Chunk) -> bytes:
+    def render_chunk(self, chunk: Chunk) -> bytes:
         """The events that this chunk adds."""
         text = chunk.text
         if (

@@ -20,7 +20,7 @@ _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _RESUME, _BREAK = frozenset({"resume"}), frozenset({"break"})
 
 
-def read(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, at: str = "") -> T:
+def decode_body(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, at: str = "") -> T:
     """Decode a body, or the part of one that stands at the path `at`; raises InvalidRequest."""
     try:
         return decoder.decode(body)
@@ -47,16 +47,16 @@ def check_text(body: bytes) -> None:
 
 def other_fields(body: bytes, known: Collection[str]) -> tuple[tuple[str, bytes], ...]:
     """The fields of an object that are not `known` and not null, as (name, JSON)."""
-    fields = ((name, bytes(value)) for name, value in read(_FIELDS, body).items() if name not in known)
+    fields = ((name, bytes(value)) for name, value in decode_body(_FIELDS, body).items() if name not in known)
     return tuple((name, value) for name, value in fields if value != b"null")
 
 
-def resuming(body: bytes, wanted: bool) -> tuple[bytes, frozenset[str]]:
+def pop_resume_flag(body: bytes, wanted: bool) -> tuple[bytes, frozenset[str]]:
     """The body without `resume`, which is a word of the gateway's, and what it says as a flag.
 
     `resume`: a stream whose server dies may go on on another; `break`: it may not, whatever the settings say.
     """
-    fields = read(_FIELDS, body)
+    fields = decode_body(_FIELDS, body)
     return msgspec.json.encode({name: value for name, value in fields.items() if name != "resume"}), (
         _RESUME if wanted else _BREAK
     )

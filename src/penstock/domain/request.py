@@ -67,34 +67,3 @@ class Defaults:
     distributed: bool = True
     resume: bool = False
     hedge_after: float = 0.0
-
-
-@dataclass(slots=True)
-class Provenance:
-    """Who answered a call and why: what answers say of themselves in headers and metadata.
-
-    Times are seconds. `model` is the engine's name of it; `requested` is what the caller wrote. `reason` is a short
-    sentence. `warning` is set when something else than asked for answered. `resumed` is how often another
-    server went on with the answer. Not frozen: the times of the answer itself
-    are filled in when it has ended.
-    """
-
-    request_id: str
-    created: float = 0.0
-    server: str = ""
-    server_url: str = ""
-    provider: str = ""
-    model: str = ""
-    requested: str = ""
-    distributed: bool = False
-    fallback: bool = False
-    reason: str = ""
-    warning: str = ""
-    complexity: str = ""
-    task_type: str = ""
-    fast_model: bool = False
-    queue_seconds: float = 0.0
-    ttft_seconds: float = 0.0
-    total_seconds: float = 0.0
-    simulated: bool = False
-    resumed: int = 0

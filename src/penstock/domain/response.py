@@ -93,7 +93,7 @@ class Choice:
 
 
 @dataclass(slots=True, unsafe_hash=True)
-class Answer:
+class ModelResponse:
     """A whole answer: its choices by index, or vectors; `steps` is what an agent said on the way."""
 
     choices: tuple[Choice, ...] = ()
@@ -144,7 +144,7 @@ class _Draft:
         )
 
 
-def assemble(chunks: Iterable[Chunk]) -> Answer:
+def assemble_response(chunks: Iterable[Chunk]) -> ModelResponse:
     """Add a stream's chunks up to the answer that they tell."""
     drafts: dict[int, _Draft] = {}
     usage: Usage | None = None
@@ -160,4 +160,4 @@ def assemble(chunks: Iterable[Chunk]) -> Answer:
         if chunk.step:
             steps.append(chunk.step)
     choices = tuple(draft.choice() for _, draft in sorted(drafts.items()))
-    return Answer(choices, usage, tuple(vectors), tuple(steps))
+    return ModelResponse(choices, usage, tuple(vectors), tuple(steps))

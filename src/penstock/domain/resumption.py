@@ -15,7 +15,7 @@ _HARMLESS = frozenset(
 )
 
 
-def resumable(content: Content) -> bool:
+def is_resumable(content: Content) -> bool:
     """Whether the answer is one plain text that may be put together from parts."""
     if not isinstance(content, Chat | Completion) or content.format is not None:
         return False
@@ -30,7 +30,7 @@ def resumable(content: Content) -> bool:
     return not content.tools and bool(content.messages) and content.messages[-1].role != "assistant"
 
 
-def left(sampling: Sampling, tokens: int) -> Sampling | None:
+def reduce_token_limit(sampling: Sampling, tokens: int) -> Sampling | None:
     """The sampling of the rest when so many tokens have been said; None when there is no room for more."""
     if sampling.max_tokens is None or sampling.max_tokens < 0:
         return sampling

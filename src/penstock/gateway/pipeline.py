@@ -111,7 +111,7 @@ class Pipeline:
         try:
             if self.draining:
                 raise ShuttingDown("the gateway is stopping; try again in a moment", retry_after=2)
-            call = endpoint.read(body, content_type)
+            call = endpoint.parse_request(body, content_type)
             if client.routing_hints or call.model[:4].lower() in _AUTO:
                 self._prepare(call, client, endpoint)
             try:
@@ -143,7 +143,7 @@ class Pipeline:
         if client.routing_hints:
             call.max_wait, call.session = client.routing_hints
         if self.router.chooses(self.catalog.fleet, call):
-            call.profile = ask_of(endpoint.decode(call), self.classifier)
+            call.profile = ask_of(endpoint.decode_content(call), self.classifier)
             self.levels[call.profile.level.label] += 1
 
     @property

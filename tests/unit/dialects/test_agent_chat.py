@@ -10,21 +10,22 @@ from penstock.dialects.agent_chat.chat import DIALECT
 from penstock.domain.content import AgentTask
 from penstock.domain.errors import ClientGone, InvalidRequest, NoServer, Unavailable
 from penstock.domain.fleet import Fleet, Model, Server, ServerStatus, State
-from penstock.domain.request import Call, Operation, Provenance
-from penstock.domain.response import Answer, Choice, Usage
+from penstock.domain.request import Call, Operation
+from penstock.domain.response import Choice, ModelResponse, Usage
+from penstock.domain.response_metadata import Provenance
 
 SEND, PLAN = DIALECT.endpoints
 BY = Provenance("r1", 1756634400.0, "victoria", "http://localhost:8010", "victoria", "victoria")
 
 
 def read(**body: object) -> Call:
-    return SEND.read(json.dumps(body).encode(), b"")
+    return SEND.parse_request(json.dumps(body).encode(), b"")
 
 
 def test_a_message_is_a_task_for_victoria_and_then_mlx() -> None:
     call = read(content="Привет", expert_name="Виктор", chat_id="c1", mode="fast")
     assert (call.operation, call.kinds, call.stream, call.model) == (Operation.AGENT, ("victoria", "mlx"), False, "")
-    assert SEND.decode(call) == AgentTask("Привет", expert="Виктор", mode="fast", session="c1")
+    assert SEND.decode_content(call) == AgentTask("Привет", expert="Виктор", mode="fast", session="c1")
 
 
 def test_without_victoria_only_mlx_is_asked() -> None:
@@ -37,11 +38,11 @@ def test_ollama_is_never_among_those_asked() -> None:
 
 
 def test_a_plan_is_victorias_alone() -> None:
-    call = PLAN.read(b'{"content": "go"}', b"")
+    call = PLAN.parse_request(b'{"content": "go"}', b"")
     assert call.kinds == ("victoria",)
-    assert PLAN.decode(call) == AgentTask("go", plan=True)
+    assert PLAN.decode_content(call) == AgentTask("go", plan=True)
     with pytest.raises(InvalidRequest) as caught:
-        PLAN.read(b'{"content": "go", "use_victoria": false}', b"")
+        PLAN.parse_request(b'{"content": "go", "use_victoria": false}', b"")
     assert caught.value.param == "use_victoria"
 
 
@@ -67,43 +68,43 @@ def test_a_bad_body_is_refused_with_the_field_and_the_reason(
     endpoint: Any, body: bytes, param: str, words: str
 ) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        endpoint.read(body, b"")
+        endpoint.parse_request(body, b"")
     assert caught.value.param == param
     assert words in caught.value.message
 
 
-def drawn(endpoint: Any, answer: Answer, provenance: Provenance = BY) -> dict[str, Any]:
-    call = endpoint.read(b'{"content": "a"}', b"")
-    loaded: dict[str, Any] = json.loads(endpoint.writer(call, provenance).whole(answer, provenance))
+def drawn(endpoint: Any, answer: ModelResponse, provenance: Provenance = BY) -> dict[str, Any]:
+    call = endpoint.parse_request(b'{"content": "a"}', b"")
+    loaded: dict[str, Any] = json.loads(endpoint.create_renderer(call, provenance).render_response(answer, provenance))
     return loaded
 
 
 def test_an_answer_tells_the_steps_on_the_way() -> None:
-    told = drawn(SEND, Answer((Choice("Готово", finish="stop"),), Usage(1, 2), steps=("ищу", "пишу")))
+    told = drawn(SEND, ModelResponse((Choice("Готово", finish="stop"),), Usage(1, 2), steps=("ищу", "пишу")))
     assert (told["status"], told["content"], told["steps"]) == ("success", "Готово", ["ищу", "пишу"])
     assert (told["model"], told["provider"], told["timestamp"]) == ("victoria", "victoria", "2025-08-31T10:00:00")
     assert told["metadata"].items() >= {"server_used": "http://localhost:8010", "total_tokens": 3}.items()
 
 
 def test_a_question_back_is_the_content_of_an_answer_that_has_no_other() -> None:
-    told = drawn(SEND, Answer((Choice(),), steps=("ищу", "Какой проект?")))
+    told = drawn(SEND, ModelResponse((Choice(),), steps=("ищу", "Какой проект?")))
     assert told["content"] == "Какой проект?"
 
 
 def test_a_plan_is_called_a_plan() -> None:
-    assert drawn(PLAN, Answer((Choice("1. найти"),)))["plan"] == "1. найти"
+    assert drawn(PLAN, ModelResponse((Choice("1. найти"),)))["plan"] == "1. найти"
 
 
 def test_an_answer_of_the_reserve_says_so() -> None:
     by = Provenance("r", provider="mlx", model="qwen", fallback=True, warning="Victoria is away", simulated=True)
-    told = drawn(SEND, Answer((Choice("a", thinking="b"),)), by)
+    told = drawn(SEND, ModelResponse((Choice("a", thinking="b"),)), by)
     assert (told["warning"], told["thinking"], told["provider"]) == ("Victoria is away", "b", "mlx")
     assert (told["metadata"]["fallback"], told["metadata"]["simulated"]) == (True, True)
 
 
 def test_an_error_is_problem_details() -> None:
     assert DIALECT.media_type == b"application/problem+json"
-    assert json.loads(DIALECT.failure(Unavailable("Not now.", retry_after=5), "r")) == {
+    assert json.loads(DIALECT.render_error(Unavailable("Not now.", retry_after=5), "r")) == {
         "type": "about:blank",
         "title": "Service Unavailable",
         "status": 503,
@@ -112,11 +113,11 @@ def test_an_error_is_problem_details() -> None:
         "retry_after": 5,
         "request_id": "r",
     }
-    assert json.loads(DIALECT.failure(ClientGone("gone"), ""))["status"] == 499
+    assert json.loads(DIALECT.render_error(ClientGone("gone"), ""))["status"] == 499
 
 
 def test_that_nobody_is_there_is_told_in_a_persons_words_with_what_to_do() -> None:
-    told = json.loads(DIALECT.failure(NoServer("victoria: connection refused.", retry_after=5), "r"))
+    told = json.loads(DIALECT.render_error(NoServer("victoria: connection refused.", retry_after=5), "r"))
     assert (told["status"], told["code"], told["retry_after"]) == (503, "no_server", 5)
     assert told["detail"].startswith("Nobody is there to answer in this chat just now. Start Victoria")
     assert told["detail"].endswith("send the message again (victoria: connection refused).")

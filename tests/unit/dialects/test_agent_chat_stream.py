@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from penstock.dialects.agent_chat.stream import DIALECT
 from penstock.domain.errors import InvalidRequest, NoServer, UpstreamCut
-from penstock.domain.request import Provenance
-from penstock.domain.response import Answer, Choice, Chunk, Usage
+from penstock.domain.response import Choice, Chunk, ModelResponse, Usage
+from penstock.domain.response_metadata import Provenance
 
 ENDPOINT = DIALECT.endpoints[0]
 BY = Provenance("r1", server_url="http://localhost:8010", provider="victoria", model="victoria")
-CALL = ENDPOINT.read(b'{"content": "a"}', b"")
+CALL = ENDPOINT.parse_request(b'{"content": "a"}', b"")
 START = {
     "request_id": "r1",
     "provider": "victoria",
@@ -34,14 +34,14 @@ def events(stream: bytes) -> list[tuple[str, dict[str, Any]]]:
 
 
 def drawn(*chunks: Chunk, by: Provenance = BY) -> list[tuple[str, dict[str, Any]]]:
-    writer = ENDPOINT.writer(CALL, by)
-    return events(b"".join(map(writer.chunk, chunks)) + writer.close())
+    writer = ENDPOINT.create_renderer(CALL, by)
+    return events(b"".join(map(writer.render_chunk, chunks)) + writer.render_end())
 
 
 def test_it_streams_and_says_so() -> None:
     assert CALL.stream
     assert CALL.kinds == ("victoria", "mlx")
-    assert ENDPOINT.writer(CALL, BY).content_type == b"text/event-stream; charset=utf-8"
+    assert ENDPOINT.create_renderer(CALL, BY).content_type == b"text/event-stream; charset=utf-8"
 
 
 def test_steps_and_pieces_come_between_start_and_end() -> None:
@@ -78,8 +78,8 @@ def test_start_tells_of_the_reserve_and_of_simulation() -> None:
 
 
 def test_a_stream_that_breaks_ends_with_an_error_and_an_end() -> None:
-    writer = ENDPOINT.writer(CALL, BY)
-    stream = writer.chunk(Chunk("a")) + writer.error(UpstreamCut("The engine went away."))
+    writer = ENDPOINT.create_renderer(CALL, BY)
+    stream = writer.render_chunk(Chunk("a")) + writer.render_error(UpstreamCut("The engine went away."))
     assert events(stream)[2:] == [
         (
             "error",
@@ -97,26 +97,26 @@ def test_a_stream_that_breaks_ends_with_an_error_and_an_end() -> None:
 
 def test_an_error_before_the_start_is_told_in_events_too() -> None:
     assert DIALECT.media_type == b"text/event-stream; charset=utf-8"
-    told = events(DIALECT.failure(NoServer("Никто не отвечает.", retry_after=5), "r"))
+    told = events(DIALECT.render_error(NoServer("Никто не отвечает.", retry_after=5), "r"))
     assert [name for name, _ in told] == ["error", "end"]
     assert told[0][1].items() >= {"code": "no_server", "status": 503, "retry_after": 5, "retryable": True}.items()
-    assert events(ENDPOINT.broken(UpstreamCut("cut")))[0][0] == "error"
+    assert events(ENDPOINT.render_interruption(UpstreamCut("cut")))[0][0] == "error"
 
 
 def test_a_whole_answer_is_drawn_as_the_same_events() -> None:
-    writer = ENDPOINT.writer(CALL, BY)
-    whole = writer.whole(Answer((Choice("ab", finish="stop"),), Usage(1, 2), steps=("s",)), BY)
+    writer = ENDPOINT.create_renderer(CALL, BY)
+    whole = writer.render_response(ModelResponse((Choice("ab", finish="stop"),), Usage(1, 2), steps=("s",)), BY)
     assert [name for name, _ in events(whole)] == ["start", "step", "chunk", "end"]
 
 
 def test_the_end_and_the_cost_can_be_read_back() -> None:
-    writer = ENDPOINT.writer(CALL, BY)
-    stream = writer.chunk(Chunk("a", usage=Usage(1, 2, estimated=True)))
-    assert not ENDPOINT.ended(stream)
-    assert ENDPOINT.usage(stream, streamed=True) is None
-    stream += writer.close()
-    assert ENDPOINT.ended(stream)
-    assert ENDPOINT.usage(stream, streamed=True) == Usage(1, 2, estimated=True)
+    writer = ENDPOINT.create_renderer(CALL, BY)
+    stream = writer.render_chunk(Chunk("a", usage=Usage(1, 2, estimated=True)))
+    assert not ENDPOINT.is_complete(stream)
+    assert ENDPOINT.parse_usage(stream, streamed=True) is None
+    stream += writer.render_end()
+    assert ENDPOINT.is_complete(stream)
+    assert ENDPOINT.parse_usage(stream, streamed=True) == Usage(1, 2, estimated=True)
 
 
 @given(st.lists(st.text(max_size=20), max_size=8))
@@ -127,5 +127,5 @@ def test_no_text_whatever_breaks_out_of_its_event(texts: list[str]) -> None:
 
 def test_a_bad_body_is_refused() -> None:
     with pytest.raises(InvalidRequest) as caught:
-        ENDPOINT.read(b'{"content": ""}', b"")
+        ENDPOINT.parse_request(b'{"content": ""}', b"")
     assert caught.value.param == "content"

@@ -30,7 +30,7 @@ from penstock.domain.errors import (
     UpstreamTimeout,
 )
 from penstock.domain.request import Call, Operation
-from penstock.domain.response import Answer, Choice, Chunk, Logprob, ToolDelta, Usage, assemble
+from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, ToolDelta, Usage, assemble_response
 
 MESSAGES, COUNT = DIALECT.endpoints
 CALL = Call("anthropic.messages", Operation.CHAT, "llama3.1", True, b"{}")
@@ -47,7 +47,7 @@ def _usage(told: dict[str, Any]) -> Usage:
     return Usage(told["input_tokens"] + cached, told["output_tokens"], cached, thought)
 
 
-def _answer(blocks: list[dict[str, Any]], end: dict[str, Any], usage: dict[str, Any]) -> Answer:
+def _answer(blocks: list[dict[str, Any]], end: dict[str, Any], usage: dict[str, Any]) -> ModelResponse:
     thoughts = [block for block in blocks if block["type"] == "thinking"]
     choice = Choice(
         text="".join(block["text"] for block in blocks if block["type"] == "text"),
@@ -57,7 +57,7 @@ def _answer(blocks: list[dict[str, Any]], end: dict[str, Any], usage: dict[str, 
         refusal=(end["stop_details"] or {}).get("explanation") or "",
         thinking_signature="".join(block["signature"] for block in thoughts),
     )
-    return Answer((choice,), _usage(usage))
+    return ModelResponse((choice,), _usage(usage))
 
 
 def _add(block: dict[str, Any], delta: dict[str, Any]) -> None:
@@ -72,7 +72,7 @@ def _add(block: dict[str, Any], delta: dict[str, Any]) -> None:
             block["pieces"].append(text)
 
 
-def read_back(stream: bytes) -> Answer:
+def read_back(stream: bytes) -> ModelResponse:
     """The answer that a stream tells; fails when its events are not in order."""
     told = events(stream)
     for event in told:
@@ -105,11 +105,11 @@ def read_back(stream: bytes) -> Answer:
     return _answer(blocks, told[-2]["delta"], told[-2]["usage"])
 
 
-def expected(answer: Answer) -> Answer:
+def expected(answer: ModelResponse) -> ModelResponse:
     """The same with what this wire cannot say left out."""
     choice = answer.choices[0]
     finish = "content_filter" if choice.refusal else choice.finish
-    return Answer(
+    return ModelResponse(
         (
             Choice(
                 choice.text,
@@ -127,26 +127,26 @@ def expected(answer: Answer) -> Answer:
 @unhurried
 @given(streams())
 def test_a_stream_tells_the_answer_that_the_engine_gave(chunks: list[Chunk]) -> None:
-    assert read_back(drawn(MESSAGES.writer(CALL, BY), chunks)) == expected(assemble(chunks))
+    assert read_back(drawn(MESSAGES.create_renderer(CALL, BY), chunks)) == expected(assemble_response(chunks))
 
 
 @unhurried
 @given(streams())
 def test_a_whole_message_tells_the_same_as_its_stream(chunks: list[Chunk]) -> None:
-    whole = json.loads(MESSAGES.writer(CALL, BY).whole(assemble(chunks), BY))
+    whole = json.loads(MESSAGES.create_renderer(CALL, BY).render_response(assemble_response(chunks), BY))
     OfficialMessage.model_validate(whole)
     for block in whole["content"]:
         if block["type"] == "tool_use":
             block["input"] = json.dumps(block["input"], ensure_ascii=False)
-    assert _answer(whole["content"], whole, whole["usage"]) == expected(assemble(chunks))
+    assert _answer(whole["content"], whole, whole["usage"]) == expected(assemble_response(chunks))
 
 
 @unhurried
 @given(streams())
 def test_thinking_that_was_not_wanted_is_not_shown(chunks: list[Chunk]) -> None:
-    told = read_back(drawn(MESSAGES.writer(QUIET, BY), chunks))
-    whole = json.loads(MESSAGES.writer(QUIET, BY).whole(assemble(chunks), BY))
-    assert told.choices[0].text == assemble(chunks).choices[0].text
+    told = read_back(drawn(MESSAGES.create_renderer(QUIET, BY), chunks))
+    whole = json.loads(MESSAGES.create_renderer(QUIET, BY).render_response(assemble_response(chunks), BY))
+    assert told.choices[0].text == assemble_response(chunks).choices[0].text
     assert told.choices[0].thinking == ""
     assert all(block["type"] != "thinking" for block in whole["content"])
 
@@ -154,33 +154,35 @@ def test_thinking_that_was_not_wanted_is_not_shown(chunks: list[Chunk]) -> None:
 @unhurried
 @given(streams(), st.integers(0, 20))
 def test_a_stream_that_breaks_ends_with_an_error_event(chunks: list[Chunk], at: int) -> None:
-    writer = MESSAGES.writer(CALL, BY)
-    stream = b"".join(writer.chunk(chunk) for chunk in chunks[:at]) + writer.error(UpstreamCut("it broke"))
+    writer = MESSAGES.create_renderer(CALL, BY)
+    stream = b"".join(writer.render_chunk(chunk) for chunk in chunks[:at]) + writer.render_error(
+        UpstreamCut("it broke")
+    )
     assert events(stream)[-1] == {
         "type": "error",
         "error": {"type": "api_error", "message": "it broke"},
         "request_id": "abc123",
     }
-    assert not MESSAGES.ended(stream)
+    assert not MESSAGES.is_complete(stream)
 
 
 @unhurried
 @given(streams())
 def test_the_end_and_the_cost_of_a_drawn_stream_are_found_in_its_tail(chunks: list[Chunk]) -> None:
-    stream = drawn(MESSAGES.writer(CALL, BY), chunks)
-    told = assemble(chunks).usage
+    stream = drawn(MESSAGES.create_renderer(CALL, BY), chunks)
+    told = assemble_response(chunks).usage
     assert told is not None
-    found = MESSAGES.usage(stream[-4096:], True)
-    assert MESSAGES.ended(stream[-4096:])
+    found = MESSAGES.parse_usage(stream[-4096:], True)
+    assert MESSAGES.is_complete(stream[-4096:])
     assert found == Usage(told.prompt_tokens, told.completion_tokens, told.cached_tokens)
-    assert not MESSAGES.ended(stream[: -len(b'age_stop"}\n\n')])
+    assert not MESSAGES.is_complete(stream[: -len(b'age_stop"}\n\n')])
 
 
 @unhurried
 @given(usages())
 def test_the_cost_of_a_whole_message_is_found_in_its_tail(usage: Usage) -> None:
-    answer = Answer((Choice('"usage": {"input_tokens": 7}' * 300, finish="stop"),), usage)
-    found = MESSAGES.usage(MESSAGES.writer(CALL, BY).whole(answer, BY)[-4096:], False)
+    answer = ModelResponse((Choice('"usage": {"input_tokens": 7}' * 300, finish="stop"),), usage)
+    found = MESSAGES.parse_usage(MESSAGES.create_renderer(CALL, BY).render_response(answer, BY)[-4096:], False)
     assert found == Usage(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
 
 
@@ -188,11 +190,11 @@ def test_the_cost_of_a_whole_message_is_found_in_its_tail(usage: Usage) -> None:
     "tail", [b"", b"garbage", b'"usage":{"input_tok', b'"usage":null', b'"usage":{"input_tokens":"x"}']
 )
 def test_where_no_cost_is_told_none_is_found(tail: bytes) -> None:
-    assert MESSAGES.usage(tail, True) is None
+    assert MESSAGES.parse_usage(tail, True) is None
 
 
 def test_a_padded_last_event_ends_a_stream() -> None:
-    assert MESSAGES.ended(b'event: message_stop\ndata: {"type": "message_stop"   }\r\n\r\n')
+    assert MESSAGES.is_complete(b'event: message_stop\ndata: {"type": "message_stop"   }\r\n\r\n')
 
 
 @pytest.mark.parametrize(
@@ -210,35 +212,35 @@ def test_a_padded_last_event_ends_a_stream() -> None:
     ],
 )
 def test_why_it_stopped_is_told_in_anthropics_words(chunk: Chunk, reason: str, sequence: str | None) -> None:
-    end = events(drawn(MESSAGES.writer(CALL, BY), [chunk]))[-2]["delta"]
-    whole = json.loads(MESSAGES.writer(CALL, BY).whole(assemble([chunk]), BY))
+    end = events(drawn(MESSAGES.create_renderer(CALL, BY), [chunk]))[-2]["delta"]
+    whole = json.loads(MESSAGES.create_renderer(CALL, BY).render_response(assemble_response([chunk]), BY))
     assert (end["stop_reason"], end["stop_sequence"]) == (reason, sequence)
     assert (whole["stop_reason"], whole["stop_sequence"]) == (reason, sequence)
 
 
 def test_an_answer_of_nothing_is_an_empty_message() -> None:
-    assert read_back(drawn(MESSAGES.writer(CALL, BY), [])) == Answer((Choice(finish="stop"),), Usage())
-    assert json.loads(MESSAGES.writer(CALL, BY).whole(Answer(), BY))["content"] == []
+    assert read_back(drawn(MESSAGES.create_renderer(CALL, BY), [])) == ModelResponse((Choice(finish="stop"),), Usage())
+    assert json.loads(MESSAGES.create_renderer(CALL, BY).render_response(ModelResponse(), BY))["content"] == []
 
 
 def test_a_message_names_the_model_that_answered_and_the_request() -> None:
-    whole = json.loads(MESSAGES.writer(CALL, BY).whole(Answer((Choice("Привет"),)), BY))
+    whole = json.loads(MESSAGES.create_renderer(CALL, BY).render_response(ModelResponse((Choice("Привет"),)), BY))
     assert (whole["id"], whole["model"], whole["role"]) == ("msg_abc123", "llama3.1:8b", "assistant")
 
 
 def test_a_streamed_call_is_answered_with_events_and_another_with_json() -> None:
-    assert MESSAGES.writer(CALL, BY).content_type == b"text/event-stream; charset=utf-8"
-    assert MESSAGES.writer(replace(CALL, stream=False), BY).content_type == b"application/json"
+    assert MESSAGES.create_renderer(CALL, BY).content_type == b"text/event-stream; charset=utf-8"
+    assert MESSAGES.create_renderer(replace(CALL, stream=False), BY).content_type == b"application/json"
 
 
 def test_russian_text_is_not_escaped() -> None:
-    assert "Привет".encode() in drawn(MESSAGES.writer(CALL, BY), [Chunk(text="Привет")])
+    assert "Привет".encode() in drawn(MESSAGES.create_renderer(CALL, BY), [Chunk(text="Привет")])
 
 
 def test_a_call_without_an_id_gets_one() -> None:
     chunks = [Chunk(tool_calls=(ToolDelta(0, "", "f", "{}"), ToolDelta(1, "", "g", "{}")))]
-    ids = [call.id for call in read_back(drawn(MESSAGES.writer(CALL, BY), chunks)).choices[0].tool_calls]
-    whole = json.loads(MESSAGES.writer(CALL, BY).whole(assemble(chunks), BY))
+    ids = [call.id for call in read_back(drawn(MESSAGES.create_renderer(CALL, BY), chunks)).choices[0].tool_calls]
+    whole = json.loads(MESSAGES.create_renderer(CALL, BY).render_response(assemble_response(chunks), BY))
     assert ids == ["toolu_abc123_0", "toolu_abc123_1"]
     assert [block["id"] for block in whole["content"]] == ids
 
@@ -254,15 +256,15 @@ def test_a_call_without_an_id_gets_one() -> None:
     ],
 )
 def test_arguments_that_are_no_object_still_make_a_valid_message(arguments: str, input_: dict[str, Any]) -> None:
-    answer = Answer((Choice(tool_calls=(ToolCall("c", "f", arguments),), finish="tool_calls"),))
-    whole = json.loads(MESSAGES.writer(CALL, BY).whole(answer, BY))
+    answer = ModelResponse((Choice(tool_calls=(ToolCall("c", "f", arguments),), finish="tool_calls"),))
+    whole = json.loads(MESSAGES.create_renderer(CALL, BY).render_response(answer, BY))
     assert whole["content"][0]["input"] == input_
 
 
 def test_a_call_is_closed_as_soon_as_the_next_begins() -> None:
-    writer = MESSAGES.writer(CALL, BY)
-    writer.chunk(Chunk(tool_calls=(ToolDelta(0, "a", "f", '{"x":1}'),)))
-    told = events(writer.chunk(Chunk(tool_calls=(ToolDelta(1, "b", "g", "{}"),))))
+    writer = MESSAGES.create_renderer(CALL, BY)
+    writer.render_chunk(Chunk(tool_calls=(ToolDelta(0, "a", "f", '{"x":1}'),)))
+    told = events(writer.render_chunk(Chunk(tool_calls=(ToolDelta(1, "b", "g", "{}"),))))
     assert [(event["type"], event["index"]) for event in told] == [
         ("content_block_stop", 0),
         ("content_block_start", 1),
@@ -272,34 +274,37 @@ def test_a_call_is_closed_as_soon_as_the_next_begins() -> None:
 
 def test_an_agents_steps_are_shown_as_thinking() -> None:
     chunks = [Chunk(step="looking"), Chunk(step="writing"), Chunk(text="done", finish="stop")]
-    told = read_back(drawn(MESSAGES.writer(CALL, BY), chunks)).choices[0]
-    whole = json.loads(MESSAGES.writer(CALL, BY).whole(assemble(chunks), BY))
+    told = read_back(drawn(MESSAGES.create_renderer(CALL, BY), chunks)).choices[0]
+    whole = json.loads(MESSAGES.create_renderer(CALL, BY).render_response(assemble_response(chunks), BY))
     assert (told.thinking, told.text) == ("looking\nwriting\n", "done")
     assert [block.get("thinking") for block in whole["content"]] == ["looking\nwriting\n", None]
 
 
 def test_only_the_first_choice_is_drawn() -> None:
     chunks = [Chunk(text="a"), Chunk(text="b", choice=1), Chunk(finish="stop"), Chunk(finish="length", choice=1)]
-    assert read_back(drawn(MESSAGES.writer(CALL, BY), chunks)).choices[0] == Choice("a", finish="stop")
+    assert read_back(drawn(MESSAGES.create_renderer(CALL, BY), chunks)).choices[0] == Choice("a", finish="stop")
 
 
 def test_log_probabilities_do_not_disturb_the_text() -> None:
     chunks = [Chunk(text="a", logprobs=(Logprob("a", -1.0),)), Chunk(text="b", logprobs=(Logprob("b", -1.0),))]
-    assert read_back(drawn(MESSAGES.writer(CALL, BY), chunks)).choices[0].text == "ab"
+    assert read_back(drawn(MESSAGES.create_renderer(CALL, BY), chunks)).choices[0].text == "ab"
 
 
 def test_counting_answers_with_the_prompts_tokens() -> None:
-    writer = COUNT.writer(CALL, BY)
-    assert json.loads(writer.whole(Answer(usage=Usage(prompt_tokens=42)), BY)) == {"input_tokens": 42}
+    writer = COUNT.create_renderer(CALL, BY)
+    assert json.loads(writer.render_response(ModelResponse(usage=Usage(prompt_tokens=42)), BY)) == {"input_tokens": 42}
     assert writer.content_type == b"application/json"
-    assert writer.chunk(Chunk(text="x")) + writer.close() == b""
-    assert events(writer.error(UpstreamCut("it broke")))[0]["error"]["message"] == "it broke"
-    assert COUNT.usage(b'{"input_tokens":42}', False) is None
+    assert writer.render_chunk(Chunk(text="x")) + writer.render_end() == b""
+    assert events(writer.render_error(UpstreamCut("it broke")))[0]["error"]["message"] == "it broke"
+    assert COUNT.parse_usage(b'{"input_tokens":42}', False) is None
 
 
 def test_a_passed_through_stream_that_breaks_is_ended_on_a_fresh_line() -> None:
     torn = b'event: content_block_delta\ndata: {"type":"content_blo'
-    assert events((torn + MESSAGES.broken(UpstreamCut("it broke"))).split(b"\n\n", 1)[1])[0]["type"] == "error"
+    assert (
+        events((torn + MESSAGES.render_interruption(UpstreamCut("it broke"))).split(b"\n\n", 1)[1])[0]["type"]
+        == "error"
+    )
 
 
 @pytest.mark.parametrize(
@@ -322,7 +327,7 @@ def test_a_passed_through_stream_that_breaks_is_ended_on_a_fresh_line() -> None:
     ],
 )
 def test_errors_have_anthropics_types(error: PenstockError, kind: str) -> None:
-    assert json.loads(DIALECT.failure(error, "abc123")) == {
+    assert json.loads(DIALECT.render_error(error, "abc123")) == {
         "type": "error",
         "error": {"type": kind, "message": "no"},
         "request_id": "abc123",
@@ -343,7 +348,7 @@ STORY = [
 
 async def test_the_official_client_accumulates_a_stream() -> None:
     async with (
-        playing(200, b"text/event-stream", drawn(MESSAGES.writer(CALL, BY), STORY)) as url,
+        playing(200, b"text/event-stream", drawn(MESSAGES.create_renderer(CALL, BY), STORY)) as url,
         anthropic.AsyncAnthropic(base_url=url, api_key="k", max_retries=0) as client,
         client.messages.stream(model="m", max_tokens=9, messages=[{"role": "user", "content": "?"}]) as stream,
     ):
@@ -360,7 +365,7 @@ async def test_the_official_client_accumulates_a_stream() -> None:
 
 
 async def test_the_official_client_reads_a_whole_message() -> None:
-    body = MESSAGES.writer(CALL, BY).whole(assemble(STORY), BY)
+    body = MESSAGES.create_renderer(CALL, BY).render_response(assemble_response(STORY), BY)
     async with (
         playing(200, b"application/json", body) as url,
         anthropic.AsyncAnthropic(base_url=url, api_key="k", max_retries=0) as client,
@@ -371,8 +376,8 @@ async def test_the_official_client_reads_a_whole_message() -> None:
 
 
 async def test_the_official_client_raises_the_error_that_a_stream_ends_with() -> None:
-    writer = MESSAGES.writer(CALL, BY)
-    body = writer.chunk(Chunk(text="a")) + writer.error(NoServer("all are down"))
+    writer = MESSAGES.create_renderer(CALL, BY)
+    body = writer.render_chunk(Chunk(text="a")) + writer.render_error(NoServer("all are down"))
     async with (
         playing(200, b"text/event-stream", body) as url,
         anthropic.AsyncAnthropic(base_url=url, api_key="k", max_retries=0) as client,
@@ -386,7 +391,7 @@ async def test_the_official_client_raises_the_error_that_a_stream_ends_with() ->
 
 async def test_the_official_client_raises_the_class_of_an_error_response() -> None:
     async with (
-        playing(404, DIALECT.media_type, DIALECT.failure(ModelNotFound("no such model"), "abc123")) as url,
+        playing(404, DIALECT.media_type, DIALECT.render_error(ModelNotFound("no such model"), "abc123")) as url,
         anthropic.AsyncAnthropic(base_url=url, api_key="k", max_retries=0) as client,
     ):
         with pytest.raises(anthropic.NotFoundError, match="no such model"):

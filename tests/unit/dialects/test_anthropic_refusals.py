@@ -26,7 +26,7 @@ def request(**members: Any) -> bytes:
 
 def refused(**members: Any) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as raised:
-        MESSAGES.decode(MESSAGES.read(request(**members), b"application/json"))
+        MESSAGES.decode_content(MESSAGES.parse_request(request(**members), b"application/json"))
     return raised.value
 
 
@@ -145,7 +145,7 @@ json_values = st.recursive(
 def test_any_json_is_decoded_or_refused(members: dict[str, Any]) -> None:
     call = Call("anthropic.messages", Operation.CHAT, "m", False, request(**members))
     try:
-        outcome: object = MESSAGES.decode(call)
+        outcome: object = MESSAGES.decode_content(call)
     except InvalidRequest as error:
         outcome = error.message
     assert isinstance(outcome, Chat | str)

@@ -39,7 +39,7 @@ def request(**members: Any) -> bytes:
 
 
 def decoded(**members: Any) -> Chat:
-    chat = MESSAGES.decode(MESSAGES.read(request(**members), b"application/json"))
+    chat = MESSAGES.decode_content(MESSAGES.parse_request(request(**members), b"application/json"))
     assert isinstance(chat, Chat)
     return chat
 
@@ -49,16 +49,16 @@ def asked(content: Any) -> tuple[Message, ...]:
 
 
 def test_reading_tells_what_routing_needs() -> None:
-    call = MESSAGES.read(request(stream=True), b"application/json")
+    call = MESSAGES.parse_request(request(stream=True), b"application/json")
     assert (call.wire, call.operation, call.model) == ("anthropic.messages", Operation.CHAT, "m")
     assert (call.stream, call.max_tokens, call.flags) == (True, 100, frozenset())
     assert call.body == request(stream=True)
 
 
 def test_reading_a_count_needs_no_token_limit() -> None:
-    call = COUNT.read(request(max_tokens=..., stream=True), b"application/json")
+    call = COUNT.parse_request(request(max_tokens=..., stream=True), b"application/json")
     assert (call.wire, call.operation, call.stream) == ("anthropic.count_tokens", Operation.COUNT, False)
-    assert COUNT.decode(call) == Chat((Message("user", (Text("Привет"),)),))
+    assert COUNT.decode_content(call) == Chat((Message("user", (Text("Привет"),)),))
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_reading_a_count_needs_no_token_limit() -> None:
     ],
 )
 def test_reading_notes_that_thinking_is_not_to_be_shown(thinking: dict[str, Any], hidden: bool) -> None:
-    flags = MESSAGES.read(request(thinking=thinking), b"application/json").flags
+    flags = MESSAGES.parse_request(request(thinking=thinking), b"application/json").flags
     assert flags == (frozenset({"hide_thinking"}) if hidden else frozenset())
 
 
@@ -95,21 +95,21 @@ def test_reading_notes_that_thinking_is_not_to_be_shown(thinking: dict[str, Any]
 )
 def test_a_body_that_cannot_be_routed_is_refused(body: bytes, param: str | None, words: str) -> None:
     with pytest.raises(InvalidRequest, match=words) as raised:
-        MESSAGES.read(body, b"application/json")
+        MESSAGES.parse_request(body, b"application/json")
     assert raised.value.param == param
 
 
 def test_a_body_nested_too_deeply_is_refused() -> None:
     body = request().removesuffix(b"}") + b',"extra":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     with pytest.raises(InvalidRequest, match="nested too deeply"):
-        MESSAGES.read(body, b"application/json")
+        MESSAGES.parse_request(body, b"application/json")
 
 
 @unhurried
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
-        MESSAGES.read(body, b"application/json")
+        MESSAGES.parse_request(body, b"application/json")
 
 
 @pytest.mark.parametrize(
@@ -342,7 +342,7 @@ async def test_what_the_official_client_sends_is_understood() -> None:
             thinking={"type": "enabled", "budget_tokens": 1024},
         )
         await client.messages.count_tokens(model="m", messages=[{"role": "user", "content": "hi"}])
-    chat = MESSAGES.decode(MESSAGES.read(got[0], b"application/json"))
+    chat = MESSAGES.decode_content(MESSAGES.parse_request(got[0], b"application/json"))
     assert chat == Chat(
         (Message("system", (Text("Be brief."),)), Message("user", (Text("hi"),))),
         tools=(Tool("f", parameters=b'{"type":"object"}'),),
@@ -350,4 +350,4 @@ async def test_what_the_official_client_sends_is_understood() -> None:
         sampling=Sampling(max_tokens=10),
         thinking=Thinking(budget=1024),
     )
-    assert COUNT.decode(COUNT.read(got[1], b"")) == Chat((Message("user", (Text("hi"),)),))
+    assert COUNT.decode_content(COUNT.parse_request(got[1], b"")) == Chat((Message("user", (Text("hi"),)),))

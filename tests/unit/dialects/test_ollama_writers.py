@@ -10,20 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.dialects.ollama import DIALECT
-from penstock.dialects.ollama.response import AnswerWriter, failure, instant
+from penstock.dialects.ollama.response import AnswerRenderer, instant, render_error
 from penstock.domain.content import ToolCall
 from penstock.domain.errors import UpstreamCut
-from penstock.domain.request import Call, Operation, Provenance
-from penstock.domain.response import Answer, Choice, Chunk, Logprob, ToolDelta, Usage
+from penstock.domain.request import Call, Operation
+from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, ToolDelta, Usage
+from penstock.domain.response_metadata import Provenance
 
 WIRES = {endpoint.wire: endpoint for endpoint in DIALECT.endpoints}
 NOON = 1_787_338_102_123_456_789  # 2026-08-21T18:48:22.123456789Z
 TOLD = Provenance("r", created=NOON / 1e9 - 2)
 
 
-def writer(act: str = "chat", *, stream: bool = True, model: str = "llama3.1:8b", now: int = NOON) -> AnswerWriter:
+def writer(act: str = "chat", *, stream: bool = True, model: str = "llama3.1:8b", now: int = NOON) -> AnswerRenderer:
     call = Call(f"ollama.{act}", Operation.CHAT, model, stream, b"")
-    return AnswerWriter(call, Provenance("r", created=now / 1e9 - 2), generate=act == "generate", clock=lambda: now)
+    return AnswerRenderer(call, Provenance("r", created=now / 1e9 - 2), generate=act == "generate", clock=lambda: now)
 
 
 def lines(data: bytes) -> list[dict[str, object]]:
@@ -32,12 +33,12 @@ def lines(data: bytes) -> list[dict[str, object]]:
 
 
 def test_a_piece_of_text_is_one_line_in_the_order_of_keys():
-    drawn = writer().chunk(Chunk("Hi"))
+    drawn = writer().render_chunk(Chunk("Hi"))
     assert drawn == (
         b'{"model":"llama3.1:8b","created_at":"2026-08-21T18:48:22.123456789Z",'
         b'"message":{"role":"assistant","content":"Hi"},"done":false}\n'
     )
-    assert writer("generate").chunk(Chunk("Hi")) == (
+    assert writer("generate").render_chunk(Chunk("Hi")) == (
         b'{"model":"llama3.1:8b","created_at":"2026-08-21T18:48:22.123456789Z","response":"Hi","done":false}\n'
     )
 
@@ -48,24 +49,24 @@ def test_a_piece_of_text_is_one_line_in_the_order_of_keys():
 )
 def test_times_lose_their_trailing_zeros(fraction: int, drawn: bytes):
     now = NOON // 10**9 * 10**9 + fraction
-    assert b":48:" + drawn in writer(now=now).chunk(Chunk("x"))
+    assert b":48:" + drawn in writer(now=now).render_chunk(Chunk("x"))
     assert instant(now).endswith(b":48:" + drawn)
 
 
 def test_every_line_has_a_fresh_time():
     ticks = iter(range(NOON, NOON + 10**10, 600_000_000))
     call = Call("ollama.chat", Operation.CHAT, "m", True, b"")
-    drawing = AnswerWriter(call, TOLD, generate=False, clock=lambda: next(ticks))
-    stamps = [line["created_at"] for line in lines(b"".join(drawing.chunk(Chunk("x")) for _ in range(4)))]
+    drawing = AnswerRenderer(call, TOLD, generate=False, clock=lambda: next(ticks))
+    stamps = [line["created_at"] for line in lines(b"".join(drawing.render_chunk(Chunk("x")) for _ in range(4)))]
     assert stamps == sorted(set(stamps))
 
 
 def test_the_last_line_has_the_reason_and_the_counts_in_order():
     drawing = writer()
     usage = Usage(3, 5, load_seconds=0.25, prompt_seconds=0.5, completion_seconds=1.0, total_seconds=2.0)
-    assert drawing.chunk(Chunk(finish="length")) == b""
-    assert drawing.chunk(Chunk(usage=usage)) == b""
-    assert drawing.close() == (
+    assert drawing.render_chunk(Chunk(finish="length")) == b""
+    assert drawing.render_chunk(Chunk(usage=usage)) == b""
+    assert drawing.render_end() == (
         b'{"model":"llama3.1:8b","created_at":"2026-08-21T18:48:22.123456789Z",'
         b'"message":{"role":"assistant","content":""},"done":true,"done_reason":"length",'
         b'"total_duration":2000000000,"load_duration":250000000,"prompt_eval_count":3,"prompt_eval_duration":500000000,'
@@ -75,8 +76,8 @@ def test_the_last_line_has_the_reason_and_the_counts_in_order():
 
 def test_numbers_that_are_zero_are_left_out():
     drawing = writer()
-    drawing.chunk(Chunk(finish="stop", usage=Usage(0, 5)))
-    last = lines(drawing.close())[0]
+    drawing.render_chunk(Chunk(finish="stop", usage=Usage(0, 5)))
+    last = lines(drawing.render_end())[0]
     assert list(last) == ["model", "created_at", "message", "done", "done_reason", "total_duration", "eval_count"]
     assert round(last["total_duration"] / 1e9, 3) == 2
 
@@ -87,24 +88,24 @@ def test_numbers_that_are_zero_are_left_out():
 )
 def test_reasons_are_those_that_ollama_has(finish: str, reason: str):
     drawing = writer()
-    drawing.chunk(Chunk("x", finish=finish))
-    assert lines(drawing.close())[0]["done_reason"] == reason
+    drawing.render_chunk(Chunk("x", finish=finish))
+    assert lines(drawing.render_end())[0]["done_reason"] == reason
 
 
 def test_thinking_stands_beside_empty_content():
-    assert lines(writer().chunk(Chunk(thinking="hm")))[0]["message"] == {
+    assert lines(writer().render_chunk(Chunk(thinking="hm")))[0]["message"] == {
         "role": "assistant", "content": "", "thinking": "hm"
     }  # fmt: skip
-    line = lines(writer("generate").chunk(Chunk(thinking="hm")))[0]
+    line = lines(writer("generate").render_chunk(Chunk(thinking="hm")))[0]
     assert list(line) == ["model", "created_at", "response", "thinking", "done"]
 
 
 def test_fragments_of_a_tool_call_wait_until_it_is_whole():
     drawing = writer()
-    assert drawing.chunk(Chunk(tool_calls=(ToolDelta(0, "a", "f"),))) == b""
-    assert drawing.chunk(Chunk(tool_calls=(ToolDelta(0, arguments='{"x":\n'), ToolDelta(1, "b", "g")))) == b""
-    assert drawing.chunk(Chunk(tool_calls=(ToolDelta(0, arguments=' "\u2028"}'),))) == b""
-    drawn = drawing.chunk(Chunk(finish="tool_calls"))
+    assert drawing.render_chunk(Chunk(tool_calls=(ToolDelta(0, "a", "f"),))) == b""
+    assert drawing.render_chunk(Chunk(tool_calls=(ToolDelta(0, arguments='{"x":\n'), ToolDelta(1, "b", "g")))) == b""
+    assert drawing.render_chunk(Chunk(tool_calls=(ToolDelta(0, arguments=' "\u2028"}'),))) == b""
+    drawn = drawing.render_chunk(Chunk(finish="tool_calls"))
     assert drawn.isascii()
     line = lines(drawn)[0]
     assert line["done"] is False
@@ -116,13 +117,13 @@ def test_fragments_of_a_tool_call_wait_until_it_is_whole():
             {"id": "b", "function": {"index": 1, "name": "g", "arguments": {}}},
         ],
     }
-    assert lines(drawing.close())[0]["done_reason"] == "stop"
+    assert lines(drawing.render_end())[0]["done_reason"] == "stop"
 
 
 def test_tool_calls_of_a_stream_that_never_said_finish_come_at_its_close():
     drawing = writer()
-    drawing.chunk(Chunk(tool_calls=(ToolDelta(0, "", "f", "{}"),)))
-    first, last = lines(drawing.close())
+    drawing.render_chunk(Chunk(tool_calls=(ToolDelta(0, "", "f", "{}"),)))
+    first, last = lines(drawing.render_end())
     assert re.fullmatch("call_[a-z0-9]{8}", first["message"]["tool_calls"][0]["id"])
     assert (first["done"], last["done"]) == (False, True)
 
@@ -130,8 +131,8 @@ def test_tool_calls_of_a_stream_that_never_said_finish_come_at_its_close():
 @pytest.mark.parametrize("arguments", ['{"x": ', "[1]", "5", "not JSON"])
 def test_a_call_whose_arguments_are_no_object_is_text(arguments: str):
     drawing = writer()
-    drawing.chunk(Chunk(tool_calls=(ToolDelta(0, "a", "f", arguments),)))
-    message = lines(drawing.chunk(Chunk(finish="length")))[0]["message"]
+    drawing.render_chunk(Chunk(tool_calls=(ToolDelta(0, "a", "f", arguments),)))
+    message = lines(drawing.render_chunk(Chunk(finish="length")))[0]["message"]
     assert "tool_calls" not in message
     assert arguments in message["content"]
     assert '"f"' in message["content"]
@@ -139,30 +140,30 @@ def test_a_call_whose_arguments_are_no_object_is_text(arguments: str):
 
 def test_logprobs_sit_on_their_chunk():
     logprob = Logprob("é", -0.5, (195, 169), (Logprob("e", -1.0),))
-    line = lines(writer().chunk(Chunk("é", logprobs=(logprob,))))[0]
+    line = lines(writer().render_chunk(Chunk("é", logprobs=(logprob,))))[0]
     top = [{"token": "e", "logprob": -1.0}]
     assert line["logprobs"] == [{"token": "é", "logprob": -0.5, "bytes": [195, 169], "top_logprobs": top}]
 
 
 def test_other_answers_than_the_first_are_not_shown():
-    assert writer().chunk(Chunk("second", choice=1)) == b""
+    assert writer().render_chunk(Chunk("second", choice=1)) == b""
 
 
 def test_a_generate_ends_with_its_context():
     drawing = writer("generate")
-    drawing.chunk(Chunk(finish="stop", context=(1, 2), usage=Usage(1, 1, total_seconds=1.0)))
-    last = lines(drawing.close())[0]
+    drawing.render_chunk(Chunk(finish="stop", context=(1, 2), usage=Usage(1, 1, total_seconds=1.0)))
+    last = lines(drawing.render_end())[0]
     assert last["context"] == [1, 2]
     assert list(last)[:6] == ["model", "created_at", "response", "done", "done_reason", "context"]
 
 
 def test_a_whole_chat_is_one_object_without_a_newline():
-    answer = Answer(
+    answer = ModelResponse(
         (Choice("Hi", "hm", (ToolCall("a", "f", '{"x":1}'),), "tool_calls"),), Usage(2, 3, total_seconds=1.0)
     )
     drawing = writer(stream=False)
     assert drawing.content_type == b"application/json; charset=utf-8"
-    assert drawing.whole(answer, TOLD) == (
+    assert drawing.render_response(answer, TOLD) == (
         b'{"model":"llama3.1:8b","created_at":"2026-08-21T18:48:22.123456789Z","message":{"role":"assistant",'
         b'"content":"Hi","thinking":"hm","tool_calls":[{"id":"a","function":{"index":0,"name":"f",'
         b'"arguments":{"x":1}}}]},"done":true,"done_reason":"stop","total_duration":1000000000,'
@@ -172,11 +173,11 @@ def test_a_whole_chat_is_one_object_without_a_newline():
 
 @pytest.mark.parametrize("finish", ["load", "unload"])
 def test_loading_is_answered_without_durations(finish: str):
-    answer = Answer((Choice(finish=finish),), Usage(1, 1))
-    chat = json.loads(writer(stream=False).whole(answer, TOLD))
+    answer = ModelResponse((Choice(finish=finish),), Usage(1, 1))
+    chat = json.loads(writer(stream=False).render_response(answer, TOLD))
     assert list(chat) == ["model", "created_at", "message", "done", "done_reason"]
     assert (chat["message"], chat["done_reason"]) == ({"role": "assistant", "content": ""}, finish)
-    generate = json.loads(writer("generate", stream=False).whole(answer, TOLD))
+    generate = json.loads(writer("generate", stream=False).render_response(answer, TOLD))
     assert list(generate) == ["model", "created_at", "response", "done", "done_reason"]
 
 
@@ -185,7 +186,7 @@ def test_the_official_client_reads_every_line():
     call = ToolDelta(0, "a", "f", '{"x":1}')
     logprobs = (Logprob("a", -1.0),)
     pieces = (Chunk("Hi", "hm", logprobs=logprobs), Chunk(tool_calls=(call,)), Chunk(finish="stop", usage=Usage(1, 2)))
-    drawn = b"".join(map(drawing.chunk, pieces)) + drawing.close()
+    drawn = b"".join(map(drawing.render_chunk, pieces)) + drawing.render_end()
     first, second, last = (ollama.ChatResponse.model_validate_json(line) for line in drawn.splitlines())
     assert (first.message.content, first.message.thinking, first.logprobs[0].token) == ("Hi", "hm", "a")
     assert second.message.tool_calls[0].function.arguments == {"x": 1}
@@ -193,35 +194,35 @@ def test_the_official_client_reads_every_line():
 
 
 def test_the_model_is_what_the_caller_wrote():
-    assert lines(writer(model='LLAMA "x"').chunk(Chunk("x")))[0]["model"] == 'LLAMA "x"'
+    assert lines(writer(model='LLAMA "x"').render_chunk(Chunk("x")))[0]["model"] == 'LLAMA "x"'
 
 
 @settings(deadline=None)
 @given(st.text())
 def test_any_text_stays_on_one_line_and_comes_back_as_it_was(text: str):
     drawing = writer()
-    drawn = drawing.chunk(Chunk(text)) or drawing.close()
+    drawn = drawing.render_chunk(Chunk(text)) or drawing.render_end()
     assert len(drawn.decode().splitlines()) == 1
     assert not re.search("[<>&]", drawn.decode())
     assert json.loads(drawn)["message"]["content"] == text
 
 
 def test_text_that_no_utf8_can_hold_is_replaced():
-    assert lines(writer().chunk(Chunk("a\ud800b")))[0]["message"]["content"] == "a?b"
+    assert lines(writer().render_chunk(Chunk("a\ud800b")))[0]["message"]["content"] == "a?b"
 
 
 def test_errors_are_a_line_or_a_body():
     error = UpstreamCut("the engine <gave> up")
     body = b'{"error":"the engine \\u003cgave\\u003e up"}'
-    assert failure(error, "request") == body
-    assert writer().error(error) == body + b"\n"
-    assert WIRES["ollama.chat"].broken(error) == body + b"\n"
+    assert render_error(error, "request") == body
+    assert writer().render_error(error) == body + b"\n"
+    assert WIRES["ollama.chat"].render_interruption(error) == body + b"\n"
 
 
 def test_embeddings_are_drawn_with_their_counts():
     call = Call("ollama.embed", Operation.EMBEDDING, "m", False, b"")
-    answer = Answer(vectors=((0.5, -1.0), "AAAAPwAAgL8="), usage=Usage(4, total_seconds=0.5))
-    told = json.loads(WIRES["ollama.embed"].writer(call, TOLD).whole(answer, TOLD))
+    answer = ModelResponse(vectors=((0.5, -1.0), "AAAAPwAAgL8="), usage=Usage(4, total_seconds=0.5))
+    told = json.loads(WIRES["ollama.embed"].create_renderer(call, TOLD).render_response(answer, TOLD))
     assert told == {
         "model": "m", "embeddings": [[0.5, -1.0], [0.5, -1.0]], "total_duration": 500000000, "prompt_eval_count": 4
     }  # fmt: skip
@@ -229,14 +230,17 @@ def test_embeddings_are_drawn_with_their_counts():
 
 def test_nothing_to_embed_gives_an_empty_list_and_no_numbers():
     call = Call("ollama.embed", Operation.EMBEDDING, "m", False, b"")
-    assert WIRES["ollama.embed"].writer(call, TOLD).whole(Answer(), TOLD) == b'{"model":"m","embeddings":[]}'
+    assert (
+        WIRES["ollama.embed"].create_renderer(call, TOLD).render_response(ModelResponse(), TOLD)
+        == b'{"model":"m","embeddings":[]}'
+    )
 
 
 def test_the_older_embeddings_are_one_vector_alone():
     call = Call("ollama.embeddings", Operation.EMBEDDING, "m", False, b"")
-    drawing = WIRES["ollama.embeddings"].writer(call, TOLD)
-    assert drawing.whole(Answer(vectors=((1.0, 0.25),)), TOLD) == b'{"embedding":[1.0,0.25]}'
-    assert drawing.whole(Answer(), TOLD) == b'{"embedding":[]}'
+    drawing = WIRES["ollama.embeddings"].create_renderer(call, TOLD)
+    assert drawing.render_response(ModelResponse(vectors=((1.0, 0.25),)), TOLD) == b'{"embedding":[1.0,0.25]}'
+    assert drawing.render_response(ModelResponse(), TOLD) == b'{"embedding":[]}'
 
 
 LAST = (
@@ -249,23 +253,23 @@ LAST = (
 def test_usage_is_read_from_the_last_line():
     tail = b'ent":"cut"},"done":false}\n' + LAST
     meant = Usage(26, 7, load_seconds=0.5, prompt_seconds=1.0, completion_seconds=1.5, total_seconds=3.0)
-    assert WIRES["ollama.chat"].usage(tail, True) == meant
-    assert WIRES["ollama.chat"].usage(LAST.strip(), False) == meant
-    assert WIRES["ollama.chat"].usage(LAST[40:], True) == meant
-    assert WIRES["ollama.chat"].usage(b'{"model":"m","done":false}\n', True) is None
-    assert WIRES["ollama.chat"].usage(b"", True) is None
+    assert WIRES["ollama.chat"].parse_usage(tail, True) == meant
+    assert WIRES["ollama.chat"].parse_usage(LAST.strip(), False) == meant
+    assert WIRES["ollama.chat"].parse_usage(LAST[40:], True) == meant
+    assert WIRES["ollama.chat"].parse_usage(b'{"model":"m","done":false}\n', True) is None
+    assert WIRES["ollama.chat"].parse_usage(b"", True) is None
 
 
 def test_a_whole_answer_that_is_no_json_is_told_from_one_without_usage():
     with pytest.raises(msgspec.DecodeError):
-        WIRES["ollama.chat"].usage(LAST[:-20], False)
+        WIRES["ollama.chat"].parse_usage(LAST[:-20], False)
     for body in (b'{"embedding":[1]}', b"null", b'{"eval_count":"many"}'):
-        assert WIRES["ollama.chat"].usage(body, False) is None
+        assert WIRES["ollama.chat"].parse_usage(body, False) is None
 
 
 def test_numbers_in_a_text_are_no_usage():
     text = json.dumps({"response": '"eval_count":99', "done": False}).encode()
-    assert WIRES["ollama.generate"].usage(text[1:], True) is None
+    assert WIRES["ollama.generate"].parse_usage(text[1:], True) is None
 
 
 @pytest.mark.parametrize(
@@ -284,4 +288,4 @@ def test_numbers_in_a_text_are_no_usage():
     ],
 )
 def test_a_stream_has_ended_when_its_last_line_says_so(tail: bytes, ended: bool):
-    assert WIRES["ollama.chat"].ended(tail) is ended
+    assert WIRES["ollama.chat"].is_complete(tail) is ended

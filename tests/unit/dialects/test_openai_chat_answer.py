@@ -8,23 +8,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.dialects.openai.chat import ChatEndpoint
-from penstock.dialects.openai.chat_response import ChatWriter
+from penstock.dialects.openai.chat_response import ChatRenderer
 from penstock.domain.content import ToolCall
 from penstock.domain.errors import UpstreamCut
-from penstock.domain.request import Provenance
-from penstock.domain.response import Answer, Choice, Chunk, Logprob, ToolDelta, Usage
+from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, ToolDelta, Usage
+from penstock.domain.response_metadata import Provenance
 
 BY = Provenance("r1", created=1_700_000_000.9, model="tiny:latest", requested="tiny")
 CHAT = ChatEndpoint()
 
 
-def writer(stream: bool = True, usage: bool = False, functions: bool = False) -> ChatWriter:
+def writer(stream: bool = True, usage: bool = False, functions: bool = False) -> ChatRenderer:
     fields: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "x"}], "stream": stream}
     if usage:
         fields["stream_options"] = {"include_usage": True}
     if functions:
         fields["functions"] = [{"name": "f"}]
-    return CHAT.writer(CHAT.read(msgspec.json.encode(fields), b""), BY)
+    return CHAT.create_renderer(CHAT.parse_request(msgspec.json.encode(fields), b""), BY)
 
 
 def events(data: bytes) -> list[Any]:
@@ -39,15 +39,15 @@ def events(data: bytes) -> list[Any]:
 
 def streamed(*chunks: Chunk, **flags: bool) -> list[Any]:
     drawn = writer(**flags)
-    return events(b"".join(drawn.chunk(chunk) for chunk in chunks) + drawn.close())
+    return events(b"".join(drawn.render_chunk(chunk) for chunk in chunks) + drawn.render_end())
 
 
 def deltas(*chunks: Chunk, **flags: bool) -> list[dict[str, Any]]:
     return [event["choices"][0]["delta"] for event in streamed(*chunks, **flags)[:-1] if event["choices"]]
 
 
-def whole(answer: Answer, **flags: bool) -> Any:
-    return msgspec.json.decode(writer(stream=False, **flags).whole(answer, BY))
+def whole(answer: ModelResponse, **flags: bool) -> Any:
+    return msgspec.json.decode(writer(stream=False, **flags).render_response(answer, BY))
 
 
 def test_a_stream_has_role_text_finish_and_done() -> None:
@@ -87,8 +87,8 @@ def test_no_text_can_break_the_stream(text: str) -> None:
 
 def test_empty_chunks_draw_nothing() -> None:
     drawn = writer()
-    drawn.chunk(Chunk("a"))
-    assert drawn.chunk(Chunk()) == b""
+    drawn.render_chunk(Chunk("a"))
+    assert drawn.render_chunk(Chunk()) == b""
 
 
 def test_thoughts_are_reasoning_content() -> None:
@@ -129,7 +129,9 @@ def test_a_tool_call_without_an_id_gets_one() -> None:
     assert len(set(ids)) == 2
     assert all(one.startswith("call_") for one in ids)
     calls = (ToolCall("", "f", "{}"), ToolCall("", "f", "{}"))
-    assert [c["id"] for c in whole(Answer((Choice(tool_calls=calls),)))["choices"][0]["message"]["tool_calls"]] == ids
+    assert [
+        c["id"] for c in whole(ModelResponse((Choice(tool_calls=calls),)))["choices"][0]["message"]["tool_calls"]
+    ] == ids
 
 
 @pytest.mark.parametrize(
@@ -152,7 +154,7 @@ def test_finish_reasons_are_openais(finish: str, called: bool, drawn: str, strea
         assert streamed(Chunk("a", tool_calls=calls), Chunk(finish=finish))[-2]["choices"][0]["finish_reason"] == drawn
     else:
         choice = Choice("a", finish=finish, tool_calls=(ToolCall("c", "f", "{}"),) if called else ())
-        assert whole(Answer((choice,)))["choices"][0]["finish_reason"] == drawn
+        assert whole(ModelResponse((choice,)))["choices"][0]["finish_reason"] == drawn
 
 
 def test_text_in_the_last_chunk_comes_before_the_finish() -> None:
@@ -210,7 +212,7 @@ def test_logprobs_are_drawn_in_a_stream_and_in_a_whole() -> None:
         ]
     }
     assert streamed(Chunk("a", logprobs=logprobs))[1]["choices"][0]["logprobs"] == drawn
-    assert whole(Answer((Choice("a", logprobs=logprobs),)))["choices"][0]["logprobs"] == drawn
+    assert whole(ModelResponse((Choice("a", logprobs=logprobs),)))["choices"][0]["logprobs"] == drawn
 
 
 def test_several_answers_have_a_role_and_a_finish_each() -> None:
@@ -225,7 +227,7 @@ def test_several_answers_have_a_role_and_a_finish_each() -> None:
 
 def test_a_broken_stream_ends_with_the_error_and_without_done() -> None:
     drawn = writer()
-    data = drawn.chunk(Chunk("a")) + drawn.error(UpstreamCut("The engine went away."))
+    data = drawn.render_chunk(Chunk("a")) + drawn.render_error(UpstreamCut("The engine went away."))
     last = events(data)[-1]
     assert last == {
         "error": {"message": "The engine went away.", "type": "server_error", "param": None, "code": "upstream_error"}
@@ -239,14 +241,14 @@ def test_the_old_form_of_functions_is_answered_in_the_old_form() -> None:
         functions=True,
     )
     assert found[1:3] == [{"function_call": {"name": "f", "arguments": ""}}, {"function_call": {"arguments": "{}"}}]
-    drawn = whole(Answer((Choice(tool_calls=(ToolCall("c", "f", "{}"),), finish="tool_calls"),)), functions=True)
+    drawn = whole(ModelResponse((Choice(tool_calls=(ToolCall("c", "f", "{}"),), finish="tool_calls"),)), functions=True)
     choice = drawn["choices"][0]
     assert choice["message"]["function_call"] == {"name": "f", "arguments": "{}"}
     assert choice["finish_reason"] == "function_call"
 
 
 def test_a_whole_answer_has_all_that_clients_look_for() -> None:
-    drawn = whole(Answer((Choice("Hello", finish="stop"),), Usage(14, 3)))
+    drawn = whole(ModelResponse((Choice("Hello", finish="stop"),), Usage(14, 3)))
     assert drawn == {
         "id": "chatcmpl-r1",
         "object": "chat.completion",
@@ -287,13 +289,13 @@ def test_a_whole_answer_has_all_that_clients_look_for() -> None:
     ],
 )
 def test_messages_are_drawn(choice: Choice, message: dict[str, Any]) -> None:
-    assert whole(Answer((choice,)))["choices"][0]["message"] == {"role": "assistant"} | message
+    assert whole(ModelResponse((choice,)))["choices"][0]["message"] == {"role": "assistant"} | message
 
 
 def test_the_engines_name_stands_where_nobody_asked_for_one() -> None:
-    drawn = CHAT.writer(CHAT.read(b'{"messages":[1]}', b""), Provenance("r", model="tiny:latest"))
-    assert msgspec.json.decode(drawn.whole(Answer(), Provenance("r")))["model"] == "tiny:latest"
+    drawn = CHAT.create_renderer(CHAT.parse_request(b'{"messages":[1]}', b""), Provenance("r", model="tiny:latest"))
+    assert msgspec.json.decode(drawn.render_response(ModelResponse(), Provenance("r")))["model"] == "tiny:latest"
 
 
 def test_usage_that_nobody_knows_is_null() -> None:
-    assert whole(Answer((Choice("a"),)))["usage"] is None
+    assert whole(ModelResponse((Choice("a"),)))["usage"] is None

@@ -29,7 +29,7 @@ PNG = "iVBORw0KGgo="
 
 def decode(**fields: Any) -> Chat:
     body = msgspec.json.encode({"model": "m", "messages": [HI]} | fields)
-    content = CHAT.decode(CHAT.read(body, b""))
+    content = CHAT.decode_content(CHAT.parse_request(body, b""))
     assert isinstance(content, Chat)
     return content
 

@@ -16,7 +16,7 @@ HI = b'"messages":[{"role":"user","content":"hi"}]'
 
 
 def read(body: bytes):
-    return CHAT.read(body, b"application/json")
+    return CHAT.parse_request(body, b"application/json")
 
 
 def test_a_small_request_is_read_as_a_call() -> None:

@@ -5,37 +5,40 @@ from typing import Any
 import msgspec
 import pytest
 
-from penstock.dialects.openai.completions import CompletionsEndpoint, CompletionWriter
+from penstock.dialects.openai.completions import CompletionRenderer, CompletionsEndpoint
 from penstock.domain.content import Completion, Format, Sampling
 from penstock.domain.errors import InvalidRequest, UpstreamCut
-from penstock.domain.request import Operation, Provenance
-from penstock.domain.response import Answer, Choice, Chunk, Logprob, Usage
+from penstock.domain.request import Operation
+from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, Usage
+from penstock.domain.response_metadata import Provenance
 
 BY = Provenance("r1", created=1_700_000_000.9, model="tiny:latest", requested="tiny")
 COMPLETIONS = CompletionsEndpoint()
 
 
 def decode(**fields: Any) -> Completion:
-    content = COMPLETIONS.decode(COMPLETIONS.read(msgspec.json.encode({"model": "m", "prompt": "a"} | fields), b""))
+    content = COMPLETIONS.decode_content(
+        COMPLETIONS.parse_request(msgspec.json.encode({"model": "m", "prompt": "a"} | fields), b"")
+    )
     assert isinstance(content, Completion)
     return content
 
 
-def writer(**fields: Any) -> CompletionWriter:
+def writer(**fields: Any) -> CompletionRenderer:
     body = msgspec.json.encode({"model": "tiny", "prompt": "a"} | fields)
-    return COMPLETIONS.writer(COMPLETIONS.read(body, b""), BY)
+    return COMPLETIONS.create_renderer(COMPLETIONS.parse_request(body, b""), BY)
 
 
 def streamed(*chunks: Chunk, **fields: Any) -> list[Any]:
     drawn = writer(stream=True, **fields)
-    data = b"".join(drawn.chunk(chunk) for chunk in chunks) + drawn.close()
+    data = b"".join(drawn.render_chunk(chunk) for chunk in chunks) + drawn.render_end()
     texts = [event.removeprefix("data: ") for event in data.decode().removesuffix("\n\n").split("\n\n")]
     return [text if text == "[DONE]" else msgspec.json.decode(text) for text in texts]
 
 
 def test_a_request_is_read_as_a_call() -> None:
     body = b'{"model":"m","prompt":"a","stream":true,"max_tokens":3,"stream_options":{"include_usage":true}}'
-    call = COMPLETIONS.read(body, b"")
+    call = COMPLETIONS.parse_request(body, b"")
     assert (call.wire, call.operation, call.model) == ("openai.completions", Operation.COMPLETION, "m")
     assert (call.stream, call.max_tokens, call.flags, call.body) == (True, 3, {"usage"}, body)
 
@@ -76,7 +79,7 @@ def test_a_bad_field_is_named(fields: dict[str, Any], param: str) -> None:
 
 def test_a_missing_prompt_is_named() -> None:
     with pytest.raises(InvalidRequest) as caught:
-        COMPLETIONS.read(b'{"model":"m"}', b"")
+        COMPLETIONS.parse_request(b'{"model":"m"}', b"")
     assert caught.value.param == "prompt"
 
 
@@ -121,7 +124,7 @@ def test_what_nobody_finished_is_finished(chunks: tuple[Chunk, ...]) -> None:
 
 
 def test_thoughts_have_no_place() -> None:
-    assert writer(stream=True).chunk(Chunk(thinking="hm")) == b""
+    assert writer(stream=True).render_chunk(Chunk(thinking="hm")) == b""
 
 
 def test_logprobs_have_running_offsets() -> None:
@@ -149,8 +152,8 @@ def test_several_texts_are_told_apart() -> None:
 
 
 def test_a_whole_answer_is_drawn() -> None:
-    answer = Answer((Choice("a", finish="stop"), Choice("b", finish="length")), Usage(1, 2))
-    drawn = msgspec.json.decode(writer().whole(answer, BY))
+    answer = ModelResponse((Choice("a", finish="stop"), Choice("b", finish="length")), Usage(1, 2))
+    drawn = msgspec.json.decode(writer().render_response(answer, BY))
     assert (drawn["id"], drawn["object"], drawn["model"]) == ("cmpl-r1", "text_completion", "tiny")
     assert drawn["choices"] == [
         {"index": 0, "text": "a", "logprobs": None, "finish_reason": "stop"},
@@ -160,7 +163,7 @@ def test_a_whole_answer_is_drawn() -> None:
 
 
 def test_a_broken_stream_ends_with_the_error() -> None:
-    assert writer(stream=True).error(UpstreamCut("Gone.")).startswith(b'data: {"error":{"message":"Gone."')
+    assert writer(stream=True).render_error(UpstreamCut("Gone.")).startswith(b'data: {"error":{"message":"Gone."')
 
 
 def test_content_types() -> None:

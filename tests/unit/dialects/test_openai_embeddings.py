@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from penstock.dialects.openai.embeddings import EmbeddingsEndpoint
 from penstock.domain.content import Embedding
 from penstock.domain.errors import InvalidRequest, UpstreamCut, UpstreamGarbage
-from penstock.domain.request import Operation, Provenance
-from penstock.domain.response import Answer, Usage
+from penstock.domain.request import Operation
+from penstock.domain.response import ModelResponse, Usage
+from penstock.domain.response_metadata import Provenance
 
 BY = Provenance("r1", model="bge:latest", requested="bge")
 EMBEDDINGS = EmbeddingsEndpoint()
@@ -21,18 +22,22 @@ floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 
 def decode(**fields: Any) -> Embedding:
-    content = EMBEDDINGS.decode(EMBEDDINGS.read(msgspec.json.encode({"model": "m", "input": "a"} | fields), b""))
+    content = EMBEDDINGS.decode_content(
+        EMBEDDINGS.parse_request(msgspec.json.encode({"model": "m", "input": "a"} | fields), b"")
+    )
     assert isinstance(content, Embedding)
     return content
 
 
-def whole(answer: Answer, encoding: str = "float") -> Any:
+def whole(answer: ModelResponse, encoding: str = "float") -> Any:
     body = msgspec.json.encode({"input": "a", "encoding_format": encoding})
-    return msgspec.json.decode(EMBEDDINGS.writer(EMBEDDINGS.read(body, b""), BY).whole(answer, BY))
+    return msgspec.json.decode(
+        EMBEDDINGS.create_renderer(EMBEDDINGS.parse_request(body, b""), BY).render_response(answer, BY)
+    )
 
 
 def test_a_request_is_read_as_a_call() -> None:
-    call = EMBEDDINGS.read(b'{"model":"m","input":"a","encoding_format":"base64"}', b"")
+    call = EMBEDDINGS.parse_request(b'{"model":"m","input":"a","encoding_format":"base64"}', b"")
     assert (call.wire, call.operation, call.model) == ("openai.embeddings", Operation.EMBEDDING, "m")
     assert (call.stream, call.flags) == (False, {"base64"})
 
@@ -81,12 +86,12 @@ def test_the_rest_is_read(fields: dict[str, Any], read: Embedding) -> None:
 )
 def test_a_bad_field_is_named(body: bytes, param: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        EMBEDDINGS.decode(EMBEDDINGS.read(body, b""))
+        EMBEDDINGS.decode_content(EMBEDDINGS.parse_request(body, b""))
     assert caught.value.param == param
 
 
 def test_vectors_are_drawn_in_order() -> None:
-    assert whole(Answer(vectors=((0.5, -1.0), (2.0,)), usage=Usage(7))) == {
+    assert whole(ModelResponse(vectors=((0.5, -1.0), (2.0,)), usage=Usage(7))) == {
         "object": "list",
         "data": [
             {"object": "embedding", "index": 0, "embedding": [0.5, -1.0]},
@@ -101,18 +106,18 @@ def test_vectors_are_drawn_in_order() -> None:
 def test_vectors_are_the_same_in_both_forms(numbers: list[float]) -> None:
     vector = tuple(numbers)
     packed = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
-    assert whole(Answer(vectors=(vector,)), "base64")["data"][0]["embedding"] == packed
-    assert whole(Answer(vectors=(packed,)), "base64")["data"][0]["embedding"] == packed
-    assert whole(Answer(vectors=(packed,)))["data"][0]["embedding"] == list(vector)
+    assert whole(ModelResponse(vectors=(vector,)), "base64")["data"][0]["embedding"] == packed
+    assert whole(ModelResponse(vectors=(packed,)), "base64")["data"][0]["embedding"] == packed
+    assert whole(ModelResponse(vectors=(packed,)))["data"][0]["embedding"] == list(vector)
 
 
 @pytest.mark.parametrize("vector", ["not base64!", "AAA=", "AAAAAAA="])
 def test_a_vector_that_is_none_is_the_engines_fault(vector: str) -> None:
     with pytest.raises(UpstreamGarbage):
-        whole(Answer(vectors=(vector,)))
+        whole(ModelResponse(vectors=(vector,)))
 
 
 def test_an_error_is_a_body() -> None:
-    writer = EMBEDDINGS.writer(EMBEDDINGS.read(b'{"input":"a"}', b""), BY)
-    assert msgspec.json.decode(writer.error(UpstreamCut("Gone.")))["error"]["message"] == "Gone."
+    writer = EMBEDDINGS.create_renderer(EMBEDDINGS.parse_request(b'{"input":"a"}', b""), BY)
+    assert msgspec.json.decode(writer.render_error(UpstreamCut("Gone.")))["error"]["message"] == "Gone."
     assert writer.content_type == b"application/json"

@@ -38,21 +38,23 @@ from penstock.domain.response import Usage
     ],
 )
 def test_errors_are_drawn_in_openais_words(error: PenstockError, kind: str, code: str) -> None:
-    drawn = msgspec.json.decode(DIALECT.failure(error, "r1"))
+    drawn = msgspec.json.decode(DIALECT.render_error(error, "r1"))
     assert drawn == {"error": {"message": "x", "type": kind, "param": None, "code": code}}
 
 
 def test_the_field_is_told() -> None:
-    assert msgspec.json.decode(DIALECT.failure(errors.InvalidRequest("x", param="n"), "r"))["error"]["param"] == "n"
+    assert (
+        msgspec.json.decode(DIALECT.render_error(errors.InvalidRequest("x", param="n"), "r"))["error"]["param"] == "n"
+    )
 
 
 def test_other_scripts_are_not_escaped() -> None:
-    assert "нет".encode() in DIALECT.failure(errors.InvalidRequest("нет"), "r")
+    assert "нет".encode() in DIALECT.render_error(errors.InvalidRequest("нет"), "r")
 
 
 @pytest.mark.parametrize("endpoint", DIALECT.endpoints, ids=lambda endpoint: endpoint.wire)
 def test_a_passed_through_stream_that_broke_ends_with_an_event_on_a_fresh_line(endpoint) -> None:
-    data = b'data: {"cho' + endpoint.broken(errors.UpstreamCut("Gone."))
+    data = b'data: {"cho' + endpoint.render_interruption(errors.UpstreamCut("Gone."))
     last = data.split(b"\n\n")[-2]
     assert msgspec.json.decode(last.removeprefix(b"data: "))["error"]["message"] == "Gone."
     assert data.endswith(b"\n\n")

@@ -13,8 +13,9 @@ from openai.types.responses import Response, ResponseStreamEvent
 from penstock.dialects.openai_responses import DIALECT
 from penstock.domain.content import ToolCall
 from penstock.domain.errors import InvalidRequest, NoServer, PenstockError, RateLimited, UpstreamCut
-from penstock.domain.request import Call, Provenance
-from penstock.domain.response import Answer, Choice, Chunk, Logprob, ToolDelta, Usage, assemble
+from penstock.domain.request import Call
+from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, ToolDelta, Usage, assemble_response
+from penstock.domain.response_metadata import Provenance
 
 (RESPONSES,) = DIALECT.endpoints
 REQUEST: dict[str, Any] = {"model": "llama3.1", "input": "Привет", "stream": True}
@@ -32,7 +33,7 @@ TEXTS = {
 
 def called(**members: Any) -> Call:
     body = json.dumps(REQUEST | members).encode()
-    return RESPONSES.read(body, b"application/json")
+    return RESPONSES.parse_request(body, b"application/json")
 
 
 CALL = called()
@@ -56,7 +57,7 @@ def _usage(told: dict[str, Any]) -> Usage:
     )
 
 
-def _answer(response: dict[str, Any]) -> Answer:
+def _answer(response: dict[str, Any]) -> ModelResponse:
     """The answer that a response object tells."""
     Response.model_validate(response)
     items = response["output"]
@@ -74,10 +75,10 @@ def _answer(response: dict[str, Any]) -> Answer:
         thinking_signature="".join(item["encrypted_content"] or "" for item in reasoning),
     )
     assert response["status"] == ("incomplete" if reason else "completed")
-    return Answer((choice,), _usage(response["usage"]) if response["usage"] else None)
+    return ModelResponse((choice,), _usage(response["usage"]) if response["usage"] else None)
 
 
-def read_back(stream: bytes) -> Answer:
+def read_back(stream: bytes) -> ModelResponse:
     """The answer that a stream's last event tells; fails when the events before it tell anything else."""
     told = events(stream)
     for at, event in enumerate(told):
@@ -105,11 +106,11 @@ def read_back(stream: bytes) -> Answer:
     return _answer(told[-1]["response"])
 
 
-def expected(chunks: list[Chunk], *, logprobs: bool = True) -> Answer:
+def expected(chunks: list[Chunk], *, logprobs: bool = True) -> ModelResponse:
     """The same with what this wire cannot say left out."""
-    answer = assemble(chunks)
+    answer = assemble_response(chunks)
     choice = answer.choices[0]
-    return Answer(
+    return ModelResponse(
         (
             Choice(
                 choice.text,
@@ -128,26 +129,30 @@ def expected(chunks: list[Chunk], *, logprobs: bool = True) -> Answer:
 @unhurried
 @given(streams(), st.sampled_from([CALL, SUMMARY]))
 def test_a_stream_tells_the_answer_that_the_engine_gave(chunks: list[Chunk], call: Call) -> None:
-    assert read_back(drawn(RESPONSES.writer(call, BY), chunks)) == expected(chunks)
+    assert read_back(drawn(RESPONSES.create_renderer(call, BY), chunks)) == expected(chunks)
 
 
 @unhurried
 @given(streams(logprobs=True))
 def test_a_stream_tells_log_probabilities(chunks: list[Chunk]) -> None:
-    assert read_back(drawn(RESPONSES.writer(CALL, BY), chunks)) == expected(chunks)
+    assert read_back(drawn(RESPONSES.create_renderer(CALL, BY), chunks)) == expected(chunks)
 
 
 @unhurried
 @given(streams(logprobs=True), st.sampled_from([CALL, SUMMARY]))
 def test_a_whole_response_tells_the_same_as_its_stream(chunks: list[Chunk], call: Call) -> None:
-    assert _answer(json.loads(RESPONSES.writer(call, BY).whole(assemble(chunks), BY))) == expected(chunks)
+    assert _answer(
+        json.loads(RESPONSES.create_renderer(call, BY).render_response(assemble_response(chunks), BY))
+    ) == expected(chunks)
 
 
 @unhurried
 @given(streams(), st.integers(0, 20))
 def test_a_stream_that_breaks_ends_with_an_error_and_what_there_was(chunks: list[Chunk], at: int) -> None:
-    writer = RESPONSES.writer(CALL, BY)
-    stream = b"".join(writer.chunk(chunk) for chunk in chunks[:at]) + writer.error(UpstreamCut("it broke"))
+    writer = RESPONSES.create_renderer(CALL, BY)
+    stream = b"".join(writer.render_chunk(chunk) for chunk in chunks[:at]) + writer.render_error(
+        UpstreamCut("it broke")
+    )
     told = events(stream)
     assert [event["sequence_number"] for event in told] == list(range(len(told)))
     assert [event["type"] for event in told[:2]] == ["response.created", "response.in_progress"]
@@ -165,30 +170,30 @@ def test_a_stream_that_breaks_ends_with_an_error_and_what_there_was(chunks: list
 @unhurried
 @given(streams())
 def test_the_end_and_the_cost_of_a_drawn_stream_are_found_in_its_tail(chunks: list[Chunk]) -> None:
-    stream = drawn(RESPONSES.writer(CALL, BY), chunks)
-    assert RESPONSES.usage(stream[-4096:], True) == assemble(chunks).usage
-    assert RESPONSES.ended(stream[-4096:])
-    assert not RESPONSES.ended(stream[:-2])
-    assert not RESPONSES.ended(stream.rpartition(b"event: ")[0])
+    stream = drawn(RESPONSES.create_renderer(CALL, BY), chunks)
+    assert RESPONSES.parse_usage(stream[-4096:], True) == assemble_response(chunks).usage
+    assert RESPONSES.is_complete(stream[-4096:])
+    assert not RESPONSES.is_complete(stream[:-2])
+    assert not RESPONSES.is_complete(stream.rpartition(b"event: ")[0])
 
 
 @unhurried
 @given(usages())
 def test_the_end_is_found_though_the_last_event_is_longer_than_the_tail(usage: Usage) -> None:
     chunks = [Chunk(text='"usage":{"input_tokens":1}' * 500), Chunk(finish="stop", usage=usage)]
-    stream = drawn(RESPONSES.writer(CALL, BY), chunks)
+    stream = drawn(RESPONSES.create_renderer(CALL, BY), chunks)
     assert b"event:" not in stream[-4096:]
-    assert RESPONSES.ended(stream[-4096:])
-    assert RESPONSES.usage(stream[-4096:], True) == usage
-    assert not RESPONSES.ended(stream.rpartition(b"event: ")[0][-4096:])
+    assert RESPONSES.is_complete(stream[-4096:])
+    assert RESPONSES.parse_usage(stream[-4096:], True) == usage
+    assert not RESPONSES.is_complete(stream.rpartition(b"event: ")[0][-4096:])
 
 
 @pytest.mark.parametrize(
     "tail", [b"", b"garbage", b'"usage":{"input_tok', b'"usage":null', b'"usage":{"input_tokens":"x"}']
 )
 def test_where_no_cost_is_told_none_is_found(tail: bytes) -> None:
-    assert RESPONSES.usage(tail, True) is None
-    assert not RESPONSES.ended(tail)
+    assert RESPONSES.parse_usage(tail, True) is None
+    assert not RESPONSES.is_complete(tail)
 
 
 @pytest.mark.parametrize(
@@ -203,8 +208,8 @@ def test_where_no_cost_is_told_none_is_found(tail: bytes) -> None:
 )
 def test_why_it_stopped_is_told_in_openais_words(finish: str, status: str, reason: dict[str, str] | None) -> None:
     chunks = [Chunk(text="a", finish=finish)]
-    last = events(drawn(RESPONSES.writer(CALL, BY), chunks))[-1]
-    whole = json.loads(RESPONSES.writer(CALL, BY).whole(assemble(chunks), BY))
+    last = events(drawn(RESPONSES.create_renderer(CALL, BY), chunks))[-1]
+    whole = json.loads(RESPONSES.create_renderer(CALL, BY).render_response(assemble_response(chunks), BY))
     assert last["type"] == f"response.{status}"
     for response in (last["response"], whole):
         assert (response["status"], response["incomplete_details"]) == (status, reason)
@@ -212,14 +217,14 @@ def test_why_it_stopped_is_told_in_openais_words(finish: str, status: str, reaso
 
 
 def test_a_streamed_call_is_answered_with_events_and_another_with_json() -> None:
-    assert RESPONSES.writer(CALL, BY).content_type == b"text/event-stream; charset=utf-8"
-    assert RESPONSES.writer(called(stream=False), BY).content_type == b"application/json"
+    assert RESPONSES.create_renderer(CALL, BY).content_type == b"text/event-stream; charset=utf-8"
+    assert RESPONSES.create_renderer(called(stream=False), BY).content_type == b"application/json"
 
 
 def test_reasoning_is_shown_where_it_was_asked_for() -> None:
     chunks = [Chunk(thinking="hm"), Chunk(text="a", finish="stop")]
-    plain = events(drawn(RESPONSES.writer(CALL, BY), chunks))[-1]["response"]["output"][0]
-    summary = events(drawn(RESPONSES.writer(SUMMARY, BY), chunks))[-1]["response"]["output"][0]
+    plain = events(drawn(RESPONSES.create_renderer(CALL, BY), chunks))[-1]["response"]["output"][0]
+    summary = events(drawn(RESPONSES.create_renderer(SUMMARY, BY), chunks))[-1]["response"]["output"][0]
     assert (plain["content"], plain["summary"]) == ([{"type": "reasoning_text", "text": "hm"}], [])
     assert (summary["content"], summary["summary"]) == ([], [{"type": "summary_text", "text": "hm"}])
 
@@ -241,7 +246,9 @@ def test_a_response_repeats_its_request() -> None:
         "truncation": "auto",
         "user": "anna",
     }
-    whole = json.loads(RESPONSES.writer(called(**given_, store=True), BY).whole(Answer((Choice("a"),)), BY))
+    whole = json.loads(
+        RESPONSES.create_renderer(called(**given_, store=True), BY).render_response(ModelResponse((Choice("a"),)), BY)
+    )
     assert {name: whole[name] for name in given_} == given_
     assert (whole["store"], whole["background"], whole["previous_response_id"]) == (False, False, None)
     assert (whole["id"], whole["model"], whole["created_at"]) == ("resp_abc123", "llama3.1:8b", 1_700_000_000)
@@ -249,7 +256,9 @@ def test_a_response_repeats_its_request() -> None:
 
 def test_a_response_tells_defaults_where_nothing_was_given() -> None:
     whole = json.loads(
-        RESPONSES.writer(called(text={"format": None}, tools=None, metadata=None), BY).whole(Answer(), BY)
+        RESPONSES.create_renderer(called(text={"format": None}, tools=None, metadata=None), BY).render_response(
+            ModelResponse(), BY
+        )
     )
     assert (whole["tools"], whole["tool_choice"], whole["metadata"]) == ([], "auto", {})
     assert (whole["text"], whole["truncation"]) == ({"format": {"type": "text"}}, "disabled")
@@ -258,27 +267,29 @@ def test_a_response_tells_defaults_where_nothing_was_given() -> None:
 
 def test_a_whole_response_tells_when_it_was_completed() -> None:
     end = Provenance("abc123", created=1000.0, total_seconds=5.5)
-    whole = json.loads(RESPONSES.writer(CALL, BY).whole(Answer((Choice("a", finish="stop"),)), end))
+    whole = json.loads(
+        RESPONSES.create_renderer(CALL, BY).render_response(ModelResponse((Choice("a", finish="stop"),)), end)
+    )
     assert whole["completed_at"] == 1_700_000_005
 
 
 def test_a_call_without_an_id_gets_one() -> None:
     chunks = [Chunk(tool_calls=(ToolDelta(0, "", "f", "{}"),))]
-    calls = events(drawn(RESPONSES.writer(CALL, BY), chunks))[-1]["response"]["output"]
-    whole = json.loads(RESPONSES.writer(CALL, BY).whole(assemble(chunks), BY))
+    calls = events(drawn(RESPONSES.create_renderer(CALL, BY), chunks))[-1]["response"]["output"]
+    whole = json.loads(RESPONSES.create_renderer(CALL, BY).render_response(assemble_response(chunks), BY))
     assert calls == whole["output"]
     assert calls[0]["call_id"] == "call_abc123_0"
 
 
 def test_a_request_that_makes_no_sense_to_the_writer_is_an_error_of_the_callers() -> None:
     with pytest.raises(InvalidRequest) as raised:
-        RESPONSES.writer(called(metadata=5), BY)
+        RESPONSES.create_renderer(called(metadata=5), BY)
     assert raised.value.param == "metadata"
 
 
 def test_a_passed_through_stream_that_breaks_is_ended_on_a_fresh_line() -> None:
     torn = b'event: response.output_text.delta\ndata: {"type":"resp'
-    told = events((torn + RESPONSES.broken(UpstreamCut("it broke"))).split(b"\n\n", 1)[1])[0]
+    told = events((torn + RESPONSES.render_interruption(UpstreamCut("it broke"))).split(b"\n\n", 1)[1])[0]
     EVENTS["error"].model_validate(told)
     assert told["message"] == "it broke"
 
@@ -292,13 +303,13 @@ def test_a_passed_through_stream_that_breaks_is_ended_on_a_fresh_line() -> None:
     ],
 )
 def test_a_failed_response_has_one_of_openais_codes(error: PenstockError, code: str) -> None:
-    told = events(RESPONSES.writer(CALL, BY).error(error))
+    told = events(RESPONSES.create_renderer(CALL, BY).render_error(error))
     assert told[-1]["response"]["error"] == {"code": code, "message": "no"}
     assert told[-2]["code"] == error.code
 
 
 def test_errors_are_drawn_as_openais() -> None:
-    error = json.loads(DIALECT.failure(InvalidRequest("no", param="input"), "abc123"))["error"]
+    error = json.loads(DIALECT.render_error(InvalidRequest("no", param="input"), "abc123"))["error"]
     assert error == {"message": "no", "type": "invalid_request_error", "param": "input", "code": "invalid_request"}
 
 
@@ -315,7 +326,7 @@ STORY = [
 
 async def test_the_official_client_accumulates_a_stream() -> None:
     async with (
-        playing(200, b"text/event-stream", drawn(RESPONSES.writer(CALL, BY), STORY)) as url,
+        playing(200, b"text/event-stream", drawn(RESPONSES.create_renderer(CALL, BY), STORY)) as url,
         openai.AsyncOpenAI(base_url=url, api_key="k", max_retries=0) as client,
         client.responses.stream(model="m", input="?") as stream,
     ):
@@ -332,7 +343,9 @@ async def test_the_official_client_accumulates_a_stream() -> None:
 
 async def test_the_official_client_reads_a_whole_response() -> None:
     async with (
-        playing(200, b"application/json", RESPONSES.writer(CALL, BY).whole(assemble(STORY), BY)) as url,
+        playing(
+            200, b"application/json", RESPONSES.create_renderer(CALL, BY).render_response(assemble_response(STORY), BY)
+        ) as url,
         openai.AsyncOpenAI(base_url=url, api_key="k", max_retries=0) as client,
     ):
         response = await client.responses.create(model="m", input="?")
@@ -341,8 +354,8 @@ async def test_the_official_client_reads_a_whole_response() -> None:
 
 
 async def test_the_official_client_sees_that_a_stream_failed() -> None:
-    writer = RESPONSES.writer(CALL, BY)
-    body = writer.chunk(Chunk(text="a")) + writer.error(NoServer("all are down"))
+    writer = RESPONSES.create_renderer(CALL, BY)
+    body = writer.render_chunk(Chunk(text="a")) + writer.render_error(NoServer("all are down"))
     async with (
         playing(200, b"text/event-stream", body) as url,
         openai.AsyncOpenAI(base_url=url, api_key="k", max_retries=0) as client,

@@ -25,7 +25,7 @@ def request(**members: Any) -> bytes:
 
 def refused(**members: Any) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as raised:
-        RESPONSES.decode(RESPONSES.read(request(**members), b"application/json"))
+        RESPONSES.decode_content(RESPONSES.parse_request(request(**members), b"application/json"))
     return raised.value
 
 
@@ -133,7 +133,7 @@ def test_what_openai_keeps_or_runs_itself_is_refused(members: dict[str, Any], pa
 
 def test_text_that_is_not_utf_8_is_refused_wherever_it_stands() -> None:
     with pytest.raises(InvalidRequest, match="UTF-8"):
-        RESPONSES.decode(Call("openai.responses", Operation.CHAT, "m", False, b'{"model":"m","input":"\xff"}'))
+        RESPONSES.decode_content(Call("openai.responses", Operation.CHAT, "m", False, b'{"model":"m","input":"\xff"}'))
 
 
 json_values = st.recursive(
@@ -156,7 +156,7 @@ json_values = st.recursive(
 def test_any_json_is_decoded_or_refused(members: dict[str, Any]) -> None:
     call = Call("openai.responses", Operation.CHAT, "m", False, request(**members))
     try:
-        outcome: object = RESPONSES.decode(call)
+        outcome: object = RESPONSES.decode_content(call)
     except InvalidRequest as error:
         outcome = error.message
     assert isinstance(outcome, Chat | str)

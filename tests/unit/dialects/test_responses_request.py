@@ -39,7 +39,7 @@ def request(**members: Any) -> bytes:
 
 
 def decoded(**members: Any) -> Chat:
-    chat = RESPONSES.decode(RESPONSES.read(request(**members), b"application/json"))
+    chat = RESPONSES.decode_content(RESPONSES.parse_request(request(**members), b"application/json"))
     assert isinstance(chat, Chat)
     return chat
 
@@ -49,10 +49,10 @@ def items(*given_: dict[str, Any]) -> tuple[Message, ...]:
 
 
 def test_reading_tells_what_routing_needs() -> None:
-    call = RESPONSES.read(request(stream=True, max_output_tokens=64), b"application/json")
+    call = RESPONSES.parse_request(request(stream=True, max_output_tokens=64), b"application/json")
     assert (call.wire, call.operation, call.model) == ("openai.responses", Operation.CHAT, "m")
     assert (call.stream, call.max_tokens) == (True, 64)
-    assert RESPONSES.read(request(stream=None), b"").stream is False
+    assert RESPONSES.parse_request(request(stream=None), b"").stream is False
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_reading_tells_what_routing_needs() -> None:
 )
 def test_a_body_that_cannot_be_routed_is_refused(body: bytes, param: str | None, words: str) -> None:
     with pytest.raises(InvalidRequest, match=words) as raised:
-        RESPONSES.read(body, b"application/json")
+        RESPONSES.parse_request(body, b"application/json")
     assert raised.value.param == param
 
 
@@ -79,7 +79,7 @@ def test_a_body_that_cannot_be_routed_is_refused(body: bytes, param: str | None,
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
-        RESPONSES.read(body, b"application/json")
+        RESPONSES.parse_request(body, b"application/json")
 
 
 def test_instructions_come_before_a_plain_input() -> None:
@@ -291,7 +291,7 @@ async def test_what_the_official_client_sends_is_understood() -> None:
             reasoning={"effort": "low"},
             store=False,
         )
-    assert RESPONSES.decode(RESPONSES.read(got[0], b"application/json")) == Chat(
+    assert RESPONSES.decode_content(RESPONSES.parse_request(got[0], b"application/json")) == Chat(
         (Message("system", (Text("Be brief."),)), Message("user", (Text("hi"),))),
         tools=(Tool("f", parameters=b'{"type":"object"}', strict=False),),
         tool_choice=ToolChoice("function", "f"),

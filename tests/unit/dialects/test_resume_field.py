@@ -20,7 +20,7 @@ ENDPOINTS = {endpoint.wire: endpoint for dialect in dialects.load() for endpoint
 @pytest.mark.parametrize(("said", "flag"), [(True, "resume"), (False, "break")])
 def test_what_it_says_becomes_a_flag_and_the_rest_of_the_body_stays(wire: str, said: bool, flag: str):
     body = {"model": "m", "stream": True, "unknown": 1.50} | BODIES[wire]
-    call = ENDPOINTS[wire].read(msgspec.json.encode(body | {"resume": said}), b"application/json")
+    call = ENDPOINTS[wire].parse_request(msgspec.json.encode(body | {"resume": said}), b"application/json")
     assert msgspec.json.decode(call.body) == body
     assert call.flags == {flag}
     assert call.stream
@@ -29,6 +29,6 @@ def test_what_it_says_becomes_a_flag_and_the_rest_of_the_body_stays(wire: str, s
 @pytest.mark.parametrize("wire", BODIES)
 def test_who_does_not_say_it_has_the_body_passed_on_as_it_came(wire: str):
     body = msgspec.json.encode({"model": "m", "stream": True} | BODIES[wire])
-    call = ENDPOINTS[wire].read(body, b"application/json")
+    call = ENDPOINTS[wire].parse_request(body, b"application/json")
     assert call.body is body
     assert not call.flags

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from penstock.dialects.service.chat import DIALECT
 from penstock.domain.content import Chat
 from penstock.domain.errors import InvalidRequest, LlmDisabled, NoServer
-from penstock.domain.request import Call, Operation, Provenance
-from penstock.domain.response import Answer, Choice, Usage
+from penstock.domain.request import Call, Operation
+from penstock.domain.response import Choice, ModelResponse, Usage
+from penstock.domain.response_metadata import Provenance
 
 ENDPOINT = DIALECT.endpoints[0]
 BY = Provenance(
@@ -27,22 +28,22 @@ BY = Provenance(
     ttft_seconds=0.1234,
     total_seconds=0.9,
 )
-ANSWER = Answer((Choice("Машинное обучение - это…", finish="stop"),), Usage(45, 128, load_seconds=0.25))
+ANSWER = ModelResponse((Choice("Машинное обучение - это…", finish="stop"),), Usage(45, 128, load_seconds=0.25))
 
 
 def read(body: object) -> Call:
-    return ENDPOINT.read(json.dumps(body, ensure_ascii=False).encode(), b"application/json")
+    return ENDPOINT.parse_request(json.dumps(body, ensure_ascii=False).encode(), b"application/json")
 
 
-def drawn(answer: Answer = ANSWER, provenance: Provenance = BY) -> dict[str, Any]:
-    whole = ENDPOINT.writer(read({"message": "Привет"}), provenance).whole(answer, provenance)
+def drawn(answer: ModelResponse = ANSWER, provenance: Provenance = BY) -> dict[str, Any]:
+    whole = ENDPOINT.create_renderer(read({"message": "Привет"}), provenance).render_response(answer, provenance)
     loaded: dict[str, Any] = json.loads(whole)
     return loaded
 
 
 def refusal(body: bytes) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as caught:
-        ENDPOINT.read(body, b"application/json")
+        ENDPOINT.parse_request(body, b"application/json")
     return caught.value
 
 
@@ -55,7 +56,7 @@ def test_the_documents_own_request_is_understood() -> None:
             "max_tokens": 2048,
         }
     )
-    chat = ENDPOINT.decode(call)
+    chat = ENDPOINT.decode_content(call)
     assert (call.model, call.operation, call.stream, call.defaults, call.max_tokens) == (
         "gpt-oss:20b",
         Operation.CHAT,
@@ -74,7 +75,7 @@ def test_the_documents_own_request_is_understood() -> None:
 def test_a_systems_texts_at_the_opening_are_one_message_and_later_ones_stay_where_they_are() -> None:
     turns = [("system", "Answer in Russian"), ("user", "a"), ("system", "Now in English")]
     history = [{"role": role, "content": content} for role, content in turns]
-    chat = ENDPOINT.decode(read({"message": "b", "system": "Be brief", "history": history}))
+    chat = ENDPOINT.decode_content(read({"message": "b", "system": "Be brief", "history": history}))
     assert isinstance(chat, Chat)
     assert [(message.role, message.text) for message in chat.messages] == [
         ("system", "Be brief\n\nAnswer in Russian"),
@@ -85,7 +86,7 @@ def test_a_systems_texts_at_the_opening_are_one_message_and_later_ones_stay_wher
 
 
 def test_a_system_text_comes_first_and_sampling_is_kept() -> None:
-    chat = ENDPOINT.decode(read({"message": "a", "system": "Be brief", "temperature": 0, "top_p": 0.5}))
+    chat = ENDPOINT.decode_content(read({"message": "a", "system": "Be brief", "temperature": 0, "top_p": 0.5}))
     assert isinstance(chat, Chat)
     assert (chat.messages[0].role, chat.messages[0].text) == ("system", "Be brief")
     assert (chat.sampling.temperature, chat.sampling.top_p, chat.sampling.max_tokens) == (0.0, 0.5, None)
@@ -159,7 +160,7 @@ def test_a_bad_body_is_refused_with_the_field_and_the_reason(body: bytes, param:
 
 def outcome(body: bytes) -> Chat | InvalidRequest:
     try:
-        chat = ENDPOINT.decode(ENDPOINT.read(body, b""))
+        chat = ENDPOINT.decode_content(ENDPOINT.parse_request(body, b""))
     except InvalidRequest as error:
         return error
     assert isinstance(chat, Chat)
@@ -241,7 +242,7 @@ def test_the_answer_has_every_key_of_the_document_and_metadata() -> None:
 
 def test_russian_is_written_as_it_is() -> None:
     call = read({"message": "Привет"})
-    assert "Машинное".encode() in ENDPOINT.writer(call, BY).whole(ANSWER, BY)
+    assert "Машинное".encode() in ENDPOINT.create_renderer(call, BY).render_response(ANSWER, BY)
 
 
 def test_a_warning_and_a_simulated_answer_are_told() -> None:
@@ -252,23 +253,23 @@ def test_a_warning_and_a_simulated_answer_are_told() -> None:
 
 
 def test_a_count_that_is_an_estimate_says_so() -> None:
-    answer = drawn(Answer((Choice("a"),), Usage(1, 2, estimated=True)))
+    answer = drawn(ModelResponse((Choice("a"),), Usage(1, 2, estimated=True)))
     assert (answer["prompt_tokens"], answer["response_tokens"], answer["total_tokens"]) == (1, 2, 3)
     assert answer["tokens_estimated"] is True
     assert "tokens_estimated" not in drawn()
 
 
 def test_thinking_is_kept_apart_from_the_answer() -> None:
-    answer = drawn(Answer((Choice("42", thinking="6 by 7"),), Usage(1, 2)))
+    answer = drawn(ModelResponse((Choice("42", thinking="6 by 7"),), Usage(1, 2)))
     assert (answer["response"], answer["thinking"]) == ("42", "6 by 7")
 
 
 def test_an_empty_answer_still_has_the_shape() -> None:
-    assert drawn(Answer())["response"] == ""
+    assert drawn(ModelResponse())["response"] == ""
 
 
 def test_an_error_has_the_documents_shape() -> None:
-    told = json.loads(DIALECT.failure(NoServer("Nothing is up: start Ollama.", retry_after=5.0), "req-9"))
+    told = json.loads(DIALECT.render_error(NoServer("Nothing is up: start Ollama.", retry_after=5.0), "req-9"))
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", told.pop("timestamp"))
     assert told == {
         "status": "error",
@@ -281,15 +282,15 @@ def test_an_error_has_the_documents_shape() -> None:
         },
         "model": None,
     }
-    assert json.loads(DIALECT.failure(LlmDisabled("LLM_MODE is none."), ""))["error"]["code"] == "llm_disabled"
-    assert json.loads(DIALECT.failure(InvalidRequest("no", param="message"), ""))["error"]["param"] == "message"
+    assert json.loads(DIALECT.render_error(LlmDisabled("LLM_MODE is none."), ""))["error"]["code"] == "llm_disabled"
+    assert json.loads(DIALECT.render_error(InvalidRequest("no", param="message"), ""))["error"]["param"] == "message"
 
 
 def test_what_an_answer_has_cost_can_be_read_back() -> None:
-    whole = ENDPOINT.writer(read({"message": "a"}), BY).whole(ANSWER, BY)
-    assert ENDPOINT.usage(whole, streamed=False) == Usage(45, 128)
-    assert ENDPOINT.usage(b'{"prompt_tokens":"many"}', streamed=False) is None
+    whole = ENDPOINT.create_renderer(read({"message": "a"}), BY).render_response(ANSWER, BY)
+    assert ENDPOINT.parse_usage(whole, streamed=False) == Usage(45, 128)
+    assert ENDPOINT.parse_usage(b'{"prompt_tokens":"many"}', streamed=False) is None
     with pytest.raises(msgspec.DecodeError):
-        ENDPOINT.usage(whole[:-2], streamed=False)
-    assert ENDPOINT.ended(whole)
-    assert not ENDPOINT.ended(whole[:-2])
+        ENDPOINT.parse_usage(whole[:-2], streamed=False)
+    assert ENDPOINT.is_complete(whole)
+    assert not ENDPOINT.is_complete(whole[:-2])

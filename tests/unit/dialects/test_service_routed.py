@@ -7,8 +7,9 @@ import pytest
 from penstock.dialects.service.routed_chat import DIALECT
 from penstock.domain.content import Chat
 from penstock.domain.errors import InvalidRequest, ModelNotFound
-from penstock.domain.request import Call, Provenance
-from penstock.domain.response import Answer, Choice, Usage
+from penstock.domain.request import Call
+from penstock.domain.response import Choice, ModelResponse, Usage
+from penstock.domain.response_metadata import Provenance
 
 ENDPOINT = DIALECT.endpoints[0]
 BY = Provenance(
@@ -26,12 +27,12 @@ BY = Provenance(
 
 
 def read(**body: object) -> Call:
-    return ENDPOINT.read(json.dumps(body).encode(), b"application/json")
+    return ENDPOINT.parse_request(json.dumps(body).encode(), b"application/json")
 
 
 def test_the_answer_has_every_key_of_the_document() -> None:
-    answer = Answer((Choice("Привет! 😊", finish="stop"),), Usage(3, 4))
-    whole = ENDPOINT.writer(read(message="Привет!"), BY).whole(answer, BY)
+    answer = ModelResponse((Choice("Привет! 😊", finish="stop"),), Usage(3, 4))
+    whole = ENDPOINT.create_renderer(read(message="Привет!"), BY).render_response(answer, BY)
     told = json.loads(whole)
     assert "Привет! 😊".encode() in whole
     assert (told["success"], told["message"]) == (True, "Привет! 😊")
@@ -47,19 +48,21 @@ def test_the_answer_has_every_key_of_the_document() -> None:
     assert told["metadata"].keys() >= {"task_type", "fallback", "reason", "queue_ms", "load_ms", "ttft_ms", "total_ms"}
     assert (told["metadata"]["prompt_tokens"], told["metadata"]["total_tokens"]) == (3, 7)
     assert told.keys() == {"success", "message", "metadata"}
-    assert ENDPOINT.usage(whole, streamed=False) == Usage(3, 4)
+    assert ENDPOINT.parse_usage(whole, streamed=False) == Usage(3, 4)
 
 
 def test_a_fallback_warns_in_the_users_words() -> None:
     by = Provenance("r", warning="Используется упрощённая модель", fallback=True, simulated=True)
-    told = json.loads(ENDPOINT.writer(read(message="a"), by).whole(Answer((Choice("b", thinking="c"),)), by))
+    told = json.loads(
+        ENDPOINT.create_renderer(read(message="a"), by).render_response(ModelResponse((Choice("b", thinking="c"),)), by)
+    )
     assert told["warning"] == "Используется упрощённая модель"
     assert told["thinking"] == "c"
     assert (told["metadata"]["fallback"], told["metadata"]["simulated"]) == (True, True)
 
 
 def test_an_error_is_a_sentence_and_a_code() -> None:
-    told = json.loads(DIALECT.failure(ModelNotFound("No such model.", param="model"), "r"))
+    told = json.loads(DIALECT.render_error(ModelNotFound("No such model.", param="model"), "r"))
     assert told == {
         "success": False,
         "error": "No such model.",
@@ -99,7 +102,7 @@ def test_a_mode_narrows_the_choice_and_a_model_makes_it(body: dict[str, str], mo
 )
 def test_context_is_what_the_model_knows_beforehand(context: object, standing: str) -> None:
     history = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    chat = ENDPOINT.decode(read(message="c", context=context, history=history))
+    chat = ENDPOINT.decode_content(read(message="c", context=context, history=history))
     assert isinstance(chat, Chat)
     assert [message.text for message in chat.messages] == [standing, "a", "b", "c"]
 

@@ -139,7 +139,7 @@ def test_strangers_see_statuses_only() -> None:
 
 
 def test_simulation_is_told_everywhere() -> None:
-    fleet = Fleet((at("ollama", OLLAMA, GPT_OSS, server={"simulated": True}),))
+    fleet = Fleet((at("ollama", OLLAMA, GPT_OSS, server={"is_simulated": True}),))
     assert json.loads(views.health(fleet, "ollama", NOW, MONOTONIC, full=False)[1])["simulated"] is True
     assert json.loads(views.models(fleet, NOW))["models"][0]["simulated"] is True
     assert json.loads(views.servers(fleet, {}, NOW, MONOTONIC))["servers"][0]["simulated"] is True

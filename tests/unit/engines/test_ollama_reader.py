@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from penstock.dialects.ollama import DIALECT
 from penstock.domain.content import ToolCall
 from penstock.domain.errors import ContextLengthExceeded, UpstreamCut, UpstreamGarbage, UpstreamStatus
-from penstock.domain.request import Call, Operation, Provenance
-from penstock.domain.response import Answer, Choice, Chunk, Logprob, ToolDelta, Usage, assemble
+from penstock.domain.request import Call, Operation
+from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, ToolDelta, Usage, assemble_response
+from penstock.domain.response_metadata import Provenance
 from penstock.engines.ollama.errors import stream_error
 from penstock.engines.ollama.response import Reader
 
@@ -79,7 +80,7 @@ def test_generate_reads_alike():
         line(response="Hi", done=False),
         line(response="", done=True, done_reason="length", context=[1, 2], eval_count=1),
     )
-    assert assemble(chunks) == Answer(
+    assert assemble_response(chunks) == ModelResponse(
         (Choice("Hi", "hm", finish="length", context=(1, 2)),), Usage(completion_tokens=1)
     )
 
@@ -196,12 +197,18 @@ def test_what_the_dialect_draws_the_engine_reads_as_the_same_answer(
         chunks.append(Chunk(tool_calls=(ToolDelta(n, arguments=call.arguments[3:]),)))
     reason = "tool_calls" if calls and finish == "stop" else finish
     chunks += [Chunk(finish=reason), Chunk(usage=usage)]
-    meant = assemble(chunks)
+    meant = assemble_response(chunks)
 
-    writer = WIRES[f"ollama.{act}"].writer(Call(f"ollama.{act}", Operation.CHAT, "m", streamed, b""), Provenance("r"))
-    pieces = [*map(writer.chunk, chunks), writer.close()] if streamed else [writer.whole(meant, Provenance("r"))]
+    writer = WIRES[f"ollama.{act}"].create_renderer(
+        Call(f"ollama.{act}", Operation.CHAT, "m", streamed, b""), Provenance("r")
+    )
+    pieces = (
+        [*map(writer.render_chunk, chunks), writer.render_end()]
+        if streamed
+        else [writer.render_response(meant, Provenance("r"))]
+    )
     drawn = b"".join(pieces)
-    told = assemble(read(drawn, streamed=streamed))
+    told = assemble_response(read(drawn, streamed=streamed))
 
     assert [drawn.decode().count("\n")] == [len(drawn.decode().splitlines()) if streamed else 0]
     one, other = meant.choices[0], told.choices[0]
@@ -211,7 +218,7 @@ def test_what_the_dialect_draws_the_engine_reads_as_the_same_answer(
     ]
     assert told.usage is not None
     assert (told.usage.prompt_tokens, told.usage.completion_tokens) == (usage.prompt_tokens, usage.completion_tokens)
-    assert WIRES[f"ollama.{act}"].ended(drawn)
-    counted = WIRES[f"ollama.{act}"].usage(drawn[-4096:] if streamed else drawn, streamed)
+    assert WIRES[f"ollama.{act}"].is_complete(drawn)
+    counted = WIRES[f"ollama.{act}"].parse_usage(drawn[-4096:] if streamed else drawn, streamed)
     assert counted is not None
     assert counted.total_tokens == usage.total_tokens

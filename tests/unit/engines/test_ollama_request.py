@@ -41,7 +41,7 @@ def sent(content: Content, call: Call = ASKED, model: Model = MODEL) -> dict[str
 
 
 def forwarded(act: str, body: bytes, model: Model = MODEL) -> bytes:
-    return ENGINE.forward_request(WIRES[f"ollama.{act}"].read(body, b""), model).body
+    return ENGINE.forward_request(WIRES[f"ollama.{act}"].parse_request(body, b""), model).body
 
 
 @pytest.mark.parametrize("name", [b"llama3.1", b"llama3.1:latest", b"LLAMA3.1", b"Llama3.1:Latest"])
@@ -72,7 +72,7 @@ def test_the_older_embeddings_need_the_name_to_the_letter():
 def test_management_passes_on_what_it_is_about_but_not_the_servers_name():
     assert forwarded("pull", b'{"name":"other","server":"gpu","insecure":true}') == b'{"name":"other","insecure":true}'
     assert forwarded("pull", b'{"name": "other"}') == b'{"name": "other"}'
-    delete = ENGINE.forward_request(WIRES["ollama.delete"].read(b'{"model":"m"}', b""), MODEL)
+    delete = ENGINE.forward_request(WIRES["ollama.delete"].parse_request(b'{"model":"m"}', b""), MODEL)
     assert (delete.method, delete.path, delete.body, delete.stream) == (
         "DELETE",
         "/api/delete",

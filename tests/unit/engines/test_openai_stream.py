@@ -18,7 +18,7 @@ from penstock.domain.errors import (
     UpstreamGarbage,
     UpstreamStatus,
 )
-from penstock.domain.response import Answer, Choice, Chunk, Logprob, ToolDelta, Usage, assemble
+from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, ToolDelta, Usage, assemble_response
 from penstock.engines.openai_compatible.response import parse_answer, parse_count, parse_embeddings
 from penstock.engines.openai_compatible.stream import MAX_EVENT, EventReader, WholeReader
 
@@ -49,8 +49,8 @@ def read(*pieces: bytes) -> list[Chunk]:
     return chunks
 
 
-def answer(*pieces: bytes) -> Answer:
-    return assemble(read(*pieces))
+def answer(*pieces: bytes) -> ModelResponse:
+    return assemble_response(read(*pieces))
 
 
 def until_error(*pieces: bytes) -> tuple[list[Chunk], PenstockError]:
@@ -95,7 +95,7 @@ STREAMS = {
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_liberties_are_understood(name: str) -> None:
-    assert answer(STREAMS[name]) == Answer((Choice("Hello", finish="stop"),))
+    assert answer(STREAMS[name]) == ModelResponse((Choice("Hello", finish="stop"),))
 
 
 @given(name=st.sampled_from(sorted(STREAMS)), cuts=st.lists(st.integers(0, 4000), max_size=12))
@@ -169,7 +169,7 @@ def test_tool_calls_are_put_together_from_fragments() -> None:
         + event(finish="tool_calls")
         + DONE
     )
-    assert answer(data) == Answer(
+    assert answer(data) == ModelResponse(
         (Choice(tool_calls=(ToolCall("c1", "f", '{"a":1}'), ToolCall("c2", "g", "{}")), finish="tool_calls"),)
     )
 
@@ -280,7 +280,7 @@ def test_a_stream_that_stops_early_is_cut(data: bytes) -> None:
 
 
 def test_done_without_a_finish_is_an_end() -> None:
-    assert answer(text("a") + DONE) == Answer((Choice("a"),))
+    assert answer(text("a") + DONE) == ModelResponse((Choice("a"),))
 
 
 @pytest.mark.parametrize(
@@ -364,23 +364,23 @@ def test_no_bytes_are_too_strange(data: bytes) -> None:
         assert all(isinstance(chunk, Chunk) for chunk in read(data))
 
 
-def whole(data: bytes, parse=parse_answer) -> Answer:
+def whole(data: bytes, parse=parse_answer) -> ModelResponse:
     reader = WholeReader("vLLM", parse)
     chunks = list(reader.feed(data[:5])) + list(reader.feed(data[5:])) + list(reader.close())
-    return assemble(chunks)
+    return assemble_response(chunks)
 
 
 def test_a_whole_chat_is_read() -> None:
     data = b"""{"choices":[{"index":0,"message":{"role":"assistant","content":"a","reasoning":"b","refusal":null},
       "finish_reason":"stop","logprobs":null}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"""
-    assert whole(data) == Answer((Choice("a", thinking="b", finish="stop"),), Usage(1, 2))
+    assert whole(data) == ModelResponse((Choice("a", thinking="b", finish="stop"),), Usage(1, 2))
 
 
 def test_whole_texts_are_read() -> None:
     data = (
         b'{"choices":[{"text":"a","index":0,"finish_reason":"stop"},{"text":"b","index":1,"finish_reason":"length"}]}'
     )
-    assert whole(data) == Answer((Choice("a", finish="stop"), Choice("b", finish="length")))
+    assert whole(data) == ModelResponse((Choice("a", finish="stop"), Choice("b", finish="length")))
 
 
 @pytest.mark.parametrize(

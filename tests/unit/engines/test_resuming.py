@@ -23,7 +23,7 @@ from penstock.domain.content import (
 )
 from penstock.domain.fleet import Model
 from penstock.domain.request import Call, Operation
-from penstock.domain.resumption import left, resumable
+from penstock.domain.resumption import is_resumable, reduce_token_limit
 
 ENGINES = engines.load()
 CALL = Call("anthropic.messages", Operation.CHAT, "m", True, b"")
@@ -78,7 +78,7 @@ def test_who_has_no_word_for_it_is_not_asked(kind: str):
 
 @pytest.mark.parametrize("content", [CHAT, TEXT, replace(CHAT, extra=(("user", b'"me"'),))])
 def test_plain_text_may_be_gone_on_with(content: Content):
-    assert resumable(content)
+    assert is_resumable(content)
 
 
 @pytest.mark.parametrize(
@@ -101,12 +101,12 @@ def test_plain_text_may_be_gone_on_with(content: Content):
     ],
 )
 def test_what_is_more_than_one_plain_text_may_not(content: Content):
-    assert not resumable(content)
+    assert not is_resumable(content)
 
 
 @given(st.none() | st.integers(-1, 100), st.integers(0, 200))
 def test_what_was_said_counts_against_the_limit(limit: int | None, tokens: int):
-    rest = left(Sampling(max_tokens=limit), tokens)
+    rest = reduce_token_limit(Sampling(max_tokens=limit), tokens)
     if limit is None or limit < 0:
         assert rest is not None
         assert rest.max_tokens == limit

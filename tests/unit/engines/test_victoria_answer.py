@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.domain.errors import PenstockError, UpstreamCut, UpstreamError, UpstreamGarbage
-from penstock.domain.response import Chunk, assemble
+from penstock.domain.response import Chunk, assemble_response
 from penstock.engines.victoria.response import Reader
 
 STREAM = (
@@ -55,7 +55,7 @@ def event(name: str, **value: object) -> bytes:
 
 
 def test_a_stream_gives_steps_and_text_and_an_end() -> None:
-    answer = assemble(read(STREAM))
+    answer = assemble_response(read(STREAM))
     assert answer.choices[0].text == "Привет мир\n!"
     assert answer.choices[0].finish == "stop"
     assert answer.steps == ("Ищу файлы", "40 %")
@@ -63,7 +63,7 @@ def test_a_stream_gives_steps_and_text_and_an_end() -> None:
 
 @given(st.lists(st.integers(min_value=0), max_size=12))
 def test_any_cut_of_a_stream_gives_the_same_answer(at: list[int]) -> None:
-    assert assemble(read(*cut(STREAM, at))) == assemble(read(STREAM))
+    assert assemble_response(read(*cut(STREAM, at))) == assemble_response(read(STREAM))
 
 
 @given(st.integers(min_value=0, max_value=STREAM.index(b"event: end")))
@@ -75,7 +75,7 @@ def test_a_stream_without_its_end_was_cut(length: int) -> None:
 @given(st.lists(st.integers(min_value=0), max_size=6), st.booleans())
 def test_any_cut_of_a_whole_answer_gives_the_same(at: list[int], padded: bool) -> None:
     data = (b"\n \n" if padded else b"") + body(status="success", output="Готово", correlation_id="c")
-    assert assemble(read(*cut(data, at))).choices[0].text == "Готово"
+    assert assemble_response(read(*cut(data, at))).choices[0].text == "Готово"
 
 
 @given(st.binary(max_size=80))
@@ -110,40 +110,40 @@ def test_tokens_come_out_as_they_come_in() -> None:
     ],
 )
 def test_the_answer_is_output_else_result_else_response_else_plan(value: dict[str, object], text: str) -> None:
-    answer = assemble(read(body(**value)))
+    answer = assemble_response(read(body(**value)))
     assert (answer.choices[0].text, answer.choices[0].finish) == (text, "stop")
 
 
 def test_a_question_back_is_a_step_of_a_task_and_the_answer_of_a_chat() -> None:
-    task = assemble(read(body(**CLARIFY)))
+    task = assemble_response(read(body(**CLARIFY)))
     assert (task.choices[0].text, task.steps, task.choices[0].finish) == ("", (CLARIFIED,), "stop")
-    chat = assemble(read(body(**CLARIFY), ask_in_text=True))
+    chat = assemble_response(read(body(**CLARIFY), ask_in_text=True))
     assert (chat.choices[0].text, chat.steps) == (CLARIFIED, ())
 
 
 @pytest.mark.parametrize("name", ["end", "step", "chunk", "clarification"])
 def test_a_question_back_is_heard_in_a_stream_too(name: str) -> None:
-    answer = assemble(read(event("start") + event(name, **CLARIFY)))
+    answer = assemble_response(read(event("start") + event(name, **CLARIFY)))
     assert answer.steps == (CLARIFIED,)
 
 
 def test_an_english_question_back_is_in_english() -> None:
     told = {"status": "needs_clarification", "clarification_questions": "Which?", "original_goal": "do it"}
-    assert assemble(read(body(**told))).steps == (
+    assert assemble_response(read(body(**told))).steps == (
         "More needs to be known first:\n1. Which?\nThe goal as understood: do it",
     )
 
 
 def test_an_end_that_brings_the_whole_answer_does_not_repeat_what_was_streamed() -> None:
     whole = event("end", status="success", output="abc")
-    assert assemble(read(event("step", message="s") + whole)).choices[0].text == "abc"
-    assert assemble(read(event("chunk", content="abc") + whole)).choices[0].text == "abc"
+    assert assemble_response(read(event("step", message="s") + whole)).choices[0].text == "abc"
+    assert assemble_response(read(event("chunk", content="abc") + whole)).choices[0].text == "abc"
 
 
 def test_done_is_an_end_and_nothing_counts_after_one() -> None:
-    assert assemble(read(event("chunk", content="a") + b"data: [DONE]\n\n")).choices[0].finish == "stop"
+    assert assemble_response(read(event("chunk", content="a") + b"data: [DONE]\n\n")).choices[0].finish == "stop"
     after = event("end") + event("chunk", content="b") + event("error", error="late")
-    assert assemble(read(event("chunk", content="a") + after)).choices[0].text == "a"
+    assert assemble_response(read(event("chunk", content="a") + after)).choices[0].text == "a"
 
 
 def test_an_end_without_its_blank_line_is_an_end() -> None:

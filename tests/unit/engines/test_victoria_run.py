@@ -12,7 +12,7 @@ from penstock.domain.content import AgentTask
 from penstock.domain.errors import PenstockError, UpstreamCut, UpstreamError, UpstreamGarbage
 from penstock.domain.fleet import Model
 from penstock.domain.request import Call, Operation
-from penstock.domain.response import Answer, Chunk, assemble
+from penstock.domain.response import Chunk, ModelResponse, assemble_response
 from penstock.engines.base import FetchResponse
 from penstock.engines.victoria.async_run import RunReader, pause
 from penstock.engines.victoria.engine import ENGINE
@@ -38,9 +38,9 @@ def begun(accepted: object = ACCEPTED, ask_in_text: bool = False) -> RunReader:
     return reader
 
 
-def ended(*told: object) -> Answer:
+def ended(*told: object) -> ModelResponse:
     reader = begun()
-    answer = assemble(look(reader, *told))
+    answer = assemble_response(look(reader, *told))
     assert reader.next_poll is None
     return answer
 
@@ -63,7 +63,9 @@ def test_an_accepted_task_is_looked_at_until_it_is_completed() -> None:
     steps = look(reader, {"status": "running", "stage": "Reading"}, {"status": "running", "stage": "Reading"})
     assert [chunk.step for chunk in steps] == ["Reading"]
     assert reader.next_poll is not None
-    answer = assemble(look(reader, {"status": "completed", "stage": "completed", "output": "Done", "error": None}))
+    answer = assemble_response(
+        look(reader, {"status": "completed", "stage": "completed", "output": "Done", "error": None})
+    )
     assert (answer.choices[0].text, answer.choices[0].finish) == ("Done", "stop")
     assert reader.next_poll is None
 
@@ -76,7 +78,7 @@ def test_however_long_it_runs_the_answer_is_that_of_a_whole_run(
     stages: list[tuple[str, str | None]], said: str
 ) -> None:
     whole = RunReader(ask_in_text=False)
-    at_once = assemble([*whole.feed(body({"status": "success", "output": said})), *whole.close()])
+    at_once = assemble_response([*whole.feed(body({"status": "success", "output": said})), *whole.close()])
     later = ended(
         *({"status": status, "stage": stage} for status, stage in stages), {"status": "completed", "output": said}
     )
@@ -88,7 +90,7 @@ def test_however_long_it_runs_the_answer_is_that_of_a_whole_run(
 def test_a_version_that_answers_at_once_is_understood() -> None:
     reader = RunReader(ask_in_text=False)
     chunks = [*reader.feed(body({"status": "success", "output": "at once", "correlation_id": "c"})), *reader.close()]
-    assert assemble(chunks).choices[0].text == "at once"
+    assert assemble_response(chunks).choices[0].text == "at once"
     assert reader.next_poll is None
 
 
@@ -101,7 +103,7 @@ def test_a_question_back_is_a_step_whenever_it_comes(told: object) -> None:
     assert "Which?" in answer.steps[-1]
     assert answer.choices[0].text == ""
     reader = begun(ask_in_text=True)
-    assert "Which?" in assemble(look(reader, told)).choices[0].text
+    assert "Which?" in assemble_response(look(reader, told)).choices[0].text
 
 
 @pytest.mark.parametrize(

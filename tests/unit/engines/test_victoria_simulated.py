@@ -11,7 +11,7 @@ from penstock.domain.content import AgentTask
 from penstock.domain.errors import UpstreamCut, UpstreamError
 from penstock.domain.fleet import Inventory, Model, State
 from penstock.domain.request import Call, Operation
-from penstock.domain.response import Answer, assemble
+from penstock.domain.response import ModelResponse, assemble_response
 from penstock.engines.base import FetchResponse
 from penstock.engines.victoria.async_run import RunReader
 from penstock.engines.victoria.engine import ENGINE
@@ -36,7 +36,7 @@ async def exchange(port: int, method: str, path: str, body: bytes) -> FetchRespo
     return await asyncio.to_thread(talk)
 
 
-async def ask(task: AgentTask, options: SimOptions = FAST, stream: bool = False) -> Answer:
+async def ask(task: AgentTask, options: SimOptions = FAST, stream: bool = False) -> ModelResponse:
     """What the gateway does with a task, in small."""
     call = Call("agent.stream", Operation.AGENT, "", stream, b"")
     outgoing = ENGINE.translate_request(call, task, Model("victoria"))
@@ -51,7 +51,7 @@ async def ask(task: AgentTask, options: SimOptions = FAST, stream: bool = False)
         chunks = [*reader.feed(came.body), *reader.close()]
         while isinstance(reader, RunReader) and reader.next_poll is not None:
             chunks += reader.read_poll(await exchange(simulator.port, "GET", reader.next_poll.path, b""))
-    return assemble(chunks)
+    return assemble_response(chunks)
 
 
 async def test_a_task_is_answered_whole_and_streamed_alike() -> None:

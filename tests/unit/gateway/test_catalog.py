@@ -69,7 +69,7 @@ def test_the_index_holds_every_model_under_its_names_and_nothing_else(statuses):
     for name, deployments in index.items():
         servers = [deployment.server.name for deployment in deployments]
         assert len(set(servers)) == len(servers), "a server stands there twice"
-        ups = [deployment.up for deployment in deployments]
+        ups = [deployment.is_up for deployment in deployments]
         assert ups == sorted(ups, reverse=True), "one that is down stands before one that is up"
         for deployment in deployments:
             assert name in names_of(deployment.model)
@@ -82,7 +82,7 @@ def test_aliases_only_add_and_keep_servers_that_are_up_first(statuses, aliases):
     assert set(plain) <= set(linked)
     grouped = {name.lower().removesuffix(":latest") for group in aliases.items() for name in (group[0], *group[1])}
     for name, deployments in linked.items():
-        ups = [deployment.up for deployment in deployments]
+        ups = [deployment.is_up for deployment in deployments]
         assert ups == sorted(ups, reverse=True)
         if name.removesuffix(":latest") not in grouped:
             assert deployments == plain[name]

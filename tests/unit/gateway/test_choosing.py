@@ -242,7 +242,7 @@ def test_a_lesser_model_or_a_server_that_is_down_is_never_first_while_a_fitting_
         return
     tiers = [candidate.tier for candidate in candidates]
     assert tiers[0] == min(tiers)
-    assert all(candidate.deployment.up == (candidate.tier < 4) for candidate in candidates)
+    assert all(candidate.deployment.is_up == (candidate.tier < 4) for candidate in candidates)
     assert "nomic-embed-text" not in {candidate.deployment.model.name for candidate in candidates}
 
 

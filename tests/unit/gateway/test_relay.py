@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from penstock import dialects, engines
 from penstock.domain.errors import ClientStalled, PenstockError, UpstreamCut, UpstreamGarbage
 from penstock.domain.fleet import Model
-from penstock.domain.request import Provenance
+from penstock.domain.response_metadata import Provenance
 from penstock.gateway.upstream.relay.base import Relay
 from penstock.gateway.upstream.relay.passthrough import PassThrough
 from penstock.gateway.upstream.relay.translating import Translated
@@ -106,10 +106,10 @@ def relay(wire: str, client: Client, *, stream: bool, kind: str = "vllm") -> Rel
     body = chat(stream=stream, max_tokens=9)
     if wire == "openai.responses":
         body = {"model": "m", "input": "hi", "stream": stream}
-    call = endpoint.read(msgspec.json.encode(body), b"application/json")
+    call = endpoint.parse_request(msgspec.json.encode(body), b"application/json")
     if wire in engine.native_paths:
         return PassThrough(client, call, endpoint, b"", loop)
-    content = endpoint.decode(call)
+    content = endpoint.decode_content(call)
     reader = engine.create_reader(call, content, engine.translate_request(call, content, Model("m")))
     return Translated(client, call, endpoint, b"", loop, reader, Provenance("r-1", model="m"))
 

@@ -64,7 +64,9 @@ class Ollama:
 
     async def version(self) -> Response:
         """The version of Ollama that clients may count on: the lowest of its servers' when there are any."""
-        versions = [s.version for s in self._context.catalog.fleet.statuses if s.up and s.version and self._speaks(s)]
+        versions = [
+            s.version for s in self._context.catalog.fleet.statuses if s.is_up and s.version and self._speaks(s)
+        ]
         return json_reply(ollama_views.version(min(versions, key=_ordered, default=SPOKEN)))
 
     async def show(self, request: Request) -> Response:

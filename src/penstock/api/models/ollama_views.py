@@ -123,7 +123,7 @@ def _merged(fleet: Fleet) -> Iterable[Model]:
     """Every model once. Where it is on several servers, what one of them does not tell another may."""
     models: dict[str, Model] = {}
     for status in fleet.statuses:
-        if not status.up:
+        if not status.is_up:
             continue
         for model in status.models:
             if "agent" in model.capabilities:

@@ -69,7 +69,7 @@ def _entry(name: str, places: list[tuple[Model, ServerStatus]]) -> dict[str, Any
         "context_length": max(each.context_length for each, _ in places) or None,
         "level": level(model),
     }
-    return drawn | ({"simulated": True} if all(status.server.simulated for _, status in places) else {})
+    return drawn | ({"simulated": True} if all(status.server.is_simulated for _, status in places) else {})
 
 
 def _billions(text: str) -> float:

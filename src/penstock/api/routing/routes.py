@@ -62,11 +62,11 @@ class Routing:
         reasons, best first. Generates nothing."""
         wire, body = drawing.question(await read_body(request, MOST_BODY))
         endpoint = self._endpoints[wire]
-        call = endpoint.read(body, b"application/json")
+        call = endpoint.parse_request(body, b"application/json")
         _heed(call, request)
         context, routing = self._context, self._context.routing
         fleet = context.catalog.fleet
-        ask = ask_of(endpoint.decode(call), routing.classifier()) if call.is_automatic else None
+        ask = ask_of(endpoint.decode_content(call), routing.classifier()) if call.is_automatic else None
         if ask is not None and routing.router.chooses(fleet, call):
             call.profile = ask
         decision = routing.router.decide(fleet, call, context.catalog.loads, context.clock(), explain=True)

@@ -76,7 +76,7 @@ def explained(decision: Decision, call: Call, ask: RequestProfile | None, waits:
         "fallback": decision.fallback,
         "candidates": [_weighed(candidate, waits) for candidate in decision.candidates],
     }
-    return msgspec.json.encode(drawn | ({"simulated": True} if first.server.simulated else {}))
+    return msgspec.json.encode(drawn | ({"simulated": True} if first.server.is_simulated else {}))
 
 
 def made(

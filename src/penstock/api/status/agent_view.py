@@ -17,7 +17,7 @@ def status(fleet: Fleet) -> bytes:
 def models(fleet: Fleet) -> bytes:
     """`GET /api/chat/models`: the models that MLX has; the agent chooses its own."""
     reserve = AGENT_CHAIN[-1]
-    found = entries(each for each in fleet.statuses if each.server.kind == reserve and each.up)
+    found = entries(each for each in fleet.statuses if each.server.kind == reserve and each.is_up)
     return msgspec.json.encode({"models": found, "total_count": len(found)})
 
 
@@ -30,12 +30,12 @@ def _link(fleet: Fleet, kind: str) -> dict[str, Any]:
         "status": ("healthy", "degraded", "unhealthy")[_readiness(best)],
         "url": address(best),
         "models": [model.name for model in best.models],
-        "response_time_ms": round(best.response_time * 1000, 1) if best.up else None,
+        "response_time_ms": round(best.response_time * 1000, 1) if best.is_up else None,
     }
-    if not best.up:
+    if not best.is_up:
         told = trouble(best)
         drawn |= {"error": told["error"], "what_to_do": told["what_to_do"]}
-    return drawn | ({"simulated": True} if best.server.simulated else {})
+    return drawn | ({"simulated": True} if best.server.is_simulated else {})
 
 
 def _readiness(each: ServerStatus) -> int:

@@ -15,7 +15,7 @@ def gauges(context: ConsoleContext, resources: Resources) -> Iterator[Gauge]:
     """All of them."""
     running = context.running()
     values: tuple[tuple[str, str, _Value], ...] = (
-        ("penstock_server_up", "1 when the last look found the server well.", lambda s: s.up),
+        ("penstock_server_up", "1 when the last look found the server well.", lambda s: s.is_up),
         ("penstock_server_running", "Calls in work on the server.", lambda s: running.get(s.server.name, 0)),
         ("penstock_server_slots", "Calls that it works on at one time.", lambda s: s.slots or s.server.max_concurrent),
         ("penstock_server_models", "Models that it has.", lambda s: len(s.models)),
@@ -32,7 +32,7 @@ def gauges(context: ConsoleContext, resources: Resources) -> Iterator[Gauge]:
             ),
         )
     yield from _routing(context)
-    yield Gauge("penstock_simulated", "1 while simulated servers answer.", (((), context.catalog.fleet.simulated),))
+    yield Gauge("penstock_simulated", "1 while simulated servers answer.", (((), context.catalog.fleet.is_simulated),))
     yield Gauge("penstock_build_info", "The version that runs.", (((("version", context.version),), 1.0),))
     started = context.wall() - (context.clock() - context.started_at)
     yield Gauge("process_start_time_seconds", "When the gateway started, since the epoch.", (((), started),))

@@ -51,7 +51,7 @@ class Status:
         if "text/html" in request.headers.get("accept", ""):
             return self._index.reply()
         context = self._context
-        return json_reply(views.info(context.version, context.wall(), context.catalog.fleet.simulated))
+        return json_reply(views.info(context.version, context.wall(), context.catalog.fleet.is_simulated))
 
     async def health(self) -> Response:
         """How the service and each of its parts are; 503 when nothing can answer."""

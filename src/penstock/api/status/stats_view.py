@@ -51,7 +51,7 @@ def draw(
             "host": resources.host,
             "timestamp": format_timestamp(wall),
         }
-        | ({"simulated": True} if fleet.simulated else {})
+        | ({"simulated": True} if fleet.is_simulated else {})
     )
 
 

@@ -49,7 +49,7 @@ def health(fleet: Fleet, mode: str, now: float, monotonic: float, full: bool) ->
     200 while anything can answer, else 503 with each unreachable server, the address that was tried and what to do.
     """
     used = [status for status in fleet.statuses if _in_use(status)]
-    answering = any(status.up and status.models for status in used)
+    answering = any(status.is_up and status.models for status in used)
     kinds = dict.fromkeys([*_USUAL, *(status.server.kind for status in used)])
     services = {kind: _service(kind, used, now - monotonic) for kind in kinds}
     overall = _overall(mode, answering, services.values())
@@ -59,24 +59,24 @@ def health(fleet: Fleet, mode: str, now: float, monotonic: float, full: bool) ->
     if full:
         drawn |= _troubles(mode, used or list(fleet.statuses), answering)
     code = 200 if answering and mode != "none" else 503
-    return code, msgspec.json.encode(drawn | _simulated(fleet.simulated))
+    return code, msgspec.json.encode(drawn | _simulated(fleet.is_simulated))
 
 
 def models(fleet: Fleet, now: float) -> bytes:
     """`GET /models`: every model of the Ollama servers once; where there is no Ollama, of the servers there are."""
-    used = [status for status in fleet.statuses if _in_use(status) and status.up]
+    used = [status for status in fleet.statuses if _in_use(status) and status.is_up]
     ollama = [status for status in used if status.server.kind == "ollama"]
     found = entries(ollama or used)
     drawn = {"status": "success", "models": found, "total_count": len(found), "timestamp": format_timestamp(now)}
-    return msgspec.json.encode(drawn | _simulated(fleet.simulated))
+    return msgspec.json.encode(drawn | _simulated(fleet.is_simulated))
 
 
 def servers(fleet: Fleet, running: Mapping[str, int], now: float, monotonic: float) -> bytes:
     """`GET /api/models/servers`. `running` is calls in work by a server's name."""
     drawn = [_server(status, running.get(status.server.name, 0), now - monotonic) for status in fleet.statuses]
-    up = sum(status.up for status in fleet.statuses)
+    up = sum(status.is_up for status in fleet.statuses)
     told = {"success": True, "servers": drawn, "total": len(drawn), "available": up, "timestamp": format_timestamp(now)}
-    return msgspec.json.encode(told | _simulated(fleet.simulated))
+    return msgspec.json.encode(told | _simulated(fleet.is_simulated))
 
 
 def bare(url: str) -> str:
@@ -128,10 +128,10 @@ def _overall(mode: str, answering: bool, services: Iterable[Mapping[str, Any]]) 
 def _service(kind: str, used: list[ServerStatus], offset: float) -> dict[str, Any]:
     """One provider's part of `/health`; Ollama's has the names that its document gives."""
     mine = [status for status in used if status.server.kind == kind]
-    main = next((status for status in mine if status.up), mine[0]) if mine else None
+    main = next((status for status in mine if status.is_up), mine[0]) if mine else None
     drawn: dict[str, Any] = {"status": _state(mine)}
     drawn["ollama_url" if kind == "ollama" else "url"] = address(main) if main else _USUAL.get(kind, "")
-    names = sorted({shown_name(model.name) for status in mine if status.up for model in status.models})
+    names = sorted({shown_name(model.name) for status in mine if status.is_up for model in status.models})
     if kind == "ollama":
         drawn |= {
             "available_models": names,
@@ -142,16 +142,16 @@ def _service(kind: str, used: list[ServerStatus], offset: float) -> dict[str, An
     elif main:
         drawn["available_models"] = names
     if main:
-        drawn["response_time_ms"] = round(main.response_time * 1000, 1) if main.up else None
+        drawn["response_time_ms"] = round(main.response_time * 1000, 1) if main.is_up else None
         drawn["last_check"] = checked(main, offset)
-        drawn["servers"] = {status.server.name: "healthy" if status.up else _down(status) for status in mine}
+        drawn["servers"] = {status.server.name: "healthy" if status.is_up else _down(status) for status in mine}
     return drawn
 
 
 def _state(mine: list[ServerStatus]) -> str:
     if not mine:
         return "disabled"
-    if all(status.up for status in mine):
+    if all(status.is_up for status in mine):
         return "healthy"
     some = any(status.state in (State.UP, State.LOADING) for status in mine)
     return "degraded" if some else "unhealthy"
@@ -165,10 +165,10 @@ def _down(status: ServerStatus) -> str:
 def _troubles(mode: str, looked_at: list[ServerStatus], answering: bool) -> dict[str, Any]:
     """What is wrong, in words; nothing when all is well."""
     told: dict[str, Any] = {}
-    down = [trouble(status) for status in looked_at if not status.up]
+    down = [trouble(status) for status in looked_at if not status.is_up]
     if mode == "none":
         told["message"] = "The language model is turned off (LLM_MODE=none): set LLM_MODE to ollama or vllm."
-    elif not answering and any(status.up for status in looked_at):
+    elif not answering and any(status.is_up for status in looked_at):
         told["message"] = "A model server is up but has no model: get one, with `ollama pull llama3.1:8b` for Ollama."
     elif not answering:
         told["message"] = "No model server can be reached: see `problems` for the addresses tried and what to do."
@@ -200,7 +200,7 @@ def _server(status: ServerStatus, running: int, offset: float) -> dict[str, Any]
         "state": status.state.value,
         "models": [shown_name(model.name) for model in status.models],
         "loaded_models": [shown_name(model.name) for model in status.models if model.loaded],
-        "response_time_ms": round(status.response_time * 1000, 1) if status.up else None,
+        "response_time_ms": round(status.response_time * 1000, 1) if status.is_up else None,
         "last_check": checked(status, offset),
         "running": running,
         "waiting": 0,
@@ -208,4 +208,4 @@ def _server(status: ServerStatus, running: int, offset: float) -> dict[str, Any]
         "version": status.version or None,
         "configured": server.configured,
         "last_error": status.error or None,
-    } | _simulated(server.simulated)
+    } | _simulated(server.is_simulated)

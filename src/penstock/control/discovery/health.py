@@ -110,7 +110,7 @@ def judge(before: ServerStatus, sight: Sight, now: float) -> ServerStatus:
 def forgivable(before: ServerStatus, sight: Sight, live: ServerLoad | None, failures: int) -> bool:
     """Whether a look that failed says only that the server is busy: it timed out while calls on it do well."""
     return (
-        before.up
+        before.is_up
         and isinstance(sight.error, UpstreamTimeout)
         and live is not None
         and live.running > 0

@@ -131,7 +131,7 @@ class Watcher:
         What has been seen within a second is not looked at again. Ends when all looks have; None: no look is needed.
         """
         now = self._clock()
-        due = [watched for watched in self._watched.values() if watched.status.up and watched.pulse.stale(now)]
+        due = [watched for watched in self._watched.values() if watched.status.is_up and watched.pulse.stale(now)]
         for watched in due:
             if watched.pulse.suspect(now):
                 watched.poke.set()
@@ -162,7 +162,7 @@ class Watcher:
 
     def answering(self) -> frozenset[str]:
         """The main addresses of the servers that are up."""
-        return frozenset(watched.server.url for watched in self._watched.values() if watched.status.up)
+        return frozenset(watched.server.url for watched in self._watched.values() if watched.status.is_up)
 
     def drain(self, name: str) -> bool:
         """Give this server no new calls; those that run there come to their end. False: there is no such server."""
@@ -191,7 +191,7 @@ class Watcher:
     def _arrange(self) -> None:
         before, self._watched = self._watched, {}
         for server in (*self._told, *self._found):
-            if (server.simulated and self._real_found) or server.name in self._watched:
+            if (server.is_simulated and self._real_found) or server.name in self._watched:
                 continue
             old = before.pop(server.name, None)
             self._watched[server.name] = self._taken_over(old, server) if old else self._new(server)
@@ -267,10 +267,10 @@ class Watcher:
         watched.known = sight.inventory.models if sight.inventory else watched.known
         watched.joined = watched.joined or self._joins(watched)
         if watched.joined:
-            pulse.settle(now, watched.status.up, self._chance())
+            pulse.settle(now, watched.status.is_up, self._chance())
             self._tell(watched, before)
         else:
-            wanting = not any(w.joined and not w.server.simulated for w in self._watched.values())
+            wanting = not any(w.joined and not w.server.is_simulated for w in self._watched.values())
             pulse.idle(now, self._search_interval if wanting else self._interval, self._chance())
             logger.debug("Nothing at %s: %s", watched.server.url, watched.status.error or "no model")
             watched.status = ServerStatus(watched.server)
@@ -282,14 +282,14 @@ class Watcher:
 
     def _joins(self, watched: _Watched) -> bool:
         """Whether an unconfigured server becomes part of the fleet; beside simulated ones it needs a model."""
-        simulated = any(other.server.simulated for other in self._watched.values())
-        return watched.status.up and bool(watched.status.models or not simulated)
+        simulated = any(other.server.is_simulated for other in self._watched.values())
+        return watched.status.is_up and bool(watched.status.models or not simulated)
 
     def _welcome(self, watched: _Watched) -> None:
         """The first real server with a model sends the simulated ones away."""
-        if watched.server.simulated or not (watched.joined and watched.status.up and watched.status.models):
+        if watched.server.is_simulated or not (watched.joined and watched.status.is_up and watched.status.models):
             return
-        simulated = [name for name, other in self._watched.items() if other.server.simulated]
+        simulated = [name for name, other in self._watched.items() if other.server.is_simulated]
         self._real_found = True
         if not simulated:
             return
@@ -322,7 +322,7 @@ class Watcher:
                 self._warn(status)
             else:
                 logger.info("Server %s (%s): %s", status.server.name, status.url, _size(status))
-        up = [status for status in fleet if status.up]
+        up = [status for status in fleet if status.is_up]
         names = {model.name.lower().removesuffix(":latest") for status in up for model in status.models}
         logger.info("Discovery complete: %d/%d servers available, %d unique models", len(up), len(fleet), len(names))
 
@@ -362,7 +362,7 @@ class Watcher:
 
 def _reached(server: Server) -> tuple[object, ...]:
     """What decides which server is talked to, and how."""
-    return server.kind, server.urls, server.api_key, server.credentials, server.verify_tls, server.simulated
+    return server.kind, server.urls, server.api_key, server.credentials, server.verify_tls, server.is_simulated
 
 
 def _size(status: ServerStatus) -> str:

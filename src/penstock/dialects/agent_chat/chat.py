@@ -9,38 +9,39 @@ from typing import Any
 import msgspec
 
 from penstock.dialects.agent_chat import request
-from penstock.dialects.base import Dialect, Writer
+from penstock.dialects.base import Dialect, Renderer
 from penstock.dialects.problem_details import problem
 from penstock.dialects.service import metadata
 from penstock.domain.content import Content
 from penstock.domain.errors import PenstockError
-from penstock.domain.request import Call, Provenance
-from penstock.domain.response import Answer, Chunk, Usage
+from penstock.domain.request import Call
+from penstock.domain.response import Chunk, ModelResponse, Usage
+from penstock.domain.response_metadata import Provenance
 
 
-def failure(error: PenstockError, request_id: str) -> bytes:
+def render_error(error: PenstockError, request_id: str) -> bytes:
     """The same in a person's words."""
     return problem(request.plainly(error), request_id)
 
 
 @dataclass(frozen=True, slots=True)
-class _Writer:
+class _Renderer:
     """`field` names the place of the answer's text."""
 
     field: str
     request_id: str
     content_type: bytes = b"application/json"
 
-    def chunk(self, chunk: Chunk) -> bytes:
+    def render_chunk(self, chunk: Chunk) -> bytes:
         return b""
 
-    def close(self) -> bytes:
+    def render_end(self) -> bytes:
         return b""
 
-    def error(self, error: PenstockError) -> bytes:
-        return failure(error, self.request_id)
+    def render_error(self, error: PenstockError) -> bytes:
+        return render_error(error, self.request_id)
 
-    def whole(self, answer: Answer, provenance: Provenance) -> bytes:
+    def render_response(self, answer: ModelResponse, provenance: Provenance) -> bytes:
         choice = metadata.first(answer)
         text = choice.text or choice.refusal or (answer.steps[-1] if answer.steps else "")
         drawn: dict[str, Any] = {
@@ -69,23 +70,23 @@ class _Endpoint:
     plan: bool = False
     method: str = "POST"
 
-    def read(self, body: bytes, content_type: bytes) -> Call:
+    def parse_request(self, body: bytes, content_type: bytes) -> Call:
         return request.call(self.wire, body, plan=self.plan)
 
-    def decode(self, call: Call) -> Content:
+    def decode_content(self, call: Call) -> Content:
         return request.task(call.body, self.plan)
 
-    def writer(self, call: Call, provenance: Provenance) -> Writer:
-        return _Writer(self.field, provenance.request_id)
+    def create_renderer(self, call: Call, provenance: Provenance) -> Renderer:
+        return _Renderer(self.field, provenance.request_id)
 
-    def usage(self, tail: bytes, streamed: bool) -> Usage | None:
+    def parse_usage(self, tail: bytes, streamed: bool) -> Usage | None:
         return metadata.usage(tail)
 
-    def ended(self, tail: bytes) -> bool:
+    def is_complete(self, tail: bytes) -> bool:
         return tail.rstrip().endswith(b"}")
 
-    def broken(self, error: PenstockError) -> bytes:
-        return b"\n" + failure(error, "")
+    def render_interruption(self, error: PenstockError) -> bytes:
+        return b"\n" + render_error(error, "")
 
 
 DIALECT = Dialect(
@@ -94,7 +95,7 @@ DIALECT = Dialect(
         _Endpoint("agent.send", ("/api/chat/send",), "content"),
         _Endpoint("agent.plan", ("/api/chat/plan",), "plan", plan=True),
     ),
-    failure,
+    render_error,
     prefixes=("/api/chat/",),
     media_type=b"application/problem+json",
 )

@@ -15,12 +15,13 @@ from typing import Any
 import msgspec
 
 from penstock.dialects.agent_chat import request
-from penstock.dialects.base import Dialect, Writer
+from penstock.dialects.base import Dialect, Renderer
 from penstock.dialects.service import metadata
 from penstock.domain.content import Content
 from penstock.domain.errors import PenstockError
-from penstock.domain.request import Call, Provenance
-from penstock.domain.response import Answer, Chunk, Usage
+from penstock.domain.request import Call
+from penstock.domain.response import Chunk, ModelResponse, Usage
+from penstock.domain.response_metadata import Provenance
 
 EVENTS = b"text/event-stream; charset=utf-8"
 
@@ -30,7 +31,7 @@ def event(name: str, **data: Any) -> bytes:
     return b"event: " + name.encode() + b"\ndata: " + msgspec.json.encode(data) + b"\n\n"
 
 
-def failure(error: PenstockError, request_id: str) -> bytes:
+def render_error(error: PenstockError, request_id: str) -> bytes:
     """The events that tell of an error and end the stream."""
     fault = metadata.fault(request.plainly(error), request_id)
     told = event("error", **fault, status=error.status, retryable=error.retryable)
@@ -38,13 +39,13 @@ def failure(error: PenstockError, request_id: str) -> bytes:
 
 
 @dataclass(slots=True)
-class _Writer:
+class _Renderer:
     provenance: Provenance
     content_type: bytes = EVENTS
     _started: bool = False
     _last: dict[str, Any] = field(default_factory=lambda: {"status": "success", "finish_reason": None})
 
-    def chunk(self, chunk: Chunk) -> bytes:
+    def render_chunk(self, chunk: Chunk) -> bytes:
         out = self._start()
         if chunk.step:
             out += event("step", step=chunk.step)
@@ -55,21 +56,21 @@ class _Writer:
         if chunk.finish:
             self._last["finish_reason"] = chunk.finish
         if chunk.usage is not None:
-            self._last |= metadata.tokens(Answer(usage=chunk.usage))
+            self._last |= metadata.tokens(ModelResponse(usage=chunk.usage))
         return out
 
-    def close(self) -> bytes:
+    def render_end(self) -> bytes:
         return self._start() + event("end", **self._last)
 
-    def error(self, error: PenstockError) -> bytes:
-        return self._start() + failure(error, self.provenance.request_id)
+    def render_error(self, error: PenstockError) -> bytes:
+        return self._start() + render_error(error, self.provenance.request_id)
 
-    def whole(self, answer: Answer, provenance: Provenance) -> bytes:
+    def render_response(self, answer: ModelResponse, provenance: Provenance) -> bytes:
         """The events of an answer that is already there."""
         choice = metadata.first(answer)
         pieces = [Chunk(step=step) for step in answer.steps]
         pieces.append(Chunk(choice.text, choice.thinking, finish=choice.finish, usage=answer.usage))
-        return b"".join(map(self.chunk, pieces)) + self.close()
+        return b"".join(map(self.render_chunk, pieces)) + self.render_end()
 
     def _start(self) -> bytes:
         if self._started:
@@ -107,16 +108,16 @@ class _Endpoint:
     method: str = "POST"
     paths: tuple[str, ...] = ("/api/chat/stream",)
 
-    def read(self, body: bytes, content_type: bytes) -> Call:
+    def parse_request(self, body: bytes, content_type: bytes) -> Call:
         return request.call(self.wire, body, stream=True)
 
-    def decode(self, call: Call) -> Content:
+    def decode_content(self, call: Call) -> Content:
         return request.task(call.body)
 
-    def writer(self, call: Call, provenance: Provenance) -> Writer:
-        return _Writer(provenance)
+    def create_renderer(self, call: Call, provenance: Provenance) -> Renderer:
+        return _Renderer(provenance)
 
-    def usage(self, tail: bytes, streamed: bool) -> Usage | None:
+    def parse_usage(self, tail: bytes, streamed: bool) -> Usage | None:
         _, found, data = tail.rpartition(b"event: end\ndata: ")
         try:
             told = _end.decode(data.strip() if found else b"")
@@ -124,11 +125,11 @@ class _Endpoint:
             return None
         return Usage(told.prompt_tokens, told.response_tokens, estimated=told.tokens_estimated)
 
-    def ended(self, tail: bytes) -> bool:
+    def is_complete(self, tail: bytes) -> bool:
         return b"event: end\n" in tail and tail.endswith(b"\n\n")
 
-    def broken(self, error: PenstockError) -> bytes:
-        return b"\n\n" + failure(error, "")
+    def render_interruption(self, error: PenstockError) -> bytes:
+        return b"\n\n" + render_error(error, "")
 
 
-DIALECT = Dialect("agent_stream", (_Endpoint(),), failure, prefixes=("/api/chat/stream",), media_type=EVENTS)
+DIALECT = Dialect("agent_stream", (_Endpoint(),), render_error, prefixes=("/api/chat/stream",), media_type=EVENTS)

@@ -2,16 +2,17 @@
 
 import msgspec
 
-from penstock.dialects.anthropic.errors import error_event, failure
+from penstock.dialects.anthropic.errors import render_error, render_error_event
 from penstock.dialects.anthropic.request import decode
-from penstock.dialects.anthropic.response import CountWriter, MessageWriter
+from penstock.dialects.anthropic.response import CountRenderer, MessageRenderer
 from penstock.dialects.anthropic.schema import Positive, ThinkingConfig
-from penstock.dialects.base import Dialect, Writer
-from penstock.dialects.json_body import check_text, last_object, read, resuming, wrong
+from penstock.dialects.base import Dialect, Renderer
+from penstock.dialects.json_body import check_text, decode_body, last_object, pop_resume_flag, wrong
 from penstock.domain.content import Chat
 from penstock.domain.errors import PenstockError
-from penstock.domain.request import Call, Operation, Provenance
+from penstock.domain.request import Call, Operation
 from penstock.domain.response import Usage
+from penstock.domain.response_metadata import Provenance
 
 
 class _Head(msgspec.Struct):
@@ -41,17 +42,17 @@ class _Endpoint:
 
     method = "POST"
 
-    def decode(self, call: Call) -> Chat:
+    def decode_content(self, call: Call) -> Chat:
         """The conversation."""
         return decode(call.body)
 
-    def ended(self, tail: bytes) -> bool:
+    def is_complete(self, tail: bytes) -> bool:
         """Whether `message_stop` was the last event."""
         return b'"type":"message_stop"' in tail.rstrip().rpartition(b"\n")[2].replace(b" ", b"")
 
-    def broken(self, error: PenstockError) -> bytes:
+    def render_interruption(self, error: PenstockError) -> bytes:
         """An `error` event behind bytes that may have stopped in the middle of a line."""
-        return b"\n\n" + error_event(error)
+        return b"\n\n" + render_error_event(error)
 
 
 class MessagesEndpoint(_Endpoint):
@@ -60,17 +61,17 @@ class MessagesEndpoint(_Endpoint):
     wire = "anthropic.messages"
     paths = ("/v1/messages",)
 
-    def read(self, body: bytes, content_type: bytes) -> Call:
+    def parse_request(self, body: bytes, content_type: bytes) -> Call:
         """Model, stream and token limit, which is required."""
         check_text(body)
-        head = read(_HEAD, body)
+        head = decode_body(_HEAD, body)
         if head.max_tokens is None:
             raise wrong("max_tokens", "field required")
         thinking = head.thinking
         hidden = thinking is not None and (thinking.type == "disabled" or thinking.display == "omitted")
         flags = _HIDDEN if hidden else _NONE
         if head.resume is not None:
-            body, wish = resuming(body, head.resume)
+            body, wish = pop_resume_flag(body, head.resume)
             flags |= wish
         return Call(
             wire=self.wire,
@@ -82,12 +83,12 @@ class MessagesEndpoint(_Endpoint):
             max_tokens=head.max_tokens,
         )
 
-    def writer(self, call: Call, provenance: Provenance) -> Writer:
+    def create_renderer(self, call: Call, provenance: Provenance) -> Renderer:
         """Draws a `message`."""
-        return MessageWriter(call, provenance)
+        return MessageRenderer(call, provenance)
 
-    def usage(self, tail: bytes, streamed: bool) -> Usage | None:
-        """From `usage` of the message, or of the last `message_delta`."""
+    def parse_usage(self, tail: bytes, streamed: bool) -> Usage | None:
+        """From `parse_usage` of the message, or of the last `message_delta`."""
         found = last_object(tail, "usage")
         try:
             usage = _USAGE.decode(found)
@@ -104,16 +105,16 @@ class CountEndpoint(_Endpoint):
     wire = "anthropic.count_tokens"
     paths = ("/v1/messages/count_tokens",)
 
-    def read(self, body: bytes, content_type: bytes) -> Call:
+    def parse_request(self, body: bytes, content_type: bytes) -> Call:
         """The model; nothing is generated."""
         check_text(body)
-        return Call(self.wire, Operation.COUNT, read(_HEAD, body).model, stream=False, body=body)
+        return Call(self.wire, Operation.COUNT, decode_body(_HEAD, body).model, stream=False, body=body)
 
-    def writer(self, call: Call, provenance: Provenance) -> Writer:
+    def create_renderer(self, call: Call, provenance: Provenance) -> Renderer:
         """Draws the count."""
-        return CountWriter(provenance.request_id)
+        return CountRenderer(provenance.request_id)
 
-    def usage(self, tail: bytes, streamed: bool) -> Usage | None:
+    def parse_usage(self, tail: bytes, streamed: bool) -> Usage | None:
         """Counting costs nothing."""
         return None
 
@@ -124,6 +125,6 @@ _NONE: frozenset[str] = frozenset()
 DIALECT = Dialect(
     name="anthropic",
     endpoints=(MessagesEndpoint(), CountEndpoint()),
-    failure=failure,
+    render_error=render_error,
     prefixes=("/v1/messages",),
 )

@@ -27,7 +27,7 @@ def error_type(error: PenstockError) -> str:
     return _TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "api_error")
 
 
-def failure(error: PenstockError, request_id: str) -> bytes:
+def render_error(error: PenstockError, request_id: str) -> bytes:
     """The body of an error response."""
     return msgspec.json.encode(
         {
@@ -38,6 +38,6 @@ def failure(error: PenstockError, request_id: str) -> bytes:
     )
 
 
-def error_event(error: PenstockError, request_id: str = "") -> bytes:
+def render_error_event(error: PenstockError, request_id: str = "") -> bytes:
     """The event that ends a stream which broke."""
-    return b"event: error\ndata: " + failure(error, request_id) + b"\n\n"
+    return b"event: error\ndata: " + render_error(error, request_id) + b"\n\n"

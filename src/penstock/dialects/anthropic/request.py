@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import msgspec
 
 from penstock.dialects.anthropic import schema as wire
-from penstock.dialects.json_body import other_fields, read, wrong
+from penstock.dialects.json_body import decode_body, other_fields, wrong
 from penstock.domain.content import (
     Chat,
     File,
@@ -44,7 +44,7 @@ _EFFORTS = {"xhigh": "max"}
 def decode(body: bytes) -> Chat:
     """The whole request; raises InvalidRequest naming the field, Unsupported for what the provider's servers do."""
     try:
-        request = read(_REQUEST, body)
+        request = decode_body(_REQUEST, body)
     except InvalidRequest as error:
         raise _unserved(error) from None
     extra = other_fields(body, _KNOWN)

@@ -4,12 +4,13 @@ from typing import Any
 
 import msgspec
 
-from penstock.dialects.anthropic.errors import error_event
-from penstock.dialects.content_blocks import TEXT, THINKING, TOOL, Block, BlockWriter, is_object
+from penstock.dialects.anthropic.errors import render_error_event
+from penstock.dialects.content_blocks import TEXT, THINKING, TOOL, Block, BlockRenderer, is_object
 from penstock.domain.content import ToolCall
 from penstock.domain.errors import PenstockError
-from penstock.domain.request import Call, Provenance
-from penstock.domain.response import Answer, Choice, Chunk, Logprob, Usage
+from penstock.domain.request import Call
+from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, Usage
+from penstock.domain.response_metadata import Provenance
 
 _encode = msgspec.json.Encoder().encode
 _STOP_REASONS = {"length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
@@ -20,7 +21,7 @@ _DELTAS = {
 }
 
 
-class MessageWriter(BlockWriter):
+class MessageRenderer(BlockRenderer):
     """One message. A streamed text costs one join: what stands around it is drawn once a block."""
 
     def __init__(self, call: Call, provenance: Provenance) -> None:
@@ -38,7 +39,7 @@ class MessageWriter(BlockWriter):
         """Server-sent events when streamed."""
         return b"text/event-stream; charset=utf-8" if self._streamed else b"application/json"
 
-    def close(self) -> bytes:
+    def render_end(self) -> bytes:
         """Ends the blocks, then tells why it ended and what it cost."""
         events = list(self._finished())
         refusal = "".join(self._refusal)
@@ -47,11 +48,11 @@ class MessageWriter(BlockWriter):
         events.append(_event("message_stop", {}))
         return b"".join(events)
 
-    def error(self, error: PenstockError) -> bytes:
-        """An `error` event."""
-        return error_event(error, self._request_id)
+    def render_error(self, error: PenstockError) -> bytes:
+        """An `render_error` event."""
+        return render_error_event(error, self._request_id)
 
-    def whole(self, answer: Answer, provenance: Provenance) -> bytes:
+    def render_response(self, answer: ModelResponse, provenance: Provenance) -> bytes:
         """A `message` object."""
         choice = answer.choices[0] if answer.choices else Choice()
         steps = "".join(f"{step}\n" for step in answer.steps)
@@ -132,7 +133,7 @@ class MessageWriter(BlockWriter):
         return _event("content_block_delta", {"index": block.index, "delta": delta}) + stop
 
 
-class CountWriter:
+class CountRenderer:
     """The answer of `count_tokens`, which is never streamed."""
 
     content_type = b"application/json"
@@ -140,19 +141,19 @@ class CountWriter:
     def __init__(self, request_id: str) -> None:
         self._request_id = request_id
 
-    def chunk(self, chunk: Chunk) -> bytes:
+    def render_chunk(self, chunk: Chunk) -> bytes:
         """Nothing: a count comes whole."""
         return b""
 
-    def close(self) -> bytes:
+    def render_end(self) -> bytes:
         """Nothing: a count comes whole."""
         return b""
 
-    def error(self, error: PenstockError) -> bytes:
-        """An `error` event."""
-        return error_event(error, self._request_id)
+    def render_error(self, error: PenstockError) -> bytes:
+        """An `render_error` event."""
+        return render_error_event(error, self._request_id)
 
-    def whole(self, answer: Answer, provenance: Provenance) -> bytes:
+    def render_response(self, answer: ModelResponse, provenance: Provenance) -> bytes:
         """The number of the prompt's tokens."""
         return _encode({"input_tokens": answer.usage.prompt_tokens if answer.usage else 0})
 

@@ -9,15 +9,16 @@ from typing import Any
 
 import msgspec
 
-from penstock.dialects.base import Dialect, Writer
+from penstock.dialects.base import Dialect, Renderer
 from penstock.dialects.go_json import relaxed, strict
-from penstock.dialects.json_body import resuming
+from penstock.dialects.json_body import pop_resume_flag
 from penstock.dialects.ollama import request
-from penstock.dialects.ollama.response import JSON, AnswerWriter, VectorWriter, failure
+from penstock.dialects.ollama.response import JSON, AnswerRenderer, VectorRenderer, render_error
 from penstock.domain.content import Content
 from penstock.domain.errors import InvalidRequest, ModelNotFound, PenstockError, Unsupported
-from penstock.domain.request import Call, Operation, Provenance
+from penstock.domain.request import Call, Operation
 from penstock.domain.response import Usage
+from penstock.domain.response_metadata import Provenance
 
 _NONE = msgspec.Raw()
 _NO_FLAGS: frozenset[str] = frozenset()
@@ -104,7 +105,7 @@ class _Wire:
     paths: tuple[str, ...]
     method: str = "POST"
 
-    def usage(self, tail: bytes, streamed: bool) -> Usage | None:
+    def parse_usage(self, tail: bytes, streamed: bool) -> Usage | None:
         """From the last line, or from the whole answer; raises msgspec.DecodeError when that is not JSON."""
         try:
             told = _last(tail) if streamed else _tail.decode(tail)
@@ -121,23 +122,23 @@ class _Wire:
             total_seconds=told.total_duration / 1e9,
         )
 
-    def ended(self, tail: bytes) -> bool:
+    def is_complete(self, tail: bytes) -> bool:
         """Whether the last line says so: it is done, it succeeded, or it tells of the error that ended it."""
         told = _last(tail)
         return told.done or told.status == "success" or len(told.error) > 0
 
-    def broken(self, error: PenstockError) -> bytes:
+    def render_interruption(self, error: PenstockError) -> bytes:
         """The error as a line of its own.
 
         Engines flush whole lines, and an empty one makes Ollama's Python and Go clients fail, so none is sent first.
         """
-        return failure(error) + b"\n"
+        return render_error(error) + b"\n"
 
 
 class _Chat(_Wire):
     __slots__ = ()
 
-    def read(self, body: bytes, content_type: bytes) -> Call:
+    def parse_request(self, body: bytes, content_type: bytes) -> Call:
         """The model, whether it streams, and whether it asks only to load or unload (flags of these names).
 
         Other flags: `lenient`, and those of `resuming`.
@@ -153,23 +154,23 @@ class _Chat(_Wire):
         if empty:
             flags, stream = flags | _loading(head.keep_alive), False
         if head.resume is not None and not flags:
-            body, flags = resuming(body, head.resume)
+            body, flags = pop_resume_flag(body, head.resume)
         limit = _limit(head.options)
         return Call(self.wire, Operation.CHAT, _named(head.model), stream, body, flags=flags, max_tokens=limit)
 
-    def decode(self, call: Call) -> Content:
+    def decode_content(self, call: Call) -> Content:
         """The conversation; without messages for a request to load or unload."""
         return request.chat(_whole(call, "ChatRequest"))
 
-    def writer(self, call: Call, provenance: Provenance) -> Writer:
+    def create_renderer(self, call: Call, provenance: Provenance) -> Renderer:
         """What draws `message`s."""
-        return AnswerWriter(call, provenance, generate=False)
+        return AnswerRenderer(call, provenance, generate=False)
 
 
 class _Generate(_Wire):
     __slots__ = ()
 
-    def read(self, body: bytes, content_type: bytes) -> Call:
+    def parse_request(self, body: bytes, content_type: bytes) -> Call:
         """As for a chat; raw prompts and those with a suffix are completions."""
         head, flags = _head(_generate_head, body, "GenerateRequest")
         empty = _empty(head.prompt)
@@ -183,23 +184,23 @@ class _Generate(_Wire):
             flags, stream = flags | _loading(head.keep_alive), False
         operation = Operation.COMPLETION if head.raw or not _empty(head.suffix) else Operation.CHAT
         if head.resume is not None and not flags:
-            body, flags = resuming(body, head.resume)
+            body, flags = pop_resume_flag(body, head.resume)
         limit = _limit(head.options)
         return Call(self.wire, operation, _named(head.model), stream, body, flags=flags, max_tokens=limit)
 
-    def decode(self, call: Call) -> Content:
+    def decode_content(self, call: Call) -> Content:
         """A conversation of one turn, or the text to complete."""
         return request.generate(_whole(call, "GenerateRequest"))
 
-    def writer(self, call: Call, provenance: Provenance) -> Writer:
+    def create_renderer(self, call: Call, provenance: Provenance) -> Renderer:
         """What draws `response`s."""
-        return AnswerWriter(call, provenance, generate=True)
+        return AnswerRenderer(call, provenance, generate=True)
 
 
 class _Embed(_Wire):
     __slots__ = ()
 
-    def read(self, body: bytes, content_type: bytes) -> Call:
+    def parse_request(self, body: bytes, content_type: bytes) -> Call:
         """The model; the flag `load` when there is nothing to embed."""
         single = self.wire == "ollama.embeddings"
         request = "EmbeddingRequest" if single else "EmbedRequest"
@@ -214,15 +215,15 @@ class _Embed(_Wire):
             flags |= {"load"}
         return Call(self.wire, Operation.EMBEDDING, _named(head.model), False, body, flags=flags)
 
-    def decode(self, call: Call) -> Content:
+    def decode_content(self, call: Call) -> Content:
         """The texts."""
         if self.wire == "ollama.embeddings":
             return request.embeddings(_whole(call, "EmbeddingRequest"))
         return request.embed(_whole(call, "EmbedRequest"))
 
-    def writer(self, call: Call, provenance: Provenance) -> Writer:
+    def create_renderer(self, call: Call, provenance: Provenance) -> Renderer:
         """What draws the vectors."""
-        return VectorWriter(call, provenance, single=self.wire == "ollama.embeddings")
+        return VectorRenderer(call, provenance, single=self.wire == "ollama.embeddings")
 
 
 class _Manage(_Wire):
@@ -230,7 +231,7 @@ class _Manage(_Wire):
 
     __slots__ = ()
 
-    def read(self, body: bytes, content_type: bytes) -> Call:
+    def parse_request(self, body: bytes, content_type: bytes) -> Call:
         """The model and the server meant."""
         act = self.wire.partition(".")[2]
         request = f"{act.capitalize()}Request"
@@ -262,13 +263,13 @@ class _Manage(_Wire):
             message = f'name "{model}" is invalid' if act == "delete" else "invalid model name"
             raise InvalidRequest(message, param="model")
 
-    def decode(self, call: Call) -> Content:
+    def decode_content(self, call: Call) -> Content:
         """Nothing that another kind of engine could do."""
         raise Unsupported(f"/api/{self.wire.partition('.')[2]} manages models of Ollama servers only")
 
-    def writer(self, call: Call, provenance: Provenance) -> Writer:
+    def create_renderer(self, call: Call, provenance: Provenance) -> Renderer:
         """For its errors alone: these answers pass through."""
-        return AnswerWriter(call, provenance, generate=True)
+        return AnswerRenderer(call, provenance, generate=True)
 
 
 _chat_head = msgspec.json.Decoder(_ChatHead)
@@ -333,7 +334,7 @@ DIALECT = Dialect(
         _managed("copy"),
         _managed("delete", "DELETE"),
     ),
-    failure,
+    render_error,
     prefixes=("/api/",),
     media_type=JSON,
 )

@@ -16,8 +16,9 @@ import msgspec
 from penstock.dialects.go_json import one_line, quoted
 from penstock.domain.content import ToolCall
 from penstock.domain.errors import PenstockError
-from penstock.domain.request import Call, Provenance
-from penstock.domain.response import Answer, Choice, Chunk, Logprob, ToolDelta, Usage
+from penstock.domain.request import Call
+from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, ToolDelta, Usage
+from penstock.domain.response_metadata import Provenance
 
 NDJSON = b"application/x-ndjson"
 JSON = b"application/json; charset=utf-8"
@@ -30,7 +31,7 @@ _FINISHES = {"length": b'"length"', "load": b'"load"', "unload": b'"unload"'}
 Clock = Callable[[], int]
 
 
-def failure(error: PenstockError, _request_id: str = "") -> bytes:
+def render_error(error: PenstockError, _request_id: str = "") -> bytes:
     """The body of an error response."""
     return b'{"error":%b}' % quoted(error.message)
 
@@ -43,11 +44,11 @@ def instant(nanoseconds: int) -> bytes:
     return text + digits + b"Z"
 
 
-class AnswerWriter:
-    """Draws chats and generated text; the two differ in where the text goes and where the tail keeps its things.
+class AnswerRenderer:
+    """Renderer of chats and generated text, which differ in where the text and the context stand.
 
-    `clock` gives nanoseconds since the epoch. Pieces of a tool call are collected until the call is whole, since
-    `arguments` is an object on this wire; the closing line waits for `close`, since engines count tokens last of all.
+    `clock` gives nanoseconds since the epoch. Fragments of a tool call are collected until the call is complete, since
+    `arguments` is an object on this wire. The last line waits for `render_end`, since engines report token counts last.
     """
 
     def __init__(self, call: Call, provenance: Provenance, *, generate: bool, clock: Clock = time.time_ns) -> None:
@@ -72,7 +73,7 @@ class AnswerWriter:
         """NDJSON when it streams."""
         return NDJSON if self._stream else JSON
 
-    def chunk(self, chunk: Chunk) -> bytes:
+    def render_chunk(self, chunk: Chunk) -> bytes:
         """The line for a piece of text, thinking or logprobs; tool calls as soon as they are whole."""
         plain = not (chunk.finish or chunk.tool_calls or chunk.thinking or chunk.logprobs or chunk.usage or chunk.step)
         if not plain or chunk.choice or chunk.refusal or chunk.context:
@@ -81,7 +82,7 @@ class AnswerWriter:
             return b""
         return self._begin() + quoted(chunk.text) + self._tail
 
-    def close(self) -> bytes:
+    def render_end(self) -> bytes:
         """The line with `done`, the reason, durations and counts."""
         lines = self._called()
         now = self._clock()
@@ -92,11 +93,11 @@ class AnswerWriter:
             last = b'%b,"penstock":{"resumed":%d}}\n' % (last[:-2], resumed)
         return lines + last
 
-    def error(self, error: PenstockError) -> bytes:
+    def render_error(self, error: PenstockError) -> bytes:
         """A last line with the error."""
-        return failure(error) + b"\n"
+        return render_error(error) + b"\n"
 
-    def whole(self, answer: Answer, provenance: Provenance) -> bytes:
+    def render_response(self, answer: ModelResponse, provenance: Provenance) -> bytes:
         """One object with everything in it."""
         choice = answer.choices[0] if answer.choices else Choice()
         spent = b""
@@ -194,7 +195,7 @@ class AnswerWriter:
         return b"".join(parts)
 
 
-class VectorWriter:
+class VectorRenderer:
     """Draws embeddings: `single` is the older answer of one vector and nothing else."""
 
     content_type = JSON
@@ -205,19 +206,19 @@ class VectorWriter:
         self._clock = clock
         self._started = int(provenance.created * _SECOND) or clock()
 
-    def chunk(self, chunk: Chunk) -> bytes:
+    def render_chunk(self, chunk: Chunk) -> bytes:
         """Embeddings do not stream."""
         return b""
 
-    def close(self) -> bytes:
+    def render_end(self) -> bytes:
         """Embeddings do not stream."""
         return b""
 
-    def error(self, error: PenstockError) -> bytes:
+    def render_error(self, error: PenstockError) -> bytes:
         """The error as a body."""
-        return failure(error)
+        return render_error(error)
 
-    def whole(self, answer: Answer, provenance: Provenance) -> bytes:
+    def render_response(self, answer: ModelResponse, provenance: Provenance) -> bytes:
         """The vectors in the order of the inputs."""
         vectors = [floats(vector) for vector in answer.vectors]
         if self._single:

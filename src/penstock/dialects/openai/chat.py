@@ -4,15 +4,16 @@ from typing import ClassVar
 
 import msgspec
 
-from penstock.dialects.json_body import resuming
+from penstock.dialects.json_body import pop_resume_flag
 from penstock.dialects.openai.chat_request import decode_chat
-from penstock.dialects.openai.chat_response import ChatWriter
-from penstock.dialects.openai.errors import broken
+from penstock.dialects.openai.chat_response import ChatRenderer
+from penstock.dialects.openai.errors import render_error_event
 from penstock.dialects.openai.usage import NULL, StreamOptions, find_usage, read_body, stream_ended, whole_usage
 from penstock.domain.content import Content
 from penstock.domain.errors import InvalidRequest, PenstockError
-from penstock.domain.request import Call, Operation, Provenance
+from penstock.domain.request import Call, Operation
 from penstock.domain.response import Usage
+from penstock.domain.response_metadata import Provenance
 
 
 class _Head(msgspec.Struct):
@@ -33,14 +34,14 @@ _USAGE = frozenset({"usage"})
 
 
 class ChatEndpoint:
-    """The chat wire. Flags: `usage` when the stream is to end with it, `functions` when asked in the old form,
+    """The chat wire. Flags: `parse_usage` when the stream is to end with it, `functions` when asked in the old form,
     and those of `resuming`."""
 
     wire: ClassVar[str] = "openai.chat"
     method: ClassVar[str] = "POST"
     paths: ClassVar[tuple[str, ...]] = ("/v1/chat/completions",)
 
-    def read(self, body: bytes, content_type: bytes) -> Call:
+    def parse_request(self, body: bytes, content_type: bytes) -> Call:
         """One pass over the body; the messages are only seen to be a list with something in it."""
         head = read_body(_head, body)
         messages = memoryview(head.messages)
@@ -50,7 +51,7 @@ class ChatEndpoint:
         if head.functions != NULL:
             flags |= {"functions"}
         if head.resume is not None:
-            body, wish = resuming(body, head.resume)
+            body, wish = pop_resume_flag(body, head.resume)
             flags |= wish
         return Call(
             "openai.chat",
@@ -62,22 +63,22 @@ class ChatEndpoint:
             max_tokens=head.max_tokens if head.max_completion_tokens is None else head.max_completion_tokens,
         )
 
-    def decode(self, call: Call) -> Content:
+    def decode_content(self, call: Call) -> Content:
         """The conversation with everything that was asked of it."""
         return decode_chat(call.body)
 
-    def writer(self, call: Call, provenance: Provenance) -> ChatWriter:
+    def create_renderer(self, call: Call, provenance: Provenance) -> ChatRenderer:
         """Draws `chat.completion` and `chat.completion.chunk` objects."""
-        return ChatWriter(call, provenance)
+        return ChatRenderer(call, provenance)
 
-    def usage(self, tail: bytes, streamed: bool) -> Usage | None:
-        """From the last `usage` object, or llama.cpp's `timings`."""
+    def parse_usage(self, tail: bytes, streamed: bool) -> Usage | None:
+        """From the last `parse_usage` object, or llama.cpp's `timings`."""
         return find_usage(tail) if streamed else whole_usage(tail)
 
-    def ended(self, tail: bytes) -> bool:
+    def is_complete(self, tail: bytes) -> bool:
         """`[DONE]`, or a finish reason where a server sends no `[DONE]`."""
         return stream_ended(tail)
 
-    def broken(self, error: PenstockError) -> bytes:
+    def render_interruption(self, error: PenstockError) -> bytes:
         """An event with the error."""
-        return broken(error)
+        return render_error_event(error)

@@ -6,13 +6,14 @@ from penstock.dialects.openai.errors import error_event
 from penstock.dialects.openai.usage import encode, usage_object
 from penstock.domain.content import ToolCall
 from penstock.domain.errors import PenstockError
-from penstock.domain.request import Call, Provenance
-from penstock.domain.response import Answer, Choice, Chunk, Logprob, ToolDelta, Usage
+from penstock.domain.request import Call
+from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, ToolDelta, Usage
+from penstock.domain.response_metadata import Provenance
 
 _FINISH = {"load": "stop", "unload": "stop", "": "stop"}
 
 
-class ChatWriter:
+class ChatRenderer:
     """One chat answer. A chunk of plain text costs two joins: everything around it is drawn once."""
 
     def __init__(self, call: Call, provenance: Provenance) -> None:
@@ -40,7 +41,7 @@ class ChatWriter:
         """Server-sent events when streamed."""
         return b"text/event-stream; charset=utf-8" if self._stream else b"application/json"
 
-    def chunk(self, chunk: Chunk) -> bytes:
+    def render_chunk(self, chunk: Chunk) -> bytes:
         """The events that this chunk adds."""
         if self._plain and not (
             chunk.thinking
@@ -76,7 +77,7 @@ class ChatWriter:
             self._finish(index, chunk.finish, events)
         return b"".join(events)
 
-    def close(self) -> bytes:
+    def render_end(self) -> bytes:
         """Finishes what the engine left unfinished, then usage where it was asked for, then `[DONE]`."""
         events: list[bytes] = []
         if not self._open:
@@ -89,11 +90,11 @@ class ChatWriter:
         events.append(b"data: [DONE]\n\n")
         return b"".join(events)
 
-    def error(self, error: PenstockError) -> bytes:
+    def render_error(self, error: PenstockError) -> bytes:
         """An event with the error."""
         return error_event(error)
 
-    def whole(self, answer: Answer, provenance: Provenance) -> bytes:
+    def render_response(self, answer: ModelResponse, provenance: Provenance) -> bytes:
         """A `chat.completion` object."""
         return encode(
             {

@@ -4,9 +4,9 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from penstock.dialects.json_body import resuming
+from penstock.dialects.json_body import pop_resume_flag
 from penstock.dialects.openai.chat_request import IDLE, ResponseFormat, SamplingFields, leftovers, read_format, sampling
-from penstock.dialects.openai.errors import broken, error_event
+from penstock.dialects.openai.errors import error_event, render_error_event
 from penstock.dialects.openai.usage import (
     StreamOptions,
     encode,
@@ -19,8 +19,9 @@ from penstock.dialects.openai.usage import (
 )
 from penstock.domain.content import Completion, Content
 from penstock.domain.errors import PenstockError
-from penstock.domain.request import Call, Operation, Provenance
-from penstock.domain.response import Answer, Choice, Chunk, Logprob, Usage
+from penstock.domain.request import Call, Operation
+from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, Usage
+from penstock.domain.response_metadata import Provenance
 
 _REASONS = {"load": "stop", "unload": "stop", "tool_calls": "stop", "": "stop"}
 
@@ -51,19 +52,19 @@ _USAGE = frozenset({"usage"})
 
 
 class CompletionsEndpoint:
-    """The completions wire. Flags: `usage` when the stream is to end with it, and those of `resuming`."""
+    """The completions wire. Flags: `parse_usage` when the stream is to end with it, and those of `resuming`."""
 
     wire: ClassVar[str] = "openai.completions"
     method: ClassVar[str] = "POST"
     paths: ClassVar[tuple[str, ...]] = ("/v1/completions",)
 
-    def read(self, body: bytes, content_type: bytes) -> Call:
+    def parse_request(self, body: bytes, content_type: bytes) -> Call:
         """One pass over the body."""
         head = read_body(_head, body)
         usage = head.stream_options is not None and head.stream_options.include_usage
         flags = _USAGE if usage else _NO_FLAGS
         if head.resume is not None:
-            body, wish = resuming(body, head.resume)
+            body, wish = pop_resume_flag(body, head.resume)
             flags |= wish
         return Call(
             "openai.completions",
@@ -75,7 +76,7 @@ class CompletionsEndpoint:
             max_tokens=head.max_tokens,
         )
 
-    def decode(self, call: Call) -> Content:
+    def decode_content(self, call: Call) -> Content:
         """The prompts with everything that was asked of them."""
         fields = read_body(_fields, call.body)
         return Completion(
@@ -92,24 +93,24 @@ class CompletionsEndpoint:
             extra=leftovers(call.body, _known),
         )
 
-    def writer(self, call: Call, provenance: Provenance) -> "CompletionWriter":
+    def create_renderer(self, call: Call, provenance: Provenance) -> "CompletionRenderer":
         """Draws `text_completion` objects."""
-        return CompletionWriter(call, provenance)
+        return CompletionRenderer(call, provenance)
 
-    def usage(self, tail: bytes, streamed: bool) -> Usage | None:
-        """From the last `usage` object, or llama.cpp's `timings`."""
+    def parse_usage(self, tail: bytes, streamed: bool) -> Usage | None:
+        """From the last `parse_usage` object, or llama.cpp's `timings`."""
         return find_usage(tail) if streamed else whole_usage(tail)
 
-    def ended(self, tail: bytes) -> bool:
+    def is_complete(self, tail: bytes) -> bool:
         """`[DONE]`, or a finish reason where a server sends no `[DONE]`."""
         return stream_ended(tail)
 
-    def broken(self, error: PenstockError) -> bytes:
+    def render_interruption(self, error: PenstockError) -> bytes:
         """An event with the error."""
-        return broken(error)
+        return render_error_event(error)
 
 
-class CompletionWriter:
+class CompletionRenderer:
     """One answer of completions. Thoughts have no place in this form and are left out."""
 
     def __init__(self, call: Call, provenance: Provenance) -> None:
@@ -135,7 +136,7 @@ class CompletionWriter:
         """Server-sent events when streamed."""
         return b"text/event-stream; charset=utf-8" if self._stream else b"application/json"
 
-    def chunk(self, chunk: Chunk) -> bytes:
+    def render_chunk(self, chunk: Chunk) -> bytes:
         """The event that this chunk adds."""
         if chunk.text and not (chunk.choice or chunk.finish or chunk.logprobs or chunk.usage):
             self._offsets[0] = self._offsets.get(0, 0) + len(chunk.text)
@@ -149,7 +150,7 @@ class CompletionWriter:
             self._finished.add(chunk.choice)
         return self._event(chunk.choice, chunk.text, chunk.logprobs, offset, chunk.finish)
 
-    def close(self) -> bytes:
+    def render_end(self) -> bytes:
         """Finishes what the engine left unfinished, then usage where it was asked for, then `[DONE]`."""
         self._offsets.setdefault(0, 0)
         events = [self._event(i, "", (), 0, "stop") for i in self._offsets if i not in self._finished]
@@ -158,11 +159,11 @@ class CompletionWriter:
         events.append(b"data: [DONE]\n\n")
         return b"".join(events)
 
-    def error(self, error: PenstockError) -> bytes:
+    def render_error(self, error: PenstockError) -> bytes:
         """An event with the error."""
         return error_event(error)
 
-    def whole(self, answer: Answer, provenance: Provenance) -> bytes:
+    def render_response(self, answer: ModelResponse, provenance: Provenance) -> bytes:
         """A `text_completion` object."""
         choices = answer.choices or (Choice(),)
         return encode(

@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 import msgspec
 
 from penstock.dialects.openai.chat_request import IDLE, leftovers
-from penstock.dialects.openai.errors import broken, error_object
+from penstock.dialects.openai.errors import error_object, render_error_event
 from penstock.dialects.openai.usage import encode, read_body, read_inputs, whole_usage
 from penstock.domain.content import Content, Embedding
 from penstock.domain.errors import InvalidRequest, PenstockError, UpstreamGarbage
-from penstock.domain.request import Call, Operation, Provenance
-from penstock.domain.response import Answer, Chunk, Usage
+from penstock.domain.request import Call, Operation
+from penstock.domain.response import Chunk, ModelResponse, Usage
+from penstock.domain.response_metadata import Provenance
 
 
 class _Head(msgspec.Struct):
@@ -41,7 +42,7 @@ class EmbeddingsEndpoint:
     method: ClassVar[str] = "POST"
     paths: ClassVar[tuple[str, ...]] = ("/v1/embeddings",)
 
-    def read(self, body: bytes, content_type: bytes) -> Call:
+    def parse_request(self, body: bytes, content_type: bytes) -> Call:
         """One pass over the body."""
         head = read_body(_head, body)
         if head.encoding_format not in {None, "float", "base64"}:
@@ -49,7 +50,7 @@ class EmbeddingsEndpoint:
         flags = _BASE64 if head.encoding_format == "base64" else _NO_FLAGS
         return Call("openai.embeddings", Operation.EMBEDDING, head.model or "", False, body, flags=flags)
 
-    def decode(self, call: Call) -> Content:
+    def decode_content(self, call: Call) -> Content:
         """The texts, or lists of tokens."""
         fields = read_body(_fields, call.body)
         return Embedding(
@@ -59,24 +60,24 @@ class EmbeddingsEndpoint:
             options=leftovers(call.body, _known),
         )
 
-    def writer(self, call: Call, provenance: Provenance) -> "EmbeddingsWriter":
+    def create_renderer(self, call: Call, provenance: Provenance) -> "EmbeddingsRenderer":
         """Draws a list of `embedding` objects."""
-        return EmbeddingsWriter(call, provenance)
+        return EmbeddingsRenderer(call, provenance)
 
-    def usage(self, tail: bytes, streamed: bool) -> Usage | None:
-        """From the last `usage` object."""
+    def parse_usage(self, tail: bytes, streamed: bool) -> Usage | None:
+        """From the last `parse_usage` object."""
         return whole_usage(tail)
 
-    def ended(self, tail: bytes) -> bool:
+    def is_complete(self, tail: bytes) -> bool:
         """Embeddings are never streamed."""
         return True
 
-    def broken(self, error: PenstockError) -> bytes:
+    def render_interruption(self, error: PenstockError) -> bytes:
         """Embeddings are never streamed; what comes after half a body can only be told apart."""
-        return broken(error)
+        return render_error_event(error)
 
 
-class EmbeddingsWriter:
+class EmbeddingsRenderer:
     """One answer of embeddings, always whole."""
 
     def __init__(self, call: Call, provenance: Provenance) -> None:
@@ -88,19 +89,19 @@ class EmbeddingsWriter:
         """JSON."""
         return b"application/json"
 
-    def chunk(self, chunk: Chunk) -> bytes:
+    def render_chunk(self, chunk: Chunk) -> bytes:
         """Nothing: the whole comes at once."""
         return b""
 
-    def close(self) -> bytes:
+    def render_end(self) -> bytes:
         """Nothing."""
         return b""
 
-    def error(self, error: PenstockError) -> bytes:
+    def render_error(self, error: PenstockError) -> bytes:
         """The error as a body."""
         return error_object(error)
 
-    def whole(self, answer: Answer, provenance: Provenance) -> bytes:
+    def render_response(self, answer: ModelResponse, provenance: Provenance) -> bytes:
         """The list."""
         draw = _to_base64 if self._base64 else _to_floats
         tokens = answer.usage.prompt_tokens if answer.usage else 0

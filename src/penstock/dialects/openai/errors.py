@@ -51,7 +51,7 @@ def error_object(error: PenstockError) -> bytes:
     )
 
 
-def failure(error: PenstockError, request_id: str) -> bytes:  # noqa: ARG001
+def render_error(error: PenstockError, request_id: str) -> bytes:  # noqa: ARG001
     """The body of an error response; the request's id travels in a header only."""
     return error_object(error)
 
@@ -61,6 +61,6 @@ def error_event(error: PenstockError) -> bytes:
     return b"data: " + error_object(error) + b"\n\n"
 
 
-def broken(error: PenstockError) -> bytes:
+def render_error_event(error: PenstockError) -> bytes:
     """The same behind bytes of an engine that may have stopped in the middle of a line."""
     return b"\n\n" + error_event(error)

@@ -4,11 +4,12 @@ import re
 from collections.abc import Iterator
 from typing import ClassVar, NoReturn
 
-from penstock.dialects.openai.errors import broken, error_event
+from penstock.dialects.openai.errors import error_event, render_error_event
 from penstock.dialects.openai.usage import find_usage
 from penstock.domain.errors import InvalidRequest, PenstockError, Unsupported
-from penstock.domain.request import Call, Operation, Provenance
-from penstock.domain.response import Answer, Chunk, Usage
+from penstock.domain.request import Call, Operation
+from penstock.domain.response import Chunk, ModelResponse, Usage
+from penstock.domain.response_metadata import Provenance
 
 _BOUNDARY = re.compile(rb'boundary=(?:"([^"\r\n]{1,200})"|([^\s;"]{1,200}))', re.IGNORECASE)
 _NAME = re.compile(rb'content-disposition:[^\r\n]*?[;\s]name="?([^";\r\n]*)"?', re.IGNORECASE)
@@ -22,7 +23,7 @@ class TranscriptionsEndpoint:
     method: ClassVar[str] = "POST"
     paths: ClassVar[tuple[str, ...]] = ("/v1/audio/transcriptions",)
 
-    def read(self, body: bytes, content_type: bytes) -> Call:
+    def parse_request(self, body: bytes, content_type: bytes) -> Call:
         """The form's short fields; the sound is only seen to be there."""
         fields = dict(_fields(body, content_type))
         if "file" not in fields:
@@ -31,28 +32,28 @@ class TranscriptionsEndpoint:
         model = fields.get("model", b"").decode("utf-8", "replace")
         return Call("openai.transcriptions", Operation.COMPLETION, model, stream, body)
 
-    def decode(self, call: Call) -> NoReturn:
+    def decode_content(self, call: Call) -> NoReturn:
         """Not translated."""
         raise Unsupported("Sound is transcribed only by servers that speak OpenAI's API: name a model on one of them.")
 
-    def writer(self, call: Call, provenance: Provenance) -> "TranscriptionWriter":
+    def create_renderer(self, call: Call, provenance: Provenance) -> "TranscriptionRenderer":
         """Draws what never comes to be drawn."""
-        return TranscriptionWriter()
+        return TranscriptionRenderer()
 
-    def usage(self, tail: bytes, streamed: bool) -> Usage | None:
-        """From the last `usage` object."""
+    def parse_usage(self, tail: bytes, streamed: bool) -> Usage | None:
+        """From the last `parse_usage` object."""
         return find_usage(tail)
 
-    def ended(self, tail: bytes) -> bool:
+    def is_complete(self, tail: bytes) -> bool:
         """Servers end these streams in several ways: closing them is enough."""
         return True
 
-    def broken(self, error: PenstockError) -> bytes:
+    def render_interruption(self, error: PenstockError) -> bytes:
         """An event with the error."""
-        return broken(error)
+        return render_error_event(error)
 
 
-class TranscriptionWriter:
+class TranscriptionRenderer:
     """Draws errors; text comes only from engines whose bytes pass through."""
 
     @property
@@ -60,19 +61,19 @@ class TranscriptionWriter:
         """JSON."""
         return b"application/json"
 
-    def chunk(self, chunk: Chunk) -> bytes:
+    def render_chunk(self, chunk: Chunk) -> bytes:
         """Nothing."""
         return b""
 
-    def close(self) -> bytes:
+    def render_end(self) -> bytes:
         """Nothing."""
         return b""
 
-    def error(self, error: PenstockError) -> bytes:
+    def render_error(self, error: PenstockError) -> bytes:
         """An event with the error."""
         return error_event(error)
 
-    def whole(self, answer: Answer, provenance: Provenance) -> bytes:
+    def render_response(self, answer: ModelResponse, provenance: Provenance) -> bytes:
         """Nothing."""
         return b""
 

@@ -4,16 +4,17 @@ import re
 
 import msgspec
 
-from penstock.dialects.base import Dialect, Writer
-from penstock.dialects.json_body import check_text, last_object, read, resuming
-from penstock.dialects.openai.errors import failure
+from penstock.dialects.base import Dialect, Renderer
+from penstock.dialects.json_body import check_text, decode_body, last_object, pop_resume_flag
+from penstock.dialects.openai.errors import render_error
 from penstock.dialects.openai_responses.request import decode
-from penstock.dialects.openai_responses.response import ResponseWriter
+from penstock.dialects.openai_responses.response import ResponseRenderer
 from penstock.dialects.openai_responses.schema import Positive
 from penstock.domain.content import Chat
 from penstock.domain.errors import PenstockError
-from penstock.domain.request import Call, Operation, Provenance
+from penstock.domain.request import Call, Operation
 from penstock.domain.response import Usage
+from penstock.domain.response_metadata import Provenance
 
 
 class _Head(msgspec.Struct):
@@ -55,13 +56,13 @@ class ResponsesEndpoint:
     method = "POST"
     paths = ("/v1/responses",)
 
-    def read(self, body: bytes, content_type: bytes) -> Call:
+    def parse_request(self, body: bytes, content_type: bytes) -> Call:
         """Model, stream and token limit."""
         check_text(body)
-        head = read(_HEAD, body)
+        head = decode_body(_HEAD, body)
         flags = _NO_FLAGS
         if head.resume is not None:
-            body, flags = resuming(body, head.resume)
+            body, flags = pop_resume_flag(body, head.resume)
         return Call(
             wire=self.wire,
             operation=Operation.CHAT,
@@ -72,16 +73,16 @@ class ResponsesEndpoint:
             max_tokens=head.max_output_tokens,
         )
 
-    def decode(self, call: Call) -> Chat:
+    def decode_content(self, call: Call) -> Chat:
         """The conversation."""
         return decode(call.body)
 
-    def writer(self, call: Call, provenance: Provenance) -> Writer:
+    def create_renderer(self, call: Call, provenance: Provenance) -> Renderer:
         """Draws a `response`."""
-        return ResponseWriter(call, provenance)
+        return ResponseRenderer(call, provenance)
 
-    def usage(self, tail: bytes, streamed: bool) -> Usage | None:
-        """From `usage` of the response, which the last event of a stream holds whole."""
+    def parse_usage(self, tail: bytes, streamed: bool) -> Usage | None:
+        """From `parse_usage` of the response, which the last event of a stream holds whole."""
         try:
             usage = _USAGE.decode(last_object(tail, "usage"))
         except msgspec.DecodeError:
@@ -93,14 +94,14 @@ class ResponsesEndpoint:
             reasoning_tokens=(usage.output_tokens_details and usage.output_tokens_details.reasoning_tokens) or 0,
         )
 
-    def ended(self, tail: bytes) -> bool:
+    def is_complete(self, tail: bytes) -> bool:
         """Whether the response's last event is there; when it is longer than `tail`, only it tells of usage."""
         if not tail.endswith(b"\n"):
             return False
         events = _EVENT.findall(tail)
         return events[-1] in _LAST if events else bool(last_object(tail, "usage"))
 
-    def broken(self, error: PenstockError) -> bytes:
+    def render_interruption(self, error: PenstockError) -> bytes:
         """An `error` event behind bytes that may have stopped in the middle of a line."""
         told = {
             "type": "error",
@@ -115,6 +116,6 @@ class ResponsesEndpoint:
 DIALECT = Dialect(
     name="openai.responses",
     endpoints=(ResponsesEndpoint(),),
-    failure=failure,
+    render_error=render_error,
     prefixes=("/v1/responses",),
 )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from penstock.dialects.json_body import other_fields, read, wrong
+from penstock.dialects.json_body import decode_body, other_fields, wrong
 from penstock.dialects.openai_responses import schema as wire
 from penstock.domain.content import (
     Audio,
@@ -53,7 +53,7 @@ _EFFORTS = {"xhigh": "max"}
 
 def decode(body: bytes) -> Chat:
     """The whole request; raises InvalidRequest naming the field, Unsupported for what OpenAI keeps or runs itself."""
-    request = read(_REQUEST, body)
+    request = decode_body(_REQUEST, body)
     _check_stateless(request)
     tools, choice = _tool_choice(request, tuple(_tools(request.tools or [])))
     extra = other_fields(body, _KNOWN)
@@ -203,7 +203,7 @@ def _messages(request: wire.Request) -> Iterator[Message]:
     turn: _Turn | None = None
     for at, item in enumerate(request.input):
         path = f"input.{at}"
-        kind = read(_KIND, item, path)
+        kind = decode_body(_KIND, item, path)
         assistant = kind.type in ("reasoning", "function_call") or kind.role == "assistant"
         if turn is not None and (not assistant or (kind.type != "function_call" and turn.spoken)):
             yield turn.message()
@@ -219,15 +219,15 @@ def _messages(request: wire.Request) -> Iterator[Message]:
 
 def _add(turn: _Turn, item: msgspec.Raw, kind: wire.Kind, path: str, names: dict[str, str]) -> None:
     if kind.type == "reasoning":
-        reasoning = read(_REASONING, item, path)
+        reasoning = decode_body(_REASONING, item, path)
         turn.thinking.extend(said.text for said in reasoning.content or reasoning.summary or [])
         turn.signature = reasoning.encrypted_content or turn.signature
     elif kind.type == "function_call":
-        call = read(_CALL, item, path)
+        call = decode_body(_CALL, item, path)
         names[call.call_id] = call.name
         turn.calls.append(ToolCall(call.call_id, call.name, call.arguments))
     else:
-        content = read(_MESSAGE, item, path).content
+        content = decode_body(_MESSAGE, item, path).content
         refusals = [] if isinstance(content, str) else [part for part in content if part.type == "refusal"]
         turn.refusal = "".join(part.refusal or "" for part in refusals)
         said = content if isinstance(content, str) else [part for part in content if part.type != "refusal"]
@@ -236,10 +236,10 @@ def _add(turn: _Turn, item: msgspec.Raw, kind: wire.Kind, path: str, names: dict
 
 def _message(item: msgspec.Raw, kind: wire.Kind, path: str, names: dict[str, str]) -> Message:
     if kind.type == "message" or (kind.type is None and kind.role is not None):
-        message = read(_MESSAGE, item, path)
+        message = decode_body(_MESSAGE, item, path)
         return Message(message.role, tuple(_parts(message.content, f"{path}.content")))
     if kind.type == "function_call_output":
-        output = read(_OUTPUT, item, path)
+        output = decode_body(_OUTPUT, item, path)
         parts = tuple(_parts(output.output, f"{path}.output"))
         return Message("tool", parts, tool_call_id=output.call_id, name=names.get(output.call_id, ""))
     if kind.type in (None, "item_reference"):

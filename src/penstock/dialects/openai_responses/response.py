@@ -4,12 +4,13 @@ from typing import Any
 
 import msgspec
 
-from penstock.dialects.content_blocks import REFUSAL, TEXT, THINKING, TOOL, Block, BlockWriter
-from penstock.dialects.json_body import read
+from penstock.dialects.content_blocks import REFUSAL, TEXT, THINKING, TOOL, Block, BlockRenderer
+from penstock.dialects.json_body import decode_body
 from penstock.dialects.openai_responses.schema import ReasoningConfig
 from penstock.domain.errors import InvalidRequest, PenstockError, RateLimited
-from penstock.domain.request import Call, Provenance
-from penstock.domain.response import Answer, Choice, Logprob, Usage
+from penstock.domain.request import Call
+from penstock.domain.response import Choice, Logprob, ModelResponse, Usage
+from penstock.domain.response_metadata import Provenance
 
 _encode = msgspec.json.Encoder().encode
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -59,7 +60,7 @@ class _Echo(msgspec.Struct):
 _ECHO = msgspec.json.Decoder(_Echo)
 
 
-class ResponseWriter(BlockWriter):
+class ResponseRenderer(BlockRenderer):
     """One response. A streamed text costs one join: what stands around it is drawn once an item."""
 
     def __init__(self, call: Call, provenance: Provenance) -> None:
@@ -68,7 +69,7 @@ class ResponseWriter(BlockWriter):
         self._id = provenance.request_id
         self._created = int(provenance.created)
         self._model = provenance.model or provenance.requested or call.model
-        echo = read(_ECHO, call.body)
+        echo = decode_body(_ECHO, call.body)
         self._summary = bool(echo.reasoning and echo.reasoning.summary)
         self._echo = echo.drawn()
         self._sequence = -1
@@ -80,15 +81,15 @@ class ResponseWriter(BlockWriter):
         """Server-sent events when streamed."""
         return b"text/event-stream; charset=utf-8" if self._streamed else b"application/json"
 
-    def close(self) -> bytes:
+    def render_end(self) -> bytes:
         """Ends the items, then tells the whole response again."""
         events = list(self._finished())
         status = "incomplete" if self.finish in _INCOMPLETE else "completed"
         events.append(self._lifecycle(f"response.{status}", self._response(status, self._done(), self.usage)))
         return b"".join(events)
 
-    def error(self, error: PenstockError) -> bytes:
-        """An `error` event, then `response.failed` with what there is so far."""
+    def render_error(self, error: PenstockError) -> bytes:
+        """An `render_error` event, then `response.failed` with what there is so far."""
         begun = self._begun()
         told = self._event("error", {"code": error.code, "message": error.message, "param": error.param})
         for block in self._unfinished():
@@ -96,7 +97,7 @@ class ResponseWriter(BlockWriter):
         failed = self._response("failed", self._done(), self.usage, error=error)
         return begun + told + self._lifecycle("response.failed", failed)
 
-    def whole(self, answer: Answer, provenance: Provenance) -> bytes:
+    def render_response(self, answer: ModelResponse, provenance: Provenance) -> bytes:
         """A `response` object."""
         choice = answer.choices[0] if answer.choices else Choice()
         status = "incomplete" if choice.finish in _INCOMPLETE else "completed"

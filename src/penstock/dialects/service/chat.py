@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import msgspec
 
-from penstock.dialects.base import Dialect, Writer
+from penstock.dialects.base import Dialect, Renderer
 from penstock.dialects.service import metadata
 from penstock.dialects.service.request import Temperature, Tokens, TopP, Turn, Words, chosen, conversation, read, spoken
 from penstock.domain.content import Chat, Content, Sampling
 from penstock.domain.errors import PenstockError
-from penstock.domain.request import Call, Operation, Provenance
-from penstock.domain.response import Answer, Chunk, Usage
+from penstock.domain.request import Call, Operation
+from penstock.domain.response import Chunk, ModelResponse, Usage
+from penstock.domain.response_metadata import Provenance
 
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -39,8 +40,8 @@ def _chat(body: bytes) -> Chat:
     )
 
 
-def failure(error: PenstockError, request_id: str) -> bytes:
-    """An error in the service's form: `response` says it to a person, `error` to a program."""
+def render_error(error: PenstockError, request_id: str) -> bytes:
+    """An error in the service's form: `response` says it to a person, `render_error` to a program."""
     return msgspec.json.encode(
         {
             "status": "error",
@@ -53,20 +54,20 @@ def failure(error: PenstockError, request_id: str) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class _Writer:
+class _Renderer:
     request_id: str
     content_type: bytes = b"application/json"
 
-    def chunk(self, chunk: Chunk) -> bytes:
+    def render_chunk(self, chunk: Chunk) -> bytes:
         return b""
 
-    def close(self) -> bytes:
+    def render_end(self) -> bytes:
         return b""
 
-    def error(self, error: PenstockError) -> bytes:
-        return failure(error, self.request_id)
+    def render_error(self, error: PenstockError) -> bytes:
+        return render_error(error, self.request_id)
 
-    def whole(self, answer: Answer, provenance: Provenance) -> bytes:
+    def render_response(self, answer: ModelResponse, provenance: Provenance) -> bytes:
         choice = metadata.first(answer)
         drawn = {
             "status": "success",
@@ -91,7 +92,7 @@ class _ChatEndpoint:
     method: str = "POST"
     paths: tuple[str, ...] = ("/chat", "/v1/chat")
 
-    def read(self, body: bytes, content_type: bytes) -> Call:
+    def parse_request(self, body: bytes, content_type: bytes) -> Call:
         asked = read(_body, body)
         spoken(asked.message, "message")
         return Call(
@@ -104,25 +105,25 @@ class _ChatEndpoint:
             max_tokens=asked.max_tokens,
         )
 
-    def decode(self, call: Call) -> Content:
+    def decode_content(self, call: Call) -> Content:
         return _chat(call.body)
 
-    def writer(self, call: Call, provenance: Provenance) -> Writer:
-        return _Writer(provenance.request_id)
+    def create_renderer(self, call: Call, provenance: Provenance) -> Renderer:
+        return _Renderer(provenance.request_id)
 
-    def usage(self, tail: bytes, streamed: bool) -> Usage | None:
+    def parse_usage(self, tail: bytes, streamed: bool) -> Usage | None:
         return metadata.usage(tail)
 
-    def ended(self, tail: bytes) -> bool:
+    def is_complete(self, tail: bytes) -> bool:
         return tail.rstrip().endswith(b"}")
 
-    def broken(self, error: PenstockError) -> bytes:
-        return b"\n" + failure(error, "")
+    def render_interruption(self, error: PenstockError) -> bytes:
+        return b"\n" + render_error(error, "")
 
 
 DIALECT = Dialect(
     "service",
     (_ChatEndpoint(),),
-    failure,
+    render_error,
     prefixes=("/chat", "/health", "/v1/health", "/models", "/stats", "/v1/stats", "/v2/", "/v3/"),
 )

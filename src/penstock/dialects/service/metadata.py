@@ -7,8 +7,8 @@ import msgspec
 
 from penstock.dialects.timestamps import format_timestamp
 from penstock.domain.errors import PenstockError
-from penstock.domain.request import Provenance
-from penstock.domain.response import Answer, Choice, Usage
+from penstock.domain.response import Choice, ModelResponse, Usage
+from penstock.domain.response_metadata import Provenance
 
 
 def stamp_now() -> str:
@@ -21,12 +21,12 @@ def stamp_answer(provenance: Provenance) -> str:
     return format_timestamp(provenance.created + provenance.total_seconds)
 
 
-def first(answer: Answer) -> Choice:
+def first(answer: ModelResponse) -> Choice:
     """The answer that these surfaces show: they ask for one."""
     return answer.choices[0] if answer.choices else Choice()
 
 
-def metadata(provenance: Provenance, answer: Answer) -> dict[str, Any]:
+def metadata(provenance: Provenance, answer: ModelResponse) -> dict[str, Any]:
     """Who answered and why; times in milliseconds."""
     usage = answer.usage or Usage()
     return {
@@ -60,7 +60,7 @@ def fault(error: PenstockError, request_id: str) -> dict[str, Any]:
     return {name: value for name, value in told.items() if value is not None}
 
 
-def tokens(answer: Answer) -> dict[str, Any]:
+def tokens(answer: ModelResponse) -> dict[str, Any]:
     """What the answer has cost, in the words of the service API."""
     usage = answer.usage or Usage()
     told: dict[str, Any] = {

@@ -75,7 +75,7 @@ class Catalog:
         for status in statuses:
             name, at = status.server.name, status.checked_at
             self._seen[name] = at
-            if status.up and status.server.kind in self._on_demand and seen.get(name) != at:
+            if status.is_up and status.server.kind in self._on_demand and seen.get(name) != at:
                 held = ((model.name, model.size_vram or model.size) for model in status.models if model.loaded)
                 self.loads[name].residency.seen(held, at, self.loads[name].swap_queue.running)
 
@@ -123,7 +123,7 @@ def _index(
     """
     found: dict[str, list[Deployment]] = {}
     usable = [status for status in statuses if status.state is not State.DRAINING]
-    for status in sorted(usable, key=lambda status: not status.up):
+    for status in sorted(usable, key=lambda status: not status.is_up):
         slots = status.slots or status.server.max_concurrent
         lazy = status.server.kind in on_demand
         here: dict[str, Model] = {}
@@ -133,7 +133,7 @@ def _index(
                 if name not in here or name == model.name.lower():
                     here[name] = model
         for name, model in here.items():
-            deployment = Deployment(status.server, model, status.url or status.server.url, slots, status.up, lazy)
+            deployment = Deployment(status.server, model, status.url or status.server.url, slots, status.is_up, lazy)
             found.setdefault(name, []).append(deployment)
     index = {name: tuple(deployments) for name, deployments in found.items()}
     for alias, others in aliases.items():
@@ -141,5 +141,5 @@ def _index(
         group = list(dict.fromkeys(group + [name.removesuffix(":latest") for name in group]))
         members = dict.fromkeys(deployment for name in group for deployment in found.get(name, ()))
         if members:
-            index |= dict.fromkeys(group, tuple(sorted(members, key=lambda deployment: not deployment.up)))
+            index |= dict.fromkeys(group, tuple(sorted(members, key=lambda deployment: not deployment.is_up)))
     return index

@@ -174,7 +174,7 @@ class Shortlist:
         least = float("inf")
         for choice in choices:
             deployment = choice.deployment
-            if deployment.up and (deployment.model.loaded or not deployment.on_demand):
+            if deployment.is_up and (deployment.model.loaded or not deployment.on_demand):
                 held.append(choice)
                 least = min(least, choice.fixed)
             else:
@@ -195,7 +195,7 @@ class Shortlist:
                 live.rates[model.name] = rates
         if server.priority is Priority.FALLBACK:
             tier += RESERVE
-        if not deployment.up:
+        if not deployment.is_up:
             tier += AWAY
         choice = Choice(deployment, live, rates, 0.0, tier, misfit, word)
         rates.refresh()

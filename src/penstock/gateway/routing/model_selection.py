@@ -170,7 +170,7 @@ def _why(first: Candidate, fitting: bool) -> str:
 
 def _unknown(fleet: Fleet) -> bool:
     """Whether a server is away of which nobody knows what it has."""
-    return any(not status.up and not status.models for status in fleet.statuses)
+    return any(not status.is_up and not status.models for status in fleet.statuses)
 
 
 def _nothing(shortlist: Shortlist, call: Call, wanted: Wanted) -> PenstockError:

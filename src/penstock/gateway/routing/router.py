@@ -83,7 +83,7 @@ class Router:
             return True  # auto:fast and the like
         if policy.distributed and sum(self._converse.get(s.server.kind, False) for s in fleet.statuses) > 1:
             return True
-        return not any(deployment.up for deployment in self._able(call, having(fleet, policy.model)))
+        return not any(deployment.is_up for deployment in self._able(call, having(fleet, policy.model)))
 
     def forget(self) -> None:
         """Work everything out anew: settings have changed."""
@@ -161,7 +161,7 @@ class Router:
             (deployment.server.name, deployment.model.name): deployment
             for group in fleet.deployments.values()
             for deployment in group
-            if deployment.up
+            if deployment.is_up
             and "agent" not in deployment.model.capabilities
             and (not deployment.model.capabilities or wanted in deployment.model.capabilities)
         }
@@ -174,7 +174,7 @@ class Router:
         found = self._able(call, having(fleet, wanted.model))
         if self.policy.mode == "vllm":
             return self._vllm_first(fleet, wanted, found, now, explain)
-        if any(deployment.up for deployment in found):
+        if any(deployment.is_up for deployment in found):
             return Decision(self._weighed(found, call, now, explain), "LLM_MODEL")
         others = self._anything(fleet, call)
         if not others:
@@ -192,7 +192,7 @@ class Router:
         self, fleet: Fleet, call: Call, found: tuple[Deployment, ...], now: float, explain: bool
     ) -> Decision:
         """LLM_MODE=vllm: vLLM's servers, then the Ollama pool: the same model there, else any."""
-        first = tuple(deployment for deployment in found if deployment.server.kind == "vllm" and deployment.up)
+        first = tuple(deployment for deployment in found if deployment.server.kind == "vllm" and deployment.is_up)
         pool = {
             (deployment.server.name, deployment.model.name): deployment
             for deployment in (*found, *self._anything(fleet, call))
@@ -212,7 +212,7 @@ class Router:
         """Of each agent or agent's reserve one deployment: the model asked for, else a loaded one, else the first."""
         chosen = []
         for status in fleet.statuses:
-            if status.server.kind not in kinds or not status.up or not status.models:
+            if status.server.kind not in kinds or not status.is_up or not status.models:
                 continue
             wanted = call.model.lower()
             models = sorted(status.models, key=lambda m: (m.name.lower() != wanted, not m.loaded))
@@ -226,7 +226,7 @@ class Router:
         able = [
             status
             for status in fleet.statuses
-            if status.up
+            if status.is_up
             and call.operation in self._operations.get(status.server.kind, ())
             and (not call.kinds or status.server.kind in call.kinds)
             and (not call.server or status.server.name == call.server)

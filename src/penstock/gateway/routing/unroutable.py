@@ -32,9 +32,9 @@ def error(fleet: Fleet, call: Call, mismatch: str = "") -> PenstockError:
         return NoServer(
             f"{call.model} is only on {', '.join(drained)}, which gets no new calls for now (draining)", retry_after=30
         )
-    if not any(status.up for status in fleet.statuses):
+    if not any(status.is_up for status in fleet.statuses):
         return no_server(fleet, call.kinds, call.server)
-    known = sorted({d.model.name for group in fleet.deployments.values() for d in group if d.up})
+    known = sorted({d.model.name for group in fleet.deployments.values() for d in group if d.is_up})
     close = difflib.get_close_matches(name, [k.lower() for k in known], NEAREST, 0.5)
     near = [k for k in known if k.lower() in close or (name and (name in k.lower() or k.lower() in name))][:NEAREST]
     shown = f"the nearest are {', '.join(near)}" if near else f"there are {', '.join(known[:NEAREST]) or 'none'}"
@@ -52,8 +52,8 @@ def no_server(fleet: Fleet, kinds: tuple[str, ...] = (), server: str = "") -> No
         return NoServer(f"there is no server called {server!r}; there are {names} (GET /api/models/servers)")
     told = [
         f"{status.server.name} ({status.server.kind}, {status.url or status.server.url}): "
-        f"{status.error or status.detail or ('has no models' if status.up else 'not looked at yet')}"
-        f"{f' (look at {status.server.setting})' if status.server.setting and not status.up else ''}"
+        f"{status.error or status.detail or ('has no models' if status.is_up else 'not looked at yet')}"
+        f"{f' (look at {status.server.setting})' if status.server.setting and not status.is_up else ''}"
         for status in fleet.statuses
         if not kinds or status.server.kind in kinds
     ]

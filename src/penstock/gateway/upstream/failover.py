@@ -15,8 +15,9 @@ from penstock.domain.errors import (
     UpstreamTimeout,
 )
 from penstock.domain.fleet import Deployment, Fleet
-from penstock.domain.request import Call, Defaults, Operation, Provenance
-from penstock.domain.response import Answer
+from penstock.domain.request import Call, Defaults, Operation
+from penstock.domain.response import ModelResponse
+from penstock.domain.response_metadata import Provenance
 from penstock.domain.routing_decision import Candidate, Decision
 from penstock.engines.base import EngineRequest, FetchFunction, ResponseReader
 from penstock.gateway.client import Client
@@ -286,7 +287,7 @@ class Failover:
         except Unsupported:
             if call.operation is not Operation.COUNT:
                 raise
-            answer = Answer(usage=count(call))
+            answer = ModelResponse(usage=count(call))
         if answer is not None:
             deliver(client, endpoint, call, answer, head, told)
         elif outgoing is not None:
@@ -323,7 +324,7 @@ class Failover:
                 return
             except PenstockError as error:
                 if relay.status == 404 and call.operation is Operation.COUNT:
-                    deliver(client, endpoint, call, Answer(usage=count(call)), head, told)
+                    deliver(client, endpoint, call, ModelResponse(usage=count(call)), head, told)
                     return
                 if relay.status != 404 or step.fallback is None or isinstance(error, ModelNotFound):
                     raise
@@ -363,7 +364,7 @@ class Failover:
             warning=candidate.warning or decision.warning,
             distributed=self.defaults.distributed
             and sum(status.server.kind == server.kind for status in self._catalog.fleet.statuses) > 1,
-            simulated=server.simulated,
+            simulated=server.is_simulated,
             complexity=decision.level,
             task_type=decision.task_type,
             fast_model=candidate.size_class == "fast",

@@ -4,18 +4,19 @@ from dataclasses import replace
 
 from penstock.dialects.base import Endpoint
 from penstock.domain.content import Content, Embedding
-from penstock.domain.request import Call, Provenance
-from penstock.domain.response import Answer, Choice, Usage
+from penstock.domain.request import Call
+from penstock.domain.response import Choice, ModelResponse, Usage
+from penstock.domain.response_metadata import Provenance
 from penstock.gateway.client import Client
 from penstock.gateway.upstream.relay.translating import BYTES_PER_TOKEN
 
 
-def without_engine(call: Call, content: Content) -> Answer | None:
+def without_engine(call: Call, content: Content) -> ModelResponse | None:
     """The answer to a request that asks for no work: only Ollama can be told to load or unload a model."""
     if "unload" in call.flags:
-        return Answer((Choice(finish="unload"),))
+        return ModelResponse((Choice(finish="unload"),))
     if "load" in call.flags:
-        return Answer() if isinstance(content, Embedding) else Answer((Choice(finish="load"),))
+        return ModelResponse() if isinstance(content, Embedding) else ModelResponse((Choice(finish="load"),))
     return None
 
 
@@ -24,8 +25,8 @@ def count(call: Call) -> Usage:
 
 
 def deliver(
-    client: Client, endpoint: Endpoint, call: Call, answer: Answer, head: bytes, provenance: Provenance
+    client: Client, endpoint: Endpoint, call: Call, answer: ModelResponse, head: bytes, provenance: Provenance
 ) -> None:
     whole = replace(call, stream=False)
-    writer = endpoint.writer(whole, provenance)
-    client.send_response(200, writer.content_type, head, writer.whole(answer, provenance))
+    renderer = endpoint.create_renderer(whole, provenance)
+    client.send_response(200, renderer.content_type, head, renderer.render_response(answer, provenance))

@@ -35,7 +35,7 @@ class Heads:
             }
             if decision.level:
                 lines["complexity"] = decision.level
-            if deployment.server.simulated:
+            if deployment.server.is_simulated:
                 lines["simulated"] = "true"
             head = b"".join(b"x-penstock-%b: %b\r\n" % (name.encode(), _ascii(value)) for name, value in lines.items())
             self._drawn[key] = head

@@ -9,7 +9,7 @@ from penstock.domain.request import Call, Defaults
 
 def whole(endpoint: Endpoint, call: Call, defaults: Defaults) -> Content:
     """The call read whole, with the configured token limit and temperature where it asks for them."""
-    content = endpoint.decode(call)
+    content = endpoint.decode_content(call)
     if not call.defaults or not isinstance(content, Chat | Completion):
         return content
     sampling = content.sampling

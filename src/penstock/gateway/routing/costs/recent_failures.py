@@ -31,7 +31,7 @@ def _cost(situation: Situation) -> float:
 
 def _words(situation: Situation) -> str:
     share = _share(situation)
-    if not situation.deployment.up:
+    if not situation.deployment.is_up:
         return "down at the last look"
     if share <= 0.0:
         return "left alone for a while after failures"

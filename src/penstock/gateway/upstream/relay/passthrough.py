@@ -97,7 +97,7 @@ class PassThrough(Relay):
             body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
             if body or self.call.operation is not Operation.MANAGE:
                 try:
-                    self.usage = self.endpoint.usage(body, False)
+                    self.usage = self.endpoint.parse_usage(body, False)
                 except msgspec.DecodeError:
                     raise UpstreamGarbage("the engine's answer is not the JSON that it should be") from None
                 if self.usage is None and self.call.operation is Operation.CHAT and body.lstrip()[:1] != b"{":
@@ -109,11 +109,11 @@ class PassThrough(Relay):
             raise UpstreamCut("the engine ended its stream without an answer")
         tail = self._second + self._prior + self._last
         marked = whole and self._length is None  # a length may lie, and a closed connection says nothing
-        if not marked and self._streaming and not self.endpoint.ended(tail):
+        if not marked and self._streaming and not self.endpoint.is_complete(tail):
             raise UpstreamCut("the engine's answer ends in the middle")
         if self._held:
             self._pass(self._held)
-        self.usage = self.endpoint.usage(tail, True)
+        self.usage = self.endpoint.parse_usage(tail, True)
         self.client.finish(framed=self._raw)
         self.settle(None)
 
@@ -123,5 +123,5 @@ class PassThrough(Relay):
             client.abort()
             return
         client.keep_alive = False
-        client.write(self.endpoint.broken(error))
+        client.write(self.endpoint.render_interruption(error))
         client.finish()

@@ -8,13 +8,14 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from penstock.dialects.base import Endpoint, Writer
+from penstock.dialects.base import Endpoint, Renderer
 from penstock.domain.content import Chat, Completion, Content
 from penstock.domain.errors import ClientStalled, PenstockError, Unsupported, UpstreamGarbage
 from penstock.domain.fleet import Model
-from penstock.domain.request import Call, Operation, Provenance
+from penstock.domain.request import Call, Operation
 from penstock.domain.response import Chunk, Usage
-from penstock.domain.resumption import left, resumable
+from penstock.domain.response_metadata import Provenance
+from penstock.domain.resumption import is_resumable, reduce_token_limit
 from penstock.engines.base import Engine, EngineRequest, ResponseReader
 from penstock.gateway.client import Client
 from penstock.gateway.upstream.relay.translating import Translated
@@ -27,11 +28,11 @@ class Thread:
     """One client's stream, whoever feeds it: what was said so far, and what draws it.
 
     `text` is what the client has got; `tokens` how many pieces it came in, which is how many tokens it was.
-    `provenance` and `writer` are those of the server that began it. `finished`: the text is whole, only the closing is
+    `provenance` and `renderer` are those of the first server. `finished`: the text is whole, only the closing is
     missing. `broken` is the part that broke last, while the client waits for somebody to go on.
     """
 
-    __slots__ = ("broken", "content", "finished", "plain", "provenance", "resumed", "said", "tokens", "writer")
+    __slots__ = ("broken", "content", "finished", "plain", "provenance", "renderer", "resumed", "said", "tokens")
 
     def __init__(self, content: Chat | Completion) -> None:
         self.content = content
@@ -41,14 +42,14 @@ class Thread:
         self.finished = False
         self.broken: Resumable | None = None
         self.resumed = 0
-        self.writer: Writer | None = None
+        self.renderer: Renderer | None = None
         self.provenance: Provenance | None = None
 
     @classmethod
     def of(cls, call: Call, content: Content) -> "Thread | None":
         """A thread for a call that allows it."""
         able = call.stream and call.operation in (Operation.CHAT, Operation.COMPLETION)
-        if able and isinstance(content, Chat | Completion) and resumable(content):
+        if able and isinstance(content, Chat | Completion) and is_resumable(content):
             return cls(content)
         return None
 
@@ -60,7 +61,7 @@ class Thread:
     def outgoing(self, engine: Engine, call: Call, model: Model) -> EngineRequest | None:
         """What asks for the rest; None when the limit of tokens leaves no rest. Raises Unsupported for an engine that
         cannot go on."""
-        sampling = left(self.content.sampling, self.tokens)
+        sampling = reduce_token_limit(self.content.sampling, self.tokens)
         if sampling is None:
             return None
         content = replace(self.content, sampling=sampling)
@@ -151,16 +152,16 @@ class Resumable(Translated):
         self._thread = thread
         self._before = thread.tokens
         self._joint: Joint | None = None
-        if client.response_started and thread.writer is not None and thread.provenance is not None:
+        if client.response_started and thread.renderer is not None and thread.provenance is not None:
             said = thread.text
-            self._writer = thread.writer
+            self._renderer = thread.renderer
             self._open = True
             self._said = len(said.encode())
             self._joint = Joint(said)
             thread.resumed += 1
             thread.provenance.resumed = thread.resumed
         else:
-            thread.writer, thread.provenance = self._writer, provenance
+            thread.renderer, thread.provenance = self._renderer, provenance
 
     def failed(self, error: PenstockError) -> None:
         client, thread = self.client, self._thread
@@ -177,10 +178,10 @@ class Resumable(Translated):
 
     def complete(self, finish: str = "") -> None:
         """End the client's stream well: its text is whole."""
-        out = self._writer.chunk(Chunk(finish=finish)) if finish else b""
+        out = self._renderer.render_chunk(Chunk(finish=finish)) if finish else b""
         self.pieces = self.pieces or 1
         self._thread.broken = None
-        self.client.write(out + self._counted() + self._writer.close())
+        self.client.write(out + self._counted() + self._renderer.render_end())
         self.client.finish()
         self.settle(None)
 
@@ -201,7 +202,7 @@ class Resumable(Translated):
         super()._take(chunks, last)
 
     def _note(self, chunk: Chunk) -> None:
-        if not self.pieces and self._joint is not None and self._writer.content_type.startswith(b"text/event-stream"):
+        if not self.pieces and self._joint is not None and self._renderer.content_type.startswith(b"text/event-stream"):
             self.client.write(b": penstock resumed=%d\n\n" % self._thread.resumed)
         super()._note(chunk)
         self._thread.note(chunk)

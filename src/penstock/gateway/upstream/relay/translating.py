@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import replace
 
-from penstock.dialects.base import Endpoint, Writer
+from penstock.dialects.base import Endpoint, Renderer
 from penstock.domain.errors import PenstockError, UpstreamCut
-from penstock.domain.request import Call, Provenance
-from penstock.domain.response import Chunk, Usage, assemble
+from penstock.domain.request import Call
+from penstock.domain.response import Chunk, Usage, assemble_response
+from penstock.domain.response_metadata import Provenance
 from penstock.engines.base import ResponseReader
 from penstock.gateway.client import Client
 from penstock.gateway.upstream.relay.base import Relay
@@ -19,7 +20,7 @@ BYTES_PER_TOKEN = 4
 class Translated(Relay):
     """One translated answer, streamed or whole as the call asks; the engine may be read either way."""
 
-    __slots__ = ("_chunks", "_reader", "_said", "_started_at", "_writer", "provenance")
+    __slots__ = ("_chunks", "_reader", "_renderer", "_said", "_started_at", "provenance")
 
     def __init__(
         self,
@@ -34,7 +35,7 @@ class Translated(Relay):
         super().__init__(client, call, endpoint, head, loop)
         self.provenance = provenance
         self._reader = reader
-        self._writer: Writer = endpoint.writer(call, provenance)
+        self._renderer: Renderer = endpoint.create_renderer(call, provenance)
         self._chunks: list[Chunk] = []
         self._said = 0  # bytes of text and thinking
         self._started_at = loop.time()
@@ -52,13 +53,13 @@ class Translated(Relay):
                 self._chunks.append(chunk)
             return
         out = b""
-        draw = self._writer.chunk
+        draw = self._renderer.render_chunk
         try:
             for chunk in chunks:
                 self._note(chunk)
                 out += draw(chunk)
             if last:
-                out += self._counted() + self._writer.close()
+                out += self._counted() + self._renderer.render_end()
         finally:  # what came before a mistake in the same piece is the client's all the same
             if out:
                 self._write(out)
@@ -68,7 +69,7 @@ class Translated(Relay):
             self.client.write(out)
         else:
             self._open = True
-            self.client.start_response(self._writer.content_type, self._head, out)
+            self.client.start_response(self._renderer.content_type, self._head, out)
 
     def _note(self, chunk: Chunk) -> None:
         self.pieces += 1
@@ -83,7 +84,7 @@ class Translated(Relay):
         if self.usage is not None or not self.pieces:
             return b""
         self.usage = estimate(self.call, self._said)
-        return self._writer.chunk(Chunk(usage=self.usage))
+        return self._renderer.render_chunk(Chunk(usage=self.usage))
 
     def closed(self, whole: bool) -> None:
         self.finish(self._reader.close())
@@ -96,7 +97,7 @@ class Translated(Relay):
                 raise UpstreamCut("the engine ended its stream without an answer")
             self.client.finish()
         else:
-            answer = assemble(self._chunks)
+            answer = assemble_response(self._chunks)
             if answer.usage is None and not answer.vectors:
                 self.usage = estimate(self.call, self._said)
                 answer = replace(answer, usage=self.usage)
@@ -104,12 +105,12 @@ class Translated(Relay):
             told = self.provenance
             told.ttft_seconds = (self.first_at or now) - self._started_at
             told.total_seconds = now - self._started_at
-            body = self._writer.whole(answer, told)
-            self.client.send_response(200, self._writer.content_type, self._head, body)
+            body = self._renderer.render_response(answer, told)
+            self.client.send_response(200, self._renderer.content_type, self._head, body)
         self.settle(None)
 
     def broken(self, error: PenstockError) -> None:
-        self.client.write(self._writer.error(error))
+        self.client.write(self._renderer.render_error(error))
         self.client.finish()
 
 

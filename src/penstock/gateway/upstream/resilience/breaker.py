@@ -336,9 +336,9 @@ class Breakers:
         before, self._up = self._up, {}
         for status in statuses:
             name = status.server.name
-            self._up[name] = status.up
+            self._up[name] = status.is_up
             breaker = self._servers.get(name)
-            if status.up and breaker is not None:
+            if status.is_up and breaker is not None:
                 again = not before.get(name, True)
                 if again or (breaker.dead and status.checked_at > breaker.opened_at):
                     self._revive(name, breaker)
