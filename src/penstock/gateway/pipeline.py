@@ -19,11 +19,11 @@ from penstock.gateway.fleet.catalog import Catalog
 from penstock.gateway.fleet.swap_queue import SwapQueue
 from penstock.gateway.fleet.throughput_learning import learn
 from penstock.gateway.metrics.meter import Meter
+from penstock.gateway.request_context import UNROUTED, RequestContext
 from penstock.gateway.routing.complexity.classifier import Classifier
 from penstock.gateway.routing.complexity.request_profile import ask_of
 from penstock.gateway.routing.router import Router
 from penstock.gateway.upstream.failover import Failover
-from penstock.gateway.upstream.tries import Tries
 
 log = logging.getLogger("penstock.gateway")
 
@@ -102,41 +102,38 @@ class Pipeline:
 
     async def run(self, client: Client, endpoint: Endpoint, body: bytes, content_type: bytes) -> None:
         """Answer one call. Whatever happens, the client has an answer or is gone, and everything taken is returned."""
-        begin = self._clock()
-        tries = Tries()
-        call: Call | None = None
-        decision: Decision | None = None
-        failure: PenstockError | None = None
+        ctx = RequestContext(client, endpoint, self._clock())
         self.running += 1
         try:
             if self.draining:
                 raise ShuttingDown("the gateway is stopping; try again in a moment", retry_after=2)
-            call = endpoint.parse_request(body, content_type)
+            call = ctx.call = endpoint.parse_request(body, content_type)
             if client.routing_hints or call.model[:4].lower() in _AUTO:
                 self._prepare(call, client, endpoint)
             try:
-                decision = self.router.decide(self.catalog.fleet, call, self.catalog.loads, begin)
+                ctx.decision = self.router.decide(self.catalog.fleet, call, self.catalog.loads, ctx.started_at)
             except ModelNotFound:
-                decision = await self._decide_anew(call, client)
-            first = decision.candidates[0].deployment
+                ctx.decision = await self._decide_anew(ctx)
+            first = ctx.decision.candidates[0].deployment
             if first.on_demand and self.catalog.load_of(first.server.name).residency.room:  # else all have room
-                decision = await self._in_turn(call, client, decision, tries)
-            await self.failover.run(client, endpoint, call, decision, tries)
-            if call.defaults or decision.level or decision.fallback or tries.attempts > 1:
-                self._log(decision, tries)
+                await self._in_turn(ctx)
+            await self.failover.forward(ctx)
+            if call.defaults or ctx.decision.level or ctx.decision.fallback or ctx.attempts > 1:
+                self._log(ctx)
         except PenstockError as error:
-            failure = error
+            ctx.failure = error
         except Exception:
             log.exception("a call to %s failed in the gateway itself", endpoint.wire)
-            failure = PenstockError("the gateway failed; its log says how")
+            ctx.failure = PenstockError("the gateway failed; its log says how")
         finally:
             self.running -= 1
             client.upstream = None
-            if call is not None and call.session and tries.deployment is not None and failure is None:
-                self.router.scales.note(call.session, tries.deployment.server.name)
+            failure = ctx.failure
+            if ctx.call.session and ctx.deployment is not None and failure is None:
+                self.router.scales.note(ctx.call.session, ctx.deployment.server.name)
             if failure is not None and not client.gone and not client.response_started:
                 client.fail(failure)
-            self._settle(client, endpoint, call, tries, failure, begin, decision)
+            self._settle(ctx)
 
     def _prepare(self, call: Call, client: Client, endpoint: Endpoint) -> None:
         """What the headers ask of routing; and how hard the call is, where its model is ours to choose."""
@@ -155,20 +152,21 @@ class Pipeline:
         """The decision for a call at this moment."""
         return self.router.decide(self.catalog.fleet, call, self.catalog.loads, self._clock())
 
-    async def _decide_anew(self, call: Call, client: Client) -> Decision:
+    async def _decide_anew(self, ctx: RequestContext) -> Decision:
         """The decision after a look at what is there now: the model may have been pulled a moment ago."""
         looks = self._look_again()
         if looks is not None:
             with contextlib.suppress(asyncio.CancelledError):  # the gateway is stopping
                 await looks
-        if client.gone:
+        if ctx.client.gone:
             raise ClientGone("the client hung up")
-        return self.decide(call)
+        return self.decide(ctx.call)
 
-    async def _in_turn(self, call: Call, client: Client, decision: Decision, tries: Tries) -> Decision:
+    async def _in_turn(self, ctx: RequestContext) -> None:
         """Wait until the chosen server can have the model without throwing out one at work; then decide again."""
+        client = ctx.client
         for _ in range(MOST_TURNS):
-            deployment = decision.candidates[0].deployment
+            deployment = ctx.decision.candidates[0].deployment
             if not deployment.on_demand:
                 break
             waiting, turns, since = Waiting(), self.catalog.load_of(deployment.server.name).swap_queue, self._clock()
@@ -180,38 +178,29 @@ class Pipeline:
             gone = await waiting
             timer.cancel()
             client.upstream = None
-            tries.waited += self._clock() - since
+            ctx.queue_seconds += self._clock() - since
             if gone is not None:
                 turns.give_up(ticket, self._clock())
                 raise gone
-            decision = self.decide(call)
-            now = decision.candidates[0].deployment
+            ctx.decision = self.decide(ctx.call)
+            now = ctx.decision.candidates[0].deployment
             if (now.server.name, now.model.name) == (deployment.server.name, deployment.model.name):
                 break
-        return decision
 
     def _look_at(self, turns: SwapQueue) -> None:
         turns.look(self._clock())
 
-    def _log(self, decision: Decision, tries: Tries) -> None:
-        deployment = tries.deployment
+    def _log(self, ctx: RequestContext) -> None:
+        deployment = ctx.deployment
         if deployment is None:
             return
-        fallback = decision.fallback or tries.attempts > 1
+        fallback = ctx.decision.fallback or ctx.attempts > 1
         log.info("Distributed routing: %s @ %s (fallback: %s)", deployment.model.name, deployment.server.name, fallback)
 
-    def _settle(
-        self,
-        client: Client,
-        endpoint: Endpoint,
-        call: Call | None,
-        tries: Tries,
-        failure: PenstockError | None,
-        begin: float,
-        decision: Decision | None,
-    ) -> None:
+    def _settle(self, ctx: RequestContext) -> None:
         """Tell the meter what the call was and cost, the router how it went, and keep why it went there."""
-        relay, deployment, first_at, now = tries.relay, tries.deployment, client.first_at, self._clock()
+        relay, deployment, first_at, now = ctx.relay, ctx.deployment, ctx.client.first_at, self._clock()
+        begin, client, endpoint, call, decision = ctx.started_at, ctx.client, ctx.endpoint, ctx.call, ctx.decision
         model = server = kind = ""
         if deployment is not None:
             model, server, kind = deployment.model.name, deployment.server.name, deployment.server.kind
@@ -221,39 +210,39 @@ class Pipeline:
             if usage is not None:
                 prompt, completion, estimated = usage.prompt_tokens, usage.completion_tokens, usage.estimated
             else:  # a stream that does not tell: about a token a piece
-                completion = relay.pieces
+                completion = relay.piece_count
+        failure = ctx.failure
         status, code = (200, "ok") if failure is None else (failure.status, failure.code)
-        attempts = tries.attempts
-        if decision is not None:
-            requested = "" if call is None else call.model
-            self._decided.append((begin, client.id, endpoint.wire, requested, decision, deployment, attempts, code))
+        attempts = ctx.attempts
+        if decision is not UNROUTED:
+            self._decided.append((begin, client.id, endpoint.wire, call.model, decision, deployment, attempts, code))
             if failure is None and attempts == 1:
                 self._lessons += 1
-                if self._lessons < FIRST_LESSONS or not self._lessons % EVERY or tries.held is False:
-                    sent = begin + tries.waited  # a wait for a turn says nothing of the server's speed
-                    self._learn(tries, first_at - sent if first_at else 0.0, now - sent, completion, call)
+                if self._lessons < FIRST_LESSONS or not self._lessons % EVERY or ctx.model_was_loaded is False:
+                    sent = begin + ctx.queue_seconds  # a wait for a turn says nothing of the server's speed
+                    self._learn(ctx, first_at - sent if first_at else 0.0, now - sent, completion)
         self.meter.settle(
             (
-                endpoint.wire, "", model, server, kind, status, code, call is not None and call.stream, prompt,
+                endpoint.wire, "", model, server, kind, status, code, call.stream, prompt,
                 completion, estimated, first_at - begin if first_at else 0.0, now - begin, attempts, attempts > 1,
                 client.gone, begin,
             )
         )  # fmt: skip
 
-    def _learn(self, tries: Tries, first: float, total: float, completion: int, call: Call | None) -> None:
+    def _learn(self, ctx: RequestContext, first: float, total: float, completion: int) -> None:
         """What the call teaches. One that loaded a model is a reason to look which others that has thrown out."""
-        deployment, relay = tries.deployment, tries.relay
-        if deployment is None or relay is None or call is None:
+        deployment, relay = ctx.deployment, ctx.relay
+        if deployment is None or relay is None:
             return
-        if not tries.held:
+        if not ctx.model_was_loaded:
             self._look_at_server(deployment.server.name)
         learn(
             self.catalog.load_of(deployment.server.name),
             deployment,
             relay.usage or Usage(completion_tokens=completion, estimated=True),
-            held=tries.held,
-            ahead=tries.ahead,
-            first=first if call.stream else 0.0,
+            held=ctx.model_was_loaded,
+            ahead=ctx.running_before,
+            first=first if ctx.call.stream else 0.0,
             total=total,
-            most=call.max_tokens,
+            most=ctx.call.max_tokens,
         )

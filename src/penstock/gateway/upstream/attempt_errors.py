@@ -4,24 +4,23 @@ from collections.abc import Sequence
 
 from penstock.domain.errors import ConnectFailed, ModelNotFound, NoServer, PenstockError, RateLimited, Unsupported
 from penstock.domain.fleet import Deployment
-from penstock.domain.request import Call, Operation
-from penstock.gateway.client import Client
-from penstock.gateway.upstream.relay.base import Relay
-from penstock.gateway.upstream.relay.resumable import Thread
+from penstock.domain.request import Operation
+from penstock.gateway.request_context import RelayedResponse, RequestContext
 from penstock.gateway.upstream.resilience.breaker import Guard
 
 
-def sent(error: PenstockError, relay: Relay | None) -> bool:
+def sent(error: PenstockError, relay: RelayedResponse | None) -> bool:
     """Whether the engine had the request."""
-    return relay is not None and relay.connection is not None and not isinstance(error, ConnectFailed)
+    return relay is not None and relay.request_sent and not isinstance(error, ConnectFailed)
 
 
-def final(client: Client, call: Call, error: PenstockError, thread: Thread | None) -> bool:
+def final(ctx: RequestContext, error: PenstockError) -> bool:
     """Whether no other try can mend it."""
+    client, call, stream = ctx.client, ctx.call, ctx.stream
     if client.gone:
         return True
     if client.response_started:
-        return thread is None or thread.broken is None
+        return stream is None or stream.interrupted is None
     if not error.retryable and not isinstance(error, Unsupported | ModelNotFound):
         return True
     # management may have been done: it is not to be done twice

@@ -18,26 +18,26 @@ from penstock.domain.fleet import Deployment, Fleet
 from penstock.domain.request import Call, Defaults, Operation
 from penstock.domain.response import ModelResponse
 from penstock.domain.response_metadata import Provenance
-from penstock.domain.routing_decision import Candidate, Decision
+from penstock.domain.routing_decision import Candidate
 from penstock.engines.base import EngineRequest, FetchFunction, ResponseReader
 from penstock.gateway.client import Client
 from penstock.gateway.fleet.catalog import Catalog
+from penstock.gateway.request_context import RelayedResponse, RequestContext
+from penstock.gateway.resumable_stream import ResumableStream
 from penstock.gateway.upstream.attempt import Attempts, Target
 from penstock.gateway.upstream.attempt_errors import final, sent, sum_up
 from penstock.gateway.upstream.cancellable_sleep import pause
 from penstock.gateway.upstream.local_answers import count, deliver, without_engine
 from penstock.gateway.upstream.provenance_headers import ANOTHER, Heads
-from penstock.gateway.upstream.relay.base import Relay
 from penstock.gateway.upstream.relay.passthrough import PassThrough
 from penstock.gateway.upstream.relay.polling import Missing, Polled
-from penstock.gateway.upstream.relay.resumable import Resumable, Thread
+from penstock.gateway.upstream.relay.resumable import Resumable
 from penstock.gateway.upstream.relay.translating import Translated
 from penstock.gateway.upstream.request_defaults import whole
 from penstock.gateway.upstream.resilience.breaker import NO_PERMITS, Breakers, Guard, Permits
 from penstock.gateway.upstream.resilience.hedging import Lane, hedge
 from penstock.gateway.upstream.resilience.retry_budget import RetryBudget
 from penstock.gateway.upstream.resilience.retry_plan import Course
-from penstock.gateway.upstream.tries import Tries
 
 Failure: TypeAlias = tuple[int, PenstockError, bool]
 """A failed try: the candidate's place, why, and whether the engine had the request."""
@@ -81,125 +81,107 @@ class Failover:
         self._targets.clear()
         self._heads.clear()
 
-    async def run(self, client: Client, endpoint: Endpoint, call: Call, decision: Decision, tries: Tries) -> None:
-        """Deliver the call's answer to the client, or raise what is to be told to it."""
+    async def forward(self, ctx: RequestContext) -> None:
+        """Deliver a response to the client. Raises the error to send to it."""
+        call = ctx.call
         self.budget.calls += 1
         if call.stream and (self.defaults.resume or call.flags) and self._may_resume(call):
-            content = tries.content = whole(endpoint, call, self.defaults)
-            tries.thread = Thread.of(call, content)
-        first = decision.candidates[0]
+            content = ctx.content = whole(ctx.endpoint, call, self.defaults)
+            ctx.stream = ResumableStream.for_call(call, content)
+        first = ctx.decision.candidates[0]
         target = self._target(first.deployment)
         guard = target.guard
         failures: list[Failure] = []
         if not (guard.server.wary or guard.model.wary) or guard.allows(self._clock()):
-            if self.defaults.hedge_after and tries.thread is None and call.operation in _TWICE:
-                failures = await self._hedged(client, endpoint, call, decision, tries)
+            if self.defaults.hedge_after and ctx.stream is None and call.operation in _TWICE:
+                failures = await self._hedged(ctx)
                 if not failures:
                     return
             else:
-                error = await self._one(client, endpoint, call, first, decision, tries, target)
+                error = await self._one(ctx, first, target)
                 if error is None:
                     return
-                failures.append((0, error, sent(error, tries.relay)))
+                failures.append((0, error, sent(error, ctx.relay)))
         try:
-            await self._go_on(client, endpoint, call, decision, tries, failures)
+            await self._go_on(ctx, failures)
         except Exception as failure:
-            if tries.thread is not None and tries.thread.broken is not None:
+            if ctx.stream is not None and ctx.stream.interrupted is not None:
                 unknown = PenstockError("the gateway failed; its log says how")
-                tries.thread.broken.give_up(failure if isinstance(failure, PenstockError) else unknown)
+                ctx.stream.interrupted.give_up(failure if isinstance(failure, PenstockError) else unknown)
             raise
 
-    async def _go_on(
-        self,
-        client: Client,
-        endpoint: Endpoint,
-        call: Call,
-        decision: Decision,
-        tries: Tries,
-        failures: list[Failure],
-    ) -> None:
+    async def _go_on(self, ctx: RequestContext, failures: list[Failure]) -> None:
         """Go through the candidates, of which some have failed."""
-        candidates = decision.candidates
+        candidates = ctx.decision.candidates
         course = self._course(candidates)
         seen = 0
         while True:
             for place, error, work in failures[seen:]:
-                if final(client, call, error, tries.thread):
+                if final(ctx, error):
                     raise error
                 course.failed(place, work, error.status in _BUSY, isinstance(error, ConnectFailed | UpstreamTimeout))
             seen = len(failures)
-            place = await self._step(course, client, candidates, tries)
+            place = await self._step(ctx, course)
             if place < 0:
                 break
             target = self._target(candidates[place].deployment)
-            failure = await self._one(client, endpoint, call, candidates[place], decision, tries, target)
+            failure = await self._one(ctx, candidates[place], target)
             if failure is None:
                 return
-            failures.append((place, failure, sent(failure, tries.relay)))
+            failures.append((place, failure, sent(failure, ctx.relay)))
         failed = [(candidates[place].deployment, error) for place, error, _ in failures]
         shut = [(candidates[i].deployment, self._target(candidates[i].deployment).guard) for i in course.shut]
         raise sum_up(failed, shut, self._clock())
 
-    async def _hedged(
-        self, client: Client, endpoint: Endpoint, call: Call, decision: Decision, tries: Tries
-    ) -> list[Failure]:
+    async def _hedged(self, ctx: RequestContext) -> list[Failure]:
         """A first try, and when it is slow to begin a second one beside it; none of the failures when one delivered."""
-        candidates = decision.candidates
-        own: dict[int, Tries] = {}
+        candidates = ctx.decision.candidates
+        own: dict[int, RequestContext] = {}
 
         def try_it(lane: Lane) -> Coroutine[Any, None, PenstockError | None]:
             candidate = candidates[lane.place]
-            mine = own[lane.place] = Tries(attempts=len(own))
-            return self._one(lane, endpoint, call, candidate, decision, mine, self._target(candidate.deployment))
+            forked = own[lane.place] = ctx.fork(lane, attempts=len(own))
+            return self._one(forked, candidate, self._target(candidate.deployment))
 
         def spare() -> int | None:
             healthy = (p for p in range(1, len(candidates)) if self._target(candidates[p].deployment).guard.healthy)
             place = next(healthy, None)
             return place if place is not None and self.budget.take(self._clock()) else None
 
-        race = await hedge(client, try_it, spare, self.defaults.hedge_after, self._attempts.loop)
+        race = await hedge(ctx.client, try_it, spare, self.defaults.hedge_after, self._attempts.loop)
         last = race.winner or race.lanes[-1]
-        tries.attempts, tries.deployment, tries.relay = len(own), own[last.place].deployment, own[last.place].relay
+        ctx.attempts, ctx.deployment, ctx.relay = len(own), own[last.place].deployment, own[last.place].relay
         told = [race.winner] if race.winner else race.lanes
         return [(lane.place, lane.error, sent(lane.error, own[lane.place].relay)) for lane in told if lane.error]
 
-    async def _one(
-        self,
-        client: Client,
-        endpoint: Endpoint,
-        call: Call,
-        candidate: Candidate,
-        decision: Decision,
-        tries: Tries,
-        target: Target,
-    ) -> PenstockError | None:
+    async def _one(self, ctx: RequestContext, candidate: Candidate, target: Target) -> PenstockError | None:
         """One try, with its lease and its permits, which are given back whatever happens. The error that stopped it,
         or None when the answer is delivered."""
-        deployment = candidate.deployment
+        client, endpoint, call, deployment = ctx.client, ctx.endpoint, ctx.call, candidate.deployment
         guard, live = target.guard, target.live
         permits = NO_PERMITS
         if guard.server.wary or guard.model.wary:
             permits = guard.begin(self._clock(), None if client.response_started else _beginning(client))
-        tries.ahead = live.running
+        ctx.running_before = live.running
         live.running += 1
         self._turn += 1
         live.turn = self._turn
         if deployment.on_demand:
-            tries.held = live.swap_queue.enter(deployment.model.name, deployment.model.size, self._clock())
-        tries.attempts += 1
-        tries.deployment = deployment
-        tries.relay = None
+            ctx.model_was_loaded = live.swap_queue.enter(deployment.model.name, deployment.model.size, self._clock())
+        ctx.attempts += 1
+        ctx.deployment = deployment
+        ctx.relay = None
         try:
-            if tries.thread is None and endpoint.wire in target.engine.native_paths:
-                head = self._heads.of(deployment, decision, tries.attempts)
-                relay = tries.relay = PassThrough(client, call, endpoint, head, self._attempts.loop)
+            if ctx.stream is None and endpoint.wire in target.engine.native_paths:
+                head = self._heads.of(deployment, ctx.decision, ctx.attempts)
+                relay = ctx.relay = PassThrough(client, call, endpoint, head, self._attempts.loop)
                 data = self._attempts.begin(
                     target, target.engine.forward_request(call, deployment.model), relay, client
                 )
                 if relay.connection is None or await relay is not None or relay.status >= 300:
                     await self._attempts.finish(target, data, relay, client)
             else:
-                await self._translated(client, endpoint, call, candidate, decision, tries)
+                await self._translated(ctx, candidate)
             live.failures = 0
             if guard.server.wary or guard.model.wary:
                 guard.well(permits, self._clock())
@@ -209,7 +191,7 @@ class Failover:
             return None
         except PenstockError as error:
             client.upstream = None  # the connection may serve another call by now
-            self._note(error, target, permits, tries.relay)
+            self._note(error, target, permits, ctx.relay)
             permits = NO_PERMITS
             return error
         finally:
@@ -228,12 +210,13 @@ class Failover:
 
         return Course(len(candidates), guard_of, self.budget, self._chance)
 
-    async def _step(self, course: Course, client: Client, candidates: tuple[Candidate, ...], tries: Tries) -> int:
+    async def _step(self, ctx: RequestContext, course: Course) -> int:
         """The place of the candidate to try next, when its time has come; -1 when there is none."""
+        client, candidates = ctx.client, ctx.decision.candidates
         while (step := course.next(self._clock())) is not None:
             if step.wait:
                 await pause(step.wait, client, self._attempts.loop)
-            begun = tries.deployment if client.response_started else None
+            begun = ctx.deployment if client.response_started else None
             if (
                 begun is None
                 or candidates[step.place].deployment.model.name == begun.model.name
@@ -264,24 +247,22 @@ class Failover:
             )
         return target
 
-    async def _translated(
-        self, client: Client, endpoint: Endpoint, call: Call, candidate: Candidate, decision: Decision, tries: Tries
-    ) -> None:
+    async def _translated(self, ctx: RequestContext, candidate: Candidate) -> None:
         """One try on an engine that speaks another wire, or on one whose answer another may have to go on with."""
-        deployment = candidate.deployment
+        client, endpoint, call, deployment = ctx.client, ctx.endpoint, ctx.call, candidate.deployment
         target = self._target(deployment)
         engine = target.engine
-        head = self._heads.of(deployment, decision, tries.attempts)
-        told = self._told(client, call, candidate, decision, tries)
-        content = tries.content = tries.content or whole(endpoint, call, self.defaults)
+        head = self._heads.of(deployment, ctx.decision, ctx.attempts)
+        told = self._told(ctx, candidate)
+        content = ctx.content = ctx.content or whole(endpoint, call, self.defaults)
         answer = without_engine(call, content)
         asked = call
         if call.defaults and self.defaults.stream and not call.stream:
             asked = replace(call, stream=True)
         outgoing: EngineRequest | None = None
         try:
-            if tries.thread is not None:
-                outgoing = tries.thread.outgoing(engine, call, deployment.model)
+            if ctx.stream is not None:
+                outgoing = ctx.stream.create_request(engine, call, deployment.model)
             elif answer is None:
                 outgoing = engine.translate_request(asked, content, deployment.model)
         except Unsupported:
@@ -291,32 +272,28 @@ class Failover:
         if answer is not None:
             deliver(client, endpoint, call, answer, head, told)
         elif outgoing is not None:
-            await self._exchange(client, endpoint, (call, asked), outgoing, target, (head, told), tries)
-        elif tries.thread is not None and tries.thread.broken is not None:
-            tries.thread.broken.complete("length")
+            await self._exchange(ctx, asked, outgoing, target, (head, told))
+        elif ctx.stream is not None and ctx.stream.interrupted is not None:
+            ctx.stream.interrupted.complete("length")
 
     async def _exchange(
         self,
-        client: Client,
-        endpoint: Endpoint,
-        calls: tuple[Call, Call],
+        ctx: RequestContext,
+        asked: Call,
         outgoing: EngineRequest,
         target: Target,
         shown: tuple[bytes, Provenance],
-        tries: Tries,
     ) -> None:
-        """Ask, and on 404 once more where the engine's older versions differ. `calls` are the client's and the one
-        that the engine is asked; `shown` is what the client is told of who answers."""
-        (call, asked), (head, told) = calls, shown
-        deployment, content, step = target.deployment, tries.content, outgoing
+        """Ask, and on 404 once more where the engine's older versions differ. `asked` is the call as the engine gets
+        it; `shown` is what the client is told of who answers."""
+        client, endpoint, call, (head, told) = ctx.client, ctx.endpoint, ctx.call, shown
+        deployment, content, step = target.deployment, ctx.content, outgoing
         while content is not None:
             if step.fallback is not None and self._missing.lacks(deployment.url, step.path, self._clock()):
                 step = step.fallback
                 continue
             reader = target.engine.create_reader(asked, content, step)
-            relay = tries.relay = self._relay(
-                client, call, endpoint, head, reader, told, step.may_be_polled, tries.thread
-            )
+            relay = ctx.relay = self._relay(client, call, endpoint, head, reader, told, step.may_be_polled, ctx.stream)
             try:
                 await self._attempts.run(target, step, relay, client)
                 if isinstance(relay, Polled):
@@ -340,19 +317,19 @@ class Failover:
         reader: ResponseReader,
         told: Provenance,
         polled: bool,
-        thread: Thread | None,
+        stream: ResumableStream | None,
     ) -> Translated:
         loop = self._attempts.loop
-        if thread is not None:
-            return Resumable(client, call, endpoint, head, loop, reader, told, thread)
+        if stream is not None:
+            return Resumable(client, call, endpoint, head, loop, reader, told, stream)
         return (Polled if polled else Translated)(client, call, endpoint, head, loop, reader, told)
 
-    def _told(self, client: Client, call: Call, candidate: Candidate, decision: Decision, tries: Tries) -> Provenance:
-        deployment, attempt = candidate.deployment, tries.attempts
+    def _told(self, ctx: RequestContext, candidate: Candidate) -> Provenance:
+        call, decision, attempt, deployment = ctx.call, ctx.decision, ctx.attempts, candidate.deployment
         server = deployment.server
         fallback = decision.fallback or attempt > 1
         return Provenance(
-            request_id=client.request_id,
+            request_id=ctx.client.request_id,
             created=self._wall(),
             requested="" if call.is_automatic else call.model,
             server=server.name,
@@ -368,10 +345,10 @@ class Failover:
             complexity=decision.level,
             task_type=decision.task_type,
             fast_model=candidate.size_class == "fast",
-            queue_seconds=tries.waited,
+            queue_seconds=ctx.queue_seconds,
         )
 
-    def _note(self, error: PenstockError, target: Target, permits: Permits, relay: Relay | None) -> None:
+    def _note(self, error: PenstockError, target: Target, permits: Permits, relay: RelayedResponse | None) -> None:
         """Blame whom a failed try says something about."""
         now, server, live = self._clock(), target.deployment.server.name, target.live
         target.guard.failed(permits, error, now, relay is not None and relay.status >= 300)

@@ -28,7 +28,7 @@ class Relay(Outcome[PenstockError | None]):
     __slots__ = (
         "_body", "_failing", "_head", "_held", "_last", "_length", "_open", "_prior", "_raw", "_second", "_size",
         "_streaming", "call", "client", "connection", "content_type", "endpoint", "error_body", "first_at", "loop",
-        "pieces", "retry_after", "status", "usage",
+        "piece_count", "retry_after", "status", "usage",
     )  # fmt: skip
 
     def __init__(
@@ -45,7 +45,7 @@ class Relay(Outcome[PenstockError | None]):
         self.content_type = b""
         self.error_body = b""
         self.first_at = 0.0
-        self.pieces = 0
+        self.piece_count = 0
         self.retry_after: float | None = None
         self.status = 0
         self.usage: Usage | None = None
@@ -58,6 +58,11 @@ class Relay(Outcome[PenstockError | None]):
         self._raw = False
         self._length: int | None = None
         self._held = self._last = self._prior = self._second = b""
+
+    @property
+    def request_sent(self) -> bool:
+        """Whether the request was written to a connection."""
+        return self.connection is not None
 
     # Sink
 

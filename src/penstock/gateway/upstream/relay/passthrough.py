@@ -35,7 +35,7 @@ class PassThrough(Relay):
             return
         if not self._last:
             self._check(data)
-        self.pieces += 1
+        self.piece_count += 1
         self._second, self._prior, self._last = self._prior, self._last, data
         if self._raw:
             return

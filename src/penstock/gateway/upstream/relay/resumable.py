@@ -8,82 +8,18 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from penstock.dialects.base import Endpoint, Renderer
-from penstock.domain.content import Chat, Completion, Content
-from penstock.domain.errors import ClientStalled, PenstockError, Unsupported, UpstreamGarbage
-from penstock.domain.fleet import Model
-from penstock.domain.request import Call, Operation
+from penstock.dialects.base import Endpoint
+from penstock.domain.errors import ClientStalled, PenstockError, UpstreamGarbage
+from penstock.domain.request import Call
 from penstock.domain.response import Chunk, Usage
 from penstock.domain.response_metadata import Provenance
-from penstock.domain.resumption import is_resumable, reduce_token_limit
-from penstock.engines.base import Engine, EngineRequest, ResponseReader
+from penstock.engines.base import ResponseReader
 from penstock.gateway.client import Client
+from penstock.gateway.resumable_stream import ResumableStream
 from penstock.gateway.upstream.relay.translating import Translated
 
 _WHOLE_REPEAT = 64
 """Characters of an answer's beginning that do not come again by chance: who says them again has started anew."""
-
-
-class Thread:
-    """One client's stream, whoever feeds it: what was said so far, and what draws it.
-
-    `text` is what the client has got; `tokens` how many pieces it came in, which is how many tokens it was.
-    `provenance` and `renderer` are those of the first server. `finished`: the text is whole, only the closing is
-    missing. `broken` is the part that broke last, while the client waits for somebody to go on.
-    """
-
-    __slots__ = ("broken", "content", "finished", "plain", "provenance", "renderer", "resumed", "said", "tokens")
-
-    def __init__(self, content: Chat | Completion) -> None:
-        self.content = content
-        self.said: list[str] = []
-        self.tokens = 0
-        self.plain = True
-        self.finished = False
-        self.broken: Resumable | None = None
-        self.resumed = 0
-        self.renderer: Renderer | None = None
-        self.provenance: Provenance | None = None
-
-    @classmethod
-    def of(cls, call: Call, content: Content) -> "Thread | None":
-        """A thread for a call that allows it."""
-        able = call.stream and call.operation in (Operation.CHAT, Operation.COMPLETION)
-        if able and isinstance(content, Chat | Completion) and is_resumable(content):
-            return cls(content)
-        return None
-
-    @property
-    def text(self) -> str:
-        """What was said."""
-        return "".join(self.said)
-
-    def outgoing(self, engine: Engine, call: Call, model: Model) -> EngineRequest | None:
-        """What asks for the rest; None when the limit of tokens leaves no rest. Raises Unsupported for an engine that
-        cannot go on."""
-        sampling = reduce_token_limit(self.content.sampling, self.tokens)
-        if sampling is None:
-            return None
-        content = replace(self.content, sampling=sampling)
-        said = self.text.rstrip()
-        outgoing = (
-            engine.build_continuation(call, content, model, said)
-            if said
-            else engine.translate_request(call, content, model)
-        )
-        if outgoing is None:
-            raise Unsupported(f"{engine.title} cannot go on with an answer that has begun.")
-        return outgoing
-
-    def note(self, chunk: Chunk) -> None:
-        """The client gets this."""
-        if chunk.text:
-            self.said.append(chunk.text)
-            self.tokens += 1
-        if chunk.finish:
-            self.finished = True
-        if chunk.thinking or chunk.tool_calls or chunk.refusal or chunk.logprobs or chunk.step or chunk.choice:
-            self.plain = False
 
 
 class Joint:
@@ -132,10 +68,10 @@ def _repetitive(text: str) -> bool:
 
 
 class Resumable(Translated):
-    """One server's part of a stream that may outlive it. While the thread can be gone on with, a break leaves the
+    """One server's part of a stream that may outlive it. While the stream can be gone on with, a break leaves the
     client's stream open: whoever awaits this goes on with another server or calls `give_up`."""
 
-    __slots__ = ("_before", "_joint", "_thread")
+    __slots__ = ("_before", "_joint", "_stream")
 
     def __init__(
         self,
@@ -146,55 +82,55 @@ class Resumable(Translated):
         loop: asyncio.AbstractEventLoop,
         reader: ResponseReader,
         provenance: Provenance,
-        thread: Thread,
+        stream: ResumableStream,
     ) -> None:
         super().__init__(client, call, endpoint, head, loop, reader, provenance)
-        self._thread = thread
-        self._before = thread.tokens
+        self._stream = stream
+        self._before = stream.tokens
         self._joint: Joint | None = None
-        if client.response_started and thread.renderer is not None and thread.provenance is not None:
-            said = thread.text
-            self._renderer = thread.renderer
+        if client.response_started and stream.renderer is not None and stream.provenance is not None:
+            said = stream.text
+            self._renderer = stream.renderer
             self._open = True
             self._said = len(said.encode())
             self._joint = Joint(said)
-            thread.resumed += 1
-            thread.provenance.resumed = thread.resumed
+            stream.resumed += 1
+            stream.provenance.resumed = stream.resumed
         else:
-            thread.renderer, thread.provenance = self._renderer, provenance
+            stream.renderer, stream.provenance = self._renderer, provenance
 
     def failed(self, error: PenstockError) -> None:
-        client, thread = self.client, self._thread
+        client, stream = self.client, self._stream
         if client.response_started and not client.gone and not isinstance(error, ClientStalled):
-            if thread.finished:
+            if stream.finished:
                 self.complete()
                 return
-            if thread.plain:
-                thread.broken = self
+            if stream.text_only:
+                stream.interrupted = self
                 self.settle(error)
                 return
-        thread.broken = None
+        stream.interrupted = None
         super().failed(error)
 
     def complete(self, finish: str = "") -> None:
         """End the client's stream well: its text is whole."""
         out = self._renderer.render_chunk(Chunk(finish=finish)) if finish else b""
-        self.pieces = self.pieces or 1
-        self._thread.broken = None
+        self.piece_count = self.piece_count or 1
+        self._stream.interrupted = None
         self.client.write(out + self._counted() + self._renderer.render_end())
         self.client.finish()
         self.settle(None)
 
     def give_up(self, error: PenstockError) -> None:
         """Nobody can go on: end the client's stream with the error."""
-        self._thread.broken = None
+        self._stream.interrupted = None
         self.client.upstream = None
         if not self.client.gone:
             self.broken(error)
 
     def finish(self, chunks: Iterable[Chunk]) -> None:
         super().finish(chunks)
-        self._thread.broken = None
+        self._stream.interrupted = None
 
     def _take(self, chunks: Iterable[Chunk], last: bool = False) -> None:
         if self._joint is not None:
@@ -202,10 +138,14 @@ class Resumable(Translated):
         super()._take(chunks, last)
 
     def _note(self, chunk: Chunk) -> None:
-        if not self.pieces and self._joint is not None and self._renderer.content_type.startswith(b"text/event-stream"):
-            self.client.write(b": penstock resumed=%d\n\n" % self._thread.resumed)
+        if (
+            not self.piece_count
+            and self._joint is not None
+            and self._renderer.content_type.startswith(b"text/event-stream")
+        ):
+            self.client.write(b": penstock resumed=%d\n\n" % self._stream.resumed)
         super()._note(chunk)
-        self._thread.note(chunk)
+        self._stream.record_chunk(chunk)
 
     def _joined(self, chunks: Iterable[Chunk], joint: Joint) -> Iterator[Chunk]:
         for chunk in chunks:

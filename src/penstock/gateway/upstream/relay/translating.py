@@ -72,7 +72,7 @@ class Translated(Relay):
             self.client.start_response(self._renderer.content_type, self._head, out)
 
     def _note(self, chunk: Chunk) -> None:
-        self.pieces += 1
+        self.piece_count += 1
         self._said += len(chunk.text.encode()) + len(chunk.thinking.encode())
         if chunk.usage is not None:
             self.usage = chunk.usage
@@ -81,7 +81,7 @@ class Translated(Relay):
 
     def _counted(self) -> bytes:
         """What tells a stream's reader of the tokens when the engine has not."""
-        if self.usage is not None or not self.pieces:
+        if self.usage is not None or not self.piece_count:
             return b""
         self.usage = estimate(self.call, self._said)
         return self._renderer.render_chunk(Chunk(usage=self.usage))
