@@ -14,8 +14,8 @@ from penstock.domain.fleet import Deployment, Model, Priority, Server, ServerSta
 from penstock.domain.request import Call, Operation
 from penstock.domain.response import Usage
 from penstock.gateway.fleet.catalog import Catalog
-from penstock.gateway.fleet.swap_queue import FAIRNESS
-from penstock.gateway.fleet.throughput_learning import learn
+from penstock.gateway.fleet.swap_queue import FAIRNESS_SECONDS
+from penstock.gateway.fleet.throughput_learning import learn_throughput
 from penstock.gateway.routing import costs
 from penstock.gateway.routing.router import Policy, Router
 
@@ -88,7 +88,7 @@ class Ours:
         deployment = sent.deployment
         live = self.catalog.load_of(deployment.server.name)
         live.running -= 1
-        live.failures = 0
+        live.consecutive_failures = 0
         del self._calls[done.call]
         usage = Usage(
             sent.seen.prompt_tokens,
@@ -98,8 +98,10 @@ class Ours:
             completion_seconds=done.decode_seconds,
             total_seconds=now - sent.at,
         )
-        learn(live, deployment, usage, held=sent.held, ahead=sent.ahead, first=sent.first, total=now - sent.at)
-        live.swap_queue.leave(deployment.model.name, now)
+        learn_throughput(
+            live, deployment, usage, held=sent.held, ahead=sent.ahead, first=sent.first, total=now - sent.at
+        )
+        live.swap_queue.finish(deployment.model.name, now)
         return self._going_on([], now)
 
     def failed(self, call: int, now: float, begun: bool) -> Acts:
@@ -107,10 +109,10 @@ class Ours:
         sent = self._sent.pop(call)
         live = self.catalog.load_of(sent.deployment.server.name)
         live.running -= 1
-        live.failures += 1
-        live.failed_at = now
+        live.consecutive_failures += 1
+        live.last_failed_at = now
         self._publish(sent.deployment.server.name, False, (), now)  # discovery looks at once after a failure
-        live.swap_queue.leave(sent.deployment.model.name, now)
+        live.swap_queue.finish(sent.deployment.model.name, now)
         waiting = self._calls[call]
         waiting.tries += 1
         if begun or waiting.tries > RETRIES:
@@ -130,7 +132,7 @@ class Ours:
             if waiting.until <= now:
                 waiting.until = float("inf")
         for name in self._servers:
-            self.catalog.load_of(name).swap_queue.look(now)
+            self.catalog.load_of(name).swap_queue.grant_next(now)
         return self._going_on([], now)
 
     def _publish(self, name: str, up: bool, resident: tuple[str, ...], now: float) -> None:
@@ -171,10 +173,10 @@ class Ours:
         )
         if waiting.turns < MOST_TURNS and not its_turn:
             waiting.turns += 1
-            waiting.until = now + FAIRNESS + 1e-3
+            waiting.until = now + FAIRNESS_SECONDS + 1e-3
             self._queued[number] = waiting
             if (
-                live.swap_queue.ask(
+                live.swap_queue.request(
                     model.name, model.size, deployment.slots, now, partial(self._grant, number, deployment)
                 )
                 is not None
@@ -184,8 +186,8 @@ class Ours:
         ahead = live.running
         live.running += 1
         self._turn += 1
-        live.turn = self._turn
-        held = live.swap_queue.enter(model.name, model.size, now)
+        live.last_call_number = self._turn
+        held = live.swap_queue.start(model.name, model.size, now)
         self._sent[number] = Sent(waiting.seen, deployment, held, ahead, now)
         return [Send(number, deployment.server.name, model.name)]
 

@@ -214,7 +214,7 @@ async def test_who_hangs_up_is_not_waited_for(chain: Chain, request_: bytes):
     looks = chain.agent.looks
     await turn(100)
     assert chain.agent.looks == looks
-    assert chain.gateway.gateway.catalog.loads["victoria"].failures == 0
+    assert chain.gateway.gateway.catalog.loads["victoria"].consecutive_failures == 0
     assert not chain.mlx.counters.requests
 
 

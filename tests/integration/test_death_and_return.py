@@ -72,7 +72,7 @@ async def test_nobody_asks_a_server_known_dead_and_one_that_is_back_has_work_wit
             assert await ask(gateway) == "b"
         assert asked(first) == seen
         first.faults = Faults()
-        gateway.gateway.catalog.loads["a"].failed_at = 0.0  # it has been dead for long
+        gateway.gateway.catalog.loads["a"].last_failed_at = 0.0  # it has been dead for long
         loop = asyncio.get_running_loop()
         back_at = loop.time()
         while await ask(gateway) != "a":
@@ -112,7 +112,7 @@ async def test_a_retry_after_of_an_engine_is_honoured():
     ):
         for _ in range(20):
             assert await ask(gateway) == "b"
-            gateway.gateway.catalog.loads["a"].failed_at = 0.0
+            gateway.gateway.catalog.loads["a"].last_failed_at = 0.0
         assert len(busy.requests) == 1
 
 

@@ -115,7 +115,7 @@ async def call(gateway: Running, kept: list[RawClient], dice: random.Random, tal
     way = dice.choice(WAYS)
     client = kept.pop() if kept else await RawClient.to(gateway.port)
     for name in FAULTY:  # each has had its rest: none is passed over for what it did before
-        gateway.gateway.catalog.loads[name].failed_at = 0.0
+        gateway.gateway.catalog.loads[name].last_failed_at = 0.0
     gateway.gateway.failover.breakers.reset()
     keep = False
     try:

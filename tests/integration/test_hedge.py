@@ -63,7 +63,7 @@ async def test_when_the_first_fails_while_the_second_is_asked_the_second_answers
         await turn.send(response(b"", status="500 Internal Server Error"))
 
     async def answer(turn: Turn) -> None:
-        await until(lambda: gateway.gateway.catalog.loads["a"].failures)
+        await until(lambda: gateway.gateway.catalog.loads["a"].consecutive_failures)
         await turn.send(GOOD)
 
     async with RawEngine(fail_late) as bad, RawEngine(answer) as good, hedging(bad, good) as gateway:

@@ -125,7 +125,7 @@ WAYS = (
 async def call(gateway: Running, dice: random.Random, tally: Counter[str]) -> None:
     way = dice.choice(WAYS)
     for live in gateway.gateway.catalog.loads.values():
-        live.failed_at = 0.0
+        live.last_failed_at = 0.0
     gateway.gateway.failover.breakers.reset()
     answer = await gateway.ask(way.request, 10)
     assert answer.status == 200, f"{way.name}: {answer}"

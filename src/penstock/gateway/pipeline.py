@@ -17,7 +17,7 @@ from penstock.gateway.client import Client
 from penstock.gateway.coroutine_runner import Outcome
 from penstock.gateway.fleet.catalog import Catalog
 from penstock.gateway.fleet.swap_queue import SwapQueue
-from penstock.gateway.fleet.throughput_learning import learn
+from penstock.gateway.fleet.throughput_learning import learn_throughput
 from penstock.gateway.metrics.meter import Meter
 from penstock.gateway.request_context import UNROUTED, RequestContext
 from penstock.gateway.routing.complexity.classifier import Classifier
@@ -115,7 +115,9 @@ class Pipeline:
             except ModelNotFound:
                 ctx.decision = await self._decide_anew(ctx)
             first = ctx.decision.candidates[0].deployment
-            if first.on_demand and self.catalog.load_of(first.server.name).residency.room:  # else all have room
+            if (
+                first.on_demand and self.catalog.load_of(first.server.name).residency.smallest_overflow
+            ):  # else all have room
                 await self._in_turn(ctx)
             await self.failover.forward(ctx)
             if call.defaults or ctx.decision.level or ctx.decision.fallback or ctx.attempts > 1:
@@ -170,7 +172,9 @@ class Pipeline:
             if not deployment.on_demand:
                 break
             waiting, turns, since = Waiting(), self.catalog.load_of(deployment.server.name).swap_queue, self._clock()
-            ticket = turns.ask(deployment.model.name, deployment.model.size, deployment.slots, since, waiting.granted)
+            ticket = turns.request(
+                deployment.model.name, deployment.model.size, deployment.slots, since, waiting.granted
+            )
             if ticket is None:
                 break
             client.upstream = waiting
@@ -180,7 +184,7 @@ class Pipeline:
             client.upstream = None
             ctx.queue_seconds += self._clock() - since
             if gone is not None:
-                turns.give_up(ticket, self._clock())
+                turns.cancel(ticket, self._clock())
                 raise gone
             ctx.decision = self.decide(ctx.call)
             now = ctx.decision.candidates[0].deployment
@@ -188,7 +192,7 @@ class Pipeline:
                 break
 
     def _look_at(self, turns: SwapQueue) -> None:
-        turns.look(self._clock())
+        turns.grant_next(self._clock())
 
     def _log(self, ctx: RequestContext) -> None:
         deployment = ctx.deployment
@@ -236,7 +240,7 @@ class Pipeline:
             return
         if not ctx.model_was_loaded:
             self._look_at_server(deployment.server.name)
-        learn(
+        learn_throughput(
             self.catalog.load_of(deployment.server.name),
             deployment,
             relay.usage or Usage(completion_tokens=completion, estimated=True),

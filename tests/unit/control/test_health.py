@@ -103,7 +103,7 @@ def test_a_busy_server_that_misses_a_look_is_forgiven_while_calls_on_it_do_well(
     assert forgivable(UP, late, ServerLoad(running=1), 0)
     assert not forgivable(UP, late, ServerLoad(running=1), PATIENCE)
     assert not forgivable(UP, late, ServerLoad(running=0), 0)
-    assert not forgivable(UP, late, ServerLoad(running=1, failures=1), 0)
+    assert not forgivable(UP, late, ServerLoad(running=1, consecutive_failures=1), 0)
     assert not forgivable(UP, Sight(error=ConnectFailed("refused")), ServerLoad(running=1), 0)
     assert not forgivable(UP, late, None, 0)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.domain.fleet import Model
-from penstock.gateway.fleet.catalog import Catalog, names_of
+from penstock.gateway.fleet.catalog import Catalog, list_names
 from tests.unit.gateway.fleets import NAMES, STATUSES, fleet, status
 
 
@@ -28,10 +28,10 @@ def test_counters_outlast_snapshots_and_go_with_their_server_once_it_is_idle():
     catalog = Catalog()
     catalog.publish([status("a", "m"), status("b", "m")])
     catalog.loads["a"].running = 1
-    catalog.loads["b"].failures = 3
+    catalog.loads["b"].consecutive_failures = 3
     catalog.publish([status("b", "m")])
     assert catalog.loads["a"].running == 1
-    assert catalog.loads["b"].failures == 3
+    assert catalog.loads["b"].consecutive_failures == 3
     catalog.loads["a"].running = 0
     catalog.publish([status("b", "m")])
     assert set(catalog.loads) == {"b"}
@@ -52,7 +52,7 @@ def test_the_slots_that_a_server_tells_count_more_than_those_that_settings_say()
 
 @given(NAMES, st.lists(NAMES, max_size=3))
 def test_names_are_lower_case_each_once_and_found_without_latest(name, aliases):
-    names = names_of(Model(name, aliases=tuple(aliases)))
+    names = list_names(Model(name, aliases=tuple(aliases)))
     assert len(set(names)) == len(names)
     for one in (name, *aliases):
         assert one.lower() in names
@@ -72,7 +72,7 @@ def test_the_index_holds_every_model_under_its_names_and_nothing_else(statuses):
         ups = [deployment.is_up for deployment in deployments]
         assert ups == sorted(ups, reverse=True), "one that is down stands before one that is up"
         for deployment in deployments:
-            assert name in names_of(deployment.model)
+            assert name in list_names(deployment.model)
             assert deployment.slots >= 1
 
 

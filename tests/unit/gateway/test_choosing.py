@@ -38,7 +38,7 @@ def at_work(model: str, running: int):
     """A server that holds a model with so many calls for it."""
     one = live(running)
     one.swap_queue.running[model] = running
-    one.residency.used(model, 1, NOW)
+    one.residency.touch(model, 1, NOW)
     return one
 
 
@@ -109,7 +109,7 @@ def test_of_two_servers_with_the_model_the_one_that_holds_it_is_asked():
     seen = catalog.publish(
         [status("a", "gemma3:12b"), status("b", Model("gemma3:12b", loaded=True))],
     )
-    catalog.loads["b"].residency.used("gemma3:12b", 1, NOW)
+    catalog.loads["b"].residency.touch("gemma3:12b", 1, NOW)
     assert servers_of(router().decide(seen, asks(MODERATE), catalog.loads, NOW))[0] == "b"
 
 
@@ -211,7 +211,7 @@ def world(drawn):
     seen = catalog.publish(statuses)
     for n, (models, _, _, _, running) in enumerate(drawn):
         catalog.loads[f"s{n}"].running = running
-        catalog.loads[f"s{n}"].residency.seen([(name, 10) for name, held in models if held], NOW)
+        catalog.loads[f"s{n}"].residency.reconcile([(name, 10) for name, held in models if held], NOW)
     return seen, catalog.loads
 
 
@@ -279,4 +279,4 @@ def test_names_that_work_on_models_may_invent_are_not_kept_without_end():
     seen, one = catalog.publish([status("a", "m")]), router()
     for number in range(5000):
         one.decide(seen, call(f"new-{number}", Operation.MANAGE, kinds=("ollama",)), catalog.loads, NOW)
-    assert len(catalog.loads["a"].rates) <= 4096
+    assert len(catalog.loads["a"].throughputs) <= 4096

@@ -49,7 +49,7 @@ def gauges(context: ConsoleContext, resources: Resources) -> Iterator[Gauge]:
 def _routing(context: ConsoleContext) -> Iterator[Gauge]:
     """What routing and failover are at."""
     routing, live = context.routing, context.catalog.loads
-    waiting = tuple(((("server", name),), float(one.swap_queue.waiting)) for name, one in sorted(live.items()))
+    waiting = tuple(((("server", name),), float(one.swap_queue.waiting_calls)) for name, one in sorted(live.items()))
     yield Gauge("penstock_server_waiting", "Calls that wait in the gateway for their model's turn.", waiting)
     levels = tuple(((("level", level),), float(count)) for level, count in sorted(routing.levels().items()))
     yield Gauge("penstock_routing_decisions_total", "Calls whose model was chosen, by how hard they are.", levels)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from penstock.domain.errors import PenstockError, UpstreamTimeout
 from penstock.domain.fleet import Inventory, Model, Server, ServerStatus, State
-from penstock.gateway.fleet.catalog import ServerLoad, names_of
+from penstock.gateway.fleet.catalog import ServerLoad, list_names
 
 SUSPICION_GAP = 1.0
 """Seconds between two looks at one server, however often it is suspected."""
@@ -114,7 +114,7 @@ def forgivable(before: ServerStatus, sight: Sight, live: ServerLoad | None, fail
         and isinstance(sight.error, UpstreamTimeout)
         and live is not None
         and live.running > 0
-        and live.failures == 0
+        and live.consecutive_failures == 0
         and failures < PATIENCE
     )
 
@@ -135,5 +135,5 @@ def offered(server: Server, models: tuple[Model, ...]) -> tuple[Model, ...]:
         return models
     if not models:
         return tuple(Model(name) for name in server.models)
-    wanted = {name for model in server.models for name in names_of(Model(model))}
-    return tuple(model for model in models if wanted.intersection(names_of(model)))
+    wanted = {name for model in server.models for name in list_names(Model(model))}
+    return tuple(model for model in models if wanted.intersection(list_names(model)))

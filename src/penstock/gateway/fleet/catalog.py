@@ -7,25 +7,26 @@ from types import MappingProxyType
 from penstock.domain.fleet import Deployment, Fleet, Model, ServerStatus, State
 from penstock.gateway.fleet.residency import Residency
 from penstock.gateway.fleet.swap_queue import SwapQueue
-from penstock.gateway.fleet.throughput import Pace, Rates
+from penstock.gateway.fleet.throughput import ModelThroughput, SpeedFactor
 
 
 @dataclass(slots=True, eq=False)
 class ServerLoad:
-    """What one server is doing now, and what has been learnt of it. Looks at it never touch its counters.
+    """Live state of one server: its calls, failures, throughput, residency and swap queue. Probes do not change it.
 
-    `running` is calls sent and not yet ended; `failures` counts consecutive failed calls,
-    `failed_at` is when the last one was (monotonic seconds), `turn` the number of the last call sent to it, counted
-    over all servers. `share`, where set, tells the part of its usual traffic that a model on it should get, 0 to 1.
+    `running` is the number of calls sent and not yet ended. `last_failed_at` is the monotonic time in seconds of the
+    last failed call, 0.0 for none. `last_call_number` is the number of the last call sent to this server, counted over
+    all servers. `throughputs` are by model name. `traffic_share(model, now)`, where set, returns the share of its usual
+    traffic that the model should get, from 0 to 1.
     """
 
     running: int = 0
-    failures: int = 0
-    failed_at: float = 0.0
-    turn: int = 0
-    rates: dict[str, Rates] = field(default_factory=dict)
-    speed_factor: Pace = field(default_factory=Pace)
-    share: Callable[[str, float], float] | None = None
+    consecutive_failures: int = 0
+    last_failed_at: float = 0.0
+    last_call_number: int = 0
+    throughputs: dict[str, ModelThroughput] = field(default_factory=dict)
+    speed_factor: SpeedFactor = field(default_factory=SpeedFactor)
+    traffic_share: Callable[[str, float], float] | None = None
     residency: Residency = field(default_factory=Residency)
     swap_queue: SwapQueue = field(init=False)
 
@@ -47,8 +48,8 @@ class Catalog:
         self.loads: dict[str, ServerLoad] = {}
         self.aliases: Mapping[str, tuple[str, ...]] = aliases or {}
         self._on_demand = on_demand
-        self._indexed: Mapping[str, tuple[str, ...]] | None = None
-        self._seen: dict[str, float] = {}
+        self._indexed_aliases: Mapping[str, tuple[str, ...]] | None = None
+        self._checked_at: dict[str, float] = {}
 
     def publish(self, statuses: Iterable[ServerStatus]) -> Fleet:
         """Make this the fleet. Live counters of servers that stay are kept; of others dropped when they are idle."""
@@ -59,25 +60,25 @@ class Catalog:
                 self.loads[name] = ServerLoad()
         for name in [n for n, live in self.loads.items() if n not in names and not live.running]:
             del self.loads[name]
-        self._look(statuses)
+        self._update_residency(statuses)
         old = self.fleet
-        if self._indexed is self.aliases and _alike(old.statuses, statuses):
+        if self._indexed_aliases is self.aliases and _are_equivalent(old.statuses, statuses):
             self.fleet = Fleet(statuses, old.deployments, old.version)
             return self.fleet
-        self._indexed = self.aliases
-        index = _index(statuses, self.aliases, self._on_demand)
+        self._indexed_aliases = self.aliases
+        index = _build_index(statuses, self.aliases, self._on_demand)
         self.fleet = Fleet(statuses, MappingProxyType(index), old.version + 1)
         return self.fleet
 
-    def _look(self, statuses: tuple[ServerStatus, ...]) -> None:
+    def _update_residency(self, statuses: tuple[ServerStatus, ...]) -> None:
         """What new looks tell of the models in memory."""
-        seen, self._seen = self._seen, {}
+        seen, self._checked_at = self._checked_at, {}
         for status in statuses:
             name, at = status.server.name, status.checked_at
-            self._seen[name] = at
+            self._checked_at[name] = at
             if status.is_up and status.server.kind in self._on_demand and seen.get(name) != at:
                 held = ((model.name, model.size_vram or model.size) for model in status.models if model.loaded)
-                self.loads[name].residency.seen(held, at, self.loads[name].swap_queue.running)
+                self.loads[name].residency.reconcile(held, at, self.loads[name].swap_queue.running)
 
     def load_of(self, server: str) -> ServerLoad:
         """The counters of a server, made anew for one that has been dropped meanwhile."""
@@ -87,12 +88,12 @@ class Catalog:
         return live
 
 
-def _alike(before: tuple[ServerStatus, ...], now: tuple[ServerStatus, ...]) -> bool:
+def _are_equivalent(before: tuple[ServerStatus, ...], now: tuple[ServerStatus, ...]) -> bool:
     """Whether two pictures differ in nothing that routing turns on."""
-    return len(before) == len(now) and all(map(_same, before, now))
+    return len(before) == len(now) and all(map(_is_equivalent, before, now))
 
 
-def _same(before: ServerStatus, now: ServerStatus) -> bool:
+def _is_equivalent(before: ServerStatus, now: ServerStatus) -> bool:
     if before is now:
         return True
     return (
@@ -108,13 +109,13 @@ def _same(before: ServerStatus, now: ServerStatus) -> bool:
     )
 
 
-def names_of(model: Model) -> tuple[str, ...]:
+def list_names(model: Model) -> tuple[str, ...]:
     """The lower-case names under which a model is found: its own, without `:latest`, and its server's aliases."""
     names = [name.lower() for name in (model.name, *model.aliases)]
     return tuple(dict.fromkeys(names + [name.removesuffix(":latest") for name in names]))
 
 
-def _index(
+def _build_index(
     statuses: tuple[ServerStatus, ...], aliases: Mapping[str, tuple[str, ...]], on_demand: frozenset[str]
 ) -> dict[str, tuple[Deployment, ...]]:
     """Every name of every model, servers that are up first. An alias links all the names of its group both ways.
@@ -128,7 +129,7 @@ def _index(
         lazy = status.server.kind in on_demand
         here: dict[str, Model] = {}
         for model in status.models:
-            for name in names_of(model):
+            for name in list_names(model):
                 # a model's own name counts more than another's name without its tag
                 if name not in here or name == model.name.lower():
                     here[name] = model

@@ -3,13 +3,13 @@
 from penstock.domain.fleet import Deployment
 from penstock.domain.response import Usage
 from penstock.gateway.fleet.catalog import ServerLoad
-from penstock.gateway.fleet.throughput import Rates
+from penstock.gateway.fleet.throughput import ModelThroughput
 
-LEAST_LOAD = 0.1
+MIN_LOAD_SECONDS = 0.1
 """Seconds below which a model was not loaded, whatever was believed."""
 
 
-def learn(
+def learn_throughput(
     live: ServerLoad,
     deployment: Deployment,
     usage: Usage,
@@ -26,27 +26,29 @@ def learn(
     seconds from then to the first and the last byte, `first` 0 when it was not streamed. What the engine itself says
     of its times counts more than what was measured from outside.
     """
-    rates = live.rates.get(deployment.model.name)
+    rates = live.throughputs.get(deployment.model.name)
     if rates is None:
         return
     queued = ahead >= deployment.slots
-    reading = rates.reading(usage.prompt_tokens)
+    reading = rates.estimate_first_token(usage.prompt_tokens)
     if not held:
-        _load(rates, usage, (first - reading if first else total - reading - rates.answering(most)), queued)
+        _learn_load(
+            rates, usage, (first - reading if first else total - reading - rates.estimate_generation(most)), queued
+        )
     elif usage.prompt_seconds:
-        rates.saw_prompt(usage.prompt_tokens, usage.prompt_seconds)
+        rates.observe_prefill(usage.prompt_tokens, usage.prompt_seconds)
     elif first and not queued:
-        rates.saw_prompt(max(0, usage.prompt_tokens - usage.cached_tokens), first)
+        rates.observe_prefill(max(0, usage.prompt_tokens - usage.cached_tokens), first)
     if usage.completion_seconds:
-        rates.saw_answer(usage.completion_tokens, usage.completion_seconds)
+        rates.observe_answer(usage.completion_tokens, usage.completion_seconds)
     elif first:
-        rates.saw_answer(usage.completion_tokens, total - first)
+        rates.observe_answer(usage.completion_tokens, total - first)
     elif held and not queued:
-        rates.saw_answer(usage.completion_tokens, max(1e-3, total - reading))
+        rates.observe_answer(usage.completion_tokens, max(1e-3, total - reading))
 
 
-def _load(rates: Rates, usage: Usage, outside: float, queued: bool) -> None:
-    if usage.load_seconds > LEAST_LOAD:
-        rates.saw_load(usage.load_seconds)
-    elif outside > LEAST_LOAD and not queued and not usage.total_seconds:
-        rates.saw_load(outside)
+def _learn_load(rates: ModelThroughput, usage: Usage, outside: float, queued: bool) -> None:
+    if usage.load_seconds > MIN_LOAD_SECONDS:
+        rates.observe_load(usage.load_seconds)
+    elif outside > MIN_LOAD_SECONDS and not queued and not usage.total_seconds:
+        rates.observe_load(outside)

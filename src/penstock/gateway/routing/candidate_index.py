@@ -13,7 +13,7 @@ from typing import NamedTuple
 from penstock.domain.complexity import Level, TaskType
 from penstock.domain.fleet import Deployment, Fleet, Priority
 from penstock.gateway.fleet.catalog import ServerLoad
-from penstock.gateway.fleet.throughput import Rates
+from penstock.gateway.fleet.throughput import ModelThroughput
 from penstock.gateway.routing.costs.base import Signal, Situation
 from penstock.gateway.routing.model_profile import ModelClass, Preferences, class_of, enough
 
@@ -31,7 +31,7 @@ class Choice:
 
     deployment: Deployment
     live: ServerLoad
-    rates: Rates
+    rates: ModelThroughput
     fixed: float
     tier: int
     misfit: float = 0.0
@@ -179,7 +179,7 @@ class Shortlist:
                 least = min(least, choice.fixed)
             else:
                 rest.append(choice)
-                least = min(least, choice.fixed + choice.rates.load)
+                least = min(least, choice.fixed + choice.rates.load_seconds)
         count = len(choices)
         words = "the only server with the model" if count == 1 else f"the best of {count} servers with the model"
         fixed = min((choice.fixed for choice in choices), default=0.0)
@@ -188,17 +188,17 @@ class Shortlist:
     def _choice(self, deployment: Deployment, misfit: float, tier: int, word: str) -> Choice:
         server, model = deployment.server, deployment.model
         live = self.lives.get(server.name) or ServerLoad()
-        rates = live.rates.get(model.name)
+        rates = live.throughputs.get(model.name)
         if rates is None:
-            rates = Rates(live.speed_factor, class_of(model).billions, model.size)
-            if len(live.rates) < MOST_NAMES:  # work on models may name any
-                live.rates[model.name] = rates
+            rates = ModelThroughput(live.speed_factor, class_of(model).billions, model.size)
+            if len(live.throughputs) < MOST_NAMES:  # work on models may name any
+                live.throughputs[model.name] = rates
         if server.priority is Priority.FALLBACK:
             tier += RESERVE
         if not deployment.is_up:
             tier += AWAY
         choice = Choice(deployment, live, rates, 0.0, tier, misfit, word)
-        rates.refresh()
+        rates.update_estimates()
         still = Situation(0.0, deployment, live, rates, misfit=misfit)
         choice.fixed = sum(signal.cost(still) for signal in self.signals if signal.fixed)
         return choice

@@ -45,15 +45,17 @@ class Scales:
             cost, tier = choice.fixed, choice.tier
             for cost_of in always:
                 cost += cost_of(situation)
-            if live.failed_at or familiar is not None or live.share is not None:
+            if live.last_failed_at or familiar is not None or live.traffic_share is not None:
                 situation.familiar = familiar == deployment.server.name
                 for cost_of in rare:
                     cost += cost_of(situation)
-                if live.share is not None and live.share(deployment.model.name, now) <= 0.0:
+                if live.traffic_share is not None and live.traffic_share(deployment.model.name, now) <= 0.0:
                     tier += AWAY
             reasons = self._reasons(choice, situation) if explain else ()
             band = int(cost * BANDS)
-            weighed.append((tier, band, live.running / deployment.slots, live.turn, at, cost, choice, reasons))
+            weighed.append(
+                (tier, band, live.running / deployment.slots, live.last_call_number, at, cost, choice, reasons)
+            )
         weighed.sort()
         return tuple([Candidate(one[6].deployment, one[5], one[0], one[7], "", one[6].word) for one in weighed])
 

@@ -5,7 +5,7 @@ import difflib
 from penstock.domain.errors import ModelNotFound, NoServer, PenstockError, Unsupported
 from penstock.domain.fleet import Deployment, Fleet, State
 from penstock.domain.request import Call
-from penstock.gateway.fleet.catalog import names_of
+from penstock.gateway.fleet.catalog import list_names
 
 NEAREST = 5
 
@@ -26,7 +26,7 @@ def error(fleet: Fleet, call: Call, mismatch: str = "") -> PenstockError:
     drained = [
         status.server.name
         for status in fleet.statuses
-        if status.state is State.DRAINING and any(name in names_of(model) for model in status.models)
+        if status.state is State.DRAINING and any(name in list_names(model) for model in status.models)
     ]
     if drained:
         return NoServer(

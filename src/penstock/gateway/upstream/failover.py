@@ -165,9 +165,9 @@ class Failover:
         ctx.running_before = live.running
         live.running += 1
         self._turn += 1
-        live.turn = self._turn
+        live.last_call_number = self._turn
         if deployment.on_demand:
-            ctx.model_was_loaded = live.swap_queue.enter(deployment.model.name, deployment.model.size, self._clock())
+            ctx.model_was_loaded = live.swap_queue.start(deployment.model.name, deployment.model.size, self._clock())
         ctx.attempts += 1
         ctx.deployment = deployment
         ctx.relay = None
@@ -182,7 +182,7 @@ class Failover:
                     await self._attempts.finish(target, data, relay, client)
             else:
                 await self._translated(ctx, candidate)
-            live.failures = 0
+            live.consecutive_failures = 0
             if guard.server.wary or guard.model.wary:
                 guard.well(permits, self._clock())
                 permits = NO_PERMITS
@@ -197,7 +197,7 @@ class Failover:
         finally:
             live.running -= 1
             if deployment.on_demand:
-                live.swap_queue.leave(deployment.model.name, self._clock())
+                live.swap_queue.finish(deployment.model.name, self._clock())
             if permits is not NO_PERMITS:
                 guard.release(permits)
 
@@ -229,8 +229,8 @@ class Failover:
         """What new looks tell the breakers, and breakers the router."""
         self.breakers.hear(fleet.statuses, self._clock())
         for name, live in self._catalog.loads.items():
-            if live.share is not None and self.breakers.settled(name, self._clock()):
-                live.share = None
+            if live.traffic_share is not None and self.breakers.settled(name, self._clock()):
+                live.traffic_share = None
 
     def _target(self, deployment: Deployment) -> Target:
         fleet = self._catalog.fleet
@@ -354,9 +354,9 @@ class Failover:
         target.guard.failed(permits, error, now, relay is not None and relay.status >= 300)
         if not error.retryable:
             return
-        live.failures += 1
-        live.failed_at = now
-        live.share = live.share or self.breakers.share_of(server)
+        live.consecutive_failures += 1
+        live.last_failed_at = now
+        live.traffic_share = live.traffic_share or self.breakers.share_of(server)
         if not isinstance(error, UpstreamStatus):
             self._suspect(server)
 

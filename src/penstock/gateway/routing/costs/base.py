@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from penstock.domain.fleet import Deployment
 from penstock.gateway.fleet.catalog import ServerLoad
-from penstock.gateway.fleet.throughput import Rates
+from penstock.gateway.fleet.throughput import ModelThroughput
 
 
 @dataclass(slots=True, eq=False)
@@ -19,7 +19,7 @@ class Situation:
     now: float
     deployment: Deployment
     live: ServerLoad
-    rates: Rates
+    rates: ModelThroughput
     resident: bool = True
     prompt: int = 0
     most: int | None = None

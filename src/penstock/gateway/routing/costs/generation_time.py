@@ -9,11 +9,13 @@ WEIGHT = 0.2
 
 def _cost(situation: Situation) -> float:
     rates, most = situation.rates, situation.most
-    return WEIGHT * (rates.answer if most is None or most > ANSWER_TOKENS else rates.answer * most / ANSWER_TOKENS)
+    return WEIGHT * (
+        rates.answer_seconds if most is None or most > ANSWER_TOKENS else rates.answer_seconds * most / ANSWER_TOKENS
+    )
 
 
 def _words(situation: Situation) -> str:
-    return f"{situation.rates.decode:.0f} tokens a second"
+    return f"{situation.rates.decode_rate:.0f} tokens a second"
 
 
 SIGNAL = Signal("answering", _cost, _words)

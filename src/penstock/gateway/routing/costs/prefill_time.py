@@ -5,12 +5,12 @@ from penstock.gateway.routing.costs.base import Signal, Situation
 
 def _cost(situation: Situation) -> float:
     rates = situation.rates
-    return rates.first + rates.per_token * situation.prompt
+    return rates.first_token_overhead + rates.seconds_per_prompt_token * situation.prompt
 
 
 def _words(situation: Situation) -> str:
     rates = situation.rates
-    return f"about {situation.prompt} tokens of prompt at {rates.prefill:.0f} a second"
+    return f"about {situation.prompt} tokens of prompt at {rates.prefill_rate:.0f} a second"
 
 
 SIGNAL = Signal("reading", _cost, _words, waits=True)

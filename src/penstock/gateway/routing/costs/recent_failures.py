@@ -12,14 +12,14 @@ SLOW_START = 4.0
 
 def _failed(situation: Situation) -> float:
     live = situation.live
-    ago = situation.now - live.failed_at
-    if not live.failed_at or ago >= AVOID_SECONDS:
+    ago = situation.now - live.last_failed_at
+    if not live.last_failed_at or ago >= AVOID_SECONDS:
         return 0.0
-    return COST * min(max(live.failures, 1), MOST_FAILURES) * (1 - max(0.0, ago) / AVOID_SECONDS)
+    return COST * min(max(live.consecutive_failures, 1), MOST_FAILURES) * (1 - max(0.0, ago) / AVOID_SECONDS)
 
 
 def _share(situation: Situation) -> float:
-    share = situation.live.share
+    share = situation.live.traffic_share
     return 1.0 if share is None else share(situation.deployment.model.name, situation.now)
 
 

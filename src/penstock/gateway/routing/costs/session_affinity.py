@@ -10,7 +10,7 @@ MOST = 5.0
 def _cost(situation: Situation) -> float:
     if not (situation.familiar and situation.resident):
         return 0.0
-    return -min(MOST, LEAST + 0.8 * situation.prompt / situation.rates.prefill)
+    return -min(MOST, LEAST + 0.8 * situation.prompt / situation.rates.prefill_rate)
 
 
 def _words(situation: Situation) -> str:

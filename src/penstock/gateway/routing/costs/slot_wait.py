@@ -15,7 +15,7 @@ def _cost(situation: Situation) -> float:
     running = live.swap_queue.running.get(deployment.model.name, 0) if deployment.on_demand else live.running
     if running < slots:
         return SHARING * running / slots
-    return SHARING + (running - slots + 1) / slots * situation.rates.service
+    return SHARING + (running - slots + 1) / slots * situation.rates.service_seconds
 
 
 def _words(situation: Situation) -> str:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from penstock.domain.complexity import Level, TaskType
 from penstock.domain.fleet import Model
-from penstock.gateway.fleet.catalog import names_of
+from penstock.gateway.fleet.catalog import list_names
 from penstock.gateway.routing.model_profile.families import BY_WORD, FAMILIES, HYBRID, NOT_FOR_CHAT, UNKNOWN, Family
 from penstock.gateway.routing.model_profile.families import CODER as _CODER
 from penstock.gateway.routing.model_profile.name_parsing import plain, precision, size_of
@@ -120,7 +120,7 @@ class Preferences:
         listed = self.task_types.get(task_type) or self.levels.get(level)
         if not listed:
             return None
-        names = names_of(model)
+        names = list_names(model)
         places = (place for place, wanted in enumerate(listed) if wanted.lower().removesuffix(":latest") in names)
         return next(places, None)
 
