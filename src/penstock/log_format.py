@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-STANDARD = frozenset(vars(logging.makeLogRecord({})))
+STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({})))
 
 
 class JsonLines(logging.Formatter):
@@ -21,7 +21,7 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        event |= {key: str(value) for key, value in vars(record).items() if key not in STANDARD}
+        event |= {key: str(value) for key, value in vars(record).items() if key not in STANDARD_ATTRIBUTES}
         if record.exc_info:
             event["exception"] = self.formatException(record.exc_info)
         return msgspec.json.encode(event).decode()
@@ -38,7 +38,7 @@ class TextLines(logging.Formatter):
         return super().formatMessage(record).replace("\r", "\\r").replace("\n", "\\n")
 
 
-def configure(style: str, level: str, file: Path | None) -> None:
+def configure_logging(style: str, level: str, file: Path | None) -> None:
     """Set the root logger up. `style` is text or json, `level` a name such as info."""
     formatter = JsonLines() if style == "json" else TextLines()
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]

@@ -256,9 +256,9 @@ def test_reload_without_a_gateway_fails_with_what_to_do(penstock: Penstock, tmp_
 HOLD_UNTIL_HANGUP = """
 import signal, sys
 from pathlib import Path
-from penstock.config.datafolder import claim
+from penstock.storage.data_dir import claim_data_dir
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-with claim(Path(sys.argv[1])):
+with claim_data_dir(Path(sys.argv[1])):
     print("held", flush=True)
     signal.sigwait({signal.SIGHUP})
     print("told", flush=True)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from penstock import dialects, engines
 from penstock.api import app as console
-from penstock.api.dependencies import ConsoleContext, ConsoleSettings, Judging
+from penstock.api.dependencies import ApiDependencies, ApiSettings, RoutingInspection
 from penstock.control.discovery.watcher import Watcher
 from penstock.domain.errors import ConnectFailed
 from penstock.domain.fleet import Model, Server, ServerStatus, State
@@ -45,16 +45,16 @@ DIALECTS = dialects.load()
 class Known:
     """What the console under test was built from, to be changed by tests."""
 
-    context: ConsoleContext
-    settings: ConsoleSettings = field(default_factory=ConsoleSettings)
+    context: ApiDependencies
+    settings: ApiSettings = field(default_factory=ApiSettings)
     draining: bool = False
     looked: bool = True
 
 
 @contextlib.asynccontextmanager
-async def serving(context: ConsoleContext) -> AsyncIterator[str]:
+async def serving(context: ApiDependencies) -> AsyncIterator[str]:
     """The console under uvicorn; gives its address."""
-    config = uvicorn.Config(console.build(context), lifespan="off", log_config=None, server_header=False)
+    config = uvicorn.Config(console.build_app(context), lifespan="off", log_config=None, server_header=False)
     server = uvicorn.Server(config)
     bound = socket.create_server(("127.0.0.1", 0))
     task = asyncio.create_task(server._serve([bound]))  # its backlog takes connections at once
@@ -77,8 +77,8 @@ class Seen:
         """There is nothing new."""
 
 
-def context_of(catalog: Catalog, fetch, known: list[Known]) -> ConsoleContext:
-    return ConsoleContext(
+def context_of(catalog: Catalog, fetch, known: list[Known]) -> ApiDependencies:
+    return ApiDependencies(
         version="9.8.7",
         catalog=catalog,
         meter=Meter(),
@@ -86,7 +86,7 @@ def context_of(catalog: Catalog, fetch, known: list[Known]) -> ConsoleContext:
         engines=ENGINES,
         dialects=DIALECTS,
         fetch=fetch,
-        routing=Judging(
+        routing=RoutingInspection(
             Router(Policy(), costs.load(), {k: e.operations for k, e in ENGINES.items()}), Classifier, list
         ),
         settings=lambda: known[0].settings,
@@ -143,7 +143,7 @@ def as_found(known) -> Iterator[None]:
     yield
     catalog.publish(before)
     catalog.live["localhost"].running = 0
-    known.settings, known.draining, known.looked = ConsoleSettings(), False, True
+    known.settings, known.draining, known.looked = ApiSettings(), False, True
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -213,7 +213,7 @@ async def test_health_is_503_and_tells_the_address_when_nothing_can(known, web):
     assert answer.status_code == 503
     assert "http://10.0.0.1:11434" in answer.text
     assert "connection refused" in answer.text
-    known.settings = ConsoleSettings(full_health=False)
+    known.settings = ApiSettings(full_health=False)
     assert "10.0.0.1" not in (await web.get("/health")).text
 
 
@@ -579,7 +579,7 @@ async def nowhere(*_) -> None:
 
 FLEET = Catalog()
 FLEET.publish([ServerStatus(Server("s", "vllm", ("http://x:1",)), State.UP, "http://x:1", (Model("x"), Model("a/b")))])
-APP = console.build(context_of(FLEET, nowhere, [Known(None)]))
+APP = console.build_app(context_of(FLEET, nowhere, [Known(None)]))
 
 
 @settings(max_examples=150, deadline=None)

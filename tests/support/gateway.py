@@ -10,7 +10,7 @@ from typing import Any
 from unittest import mock
 
 from penstock.api import app as console
-from penstock.api.error_responses import Failures
+from penstock.api.error_responses import ErrorResponses
 from penstock.app.gateway import Gateway
 from penstock.config.settings import (
     ListenSettings,
@@ -155,8 +155,8 @@ async def running(
     gate = routes.Gate(frozenset(hosts), frozenset(origins))
     table = routes.table(gateway.dialects)
     protocol = GatewayProtocol.bind(Shared(gateway.pipeline, table, gate, max_body))
-    failures = Failures(gateway.dialects)
-    app = gated(console.build(gateway.context(gate)), gate, lambda path, error: failures.draw(path, error, ""))
+    failures = ErrorResponses(gateway.dialects)
+    app = gated(console.build_app(gateway.context(gate)), gate, lambda path, error: failures.render(path, error, ""))
     http = HttpServer(app, protocol, Listening(keep_alive=keep_alive, patience=patience), gateway.drain)
     if look:
         await gateway.start()

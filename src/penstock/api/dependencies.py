@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from penstock.api.model_listing import Offer, find, offers
+from penstock.api.model_listing import ListedModel, find_model, list_models
 from penstock.dialects.base import Dialect
 from penstock.engines.base import Engine, FetchFunction
 from penstock.gateway.fleet.catalog import Catalog
@@ -30,7 +30,7 @@ class Watch(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class ConsoleSettings:
+class ApiSettings:
     """Settings that show: `mode` is LLM_MODE. `full_health` tells strangers more than statuses."""
 
     mode: str = "ollama"
@@ -38,7 +38,7 @@ class ConsoleSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Judging:
+class RoutingInspection:
     """What decides where calls go, and what it has decided of late, oldest first. A reload changes the classifier.
 
     `levels` counts the calls judged by level; `breakers` tells the state of each by server and model ("" for the server
@@ -54,7 +54,7 @@ class Judging:
 
 
 @dataclass(frozen=True, slots=True)
-class ConsoleContext:
+class ApiDependencies:
     """The parts of one gateway. Times are seconds; `clock` is monotonic, as `started_at` is, and `wall` the epoch's.
 
     `settings` is asked at each request, since a reload may change them. `origin_allowed(origin, host)` says whether a
@@ -68,20 +68,20 @@ class ConsoleContext:
     engines: Mapping[str, Engine]
     dialects: tuple[Dialect, ...]
     fetch: FetchFunction
-    routing: Judging
-    settings: Callable[[], ConsoleSettings]
+    routing: RoutingInspection
+    settings: Callable[[], ApiSettings]
     origin_allowed: Callable[[bytes, bytes], bool]
     draining: Callable[[], bool]
     clock: Callable[[], float]
     wall: Callable[[], float]
     started_at: float
 
-    async def find(self, name: str) -> Offer | None:
+    async def find(self, name: str) -> ListedModel | None:
         """What goes by this name, after another look at the servers if it is unknown: it may be new."""
-        found = find(offers(self.catalog.fleet, self.engines), name, self.catalog.aliases)
+        found = find_model(list_models(self.catalog.fleet, self.engines), name, self.catalog.aliases)
         if found is None and (looks := self.watcher.look_again()):
             await looks
-            found = find(offers(self.catalog.fleet, self.engines), name, self.catalog.aliases)
+            found = find_model(list_models(self.catalog.fleet, self.engines), name, self.catalog.aliases)
         return found
 
     def running(self) -> dict[str, int]:

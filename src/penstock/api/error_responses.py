@@ -11,7 +11,7 @@ from penstock.domain.errors import MethodNotAllowed, NotFound, PenstockError
 _VERSION = re.compile(r"/v(\d{1,9})(/|$)")
 
 
-class Failures:
+class ErrorResponses:
     """Knows every path that is served, and whose dialect is spoken there."""
 
     def __init__(self, dialects: Iterable[Dialect]) -> None:
@@ -23,23 +23,23 @@ class Failures:
             for endpoint in dialect.endpoints:
                 for path in endpoint.paths:
                     self._owners.setdefault(path, dialect)
-                    self.serves(path, endpoint.method)
+                    self.add_route(path, endpoint.method)
         self._prefixes.sort(key=lambda each: len(each[0]), reverse=True)
 
-    def serves(self, path: str, *methods: str) -> None:
+    def add_route(self, path: str, *methods: str) -> None:
         """Take note that a path is served."""
         self._methods.setdefault(path, set()).update(methods)
 
-    def draw(self, path: str, error: PenstockError, request_id: str) -> tuple[bytes, bytes]:
+    def render(self, path: str, error: PenstockError, request_id: str) -> tuple[bytes, bytes]:
         """The media type and body of an error."""
-        dialect = self._owners.get(path) or self._by_prefix(path)
+        dialect = self._owners.get(path) or self._find_by_prefix(path)
         if dialect is None:
             return b"application/problem+json", problem(error, request_id)
         return dialect.media_type, dialect.render_error(error, request_id)
 
-    def missing(self, path: str, method: str) -> PenstockError:
+    def build_not_found(self, path: str, method: str) -> PenstockError:
         """Why nothing is served for this path and method."""
-        if allowed := self.allowed(path):
+        if allowed := self.allowed_methods(path):
             names = ", ".join(allowed)
             return MethodNotAllowed(f"{method} is not for {path}: use {names}", allow=allowed)
         version = _VERSION.match(path)
@@ -51,13 +51,13 @@ class Failures:
         hint = f"did you mean {near[0]}?" if near else "GET / lists what there is"
         return NotFound(f"there is nothing at {path[:200]}: {hint}")
 
-    def allowed(self, path: str) -> tuple[str, ...]:
+    def allowed_methods(self, path: str) -> tuple[str, ...]:
         """The methods that a path is served for."""
         return tuple(sorted(self._methods.get(path, ())))
 
-    def _by_prefix(self, path: str) -> Dialect | None:
-        return next((dialect for prefix, dialect in self._prefixes if _under(path, prefix)), None)
+    def _find_by_prefix(self, path: str) -> Dialect | None:
+        return next((dialect for prefix, dialect in self._prefixes if _is_under(path, prefix)), None)
 
 
-def _under(path: str, prefix: str) -> bool:
+def _is_under(path: str, prefix: str) -> bool:
     return path.startswith(prefix) if prefix.endswith("/") else path == prefix or path.startswith(f"{prefix}/")

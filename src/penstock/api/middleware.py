@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from penstock.api.dependencies import ConsoleContext
-from penstock.api.error_responses import Failures
+from penstock.api.dependencies import ApiDependencies
+from penstock.api.error_responses import ErrorResponses
 from penstock.domain.errors import PenstockError
 
 logger = logging.getLogger(__name__)
@@ -20,16 +20,16 @@ REQUEST_ID = "penstock.request_id"
 EXPOSED = "x-request-id, retry-after, retry-after-ms, x-penstock-server, x-penstock-model, x-penstock-fallback"
 ANY_METHOD = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 _BEYOND_ASCII = re.compile(rb"[^\x21-\x7e]")
-_SANE_ID = re.compile(r"[A-Za-z0-9._:+/=-]{1,128}")
+_VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._:+/=-]{1,128}")
 
 
-class Frame:
+class RequestMiddleware:
     """Middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, context: ConsoleContext, failures: Failures) -> None:
+    def __init__(self, app: ASGIApp, context: ApiDependencies, failures: ErrorResponses) -> None:
         self._app = app
         self._context = context
-        self._failures = failures
+        self._error_responses = failures
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; nothing is raised."""
@@ -37,11 +37,11 @@ class Frame:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        scope["query_string"] = _BEYOND_ASCII.sub(_quoted, scope["query_string"])
+        scope["query_string"] = _BEYOND_ASCII.sub(_percent_encode, scope["query_string"])
         given = headers.get("x-request-id", "")
-        request_id = scope[REQUEST_ID] = given if _SANE_ID.fullmatch(given) else secrets.token_hex(8)
+        request_id = scope[REQUEST_ID] = given if _VALID_REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         extra = {"x-request-id": request_id, "cache-control": "no-store", "x-content-type-options": "nosniff"}
-        extra |= self._cross_origin(headers)
+        extra |= self._cross_origin_headers(headers)
         begun = False
 
         async def framed(message: Message) -> None:
@@ -55,21 +55,23 @@ class Frame:
 
         try:
             if scope["method"] == "OPTIONS":
-                await self._options(scope["path"], headers)(scope, receive, framed)
+                await self._answer_options(scope["path"], headers)(scope, receive, framed)
             else:
                 await self._app(scope, receive, framed)
         except Exception:
             logger.exception("A request for %s failed in the gateway itself (%s)", scope["path"], request_id)
             if not begun:
                 error = PenstockError("the gateway failed; its log says how, under this request id")
-                await self.failure(Request(scope), error)(scope, receive, framed)
+                await self._render_error(Request(scope), error)(scope, receive, framed)
 
-    def failure(self, request: Request, error: PenstockError, headers: Mapping[str, str] | None = None) -> Response:
+    def _render_error(
+        self, request: Request, error: PenstockError, headers: Mapping[str, str] | None = None
+    ) -> Response:
         """An error as an answer, in the dialect of its path."""
-        media_type, body = self._failures.draw(request.scope["path"], error, request.scope[REQUEST_ID])
-        return failed(error, media_type, body, headers)
+        media_type, body = self._error_responses.render(request.scope["path"], error, request.scope[REQUEST_ID])
+        return build_error_response(error, media_type, body, headers)
 
-    def _cross_origin(self, headers: Headers) -> dict[str, str]:
+    def _cross_origin_headers(self, headers: Headers) -> dict[str, str]:
         origin = headers.get("origin")
         if origin is None or not self._context.origin_allowed(
             origin.encode("latin-1"), headers.get("host", "").encode("latin-1")
@@ -77,11 +79,11 @@ class Frame:
             return {}
         return {"access-control-allow-origin": origin, "access-control-expose-headers": EXPOSED, "vary": "Origin"}
 
-    def _options(self, path: str, headers: Headers) -> Response:
+    def _answer_options(self, path: str, headers: Headers) -> Response:
         """A preflight is granted whatever it asks for: which origins may ask at all is decided before."""
-        allowed = self._failures.allowed(path)
+        allowed = self._error_responses.allowed_methods(path)
         told = {"allow": ", ".join((*allowed, "OPTIONS"))} if allowed else {}
-        if "access-control-request-method" in headers and self._cross_origin(headers):
+        if "access-control-request-method" in headers and self._cross_origin_headers(headers):
             told |= {
                 "access-control-allow-methods": ANY_METHOD,
                 "access-control-allow-headers": headers.get("access-control-request-headers", "*"),
@@ -90,7 +92,9 @@ class Frame:
         return Response(status_code=204, headers=told)
 
 
-def failed(error: PenstockError, media_type: bytes, body: bytes, headers: Mapping[str, str] | None = None) -> Response:
+def build_error_response(
+    error: PenstockError, media_type: bytes, body: bytes, headers: Mapping[str, str] | None = None
+) -> Response:
     """The answer that tells of an error, with the headers that belong to it."""
     told = dict(headers or {})
     if error.retry_after is not None:
@@ -99,6 +103,6 @@ def failed(error: PenstockError, media_type: bytes, body: bytes, headers: Mappin
     return Response(body, error.status, told, media_type=media_type.decode())
 
 
-def _quoted(match: re.Match[bytes]) -> bytes:
+def _percent_encode(match: re.Match[bytes]) -> bytes:
     """A byte that no URL may hold, as one may; the framework reads the query as UTF-8 and fails where it is none."""
     return b"%%%02X" % match[0][0]

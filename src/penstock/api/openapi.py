@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, FastAPI, Response
 
-from penstock.api.dependencies import ConsoleContext
-from penstock.api.json_responses import json_reply
+from penstock.api.dependencies import ApiDependencies
+from penstock.api.json_responses import json_response
 from penstock.api.pages import Page
 from penstock.dialects.base import Dialect, Endpoint
 
@@ -17,43 +17,43 @@ _ANSWERS = {
 }
 
 
-class Document:
+class OpenApiDocument:
     """`/openapi.json` and `/docs`. The description is drawn when first asked for."""
 
-    def __init__(self, app: FastAPI, context: ConsoleContext) -> None:
+    def __init__(self, app: FastAPI, context: ApiDependencies) -> None:
         self._app = app
         self._context = context
         self._page = Page("docs.html")
-        self._drawn = b""
+        self._encoded = b""
 
-    def routes(self) -> APIRouter:
+    def build_router(self) -> APIRouter:
         """The routes."""
         router = APIRouter(include_in_schema=False)
-        router.add_api_route("/openapi.json", self.description, methods=["GET"])
-        router.add_api_route("/docs", self.page, methods=["GET"])
+        router.add_api_route("/openapi.json", self.get_description, methods=["GET"])
+        router.add_api_route("/docs", self.get_page, methods=["GET"])
         return router
 
-    async def page(self) -> Response:
+    async def get_page(self) -> Response:
         """A page that shows the description; it needs nothing from elsewhere."""
-        return self._page.reply()
+        return self._page.build_response()
 
-    async def description(self) -> Response:
+    async def get_description(self) -> Response:
         """The description as OpenAPI has it."""
-        if not self._drawn:
-            self._drawn = msgspec.json.encode(self._describe())
-        return json_reply(self._drawn)
+        if not self._encoded:
+            self._encoded = msgspec.json.encode(self._build_description())
+        return json_response(self._encoded)
 
-    def _describe(self) -> dict[str, Any]:
+    def _build_description(self) -> dict[str, Any]:
         description = self._app.openapi()
         paths: dict[str, Any] = description.setdefault("paths", {})
         for dialect in self._context.dialects:
             for endpoint in dialect.endpoints:
                 for path in endpoint.paths:
-                    paths.setdefault(path, {})[endpoint.method.lower()] = _operation(dialect, endpoint, path)
+                    paths.setdefault(path, {})[endpoint.method.lower()] = _build_operation(dialect, endpoint, path)
         return description
 
 
-def _operation(dialect: Dialect, endpoint: Endpoint, path: str) -> dict[str, Any]:
+def _build_operation(dialect: Dialect, endpoint: Endpoint, path: str) -> dict[str, Any]:
     words = (getattr(type(endpoint), "__doc__", None) or "").strip()
     drawn_by_dataclass = words.startswith(f"{type(endpoint).__name__}(")
     content = {"application/json": {"schema": {"type": "object"}}}

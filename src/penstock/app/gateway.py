@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from penstock import __version__, dialects, engines
-from penstock.api.dependencies import ConsoleContext, ConsoleSettings, Judging
-from penstock.api.error_responses import Failures
-from penstock.config.load import files_to_watch, load
+from penstock.api.dependencies import ApiDependencies, ApiSettings, RoutingInspection
+from penstock.api.error_responses import ErrorResponses
+from penstock.config.load import find_files_to_watch, load_settings
 from penstock.config.reload import Reloader
 from penstock.config.settings import ServerSettings, Settings
 from penstock.control.discovery.dns_sd import Announcement
@@ -37,20 +37,20 @@ from penstock.gateway.upstream.attempt import Attempts, Timeouts
 from penstock.gateway.upstream.failover import Failover
 from penstock.gateway.upstream.transport.fetcher import Fetcher
 from penstock.gateway.upstream.transport.pool import PoolLimits, Pools
-from penstock.log_format import configure as configure_logs
+from penstock.log_format import configure_logging as configure_logs
 from penstock.serving import routes
 from penstock.serving.protocol import GatewayProtocol, Shared
 from penstock.serving.server import App, Listening, Receive, Scope, Send, gated, listening_socket
 from penstock.serving.server import Server as HttpServer
 from penstock.sim import SimOptions, Simulator, scenario_one
-from penstock.storage.data_dir import DataFolderInUseError, claim
+from penstock.storage.data_dir import DataDirInUseError, claim_data_dir
 
 log = logging.getLogger("penstock")
 
 NOT_YET = ("queue.", "auth.", "notifications.", "telemetry.", "storage.database_url", "storage.redis_url")
 """Settings that are checked and have no effect in this version."""
 
-SIMULATED_NAMES = ("remote", "localhost")
+DEMO_SERVER_NAMES = ("remote", "localhost")
 
 
 class Gateway:
@@ -149,9 +149,9 @@ class Gateway:
         """No new work from now on; what runs comes to its end."""
         self.pipeline.draining = True
 
-    def context(self, gate: routes.Gate) -> ConsoleContext:
+    def context(self, gate: routes.Gate) -> ApiDependencies:
         """What the console may see."""
-        return ConsoleContext(
+        return ApiDependencies(
             version=__version__,
             catalog=self.catalog,
             meter=self.meter,
@@ -159,7 +159,7 @@ class Gateway:
             engines=self.engines,
             dialects=self.dialects,
             fetch=self.fetch,
-            routing=Judging(
+            routing=RoutingInspection(
                 self.router,
                 lambda: self.pipeline.classifier,
                 lambda: self.pipeline.decisions,
@@ -167,7 +167,7 @@ class Gateway:
                 self.failover.breakers.states,
                 lambda: (self.failover.budget.taken, self.failover.budget.denied),
             ),
-            settings=lambda: ConsoleSettings(self.settings.llm.mode),
+            settings=lambda: ApiSettings(self.settings.llm.mode),
             origin_allowed=gate.origin_allowed,
             draining=lambda: self.pipeline.draining,
             clock=time.monotonic,
@@ -177,13 +177,13 @@ class Gateway:
 
     async def _simulate(self) -> None:
         pair = []
-        for name, options in zip(SIMULATED_NAMES, scenario_one(), strict=True):
+        for name, options in zip(DEMO_SERVER_NAMES, scenario_one(), strict=True):
             simulator = Simulator(options)
             await simulator.start()
             self.simulators.append(simulator)
             pair.append(_simulated(name, simulator, options))
         log.warning("No model server was found: two simulated ones answer; every answer begins with [simulated]")
-        real = [] if self.settings.demo else [s for s in servers(self.settings) if s.name not in SIMULATED_NAMES]
+        real = [] if self.settings.demo else [s for s in servers(self.settings) if s.name not in DEMO_SERVER_NAMES]
         self.watcher.set_servers([*pair, *real])
         await self.watcher.first_look()
 
@@ -206,7 +206,7 @@ class Gateway:
 
 
 def _simulated(name: str, simulator: Simulator, options: SimOptions) -> Server:
-    priority = Priority.PRIMARY if name == SIMULATED_NAMES[0] else Priority.SECONDARY
+    priority = Priority.PRIMARY if name == DEMO_SERVER_NAMES[0] else Priority.SECONDARY
     return Server(name, options.kind, (simulator.url,), priority, options.slots, is_simulated=True)
 
 
@@ -245,7 +245,7 @@ def _server(one: ServerSettings, settings: Settings) -> Server:
 def _setting(one: ServerSettings, settings: Settings) -> str:
     """Where a server's address is set: the variable, or the key and its place in the file."""
     authority = one.urls[0].partition("://")[2]
-    for key, said in settings.provenance.items():
+    for key, said in settings.effective_values.items():
         if key.startswith("llm.providers.") and "url" in key.rpartition(".")[2] and authority in said.value:
             kind, _, place = said.source.partition(" ")
             return place if kind in ("environment", ".env") else f"{key} ({place})" if place else key
@@ -296,7 +296,7 @@ def timeouts(settings: Settings) -> dict[str, Timeouts]:
 
 def _not_yet(settings: Settings) -> list[str]:
     """A word for each setting that somebody made and that does nothing so far."""
-    made = [key for key, said in settings.provenance.items() if said.source != "default"]
+    made = [key for key, said in settings.effective_values.items() if said.source != "default"]
     idle = sorted(key for key in made if key.startswith(NOT_YET))
     return [f"{key} is understood, but has no effect in version {__version__}" for key in idle]
 
@@ -321,13 +321,13 @@ def serve(settings: Settings, *, config_path: Path | None, overrides: Mapping[st
         sys.stderr.write(f"penstock: cannot listen on {host}:{port}: {error.strerror}; choose another --port\n")
         return 1
     try:
-        with claim(settings.data_dir), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with claim_data_dir(settings.data_dir), asyncio.Runner(loop_factory=_loop_factory()) as runner:
             reloading = Reloading(
-                lambda: load(config_path, overrides, demo=settings.demo),
-                files_to_watch(config_path, environ=os.environ),
+                lambda: load_settings(config_path, overrides, demo=settings.demo),
+                find_files_to_watch(config_path, environ=os.environ),
             )
             return runner.run(_serve(settings, bound, reloading))
-    except DataFolderInUseError as error:
+    except DataDirInUseError as error:
         sys.stderr.write(f"penstock: {error}\n")
         return 1
 
@@ -345,9 +345,9 @@ async def _serve(settings: Settings, bound: socket.socket, reloading: Reloading)
     gate = routes.Gate(frozenset(settings.server.allowed_hosts), frozenset(settings.server.cors_origins))
     table = routes.table(gateway.dialects)
     protocol = GatewayProtocol.bind(Shared(gateway.pipeline, table, gate, settings.server.max_body))
-    failures = Failures(gateway.dialects)
+    failures = ErrorResponses(gateway.dialects)
     console = asyncio.get_running_loop().create_task(asyncio.to_thread(_console, gateway, gate))
-    app = gated(_once_there(console), gate, lambda path, error: failures.draw(path, error, ""))
+    app = gated(_once_there(console), gate, lambda path, error: failures.render(path, error, ""))
     listening = Listening(keep_alive=settings.server.keep_alive, drain=settings.server.drain_seconds)
     server = HttpServer(app, protocol, listening, gateway.drain)
     reloader = Reloader(reloading.load, settings, gateway.apply, reloading.files)
@@ -368,7 +368,7 @@ def _console(gateway: Gateway, gate: routes.Gate) -> App:
     from penstock.api import app as console  # noqa: PLC0415  # lazy: half a second of imports, in a thread beside the first calls
 
     gateway.pipeline.classifier.warm()
-    return console.build(gateway.context(gate))
+    return console.build_app(gateway.context(gate))
 
 
 def _once_there(console: "asyncio.Task[App]") -> App:

@@ -4,19 +4,19 @@ import json
 import sys
 from pathlib import Path
 
-from penstock.config.errors import Mistake, SettingsError
-from penstock.config.load import load
+from penstock.config.errors import ConfigError, SettingsError
+from penstock.config.load import load_settings
 from penstock.config.settings import ServerSettings, Settings
 
 
 def run(config: Path | None, *, as_json: bool) -> int:
     """Print the report; returns 0, or 2 when the settings cannot be used."""
     try:
-        settings = load(config)
+        settings = load_settings(config)
     except SettingsError as error:
         if as_json:
-            _print_json({"ok": False, "mistakes": [_mistake(mistake) for mistake in error.mistakes]})
-        for mistake in error.mistakes:
+            _print_json({"ok": False, "mistakes": [_mistake(mistake) for mistake in error.errors]})
+        for mistake in error.errors:
             sys.stderr.write(f"penstock: {mistake}\n")
         return 2
     if as_json:
@@ -33,7 +33,7 @@ def _print_json(document: object) -> None:
 
 
 def _lines(settings: Settings) -> list[str]:
-    settings_shown = [(f"{key} = {one.value}", one.source) for key, one in settings.provenance.items()]
+    settings_shown = [(f"{key} = {one.value}", one.source) for key, one in settings.effective_values.items()]
     width = min(max(len(text) for text, _ in settings_shown), 72)
     lines = [f"{text:<{width}}  # {source}" for text, source in settings_shown]
     lines += ["", f"Settings file: {settings.config_path or 'none'}", "Model servers:"]
@@ -47,7 +47,7 @@ def _document(settings: Settings) -> dict[str, object]:
     return {
         "ok": True,
         "config_path": str(settings.config_path) if settings.config_path else None,
-        "settings": {key: {"value": one.value, "source": one.source} for key, one in settings.provenance.items()},
+        "settings": {key: {"value": one.value, "source": one.source} for key, one in settings.effective_values.items()},
         "servers": [_server(server) for server in settings.servers],
         "warnings": list(settings.warnings),
     }
@@ -64,7 +64,7 @@ def _server(server: ServerSettings) -> dict[str, object]:
     }
 
 
-def _mistake(mistake: Mistake) -> dict[str, object]:
+def _mistake(mistake: ConfigError) -> dict[str, object]:
     _, _, line = mistake.source.rpartition(":")
     return {
         "path": mistake.path,

@@ -19,10 +19,10 @@ from penstock.cli import classify as classifying
 from penstock.cli import route as routing
 from penstock.cli.vllm_args import command_line, remark
 from penstock.config.errors import SettingsError
-from penstock.config.load import load
+from penstock.config.load import load_settings
 from penstock.config.server_address import is_loopback
 from penstock.config.settings import Settings
-from penstock.storage.data_dir import running_pid
+from penstock.storage.data_dir import find_running_pid
 
 app = typer.Typer(
     name="penstock",
@@ -164,9 +164,9 @@ def _serve(config: Path | None, host: str | None, port: int | None, log_format: 
 
 def _load(config: Path | None, overrides: dict[str, object] | None = None, *, demo: bool = False) -> Settings:
     try:
-        return load(config, overrides, demo=demo)
+        return load_settings(config, overrides, demo=demo)
     except SettingsError as error:
-        for mistake in error.mistakes:
+        for mistake in error.errors:
             _say(f"penstock: {mistake}", 2)
         raise typer.Exit(2) from None
 
@@ -202,7 +202,7 @@ def reload(config: ConfigOption = None) -> int:
     if hangup is None:
         _fail("this system has no SIGHUP; change the settings file, the running gateway watches it", 1)
     folder = _load(config).data_dir
-    pid = running_pid(folder)
+    pid = find_running_pid(folder)
     if pid is None:
         _fail(f"no gateway runs on {folder}; start it with `penstock serve`, or set PENSTOCK_DATA_DIR to its folder", 1)
     try:

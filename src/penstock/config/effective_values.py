@@ -6,45 +6,47 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
-from penstock.config.errors import key_path
-from penstock.config.file_schema import SECRETS, File
-from penstock.config.located_values import Key, Node
+from penstock.config.errors import format_key_path
+from penstock.config.file_schema import SECRETS, SettingsFile
+from penstock.config.located_values import Key, LocatedValue
 from penstock.config.server_address import mask_credentials
-from penstock.config.settings import Provenance
+from penstock.config.settings import EffectiveValue
 
 Derived: TypeAlias = dict[str, tuple[object, str]]
 
 
-def describe(file: File, tree: Node, derived: Mapping[str, tuple[object, str]]) -> dict[str, Provenance]:
+def describe_settings(
+    file: SettingsFile, tree: LocatedValue, derived: Mapping[str, tuple[object, str]]
+) -> dict[str, EffectiveValue]:
     """Every key of the schema and every entry of its lists; `derived` are values that follow from others."""
-    record: dict[str, Provenance] = {}
-    for keys, value in _leaves(file, ()):
+    record: dict[str, EffectiveValue] = {}
+    for keys, value in _list_leaves(file, ()):
         node = tree.find(keys)
-        path = key_path(node.path if node else keys)
+        path = format_key_path(node.path if node else keys)
         if path in derived:
             effective, source = derived[path]
-            record[path] = Provenance(shown(keys, effective), source)
+            record[path] = EffectiveValue(format_value(keys, effective), source)
         else:
             said = node is not None and node.value is not None
-            record[path] = Provenance(shown(keys, value), node.source if node and said else "default")
+            record[path] = EffectiveValue(format_value(keys, value), node.source if node and said else "default")
     return record
 
 
-def _leaves(value: Any, keys: tuple[Key, ...]) -> Iterator[tuple[tuple[Key, ...], Any]]:
+def _list_leaves(value: Any, keys: tuple[Key, ...]) -> Iterator[tuple[tuple[Key, ...], Any]]:
     if isinstance(value, BaseModel):
         for name in type(value).model_fields:
-            yield from _leaves(getattr(value, name), (*keys, name))
+            yield from _list_leaves(getattr(value, name), (*keys, name))
     elif isinstance(value, list) and value and isinstance(value[0], BaseModel):
         for index, item in enumerate(value):
-            yield from _leaves(item, (*keys, index))
+            yield from _list_leaves(item, (*keys, index))
     elif isinstance(value, dict) and value:
         for name, item in value.items():
-            yield from _leaves(item, (*keys, name))
+            yield from _list_leaves(item, (*keys, name))
     else:
         yield keys, value
 
 
-def shown(keys: tuple[Key, ...], value: object) -> str:
+def format_value(keys: tuple[Key, ...], value: object) -> str:
     """The value as people write it, without secrets."""
     if value is None:
         return "not set"
@@ -55,7 +57,7 @@ def shown(keys: tuple[Key, ...], value: object) -> str:
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() else repr(value)
     if isinstance(value, list):
-        return f"[{', '.join(shown(keys, item) for item in value)}]"
+        return f"[{', '.join(format_value(keys, item) for item in value)}]"
     if isinstance(value, dict):
         return "{}"
     if "webhooks" in keys and keys[-1] == "url":

@@ -9,7 +9,7 @@ _PLAIN_KEY = re.compile(r"[A-Za-z_][\w-]*")
 
 
 @dataclass(frozen=True, slots=True)
-class Mistake:
+class ConfigError:
     """One mistake; `source` is as in a provenance, `path` is empty where no key is concerned."""
 
     path: str
@@ -24,12 +24,12 @@ class Mistake:
 class SettingsError(Exception):
     """The settings cannot be used; holds every mistake that was found, in reading order."""
 
-    def __init__(self, mistakes: Iterable[Mistake]) -> None:
-        self.mistakes = tuple(mistakes)
-        super().__init__("\n".join(map(str, self.mistakes)))
+    def __init__(self, errors: Iterable[ConfigError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("\n".join(map(str, self.errors)))
 
 
-def key_path(parts: Sequence[str | int]) -> str:
+def format_key_path(parts: Sequence[str | int]) -> str:
     """``("models", "aliases", "llama3.1:8b", 0)`` as ``models.aliases["llama3.1:8b"][0]``."""
     text = ""
     for part in parts:
@@ -42,15 +42,15 @@ def key_path(parts: Sequence[str | int]) -> str:
     return text
 
 
-def nearest(name: str, names: Iterable[str]) -> str | None:
+def find_nearest(name: str, names: Iterable[str]) -> str | None:
     """The name that was probably meant, if any comes near."""
     folded = {known.lower(): known for known in names}
     found = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
     return folded[found[0]] if found else None
 
 
-def suggestion(name: str, names: Sequence[str]) -> str:
+def suggest_name(name: str, names: Sequence[str]) -> str:
     """The end of a sentence about a wrong name: the nearest right one, else all of them."""
-    if close := nearest(name, names):
+    if close := find_nearest(name, names):
         return f'did you mean "{close}"?'
     return f"there are: {', '.join(names)}" if names else "nothing can be set here"

@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from penstock.config import field_types as v
-from penstock.config.located_values import Text
+from penstock.config.located_values import RawText
 from penstock.config.settings import Kind, LogFormat, Mode, PriorityName
 
 Priority = Annotated[PriorityName, v.UpperCase]
 LogLevel = Literal["debug", "info", "warning", "error"]
 TaskName = Literal["chat", "factual", "explanation", "writing", "code", "math_reasoning", "transform"]
-Concurrency = Annotated[v.Whole, Field(ge=1, le=100_000)]
+Concurrency = Annotated[v.Integer, Field(ge=1, le=100_000)]
 
 
 class Section(BaseModel):
@@ -29,7 +29,9 @@ class Section(BaseModel):
             return {}
         if not isinstance(data, dict):
             return data
-        empty = {key for key, value in data.items() if value is None or (isinstance(value, Text) and not value.strip())}
+        empty = {
+            key for key, value in data.items() if value is None or (isinstance(value, RawText) and not value.strip())
+        }
         return {key: value for key, value in data.items() if key not in empty or key not in cls.model_fields}
 
 
@@ -76,8 +78,8 @@ class Vllm(Provider):
 
     model: v.Name | None = None
     gpu_memory_utilization: Annotated[v.Number, Field(gt=0, le=1)] = 0.95
-    max_model_len: Annotated[v.Whole, Field(ge=1)] = 16384
-    tensor_parallel_size: Annotated[v.Whole, Field(ge=1)] = 1
+    max_model_len: Annotated[v.Integer, Field(ge=1)] = 16384
+    tensor_parallel_size: Annotated[v.Integer, Field(ge=1)] = 1
     enable_fp8: v.Flag = False
     use_flashinfer: v.Flag = True
 
@@ -98,8 +100,8 @@ class Llm(Section):
 
     mode: Mode = "ollama"
     model: v.Name = "llama3.1:8b"
-    timeout: v.SomeSeconds = 240.0
-    max_tokens: Annotated[v.Whole, Field(ge=1)] = 256
+    timeout: v.PositiveSeconds = 240.0
+    max_tokens: Annotated[v.Integer, Field(ge=1)] = 256
     temperature: Annotated[v.Number, Field(ge=0, le=2)] = 0.7
     stream: v.Flag = False
     allow_model_mismatch: v.Flag = False
@@ -134,18 +136,18 @@ class Routing(Section):
 class Queue(Section):
     """Bounds of the waiting line."""
 
-    max_waiting: Annotated[v.Whole, Field(ge=0)] = 100
-    max_waiting_per_user: Annotated[v.Whole, Field(ge=0)] = 10
-    max_wait: v.SomeSeconds = 600.0
+    max_waiting: Annotated[v.Integer, Field(ge=0)] = 100
+    max_waiting_per_user: Annotated[v.Integer, Field(ge=0)] = 10
+    max_wait: v.PositiveSeconds = 600.0
 
 
 class Role(Section):
     """Share and limits of one role; a limit that is not set is none."""
 
-    weight: Annotated[v.Whole, Field(ge=1, le=1000)] | None = None
-    requests_per_minute: Annotated[v.Whole, Field(ge=1)] | None = None
-    tokens_per_day: Annotated[v.Whole, Field(ge=1)] | None = None
-    tokens_per_month: Annotated[v.Whole, Field(ge=1)] | None = None
+    weight: Annotated[v.Integer, Field(ge=1, le=1000)] | None = None
+    requests_per_minute: Annotated[v.Integer, Field(ge=1)] | None = None
+    tokens_per_day: Annotated[v.Integer, Field(ge=1)] | None = None
+    tokens_per_month: Annotated[v.Integer, Field(ge=1)] | None = None
     max_concurrent: Concurrency | None = None
     models: list[v.Name] = []
 
@@ -161,8 +163,8 @@ class Roles(Section):
 class Auth(Section):
     """Accounts."""
 
-    access_token_seconds: v.SomeSeconds = 900.0
-    refresh_token_seconds: v.SomeSeconds = 2_592_000.0
+    access_token_seconds: v.PositiveSeconds = 900.0
+    refresh_token_seconds: v.PositiveSeconds = 2_592_000.0
     audit_prompts: v.Flag = False
     secret_key: Annotated[str, Field(min_length=16)] | None = None
     roles: Roles = Roles()
@@ -205,7 +207,7 @@ class Telemetry(Section):
 class Timeouts(Section):
     """Limits of a call to a model server; 0 is none, not set is as `llm.timeout` or, for `idle`, none."""
 
-    connect: v.SomeSeconds = 5.0
+    connect: v.PositiveSeconds = 5.0
     first_byte: v.Seconds | None = None
     idle: v.Seconds | None = None
     total: v.Seconds | None = None
@@ -215,12 +217,12 @@ class Server(Section):
     """The gateway's own side."""
 
     host: v.Name = "127.0.0.1"
-    port: Annotated[v.Whole, Field(ge=0, le=65535)] = 8005
+    port: Annotated[v.Integer, Field(ge=0, le=65535)] = 8005
     open: v.Flag = False
     announce: v.Flag | None = None
     max_body: v.Size = 32 * 1024 * 1024
     max_connections: Concurrency = 16384
-    keep_alive: v.SomeSeconds = 75.0
+    keep_alive: v.PositiveSeconds = 75.0
     drain_seconds: v.Seconds = 30.0
     allowed_hosts: list[v.HostName] = []
     cors_origins: list[v.Origin] = []
@@ -230,7 +232,7 @@ class Server(Section):
     timeouts: Timeouts = Timeouts()
 
 
-class File(Section):
+class SettingsFile(Section):
     """The whole tree."""
 
     llm: Llm = Llm()

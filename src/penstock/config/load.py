@@ -7,14 +7,14 @@ from pathlib import Path
 
 from dotenv.parser import parse_stream
 
-from penstock.config.errors import Mistake, SettingsError, nearest
-from penstock.config.located_values import Node, Text, branch, expand, merge, read_yaml
-from penstock.config.model_servers import server_address
-from penstock.config.resolve import Circumstances, default_data_dir, resolve
+from penstock.config.errors import ConfigError, SettingsError, find_nearest
+from penstock.config.located_values import LocatedValue, RawText, build_nested, expand_variables, merge_trees, read_yaml
+from penstock.config.model_servers import parse_server_address
+from penstock.config.resolve import ResolveContext, find_default_data_dir, resolve_settings
 from penstock.config.settings import Settings
-from penstock.config.validate import validate
+from penstock.config.validate import validate_tree
 
-USUAL_FILES = (Path("penstock.yaml"), Path("backend/config/config.yaml"))
+DEFAULT_FILES = (Path("penstock.yaml"), Path("backend/config/config.yaml"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,40 +61,40 @@ VARIABLES = (
 """In this order: of two that set one key the later wins."""
 OTHER_VARIABLES = ("OLLAMA_BASE_URLS", "PENSTOCK_CONFIG")
 _PREFIX = "PENSTOCK_"
-_KNOWN = {*(variable.name for variable in VARIABLES), *OTHER_VARIABLES}
+KNOWN_VARIABLES = {*(variable.name for variable in VARIABLES), *OTHER_VARIABLES}
 
 
 class Environment:
     """The process's variables over those of a `.env` file. An empty variable is one that is not set."""
 
     def __init__(self, environ: Mapping[str, str], dotenv: Path) -> None:
-        self.mistakes: list[Mistake] = []
+        self.errors: list[ConfigError] = []
         self.warnings: list[str] = []
         self._environ = environ
         self._dotenv: dict[str, str] = {}
-        for name, value in self._read(dotenv):
+        for name, value in self._parse_dotenv(dotenv):
             self._dotenv[name] = value
 
     def get(self, name: str) -> str | None:
         """The value, None when it is not set."""
         return self._environ.get(name, "").strip() or self._dotenv.get(name) or None
 
-    def source(self, name: str) -> str:
+    def describe_source(self, name: str) -> str:
         """Where the value of `name` was said."""
         return f"environment {name}" if self._environ.get(name, "").strip() else f".env {name}"
 
-    def names(self) -> set[str]:
+    def list_names(self) -> set[str]:
         """The variables that are set."""
         return {name for name in {*self._environ, *self._dotenv} if self.get(name)}
 
-    def _read(self, dotenv: Path) -> Iterator[tuple[str, str]]:
+    def _parse_dotenv(self, dotenv: Path) -> Iterator[tuple[str, str]]:
         try:
             with dotenv.open(encoding="utf-8-sig") as stream:
                 bindings = list(parse_stream(stream))
         except FileNotFoundError:
             return
         except (OSError, UnicodeDecodeError) as error:
-            self.mistakes.append(Mistake("", f"file {dotenv}", f"cannot be read: {_reason(error)}"))
+            self.errors.append(ConfigError("", f"file {dotenv}", f"cannot be read: {describe_read_error(error)}"))
             return
         for binding in bindings:
             text = binding.original.string
@@ -103,13 +103,13 @@ class Environment:
                 self.warnings.append(f"{place} is not of the form NAME=value; it is left out")
             elif binding.key and binding.value:
                 try:
-                    yield binding.key, expand(binding.value, self.get).strip()
+                    yield binding.key, expand_variables(binding.value, self.get).strip()
                 except ValueError as error:
-                    if binding.key in _KNOWN:  # the rest is for other programs
-                        self.mistakes.append(Mistake(binding.key, f"file {place}", str(error)))
+                    if binding.key in KNOWN_VARIABLES:  # the rest is for other programs
+                        self.errors.append(ConfigError(binding.key, f"file {place}", str(error)))
 
 
-def load(
+def load_settings(
     config: Path | None = None,
     overrides: Mapping[str, object] | None = None,
     *,
@@ -124,99 +124,105 @@ def load(
     """
     environ = os.environ if environ is None else environ
     variables = Environment(environ, directory / ".env")
-    mistakes = list(variables.mistakes)
-    warnings = [*variables.warnings, *_unknown_variables(variables)]
-    file_path, file_tree = _file(config, variables, directory, mistakes)
-    tree = merge(file_tree, _environment_tree(variables, file_tree, warnings))
+    mistakes = list(variables.errors)
+    warnings = [*variables.warnings, *_warn_of_unknown_variables(variables)]
+    file_path, file_tree = _read_file(config, variables, directory, mistakes)
+    tree = merge_trees(file_tree, _build_environment_tree(variables, file_tree, warnings))
     for path, value in (overrides or {}).items():
-        tree = merge(tree, branch(path.split("."), Text(value) if isinstance(value, str) else value, "command line"))
+        tree = merge_trees(
+            tree, build_nested(path.split("."), RawText(value) if isinstance(value, str) else value, "command line")
+        )
     if demo:
-        tree = tree.without(("llm", "providers")).without(("llm", "mode"))
+        tree = tree.copy_without(("llm", "providers")).copy_without(("llm", "mode"))
     configuring = [one.name for one in VARIABLES if one.configures] + ["OLLAMA_BASE_URLS"]
-    around = Circumstances(
-        data_dir=default_data_dir(environ),
+    around = ResolveContext(
+        data_dir=find_default_data_dir(environ),
         config_path=file_path,
         anything_configured=not demo and (file_path is not None or any(map(variables.get, configuring))),
         demo=demo,
         warnings=tuple(warnings),
     )
-    file, valid_tree, wrong = validate(tree)
-    settings, impossible = resolve(file, valid_tree, around)
-    if mistakes := mistakes + sorted(wrong + impossible, key=_place):
+    file, valid_tree, wrong = validate_tree(tree)
+    settings, impossible = resolve_settings(file, valid_tree, around)
+    if mistakes := mistakes + sorted(wrong + impossible, key=_reading_order):
         raise SettingsError(mistakes)
     return settings
 
 
-def files_to_watch(config: Path | None, *, environ: Mapping[str, str], directory: Path = Path()) -> tuple[Path, ...]:
-    """The file that `load` reads, or those it would read if they were there, in order of preference."""
+def find_files_to_watch(
+    config: Path | None, *, environ: Mapping[str, str], directory: Path = Path()
+) -> tuple[Path, ...]:
+    """The file that `load_settings` reads, or those it would read if they were there, in order of preference."""
     named = config or Environment(environ, directory / ".env").get("PENSTOCK_CONFIG")
-    return (directory / named,) if named else tuple(directory / usual for usual in USUAL_FILES)
+    return (directory / named,) if named else tuple(directory / usual for usual in DEFAULT_FILES)
 
 
-def _file(
-    config: Path | None, variables: Environment, directory: Path, mistakes: list[Mistake]
-) -> tuple[Path | None, Node]:
+def _read_file(
+    config: Path | None, variables: Environment, directory: Path, mistakes: list[ConfigError]
+) -> tuple[Path | None, LocatedValue]:
     named = config or variables.get("PENSTOCK_CONFIG")
     path = directory / named if named else None
     if path is None:
-        path = next((directory / usual for usual in USUAL_FILES if (directory / usual).is_file()), None)
+        path = next((directory / usual for usual in DEFAULT_FILES if (directory / usual).is_file()), None)
     if path is None:
-        return None, Node({}, "default")
+        return None, LocatedValue({}, "default")
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        said = "" if config else f" ({variables.source('PENSTOCK_CONFIG')})" if named else ""
-        mistakes.append(Mistake("", f"file {path}", f"cannot be read: {_reason(error)}{said}"))
-        return path, Node({}, "default")
+        said = "" if config else f" ({variables.describe_source('PENSTOCK_CONFIG')})" if named else ""
+        mistakes.append(ConfigError("", f"file {path}", f"cannot be read: {describe_read_error(error)}{said}"))
+        return path, LocatedValue({}, "default")
     tree, wrong = read_yaml(text, path, variables.get)
     mistakes += wrong
     return path, tree
 
 
-def _environment_tree(variables: Environment, file_tree: Node, warnings: list[str]) -> Node:
-    tree = Node({}, "default")
+def _build_environment_tree(variables: Environment, file_tree: LocatedValue, warnings: list[str]) -> LocatedValue:
+    tree = LocatedValue({}, "default")
     for variable in VARIABLES:
         if value := variables.get(variable.name):
-            tree = merge(tree, branch(variable.path.split("."), Text(value), variables.source(variable.name)))
+            tree = merge_trees(
+                tree, build_nested(variable.path.split("."), RawText(value), variables.describe_source(variable.name))
+            )
     first, second = variables.get("VLLM_URL"), variables.get("LLM_VLLM_URL")
-    if first and second and not _same_place("vllm", first, second):
+    if first and second and not _is_same_address("vllm", first, second):
         warnings.append("VLLM_URL and LLM_VLLM_URL differ: LLM_VLLM_URL is used; set one of them only")
     if several := variables.get("OLLAMA_BASE_URLS"):
-        tree = merge(_ollama_servers(several, variables), tree)
+        tree = merge_trees(_build_ollama_servers(several, variables), tree)
         if file_tree.find(("llm", "providers", "ollama", "additional_servers")):
             warnings.append("OLLAMA_BASE_URLS takes the place of llm.providers.ollama.additional_servers in the file")
     return tree
 
 
-def _ollama_servers(several: str, variables: Environment) -> Node:
+def _build_ollama_servers(several: str, variables: Environment) -> LocatedValue:
     """``OLLAMA_BASE_URLS`` lists servers of equal standing; the first is the main one unless ``OLLAMA_URL`` is set."""
     urls = [url.strip() for url in several.split(";") if url.strip()]
     main = variables.get("OLLAMA_URL")
-    others = [url for url in urls if not _same_place("ollama", url, main)] if main else urls[1:]
-    servers = [{"url": Text(url), "priority": "PRIMARY"} for url in others]
-    ollama = {"base_url": Text(urls[0]) if urls else None, "additional_servers": servers}
-    return branch(("llm", "providers", "ollama"), ollama, variables.source("OLLAMA_BASE_URLS"))
+    others = [url for url in urls if not _is_same_address("ollama", url, main)] if main else urls[1:]
+    servers = [{"url": RawText(url), "priority": "PRIMARY"} for url in others]
+    ollama = {"base_url": RawText(urls[0]) if urls else None, "additional_servers": servers}
+    return build_nested(("llm", "providers", "ollama"), ollama, variables.describe_source("OLLAMA_BASE_URLS"))
 
 
-def _same_place(kind: str, one: str, other: str) -> bool:
+def _is_same_address(kind: str, one: str, other: str) -> bool:
     try:
-        return server_address(kind, one).place == server_address(kind, other).place  # type: ignore[arg-type]
+        return parse_server_address(kind, one).identity == parse_server_address(kind, other).identity  # type: ignore[arg-type]
     except ValueError:
         return one == other
 
 
-def _unknown_variables(variables: Environment) -> Iterator[str]:
-    ours = [name.removeprefix(_PREFIX) for name in _KNOWN if name.startswith(_PREFIX)]
-    for name in sorted(variables.names()):
-        if name.startswith(_PREFIX) and name not in _KNOWN:
-            close = nearest(name.removeprefix(_PREFIX), ours)
+def _warn_of_unknown_variables(variables: Environment) -> Iterator[str]:
+    ours = [name.removeprefix(_PREFIX) for name in KNOWN_VARIABLES if name.startswith(_PREFIX)]
+    for name in sorted(variables.list_names()):
+        if name.startswith(_PREFIX) and name not in KNOWN_VARIABLES:
+            close = find_nearest(name.removeprefix(_PREFIX), ours)
             yield f"the variable {name} means nothing here" + (f'; did you mean "{_PREFIX}{close}"?' if close else "")
 
 
-def _place(mistake: Mistake) -> tuple[str, int]:
+def _reading_order(mistake: ConfigError) -> tuple[str, int]:
     file, _, line = mistake.source.rpartition(":")
     return (file, int(line)) if line.isdigit() else (mistake.source, 0)
 
 
-def _reason(error: OSError | UnicodeDecodeError) -> str:
+def describe_read_error(error: OSError | UnicodeDecodeError) -> str:
     return str(error.strerror) if isinstance(error, OSError) else "it is not UTF-8 text"

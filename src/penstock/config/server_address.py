@@ -12,7 +12,7 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1", "0.0.0.0", "::"}
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class ServerAddress:
     """Where a server is. `host` is lower case, IPv6 without brackets; `prefix` is empty or ``/path``."""
 
     scheme: str
@@ -30,16 +30,18 @@ class Address:
         return f"{self.scheme}://{host}{port}{self.prefix}"
 
     @property
-    def place(self) -> tuple[str, int, str]:
+    def identity(self) -> tuple[str, int, str]:
         """Equal for two ways of writing the same place: names of this machine are one."""
         host = self.host.rstrip(".")
         return ("localhost" if host in _LOOPBACK else host, self.port, self.prefix)
 
 
-def parse_address(text: str, *, bare_port: int, http_port: int = 80, endings: tuple[str, ...] = ("/v1",)) -> Address:
+def parse_address(
+    text: str, *, bare_port: int, http_port: int = 80, url_suffixes: tuple[str, ...] = ("/v1",)
+) -> ServerAddress:
     """Read an address; the scheme may be missing (http) and so may the port.
 
-    `bare_port` is meant where neither scheme nor port is written, `http_port` after ``http://``. `endings` are
+    `bare_port` is meant where neither scheme nor port is written, `http_port` after ``http://``. `url_suffixes` are
     paths of an API that people copy along with the address. Raises ValueError that says what to write, and never
     repeats credentials.
     """
@@ -55,16 +57,16 @@ def parse_address(text: str, *, bare_port: int, http_port: int = 80, endings: tu
         port = parts.port
     except ValueError:
         raise ValueError("is not an address: the port must be a number up to 65535, IPv6 in [brackets]") from None
-    userinfo, at, place = parts.netloc.rpartition("@")
+    userinfo, at, authority = parts.netloc.rpartition("@")
     if parts.query or parts.fragment or "?" in rest or "#" in rest:
         raise ValueError("must not have a query (?…) or a fragment (#…)")
-    if place.endswith(":") or port == 0:
+    if authority.endswith(":") or port == 0:
         raise ValueError("needs a port from 1 to 65535 after the colon")
-    return Address(
+    return ServerAddress(
         scheme=scheme or "http",
-        host=_host(parts.hostname or ""),
+        host=_normalize_host(parts.hostname or ""),
         port=default_port if port is None else port,
-        prefix=_prefix(parts.path, endings),
+        prefix=_normalize_prefix(parts.path, url_suffixes),
         credentials=unquote(userinfo) if at and userinfo else None,
     )
 
@@ -97,7 +99,7 @@ def _split_scheme(text: str) -> tuple[str, str]:
         return "", text
 
 
-def _host(host: str) -> str:
+def _normalize_host(host: str) -> str:
     if not host:
         raise ValueError("has no host; write an address such as http://localhost:11434")
     if ":" in host:
@@ -120,7 +122,7 @@ def _host(host: str) -> str:
     return name.lower()
 
 
-def _prefix(path: str, endings: tuple[str, ...]) -> str:
+def _normalize_prefix(path: str, endings: tuple[str, ...]) -> str:
     path = quote(path.rstrip("/"), safe="/%:@!$&'()*+,;=~-._")
     while path.endswith(endings):
         path = path[: path.rindex("/")].rstrip("/")

@@ -7,12 +7,12 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from penstock.config.errors import Mistake, key_path, nearest, suggestion
-from penstock.config.file_schema import SECRETS, File
-from penstock.config.located_values import Key, Node
+from penstock.config.errors import ConfigError, find_nearest, format_key_path, suggest_name
+from penstock.config.file_schema import SECRETS, SettingsFile
+from penstock.config.located_values import Key, LocatedValue
 from penstock.config.server_address import mask_credentials
 
-_SAID = {
+_MESSAGES = {
     "bool_type": "must be true or false",
     "dict_type": "must be a section of keys",
     "finite_number": "must be a finite number",
@@ -35,80 +35,80 @@ _PATTERNS = {
 }
 
 
-def validate(tree: Node) -> tuple[File, Node, list[Mistake]]:
+def validate_tree(tree: LocatedValue) -> tuple[SettingsFile, LocatedValue, list[ConfigError]]:
     """The settings in `tree`, the part of it that is right, and what is wrong with the rest."""
-    mistakes: list[Mistake] = []
+    mistakes: list[ConfigError] = []
     for _ in range(10):
         try:
-            return File.model_validate(tree.plain()), tree, mistakes
+            return SettingsFile.model_validate(tree.to_plain()), tree, mistakes
         except ValidationError as error:
             details = error.errors(include_url=False)
-        mistakes = mistakes or [_mistake(tree, detail) for detail in details]  # later ones come of the leaving out
-        for keys in sorted((_removable(tree, detail) for detail in details), key=_reading_order, reverse=True):
-            tree = tree.without(keys)
-    return File(), Node({}, tree.source), mistakes
+        mistakes = mistakes or [_build_error(tree, detail) for detail in details]  # later ones come of the leaving out
+        for keys in sorted((_find_removable(tree, detail) for detail in details), key=_reading_order, reverse=True):
+            tree = tree.copy_without(keys)
+    return SettingsFile(), LocatedValue({}, tree.source), mistakes
 
 
-def _mistake(tree: Node, detail: ErrorDetails) -> Mistake:
-    keys = _keys(detail)
+def _build_error(tree: LocatedValue, detail: ErrorDetails) -> ConfigError:
+    keys = _find_keys(detail)
     node = tree.find(keys)
-    within = node or _closest(tree, keys)
-    path = key_path(node.path if node else (*within.path, *keys[-1:]))
-    return Mistake(path, within.source, _message(keys, detail))
+    within = node or _find_closest(tree, keys)
+    path = format_key_path(node.path if node else (*within.path, *keys[-1:]))
+    return ConfigError(path, within.source, _describe_problem(keys, detail))
 
 
-def _message(keys: tuple[Key, ...], detail: ErrorDetails) -> str:
+def _describe_problem(keys: tuple[Key, ...], detail: ErrorDetails) -> str:
     kind, context = detail["type"], detail.get("ctx", {})
     name = str(keys[-1]) if keys else ""
     if kind == "extra_forbidden":
-        return f"there is no such key; {_meant(name, keys_under(keys[:-1]))}"
+        return f"there is no such key; {_suggest_key(name, list_keys(keys[:-1]))}"
     if kind == "literal_error":
-        return _not_one_of(detail)
+        return _describe_choices(detail)
     if kind == "string_pattern_mismatch":
         return _PATTERNS[name]
-    said = _SAID.get(kind, detail["msg"]).format_map(context)
-    return said if kind == "missing" or name in SECRETS else f"{said}{_instead(detail['input'])}"
+    said = _MESSAGES.get(kind, detail["msg"]).format_map(context)
+    return said if kind == "missing" or name in SECRETS else f"{said}{_quote_input(detail['input'])}"
 
 
-def _not_one_of(detail: ErrorDetails) -> str:
+def _describe_choices(detail: ErrorDetails) -> str:
     expected = str(detail.get("ctx", {}).get("expected", ""))
     names = [part.strip(" '") for part in expected.replace(" or ", ", ").split(",")]
-    close = nearest(str(detail["input"]), names)
+    close = find_nearest(str(detail["input"]), names)
     hint = f'; did you mean "{close}"?' if close else ""
-    return f"must be one of {', '.join(names)}, not {_shown(detail['input'])}{hint}"
+    return f"must be one of {', '.join(names)}, not {_format_input(detail['input'])}{hint}"
 
 
-def _meant(name: str, known: list[str]) -> str:
-    if not nearest(name, known) and (elsewhere := [path for path in _PATHS if path.endswith(f".{name}")]):
+def _suggest_key(name: str, known: list[str]) -> str:
+    if not find_nearest(name, known) and (elsewhere := [path for path in _PATHS if path.endswith(f".{name}")]):
         return f"it belongs to {' or '.join(elsewhere)}"
-    return suggestion(name, known)
+    return suggest_name(name, known)
 
 
-def _instead(value: Any) -> str:
-    return "" if isinstance(value, dict | list) or value in ("", None) else f", not {_shown(value)}"
+def _quote_input(value: Any) -> str:
+    return "" if isinstance(value, dict | list) or value in ("", None) else f", not {_format_input(value)}"
 
 
-def _shown(value: Any) -> str:
+def _format_input(value: Any) -> str:
     text = (
         mask_credentials(value) if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else value
     )
     return repr(text if not isinstance(text, str) or len(text) <= 80 else text[:77] + "...")
 
 
-def _keys(detail: ErrorDetails) -> tuple[Key, ...]:
+def _find_keys(detail: ErrorDetails) -> tuple[Key, ...]:
     return tuple(key for key in detail["loc"] if key != "[key]")
 
 
-def _closest(tree: Node, keys: tuple[Key, ...]) -> Node:
+def _find_closest(tree: LocatedValue, keys: tuple[Key, ...]) -> LocatedValue:
     for length in range(len(keys), 0, -1):
         if node := tree.find(keys[:length]):
             return node
     return tree
 
 
-def _removable(tree: Node, detail: ErrorDetails) -> tuple[Key, ...]:
+def _find_removable(tree: LocatedValue, detail: ErrorDetails) -> tuple[Key, ...]:
     """What must go so that the rest is valid: the value itself, or the entry that lacks something."""
-    keys = _keys(detail)
+    keys = _find_keys(detail)
     return keys if tree.find(keys) else keys[:-1]
 
 
@@ -116,34 +116,34 @@ def _reading_order(keys: tuple[Key, ...]) -> list[tuple[int, str]]:
     return [(key, "") if isinstance(key, int) else (-1, key) for key in keys]
 
 
-def keys_under(path: tuple[Key, ...]) -> list[str]:
+def list_keys(path: tuple[Key, ...]) -> list[str]:
     """The keys that the schema has in the section at `path`; none where names are free."""
-    model: Any = File
+    model: Any = SettingsFile
     for key in path:
         if isinstance(model, type) and issubclass(model, BaseModel):
             field = model.model_fields.get(str(key))
-            model = _bare(field.annotation) if field else None
+            model = _unwrap_type(field.annotation) if field else None
         else:
             inner = get_args(model)
-            model = _bare(inner[-1]) if inner else None
+            model = _unwrap_type(inner[-1]) if inner else None
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
 
 
-def _bare(annotation: Any) -> Any:
+def _unwrap_type(annotation: Any) -> Any:
     if get_origin(annotation) is Annotated:
-        return _bare(get_args(annotation)[0])
+        return _unwrap_type(get_args(annotation)[0])
     if get_origin(annotation) in (UnionType, Union):
-        return _bare(next(arg for arg in get_args(annotation) if arg is not type(None)))
+        return _unwrap_type(next(arg for arg in get_args(annotation) if arg is not type(None)))
     return annotation
 
 
-def _all_paths(model: type[BaseModel], above: str = "") -> Iterator[str]:
+def _list_paths(model: type[BaseModel], above: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
-        inner = _bare(field.annotation)
+        inner = _unwrap_type(field.annotation)
         if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from _all_paths(inner, f"{above}{name}.")
+            yield from _list_paths(inner, f"{above}{name}.")
         else:
             yield f"{above}{name}"
 
 
-_PATHS = tuple(_all_paths(File))
+_PATHS = tuple(_list_paths(SettingsFile))

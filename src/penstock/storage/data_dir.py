@@ -16,12 +16,12 @@ PID_FILE = "penstock.pid"
 _LOCKED_BYTE = 1 << 30
 
 
-class DataFolderInUseError(Exception):
+class DataDirInUseError(Exception):
     """Another gateway runs on this folder."""
 
 
 @contextmanager
-def claim(data_dir: Path) -> Iterator[None]:
+def claim_data_dir(data_dir: Path) -> Iterator[None]:
     """Make the folder (readable by its owner only) if need be, and hold it for this process until the end.
 
     The hold is the operating system's, so it ends with the process, however that ends. Raises DataFolderInUseError
@@ -29,9 +29,9 @@ def claim(data_dir: Path) -> Iterator[None]:
     """
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (data_dir / PID_FILE).open("a+", encoding="ascii") as file:
-        if not _lock(file):
-            raise DataFolderInUseError(
-                f"another gateway (process {_number(file)}) runs on {data_dir}; "
+        if not _try_lock(file):
+            raise DataDirInUseError(
+                f"another gateway (process {_read_pid(file)}) runs on {data_dir}; "
                 "stop it, or give this one its own folder: PENSTOCK_DATA_DIR"
             )
         file.truncate(0)
@@ -43,18 +43,18 @@ def claim(data_dir: Path) -> Iterator[None]:
             file.truncate(0)
 
 
-def running_pid(data_dir: Path) -> int | None:
+def find_running_pid(data_dir: Path) -> int | None:
     """The process number of the gateway that holds the folder, None when there is none."""
     try:
         with (data_dir / PID_FILE).open("r+", encoding="ascii") as file:
-            if _lock(file):
+            if _try_lock(file):
                 return None
-            return _number(file)
+            return _read_pid(file)
     except OSError:
         return None
 
 
-def _number(file: IO[str]) -> int | None:
+def _read_pid(file: IO[str]) -> int | None:
     file.seek(0)
     text = file.read(32).strip()
     return int(text) if text.isdigit() else None
@@ -62,7 +62,7 @@ def _number(file: IO[str]) -> int | None:
 
 if sys.platform == "win32":
 
-    def _lock(file: IO[str]) -> bool:
+    def _try_lock(file: IO[str]) -> bool:
         file.seek(_LOCKED_BYTE)
         try:
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
@@ -74,7 +74,7 @@ if sys.platform == "win32":
 
 else:
 
-    def _lock(file: IO[str]) -> bool:
+    def _try_lock(file: IO[str]) -> bool:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -45,7 +45,7 @@ candidates = st.lists(
 def test_any_object_is_a_question_in_one_of_two_wires_or_is_refused_with_a_field(fields: dict[str, Any]) -> None:
     wire, body, refused = "", b"", None
     try:
-        wire, body = drawing.question(json.dumps(fields).encode())
+        wire, body = drawing.parse_question(json.dumps(fields).encode())
     except InvalidRequest as error:
         refused = error.param
     if not wire:
@@ -66,14 +66,14 @@ def test_what_is_no_object_is_left_to_the_reader_of_the_wire(body: bytes) -> Non
     try:
         json.loads(body)
     except ValueError:
-        assert drawing.question(body) == (drawing.SERVICE, body)
+        assert drawing.parse_question(body) == (drawing.SERVICE, body)
 
 
 @given(candidates, st.sampled_from([ASK, None]))
 def test_a_decision_is_drawn_with_all_its_candidates_in_their_order(
     found: list[Candidate], ask: RequestProfile | None
 ) -> None:
-    drawn = json.loads(drawing.explained(Decision(tuple(found), "why"), CALL, ask, frozenset({"queue"})))
+    drawn = json.loads(drawing.render_explanation(Decision(tuple(found), "why"), CALL, ask, frozenset({"queue"})))
     assert [
         (each["server"], each["model"] + ("" if ":" in each["model"] else ":latest")) for each in drawn["candidates"]
     ] == [(one.deployment.server.name, one.deployment.model.name) for one in found]
@@ -93,17 +93,17 @@ def test_a_past_decision_tells_who_answered_and_with_which_warning(
 ) -> None:
     answered = found[place % len(found)]
     decision = Decision(tuple(found), "why", found[0].warning, bool(found[0].warning))
-    told = drawing.made(0.25, "id", "w", "", decision, answered.deployment, attempts, "ok")
+    told = drawing.render_decision(0.25, "id", "w", "", decision, answered.deployment, attempts, "ok")
     assert (told["server"], told["time"]) == (answered.deployment.server.name, "1970-01-01T00:00:00.250")
     assert told["fallback"] == (decision.fallback or attempts > 1)
-    assert len(told["candidates"]) == min(len(found), drawing.MOST_SHOWN)
+    assert len(told["candidates"]) == min(len(found), drawing.MAX_CANDIDATES)
     if answered.warning:
         assert told["warning"] == answered.warning
 
 
 def test_a_decision_that_reached_nobody_tells_whom_it_meant() -> None:
     decision = Decision((Candidate(at("a", "m:1b")),), "why")
-    told = drawing.made(1e9, "id", "w", "", decision, None, 0, "client_gone")
+    told = drawing.render_decision(1e9, "id", "w", "", decision, None, 0, "client_gone")
     assert (told["server"], told["model"], told["outcome"], told["requested_model"]) == (
         "a",
         "m:1b",
@@ -113,5 +113,5 @@ def test_a_decision_that_reached_nobody_tells_whom_it_meant() -> None:
 
 
 def test_a_models_name_that_is_a_novel_is_not_kept() -> None:
-    told = drawing.made(1e9, "id", "w", "x" * 10_000, Decision((Candidate(at("a", "m")),)), None, 1, "ok")
-    assert told["requested_model"] == "x" * drawing.MOST_NAME
+    told = drawing.render_decision(1e9, "id", "w", "x" * 10_000, Decision((Candidate(at("a", "m")),)), None, 1, "ok")
+    assert told["requested_model"] == "x" * drawing.MAX_NAME_LENGTH

@@ -135,7 +135,7 @@ def test_status_tells_of_each_link_and_of_nothing_else() -> None:
             server("mlx", State.DOWN, error="connection refused"),
         )
     )
-    told = json.loads(agent_view.status(fleet))
+    told = json.loads(agent_view.render_status(fleet))
     assert told["victoria"] == {
         "status": "healthy",
         "url": "http://victoria.local:1",
@@ -146,12 +146,12 @@ def test_status_tells_of_each_link_and_of_nothing_else() -> None:
     assert told["mlx"]["error"] == "connection refused"
     assert "mlx_URL" in told["mlx"]["what_to_do"]
     assert told.keys() == {"victoria", "mlx"}
-    assert b"pw" not in agent_view.status(fleet)
+    assert b"pw" not in agent_view.render_status(fleet)
 
 
 def test_status_of_the_best_server_counts_and_a_missing_one_is_disabled() -> None:
     fleet = Fleet((server("mlx", State.DOWN), server("mlx", State.LOADING)))
-    told = json.loads(agent_view.status(fleet))
+    told = json.loads(agent_view.render_status(fleet))
     assert (told["victoria"], told["mlx"]["status"]) == ({"status": "disabled", "url": None}, "degraded")
 
 
@@ -163,7 +163,7 @@ def test_models_are_those_of_mlx() -> None:
             server("mlx", State.UP, models=(Model("qwen2.5:7b", size=4_700_000_000, loaded=True),)),
         )
     )
-    told = json.loads(agent_view.models(fleet))
+    told = json.loads(agent_view.render_models(fleet))
     assert told["total_count"] == 1
     assert told["models"][0].items() >= {"name": "qwen2.5:7b", "size": "4.7GB", "loaded": True}.items()
-    assert json.loads(agent_view.models(Fleet())) == {"models": [], "total_count": 0}
+    assert json.loads(agent_view.render_models(Fleet())) == {"models": [], "total_count": 0}

@@ -7,57 +7,63 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from penstock.api.dependencies import ConsoleContext
-from penstock.api.json_responses import json_reply
-from penstock.api.model_listing import Offer, offers
+from penstock.api.dependencies import ApiDependencies
+from penstock.api.json_responses import json_response
+from penstock.api.model_listing import ListedModel, list_models
 from penstock.domain.errors import InvalidRequest, ModelNotFound
 
-PAGE = 20
-MOST = 1000
+DEFAULT_PAGE_SIZE = 20
+MAX_PAGE_SIZE = 1000
 
 
-class Models:
+class ModelRoutes:
     """`/v1/models` and `/v1/models/{id}`; an id may contain slashes."""
 
-    def __init__(self, context: ConsoleContext) -> None:
+    def __init__(self, context: ApiDependencies) -> None:
         self._context = context
 
-    def routes(self) -> APIRouter:
+    def build_router(self) -> APIRouter:
         """The routes."""
         router = APIRouter(tags=["models"])
-        router.add_api_route("/v1/models", self.every, methods=["GET"])
-        router.add_api_route("/v1/models/{model:path}", self.one, methods=["GET"])
+        router.add_api_route("/v1/models", self.get_models, methods=["GET"])
+        router.add_api_route("/v1/models/{model:path}", self.get_model, methods=["GET"])
         return router
 
-    async def every(self, request: Request) -> Response:
+    async def get_models(self, request: Request) -> Response:
         """The models of all servers, each once; in Anthropic's form when `anthropic-version` is sent."""
-        found = self._offers()
-        if _anthropic(request):
-            return json_reply(_page(found, request))
-        return json_reply(msgspec.json.encode({"object": "list", "data": [_openai(offer) for offer in found]}))
+        found = self._list_models()
+        if _is_anthropic_client(request):
+            return json_response(_render_anthropic_page(found, request))
+        return json_response(
+            msgspec.json.encode({"object": "list", "data": [_render_openai_model(offer) for offer in found]})
+        )
 
-    async def one(self, request: Request, model: str) -> Response:
+    async def get_model(self, request: Request, model: str) -> Response:
         """One model by its name or another name of it."""
         if not model:
-            return await self.every(request)
+            return await self.get_models(request)
         offer = await self._context.find(model)
         if offer is None:
-            near = difflib.get_close_matches(model, [offer.name for offer in self._offers()], 3, 0.5)
+            near = difflib.get_close_matches(model, [offer.name for offer in self._list_models()], 3, 0.5)
             hint = f"the nearest are {', '.join(near)}" if near else "GET /v1/models lists those there are"
             raise ModelNotFound(f"model {model!r} not found: {hint}", param="model")
-        return json_reply(msgspec.json.encode(_anthropic_model(offer) if _anthropic(request) else _openai(offer)))
+        return json_response(
+            msgspec.json.encode(
+                _render_anthropic_model(offer) if _is_anthropic_client(request) else _render_openai_model(offer)
+            )
+        )
 
-    def _offers(self) -> tuple[Offer, ...]:
-        return offers(self._context.catalog.fleet, self._context.engines)
+    def _list_models(self) -> tuple[ListedModel, ...]:
+        return list_models(self._context.catalog.fleet, self._context.engines)
 
 
-def _anthropic(request: Request) -> bool:
+def _is_anthropic_client(request: Request) -> bool:
     return "anthropic-version" in request.headers
 
 
-def _openai(offer: Offer) -> dict[str, Any]:
+def _render_openai_model(offer: ListedModel) -> dict[str, Any]:
     """An entry as OpenAI draws it, with the context length where it is known, as many servers add it."""
-    created = _modified(offer)
+    created = _parse_modified_at(offer)
     owner = offer.name.rpartition("/")[0] or "library"
     drawn: dict[str, Any] = {
         "id": offer.name,
@@ -68,15 +74,15 @@ def _openai(offer: Offer) -> dict[str, Any]:
     return drawn | ({"context_length": offer.model.context_length} if offer.model.context_length else {})
 
 
-def _anthropic_model(offer: Offer) -> dict[str, Any]:
-    created = _modified(offer).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _render_anthropic_model(offer: ListedModel) -> dict[str, Any]:
+    created = _parse_modified_at(offer).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {"type": "model", "id": offer.name, "display_name": offer.name, "created_at": created}
 
 
-def _page(found: tuple[Offer, ...], request: Request) -> bytes:
+def _render_anthropic_page(found: tuple[ListedModel, ...], request: Request) -> bytes:
     """Anthropic's pages: `limit`, `after_id`, `before_id`."""
     names = [offer.name for offer in found]
-    limit = _limit(request.query_params.get("limit"))
+    limit = _parse_limit(request.query_params.get("limit"))
     after, before = request.query_params.get("after_id"), request.query_params.get("before_id")
     for name, value in (("after_id", after), ("before_id", before)):
         if value is not None and value not in names:
@@ -89,7 +95,7 @@ def _page(found: tuple[Offer, ...], request: Request) -> bytes:
         shown, more = rest[:limit], len(rest) > limit
     return msgspec.json.encode(
         {
-            "data": [_anthropic_model(offer) for offer in shown],
+            "data": [_render_anthropic_model(offer) for offer in shown],
             "has_more": more,
             "first_id": shown[0].name if shown else None,
             "last_id": shown[-1].name if shown else None,
@@ -97,15 +103,15 @@ def _page(found: tuple[Offer, ...], request: Request) -> bytes:
     )
 
 
-def _limit(value: str | None) -> int:
+def _parse_limit(value: str | None) -> int:
     if value is None:
-        return PAGE
-    if value.isascii() and value.isdigit() and 1 <= int(value[:9]) <= MOST:
+        return DEFAULT_PAGE_SIZE
+    if value.isascii() and value.isdigit() and 1 <= int(value[:9]) <= MAX_PAGE_SIZE:
         return int(value)
-    raise InvalidRequest(f"limit: a whole number from 1 to {MOST} is wanted", param="limit")
+    raise InvalidRequest(f"limit: a whole number from 1 to {MAX_PAGE_SIZE} is wanted", param="limit")
 
 
-def _modified(offer: Offer) -> datetime:
+def _parse_modified_at(offer: ListedModel) -> datetime:
     """When the model last changed; the epoch where its server does not tell."""
     try:
         told = datetime.fromisoformat(offer.model.modified_at)

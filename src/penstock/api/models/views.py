@@ -16,19 +16,19 @@ _BILLIONS = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)\s*([bm])(?![a-z])", re.IGNORE
 _EMBEDDERS = re.compile(r"embed|bge|minilm|\be5\b|\bgte\b", re.IGNORECASE)
 
 
-def shown_name(name: str) -> str:
+def display_name(name: str) -> str:
     """A name as people say it: without `:latest`."""
     return name.removesuffix(":latest")
 
 
-def size(amount: int) -> str:
+def format_size(amount: int) -> str:
     """Bytes as `1.5GB` (a billion bytes a GB), below a tenth of that as `45MB`; "" for 0: not known."""
     if amount <= 0:
         return ""
     return f"{amount / 1e9:.1f}GB" if amount >= 1e8 else f"{max(1, round(amount / 1e6))}MB"
 
 
-def embeds(model: Model) -> bool:
+def is_embedding_model(model: Model) -> bool:
     """Whether a model makes vectors and no text."""
     if model.capabilities:
         return "embedding" in model.capabilities and "completion" not in model.capabilities
@@ -38,28 +38,28 @@ def embeds(model: Model) -> bool:
 def level(model: Model) -> str | None:
     """The level of question that a model is for; None for one that answers none, or whose size nothing tells."""
     billions = _billions(model.parameters) or _billions(model.name) or model.size / BYTES_PER_PARAMETER / 1e9
-    if embeds(model) or not billions:
+    if is_embedding_model(model) or not billions:
         return None
     return next(name for below, name in LEVELS if billions < below)
 
 
-def entries(statuses: Iterable[ServerStatus]) -> list[dict[str, Any]]:
+def build_model_entries(statuses: Iterable[ServerStatus]) -> list[dict[str, Any]]:
     """Each model once, agents left out, over the servers given: loaded where any has it loaded."""
     found: dict[str, list[tuple[Model, ServerStatus]]] = {}
     for status in statuses:
         for model in status.models:
             if "agent" in model.capabilities:
                 continue
-            found.setdefault(shown_name(model.name), []).append((model, status))
-    return [_entry(name, places) for name, places in sorted(found.items())]
+            found.setdefault(display_name(model.name), []).append((model, status))
+    return [_build_model_entry(name, places) for name, places in sorted(found.items())]
 
 
-def _entry(name: str, places: list[tuple[Model, ServerStatus]]) -> dict[str, Any]:
+def _build_model_entry(name: str, places: list[tuple[Model, ServerStatus]]) -> dict[str, Any]:
     model = places[0][0]
-    vectors = embeds(model)
+    vectors = is_embedding_model(model)
     drawn: dict[str, Any] = {
         "name": name,
-        "size": size(model.size),
+        "size": format_size(model.size),
         "parameters": str(model.embedding_length or "") if vectors else model.parameters,
         "template": "embedding" if vectors else "chat",
         "quantization": model.quantization,

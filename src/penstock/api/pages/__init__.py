@@ -24,7 +24,7 @@ class Page:
             "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         )
 
-    def reply(self) -> Response:
+    def build_response(self) -> Response:
         """The page as an answer."""
         headers = {"content-security-policy": self._policy, "referrer-policy": "no-referrer"}
         return Response(self._body, headers=headers, media_type="text/html")

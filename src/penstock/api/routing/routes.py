@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from penstock.api.dependencies import ConsoleContext
-from penstock.api.json_responses import json_reply, read_body
+from penstock.api.dependencies import ApiDependencies
+from penstock.api.json_responses import json_response, read_body
 from penstock.api.routing import views as drawing
 from penstock.domain.errors import InvalidRequest
 from penstock.domain.request import Call
@@ -13,13 +13,13 @@ from penstock.gateway.pipeline import MOST_DECISIONS
 from penstock.gateway.routing import costs
 from penstock.gateway.routing.complexity.request_profile import ask_of
 
-MOST_BODY = 32 << 20
-LONGEST_SESSION, LONGEST_WAIT = 128, 1e9
-USUAL = 100
+MAX_BODY = 32 << 20
+MAX_SESSION_LENGTH, MAX_WAIT_SECONDS = 128, 1e9
+DEFAULT_LIMIT = 100
 """Decisions that are shown where no number is asked for."""
 
 _TEXT = {"type": "string"}
-_ASKED: dict[str, Any] = {
+_REQUEST_BODY: dict[str, Any] = {
     "description": "What `/api/v1/chat` takes (`text` may stand for `message`), or what `/v1/chat/completions` takes.",
     "required": True,
     "content": {
@@ -42,43 +42,45 @@ _ASKED: dict[str, Any] = {
 }
 
 
-class Routing:
+class RoutingRoutes:
     """`/api/route` and `/api/decisions`. No server is asked, and nothing here changes what routing knows."""
 
-    def __init__(self, context: ConsoleContext) -> None:
+    def __init__(self, context: ApiDependencies) -> None:
         self._context = context
         self._endpoints = {endpoint.wire: endpoint for one in context.dialects for endpoint in one.endpoints}
         self._waits = frozenset(signal.name for signal in costs.load() if signal.waits)
 
-    def routes(self) -> APIRouter:
+    def build_router(self) -> APIRouter:
         """The routes."""
         router = APIRouter(tags=["routing"])
-        router.add_api_route("/api/route", self.explain, methods=["POST"], openapi_extra={"requestBody": _ASKED})
-        router.add_api_route("/api/decisions", self.decisions, methods=["GET"])
+        router.add_api_route(
+            "/api/route", self.post_route, methods=["POST"], openapi_extra={"requestBody": _REQUEST_BODY}
+        )
+        router.add_api_route("/api/decisions", self.get_decisions, methods=["GET"])
         return router
 
-    async def explain(self, request: Request) -> Response:
+    async def post_route(self, request: Request) -> Response:
         """Where a request would go now, and why: level, kind of task, every candidate with its score, seconds and
         reasons, best first. Generates nothing."""
-        wire, body = drawing.question(await read_body(request, MOST_BODY))
+        wire, body = drawing.parse_question(await read_body(request, MAX_BODY))
         endpoint = self._endpoints[wire]
         call = endpoint.parse_request(body, b"application/json")
-        _heed(call, request)
+        _apply_headers(call, request)
         context, routing = self._context, self._context.routing
         fleet = context.catalog.fleet
         ask = ask_of(endpoint.decode_content(call), routing.classifier()) if call.is_automatic else None
         if ask is not None and routing.router.chooses(fleet, call):
             call.profile = ask
         decision = routing.router.decide(fleet, call, context.catalog.loads, context.clock(), explain=True)
-        return json_reply(drawing.explained(decision, call, ask, self._waits))
+        return json_response(drawing.render_explanation(decision, call, ask, self._waits))
 
-    async def decisions(self, limit: Annotated[int, Query(ge=1, le=MOST_DECISIONS)] = USUAL) -> Response:
+    async def get_decisions(self, limit: Annotated[int, Query(ge=1, le=MOST_DECISIONS)] = DEFAULT_LIMIT) -> Response:
         """The last decisions, newest first, and what became of each; never a word of what was said."""
         context = self._context
         made = context.routing.decisions()
         offset = context.wall() - context.clock()
         shown = [
-            drawing.made(
+            drawing.render_decision(
                 one.at + offset,
                 one.request_id.decode("latin-1"),
                 one.wire,
@@ -90,18 +92,18 @@ class Routing:
             )
             for one in reversed(made[-limit:])
         ]
-        return json_reply(drawing.history(shown, len(made), context.wall()))
+        return json_response(drawing.render_history(shown, len(made), context.wall()))
 
 
-def _heed(call: Call, request: Request) -> None:
+def _apply_headers(call: Call, request: Request) -> None:
     """The headers that the request itself would be sent with."""
     wait, session = request.headers.get("x-penstock-max-wait"), request.headers.get("x-session-id", "")
-    call.session = session.encode("latin-1")[:LONGEST_SESSION]
+    call.session = session.encode("latin-1")[:MAX_SESSION_LENGTH]
     if wait is None:
         return
     try:
         call.max_wait = float(wait)
     except ValueError:
         call.max_wait = -1.0
-    if not 0 <= call.max_wait < LONGEST_WAIT:
+    if not 0 <= call.max_wait < MAX_WAIT_SECONDS:
         raise InvalidRequest("x-penstock-max-wait is a number of seconds, such as 20", param="x-penstock-max-wait")

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.api.models.views import shown_name
+from penstock.api.models.views import display_name
 from penstock.dialects.timestamps import format_timestamp
 from penstock.domain.complexity import Level, RequestProfile
 from penstock.domain.errors import InvalidRequest
@@ -19,15 +19,15 @@ SERVICE, CHAT = "service.routed", "openai.chat"
 AWAY = 4
 STANDINGS = ("fits", "fits, in reserve", "lesser", "lesser, in reserve")
 """What a candidate's tier means, less 4 for one that is down or left alone."""
-MOST_SHOWN = 5
+MAX_CANDIDATES = 5
 """Candidates that are kept of each decision of the past."""
-MOST_NAME = 200
+MAX_NAME_LENGTH = 200
 """Characters of a model's name as a caller wrote it."""
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def question(body: bytes) -> tuple[str, bytes]:
+def parse_question(body: bytes) -> tuple[str, bytes]:
     """The wire of a question about routing, and its body in that wire.
 
     It is what `POST /api/v1/chat` takes, where `text` may stand for `message`; or, with `messages`, what
@@ -45,20 +45,20 @@ def question(body: bytes) -> tuple[str, bytes]:
         if "message" in fields:
             raise InvalidRequest("Send `message` or `text`, not both.", param="text")
         fields["message"] = fields.pop("text")
-        if not _said(fields["message"]):
+        if not _is_text(fields["message"]):
             raise InvalidRequest("`text` must be text that is not empty.", param="text")
         return SERVICE, msgspec.json.encode(fields)
     return SERVICE, body
 
 
-def _said(raw: msgspec.Raw) -> bool:
+def _is_text(raw: msgspec.Raw) -> bool:
     try:
         return bool(msgspec.json.decode(raw, type=str).strip())
     except msgspec.ValidationError:
         return False
 
 
-def explained(decision: Decision, call: Call, ask: RequestProfile | None, waits: AbstractSet[str]) -> bytes:
+def render_explanation(decision: Decision, call: Call, ask: RequestProfile | None, waits: AbstractSet[str]) -> bytes:
     """`POST /api/route`. `ask` is what was judged, None where a model is named; `waits` are the signals whose seconds
     are really waited for before the first token."""
     first = decision.candidates[0].deployment
@@ -67,19 +67,19 @@ def explained(decision: Decision, call: Call, ask: RequestProfile | None, waits:
         "complexity_level": decision.level or (ask.level.label if ask else None),
         "task_type": decision.task_type or (ask.task_type.value if ask else None),
         "scores": {level.label: round(ask.scores[level], 4) for level in Level} if ask else None,
-        "model": shown_name(first.model.name),
+        "model": display_name(first.model.name),
         "server": first.server.name,
         "provider": first.server.kind,
-        "requested_model": _named(call.model),
+        "requested_model": _cut_name(call.model),
         "reason": decision.reason,
         "warning": decision.warning or None,
         "fallback": decision.fallback,
-        "candidates": [_weighed(candidate, waits) for candidate in decision.candidates],
+        "candidates": [_render_scored_candidate(candidate, waits) for candidate in decision.candidates],
     }
     return msgspec.json.encode(drawn | ({"simulated": True} if first.server.is_simulated else {}))
 
 
-def made(
+def render_decision(
     at: float,
     request_id: str,
     wire: str,
@@ -98,10 +98,10 @@ def made(
         "time": f"{format_timestamp(at)}.{int(at * 1000) % 1000:03d}",
         "request_id": request_id,
         "wire": wire,
-        "requested_model": _named(requested),
+        "requested_model": _cut_name(requested),
         "complexity_level": decision.level or None,
         "task_type": decision.task_type or None,
-        "model": shown_name(where.model.name),
+        "model": display_name(where.model.name),
         "server": where.server.name,
         "provider": where.server.kind,
         "reason": decision.reason,
@@ -109,23 +109,23 @@ def made(
         "fallback": decision.fallback or attempts > 1,
         "attempts": attempts,
         "outcome": code,
-        "candidates": [_candidate(candidate) for candidate in decision.candidates[:MOST_SHOWN]],
+        "candidates": [_render_candidate(candidate) for candidate in decision.candidates[:MAX_CANDIDATES]],
     }
 
 
-def history(decisions: Iterable[dict[str, Any]], kept: int, now: float) -> bytes:
+def render_history(decisions: Iterable[dict[str, Any]], kept: int, now: float) -> bytes:
     """`GET /api/decisions`: those shown, newest first, of `kept`; `now` is seconds since the epoch."""
     return msgspec.json.encode({"decisions": list(decisions), "total": kept, "timestamp": format_timestamp(now)})
 
 
-def _named(model: str) -> str | None:
-    return model[:MOST_NAME] or None
+def _cut_name(model: str) -> str | None:
+    return model[:MAX_NAME_LENGTH] or None
 
 
-def _candidate(candidate: Candidate) -> dict[str, Any]:
+def _render_candidate(candidate: Candidate) -> dict[str, Any]:
     standing = STANDINGS[candidate.tier % AWAY]
     return {
-        "model": shown_name(candidate.deployment.model.name),
+        "model": display_name(candidate.deployment.model.name),
         "server": candidate.deployment.server.name,
         "class": candidate.size_class or None,
         "score": round(candidate.score, 4),
@@ -135,11 +135,11 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def _weighed(candidate: Candidate, waits: AbstractSet[str]) -> dict[str, Any]:
+def _render_scored_candidate(candidate: Candidate, waits: AbstractSet[str]) -> dict[str, Any]:
     """A candidate with its reasons, the costliest first."""
     first = sum(reason.cost for reason in candidate.reasons if reason.signal in waits)
     reasons = sorted(candidate.reasons, key=lambda reason: -abs(reason.cost))
-    return _candidate(candidate) | {
+    return _render_candidate(candidate) | {
         "expected_first_token_seconds": round(first, 3) if reasons else None,
         "warning": candidate.warning or None,
         "reasons": [

@@ -16,14 +16,14 @@ _PROC = Path("/proc")
 
 
 @dataclass(frozen=True, slots=True)
-class Resources:
+class ResourceUsage:
     """Figures by name; sizes are bytes, times seconds. What the system does not tell is left out."""
 
     process: Mapping[str, float | str]
     host: Mapping[str, float | str]
 
 
-def measure() -> Resources:
+def measure_usage() -> ResourceUsage:
     """The figures of this moment."""
     times = os.times()
     process: dict[str, float | str] = {
@@ -32,17 +32,17 @@ def measure() -> Resources:
         "cpu_seconds": round(times.user + times.system, 3),
         "threads": threading.active_count(),
     }
-    memory = _memory()
+    memory = _read_memory()
     if memory:
         process["memory_bytes"] = memory
     with contextlib.suppress(OSError):
         process["open_files"] = len(os.listdir(_PROC / "self" / "fd"))  # noqa: PTH208  a count, no paths
     if _resource is not None:
         process["open_files_limit"] = _resource.getrlimit(_resource.RLIMIT_NOFILE)[0]
-    return Resources(process, _host())
+    return ResourceUsage(process, _read_host())
 
 
-def _memory() -> int:
+def _read_memory() -> int:
     """Resident bytes; elsewhere than on Linux the most there ever were."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         return int((_PROC / "self" / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -52,7 +52,7 @@ def _memory() -> int:
     return peak if platform.system() == "Darwin" else peak * 1024
 
 
-def _host() -> dict[str, float | str]:
+def _read_host() -> dict[str, float | str]:
     host: dict[str, float | str] = {"system": platform.system(), "cpus": os.cpu_count() or 1}
     with contextlib.suppress(OSError, AttributeError):
         host |= dict(zip(("load_1m", "load_5m", "load_15m"), os.getloadavg(), strict=True))

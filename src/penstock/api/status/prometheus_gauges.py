@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterator
 
-from penstock.api.dependencies import ConsoleContext
-from penstock.api.status.process_usage import Resources
+from penstock.api.dependencies import ApiDependencies
+from penstock.api.status.process_usage import ResourceUsage
 from penstock.domain.fleet import ServerStatus
 from penstock.gateway.metrics.meter import Gauge
 
@@ -11,7 +11,7 @@ _STATES = ("closed", "half-open", "open")
 _Value = Callable[[ServerStatus], float]
 
 
-def gauges(context: ConsoleContext, resources: Resources) -> Iterator[Gauge]:
+def list_gauges(context: ApiDependencies, resources: ResourceUsage) -> Iterator[Gauge]:
     """All of them."""
     running = context.running()
     values: tuple[tuple[str, str, _Value], ...] = (
@@ -31,7 +31,7 @@ def gauges(context: ConsoleContext, resources: Resources) -> Iterator[Gauge]:
                 for status in context.catalog.fleet.statuses
             ),
         )
-    yield from _routing(context)
+    yield from _list_routing_gauges(context)
     yield Gauge("penstock_simulated", "1 while simulated servers answer.", (((), context.catalog.fleet.is_simulated),))
     yield Gauge("penstock_build_info", "The version that runs.", (((("version", context.version),), 1.0),))
     started = context.wall() - (context.clock() - context.started_at)
@@ -46,7 +46,7 @@ def gauges(context: ConsoleContext, resources: Resources) -> Iterator[Gauge]:
             yield Gauge(name, text, (((), float(figure)),))
 
 
-def _routing(context: ConsoleContext) -> Iterator[Gauge]:
+def _list_routing_gauges(context: ApiDependencies) -> Iterator[Gauge]:
     """What routing and failover are at."""
     routing, live = context.routing, context.catalog.loads
     waiting = tuple(((("server", name),), float(one.swap_queue.waiting_calls)) for name, one in sorted(live.items()))

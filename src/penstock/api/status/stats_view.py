@@ -4,14 +4,14 @@ from typing import Any
 
 import msgspec
 
-from penstock.api.status.process_usage import Resources
+from penstock.api.status.process_usage import ResourceUsage
 from penstock.dialects.timestamps import format_timestamp
 from penstock.domain.fleet import Fleet, ServerStatus
 from penstock.gateway.metrics.meter import Percentiles, Snapshot, Totals
 
 
-def draw(
-    snapshot: Snapshot, fleet: Fleet, running: dict[str, int], resources: Resources, uptime: float, wall: float
+def render_stats(
+    snapshot: Snapshot, fleet: Fleet, running: dict[str, int], resources: ResourceUsage, uptime: float, wall: float
 ) -> bytes:
     """The body of `/stats`. `running` is calls in work by server; `uptime` is seconds, `wall` the epoch's."""
     every = snapshot.all
@@ -39,12 +39,13 @@ def draw(
                 "errors": snapshot.last_minute_errors,
                 "tokens": snapshot.last_minute_tokens,
             },
-            "tokens": _tokens(every),
-            "latency_ms": _milliseconds(every.latency),
-            "ttft_ms": _milliseconds(every.ttft),
-            "models": {total.name: _totals(total) for total in snapshot.models},
+            "tokens": _render_tokens(every),
+            "latency_ms": _render_milliseconds(every.latency),
+            "ttft_ms": _render_milliseconds(every.ttft),
+            "models": {total.name: _render_totals(total) for total in snapshot.models},
             "servers": {
-                name: _server(statuses.get(name), running.get(name, 0)) | _totals(counted.get(name, Totals()))
+                name: _render_server(statuses.get(name), running.get(name, 0))
+                | _render_totals(counted.get(name, Totals()))
                 for name in names
             },
             "process": resources.process,
@@ -55,29 +56,29 @@ def draw(
     )
 
 
-def _server(status: ServerStatus | None, running: int) -> dict[str, Any]:
+def _render_server(status: ServerStatus | None, running: int) -> dict[str, Any]:
     drawn: dict[str, Any] = {"state": status.state.value if status else "removed", "running": running}
     if status:
         drawn["slots"] = status.slots or status.server.max_concurrent
     return drawn
 
 
-def _totals(total: Totals) -> dict[str, Any]:
+def _render_totals(total: Totals) -> dict[str, Any]:
     return {
         "requests": total.requests,
         "errors": total.errors,
         "client_gone": total.gone,
-        "tokens": _tokens(total),
-        "latency_ms": _milliseconds(total.latency),
-        "ttft_ms": _milliseconds(total.ttft),
+        "tokens": _render_tokens(total),
+        "latency_ms": _render_milliseconds(total.latency),
+        "ttft_ms": _render_milliseconds(total.ttft),
     }
 
 
-def _tokens(total: Totals) -> dict[str, int]:
+def _render_tokens(total: Totals) -> dict[str, int]:
     prompt, completion = total.prompt_tokens, total.completion_tokens
     return {"prompt": prompt, "completion": completion, "total": prompt + completion}
 
 
-def _milliseconds(times: Percentiles) -> dict[str, float]:
+def _render_milliseconds(times: Percentiles) -> dict[str, float]:
     shown = {name: round(getattr(times, name) * 1000, 1) for name in ("mean", "p50", "p90", "p95", "p99")}
     return {"count": times.count} | shown
