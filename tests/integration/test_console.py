@@ -33,7 +33,7 @@ from penstock.gateway.routing.complexity.classifier import Classifier
 from penstock.gateway.routing.router import Policy, Router
 from penstock.gateway.upstream.transport.fetcher import Fetcher
 from penstock.gateway.upstream.transport.pool import PoolLimits, Pools
-from penstock.serving.routes import Gate
+from penstock.serving.origin_policy import OriginPolicy
 from penstock.sim import SimOptions, Simulator
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -90,7 +90,7 @@ def context_of(catalog: Catalog, fetch, known: list[Known]) -> ApiDependencies:
             Router(Policy(), costs.load(), {k: e.operations for k, e in ENGINES.items()}), Classifier, list
         ),
         settings=lambda: known[0].settings,
-        origin_allowed=Gate().origin_allowed,
+        origin_allowed=OriginPolicy().is_origin_allowed,
         draining=lambda: known[0].draining,
         clock=time.monotonic,
         wall=time.time,

@@ -39,8 +39,10 @@ from penstock.gateway.upstream.transport.fetcher import Fetcher
 from penstock.gateway.upstream.transport.pool import PoolLimits, Pools
 from penstock.log_format import configure_logging as configure_logs
 from penstock.serving import routes
-from penstock.serving.protocol import GatewayProtocol, Shared
-from penstock.serving.server import App, Listening, Receive, Scope, Send, gated, listening_socket
+from penstock.serving.context import ServingContext
+from penstock.serving.origin_policy import OriginPolicy
+from penstock.serving.protocol import GatewayProtocol
+from penstock.serving.server import App, ListenOptions, Receive, Scope, Send, apply_origin_policy, bind_socket
 from penstock.serving.server import Server as HttpServer
 from penstock.sim import SimOptions, Simulator, scenario_one
 from penstock.storage.data_dir import DataDirInUseError, claim_data_dir
@@ -149,7 +151,7 @@ class Gateway:
         """No new work from now on; what runs comes to its end."""
         self.pipeline.draining = True
 
-    def context(self, gate: routes.Gate) -> ApiDependencies:
+    def context(self, origin_policy: OriginPolicy) -> ApiDependencies:
         """What the console may see."""
         return ApiDependencies(
             version=__version__,
@@ -168,7 +170,7 @@ class Gateway:
                 lambda: (self.failover.budget.taken, self.failover.budget.denied),
             ),
             settings=lambda: ApiSettings(self.settings.llm.mode),
-            origin_allowed=gate.origin_allowed,
+            origin_allowed=origin_policy.is_origin_allowed,
             draining=lambda: self.pipeline.draining,
             clock=time.monotonic,
             wall=time.time,
@@ -316,7 +318,7 @@ def serve(settings: Settings, *, config_path: Path | None, overrides: Mapping[st
         log.warning("%s", warning)
     host, port = settings.server.host, settings.server.port
     try:
-        bound = listening_socket(host, port)
+        bound = bind_socket(host, port)
     except OSError as error:
         sys.stderr.write(f"penstock: cannot listen on {host}:{port}: {error.strerror}; choose another --port\n")
         return 1
@@ -342,13 +344,15 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 async def _serve(settings: Settings, bound: socket.socket, reloading: Reloading) -> int:
     gateway = Gateway(settings, bound.getsockname()[1])
-    gate = routes.Gate(frozenset(settings.server.allowed_hosts), frozenset(settings.server.cors_origins))
-    table = routes.table(gateway.dialects)
-    protocol = GatewayProtocol.bind(Shared(gateway.pipeline, table, gate, settings.server.max_body))
+    origin_policy = OriginPolicy(frozenset(settings.server.allowed_hosts), frozenset(settings.server.cors_origins))
+    table = routes.build_route_table(gateway.dialects)
+    protocol = GatewayProtocol.for_context(
+        ServingContext(gateway.pipeline, table, origin_policy, settings.server.max_body)
+    )
     failures = ErrorResponses(gateway.dialects)
-    console = asyncio.get_running_loop().create_task(asyncio.to_thread(_console, gateway, gate))
-    app = gated(_once_there(console), gate, lambda path, error: failures.render(path, error, ""))
-    listening = Listening(keep_alive=settings.server.keep_alive, drain=settings.server.drain_seconds)
+    console = asyncio.get_running_loop().create_task(asyncio.to_thread(_console, gateway, origin_policy))
+    app = apply_origin_policy(_once_there(console), origin_policy, lambda path, error: failures.render(path, error, ""))
+    listening = ListenOptions(keep_alive=settings.server.keep_alive, drain=settings.server.drain_seconds)
     server = HttpServer(app, protocol, listening, gateway.drain)
     reloader = Reloader(reloading.load, settings, gateway.apply, reloading.files)
     watching = asyncio.get_running_loop().create_task(reloader.run())
@@ -362,13 +366,13 @@ async def _serve(settings: Settings, bound: socket.socket, reloading: Reloading)
     return 0
 
 
-def _console(gateway: Gateway, gate: routes.Gate) -> App:
+def _console(gateway: Gateway, origin_policy: OriginPolicy) -> App:
     """The console, and the classifier's weights read. Importing FastAPI takes longer than all else at the start: calls
     need not wait for it."""
     from penstock.api import app as console  # noqa: PLC0415  # lazy: half a second of imports, in a thread beside the first calls
 
     gateway.pipeline.classifier.warm()
-    return console.build_app(gateway.context(gate))
+    return console.build_app(gateway.context(origin_policy))
 
 
 def _once_there(console: "asyncio.Task[App]") -> App:

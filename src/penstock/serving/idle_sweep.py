@@ -1,49 +1,51 @@
-"""One look at a client's connection every second: who is idle, who dawdles, who is gone. Costs less than timers."""
+"""Checks client connections once a second: idle, stalled and closed ones. A timer for each would cost more."""
 
 import select
 
 from penstock.domain.errors import ClientStalled
 from penstock.serving.protocol import GatewayProtocol
 
-PROGRESS = 64 * 1024
-"""Bytes of a request that count as progress: it must not come more slowly than this in each `patience`."""
-_HUNG_UP = getattr(select, "POLLRDHUP", 0)
+PROGRESS_BYTES = 64 * 1024
+"""A request must arrive at least this fast in each `request_timeout`."""
+_POLL_HANGUP = getattr(select, "POLLRDHUP", 0)
 
 
-def sweep(connection: GatewayProtocol, now: float, keep_alive: float, patience: float) -> None:
+def sweep_connection(connection: GatewayProtocol, now: float, keep_alive: float, request_timeout: float) -> None:
     """Close a connection that has been idle, or whose client has not read, for `keep_alive` seconds; answer 408 to a
-    request that does not come on for `patience` seconds."""
-    unread = connection.flow.read_paused
-    if unread and _hung_up(connection):
+    request that has made no progress for `request_timeout` seconds."""
+    reading_paused = connection.flow.read_paused
+    if reading_paused and _has_client_closed(connection):
         connection.transport.abort()
         return
-    awaited = None if unread else connection.awaited()
-    if awaited is not None:
-        mark: object = (awaited[0], awaited[1] // PROGRESS)
-        limit = patience
+    incomplete = None if reading_paused else connection.incomplete_request()
+    if incomplete is not None:
+        marker: object = (incomplete[0], incomplete[1] // PROGRESS_BYTES)
+        limit = request_timeout
     else:
         current = connection.cycle
         if current is not None and not current.response_complete:
-            connection.mark = None
+            connection.sweep_marker = None
             return
-        mark = connection.transport.get_write_buffer_size()
+        marker = connection.transport.get_write_buffer_size()
         limit = keep_alive
-    if mark != connection.mark:
-        connection.mark, connection.active_at = mark, now
+    if marker != connection.sweep_marker:
+        connection.sweep_marker, connection.active_at = marker, now
     elif now - connection.active_at <= limit:
         return
-    elif awaited is not None:
-        connection.refuse(ClientStalled("the request did not arrive in time"))
-    elif mark:  # what is left of an answer, and nobody reads it
+    elif incomplete is not None:
+        connection.refuse(
+            ClientStalled(f"The request did not arrive in time: it stalled for {limit:g} s. Send it again.")
+        )
+    elif marker:  # the rest of a response that the client does not read
         connection.transport.abort()
     else:
         connection.transport.close()
 
 
-def _hung_up(connection: GatewayProtocol) -> bool:
-    """Whether the client of a connection that is not read from has closed it (where the system can tell)."""
-    if not _HUNG_UP:
+def _has_client_closed(connection: GatewayProtocol) -> bool:
+    """Return True if the client has closed a connection that is not read from (only where the system can tell)."""
+    if not _POLL_HANGUP:
         return False
     poll = select.poll()
-    poll.register(connection.transport.get_extra_info("socket").fileno(), _HUNG_UP)
+    poll.register(connection.transport.get_extra_info("socket").fileno(), _POLL_HANGUP)
     return bool(poll.poll(0))

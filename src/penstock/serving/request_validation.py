@@ -1,4 +1,4 @@
-"""Requests that are not let in: what llhttp lets pass and two parsers may read differently, and what is too much."""
+"""Validation before routing: ambiguous framing that llhttp accepts (request smuggling), and size limits."""
 
 import re
 
@@ -9,38 +9,38 @@ from penstock.http1.status_lines import STATUS_LINES
 HeaderLines = list[tuple[bytes, bytes]]
 
 
-def check_head(version: str, lines: HeaderLines) -> None:
-    """Raise InvalidRequest when a head does not say beyond doubt for whom its request is and where it ends."""
-    http11 = version == "1.1"
-    if not http11 and version != "1.0":
-        raise InvalidRequest("this gateway speaks HTTP/1.1 and HTTP/1.0")
-    hosts = [value for name, value in lines if name == b"host"]
-    codings = [value for name, value in lines if name == b"transfer-encoding"]
-    if len(hosts) > 1 or (http11 and not hosts):
-        raise InvalidRequest("a request has one Host header")
-    if codings and (not http11 or [coding.strip().lower() for coding in codings] != [b"chunked"]):
-        raise InvalidRequest("the only transfer coding understood is chunked, in HTTP/1.1, once")
+def check_head(version: str, headers: HeaderLines) -> None:
+    """Raise InvalidRequest if the addressed host or the end of the request is ambiguous."""
+    is_http11 = version == "1.1"
+    if not is_http11 and version != "1.0":
+        raise InvalidRequest(f"This gateway speaks HTTP/1.1 and HTTP/1.0, not HTTP/{version}.")
+    hosts = [value for name, value in headers if name == b"host"]
+    codings = [value for name, value in headers if name == b"transfer-encoding"]
+    if len(hosts) > 1 or (is_http11 and not hosts):
+        raise InvalidRequest("A request must have exactly one Host header.")
+    if codings and (not is_http11 or [coding.strip().lower() for coding in codings] != [b"chunked"]):
+        raise InvalidRequest("The only supported transfer coding is chunked, in HTTP/1.1, applied once.")
 
 
-def check_size(url: bytes, lines: HeaderLines) -> None:
-    """Raise InvalidRequest when a head is larger than is taken."""
-    if len(url) + sum(len(name) + len(value) + 4 for name, value in lines) > MAX_HEAD_BYTES:
-        raise head_too_large()
+def check_head_size(url: bytes, headers: HeaderLines) -> None:
+    """Raise InvalidRequest if a head is larger than the limit."""
+    if len(url) + sum(len(name) + len(value) + 4 for name, value in headers) > MAX_HEAD_BYTES:
+        raise create_head_size_error()
 
 
-def without_upgrade(method: bytes, url: bytes, lines: HeaderLines) -> bytes:
-    """The head of a request without its offer to speak another protocol; b"" when it makes none, or WebSocket's."""
-    offers = [value.lower() for name, value in lines if name == b"upgrade"]
-    if not offers or (method == b"GET" and offers == [b"websocket"]):
+def render_without_upgrade(method: bytes, url: bytes, headers: HeaderLines) -> bytes:
+    """Render a request head again without its Upgrade; return b"" if it has none, or asks for WebSocket."""
+    upgrades = [value.lower() for name, value in headers if name == b"upgrade"]
+    if not upgrades or (method == b"GET" and upgrades == [b"websocket"]):
         return b""
-    kept = [line for line in lines if line[0] not in (b"upgrade", b"connection", b"http2-settings")]
-    if any(name == b"connection" and b"close" in value.lower() for name, value in lines):
+    kept = [line for line in headers if line[0] not in (b"upgrade", b"connection", b"http2-settings")]
+    if any(name == b"connection" and b"close" in value.lower() for name, value in headers):
         kept.append((b"connection", b"close"))
     return b"%b %b HTTP/1.1\r\n%b\r\n" % (method, url, b"".join(b"%b: %b\r\n" % line for line in kept))
 
 
-def response(error: PenstockError) -> bytes:
-    """A whole answer to what is no request, or not one of any dialect; the connection is closed after it."""
+def render_error_response(error: PenstockError) -> bytes:
+    """Render a response (RFC 9457) to a request that belongs to no dialect; the connection is closed after it."""
     status = STATUS_LINES[error.status]
     body = b'{"type":"about:blank","title":"%b","status":%d,"code":"%b","detail":"%b"}' % (
         status[13:-2], error.status, error.code.encode(),
@@ -50,11 +50,11 @@ def response(error: PenstockError) -> bytes:
     return b"%b%b\r\n%b" % (status, head, body)
 
 
-def head_too_large() -> InvalidRequest:
-    """The error for a head that is larger than is taken."""
-    return InvalidRequest(f"the head of the request is over {MAX_HEAD_BYTES} bytes")
+def create_head_size_error() -> InvalidRequest:
+    """Return the error for a head that is larger than the limit."""
+    return InvalidRequest(f"The request head is over {MAX_HEAD_BYTES} bytes; send fewer or shorter headers.")
 
 
-def body_too_large(limit: int) -> BodyTooLarge:
-    """The error for a body of more than `limit` bytes."""
-    return BodyTooLarge(f"the request body is over {limit} bytes (server.max_body)")
+def create_body_size_error(limit: int) -> BodyTooLarge:
+    """Return the error for a body of more than `limit` bytes."""
+    return BodyTooLarge(f"The request body is over {limit} bytes; send a smaller one or raise server.max_body.")
