@@ -26,8 +26,10 @@ from penstock.api.dependencies import ApiDependencies, ApiSettings, RoutingInspe
 from penstock.control.discovery.watcher import Watcher
 from penstock.domain.errors import ConnectFailed
 from penstock.domain.fleet import Model, Server, ServerStatus, State
+from penstock.domain.response import Usage
 from penstock.gateway.fleet.catalog import Catalog
-from penstock.gateway.metrics.meter import Meter, Record
+from penstock.gateway.metrics.meter import Meter
+from penstock.gateway.metrics.series import CallOutcome
 from penstock.gateway.routing import costs
 from penstock.gateway.routing.complexity.classifier import Classifier
 from penstock.gateway.routing.router import Policy, Router
@@ -236,19 +238,10 @@ async def test_servers_are_listed_with_what_they_do(known, web):
 @pytest.mark.parametrize("path", ["/stats", "/v1/stats"])
 async def test_stats_tell_what_calls_came_to(metered, path):
     meter, web = metered
-    meter.settle(
-        Record(
-            "openai.chat",
-            model="gemma3:1b",
-            server="localhost",
-            prompt_tokens=4,
-            completion_tokens=6,
-            ttft=0.2,
-            total=1,
-        )
-    )
-    meter.settle(Record("openai.chat", status=503, code="no_server", total=0.1))
-    meter.retry("localhost")
+    usage = Usage(prompt_tokens=4, completion_tokens=6)
+    meter.series_of("gemma3:1b", "localhost")["openai.chat"].record(CallOutcome("ok", usage, 0.2, 1.0, 1.0))
+    meter.series_of("", "")["openai.chat"].record(CallOutcome("no_server", Usage(), 0.0, 0.1, 0.1))
+    meter.count_retry("localhost")
     told = (await web.get(path)).json()
     assert told["requests"]["total"] == 2
     assert told["requests"]["errors"] == told["requests"]["retries"] == 1
@@ -275,7 +268,7 @@ async def test_every_metric_is_declared_once_and_routing_has_its_own(metered):
 
 async def test_metrics_are_prometheus_text_with_servers_and_calls(metered):
     meter, web = metered
-    meter.settle(Record("openai.chat", model="m", server="vllm", ttft=0.2, total=1))
+    meter.series_of("m", "vllm")["openai.chat"].record(CallOutcome("ok", Usage(), 0.2, 1.0, 1.0))
     answer = await web.get("/metrics")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     text = answer.text

@@ -145,7 +145,7 @@ async def test_a_client_that_never_reads_is_given_up_after_the_idle_limit(way: s
         assert gateway.gateway.catalog.loads["a"].consecutive_failures == 0
         answer = await client.answer()
         assert not answer.whole or "transfer-encoding" not in answer.headers
-        assert gateway.gateway.meter.snapshot(0.0).codes == {"client_stalled": 1}
+        assert gateway.gateway.meter.take_snapshot(0.0).codes == {"client_stalled": 1}
 
 
 def big(size: int) -> Script:

@@ -211,8 +211,8 @@ async def test_it_counts_as_gone_and_as_nobodys_error():
         await engine.asked.wait()
         client.close()
         await gone(engine, gateway)
-        counted = gateway.gateway.meter.snapshot(0.0).all
-        assert (counted.gone, counted.errors) == (1, 0)
+        counted = gateway.gateway.meter.take_snapshot(0.0).all
+        assert (counted.disconnects, counted.errors) == (1, 0)
 
 
 async def test_a_hundred_at_any_moment():

@@ -87,7 +87,7 @@ class Gateway:
         self.network = Network(self.watcher, self.mdns, names)
         operations = {kind: engine.operations for kind, engine in self.engines.items()}
         self.router = Router(policy(settings), costs.load(), operations)
-        self.attempts = Attempts(self.pools, self.engines, self._timeouts, __version__)
+        self.attempts = Attempts(self.pools, self.engines, self._timeouts, __version__, self.meter)
         self.failover = Failover(
             self.catalog,
             self.attempts,

@@ -19,6 +19,7 @@ from penstock.gateway.fleet.catalog import Catalog
 from penstock.gateway.fleet.swap_queue import SwapQueue
 from penstock.gateway.fleet.throughput_learning import learn_throughput
 from penstock.gateway.metrics.meter import Meter
+from penstock.gateway.metrics.series import CLIENT_GONE, OK, CallOutcome
 from penstock.gateway.request_context import UNROUTED, RequestContext
 from penstock.gateway.routing.complexity.classifier import Classifier
 from penstock.gateway.routing.complexity.request_profile import ask_of
@@ -33,6 +34,7 @@ MOST_TURNS = 32
 FIRST_LESSONS, EVERY = 256, 16
 """The first calls are all learnt from, of later ones one of so many, and all that loaded a model."""
 _AUTO = ("", "auto")
+_NO_USAGE = Usage(estimated=True)
 
 
 class Decided(NamedTuple):
@@ -88,7 +90,7 @@ class Pipeline:
         self.catalog = catalog
         self.router = router
         self.failover = failover
-        self.meter = meter
+        self._unsent = meter.series_of("", "")
         self.running = 0
         self.draining = False
         self.classifier = classifier or Classifier()
@@ -205,18 +207,11 @@ class Pipeline:
         """Tell the meter what the call was and cost, the router how it went, and keep why it went there."""
         relay, deployment, first_at, now = ctx.relay, ctx.deployment, ctx.client.first_at, self._clock()
         begin, client, endpoint, call, decision = ctx.started_at, ctx.client, ctx.endpoint, ctx.call, ctx.decision
-        model = server = kind = ""
-        if deployment is not None:
-            model, server, kind = deployment.model.name, deployment.server.name, deployment.server.kind
-        prompt, completion, estimated = 0, 0, True
-        if relay is not None:
-            usage = relay.usage
-            if usage is not None:
-                prompt, completion, estimated = usage.prompt_tokens, usage.completion_tokens, usage.estimated
-            else:  # a stream that does not tell: about a token a piece
-                completion = relay.piece_count
+        usage = _NO_USAGE
+        if relay is not None:  # a stream that does not tell: about a token a piece
+            usage = relay.usage or Usage(completion_tokens=relay.piece_count, estimated=True)
         failure = ctx.failure
-        status, code = (200, "ok") if failure is None else (failure.status, failure.code)
+        code = OK if failure is None else failure.code
         attempts = ctx.attempts
         if decision is not UNROUTED:
             self._decided.append((begin, client.id, endpoint.wire, call.model, decision, deployment, attempts, code))
@@ -224,26 +219,23 @@ class Pipeline:
                 self._lessons += 1
                 if self._lessons < FIRST_LESSONS or not self._lessons % EVERY or ctx.model_was_loaded is False:
                     sent = begin + ctx.queue_seconds  # a wait for a turn says nothing of the server's speed
-                    self._learn(ctx, first_at - sent if first_at else 0.0, now - sent, completion)
-        self.meter.settle(
-            (
-                endpoint.wire, "", model, server, kind, status, code, call.stream, prompt,
-                completion, estimated, first_at - begin if first_at else 0.0, now - begin, attempts, attempts > 1,
-                client.gone, begin,
-            )
-        )  # fmt: skip
+                    self._learn(ctx, first_at - sent if first_at else 0.0, now - sent, usage)
+        series = (ctx.series or self._unsent)[endpoint.wire]
+        first_byte = first_at - begin if first_at else 0.0
+        outcome = CallOutcome(CLIENT_GONE if client.gone else code, usage, first_byte, now - begin, now)
+        series.record(outcome, is_streamed=call.stream, is_fallback=attempts > 1)
 
-    def _learn(self, ctx: RequestContext, first: float, total: float, completion: int) -> None:
+    def _learn(self, ctx: RequestContext, first: float, total: float, usage: Usage) -> None:
         """What the call teaches. One that loaded a model is a reason to look which others that has thrown out."""
-        deployment, relay = ctx.deployment, ctx.relay
-        if deployment is None or relay is None:
+        deployment = ctx.deployment
+        if deployment is None or ctx.relay is None:
             return
         if not ctx.model_was_loaded:
             self._look_at_server(deployment.server.name)
         learn_throughput(
             self.catalog.load_of(deployment.server.name),
             deployment,
-            relay.usage or Usage(completion_tokens=completion, estimated=True),
+            usage,
             held=ctx.model_was_loaded,
             ahead=ctx.running_before,
             first=first if ctx.call.stream else 0.0,

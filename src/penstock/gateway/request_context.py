@@ -10,6 +10,7 @@ from penstock.domain.request import Call, Operation
 from penstock.domain.response import Usage
 from penstock.domain.routing_decision import Decision
 from penstock.gateway.client import Client
+from penstock.gateway.metrics.meter import SeriesByWire
 from penstock.gateway.resumable_stream import ResumableStream
 
 UNREAD_CALL = Call(wire="", operation=Operation.CHAT, model="", stream=False, body=b"")
@@ -46,7 +47,8 @@ class RequestContext:
     """One call: who sent it, what was decided, and what became of it. Made once a call by the pipeline.
 
     `started_at` is monotonic seconds. `call` and `decision` are `UNREAD_CALL` and `UNROUTED` until they are known.
-    Attempts write `attempts` (their number), and of the last attempt its `deployment`, its `relay`, `model_was_loaded`
+    Attempts write `attempts` (their number), and of the last attempt its `deployment`, the
+    `series` that count its calls, its `relay`, `model_was_loaded`
     (the model was in memory) and `running_before` (calls that its server had). `queue_seconds` is how long the call
     waited in swap queues. `content` is the call fully decoded, where an attempt needed that; `stream` is set for a
     stream that another server may continue. `failure` is the error that ended the call.
@@ -54,7 +56,7 @@ class RequestContext:
 
     __slots__ = (
         "attempts", "call", "client", "content", "decision", "deployment", "endpoint", "failure", "model_was_loaded",
-        "queue_seconds", "relay", "running_before", "started_at", "stream",
+        "queue_seconds", "relay", "running_before", "series", "started_at", "stream",
     )  # fmt: skip
 
     def __init__(self, client: Client, endpoint: Endpoint, started_at: float) -> None:
@@ -66,6 +68,7 @@ class RequestContext:
         self.failure: PenstockError | None = None
         self.attempts = 0
         self.deployment: Deployment | None = None
+        self.series: SeriesByWire | None = None
         self.relay: RelayedResponse | None = None
         self.model_was_loaded = True
         self.running_before = 0
@@ -82,3 +85,12 @@ class RequestContext:
         forked.queue_seconds = self.queue_seconds
         forked.attempts = attempts
         return forked
+
+    def adopt_result(self, forked: "RequestContext", attempts: int) -> None:
+        """Take over the result of a fork; `attempts` is the number of attempts made in all forks."""
+        self.attempts = attempts
+        self.deployment = forked.deployment
+        self.series = forked.series
+        self.relay = forked.relay
+        self.model_was_loaded = forked.model_was_loaded
+        self.running_before = forked.running_before

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from penstock.api.dependencies import ApiDependencies
 from penstock.api.status.process_usage import ResourceUsage
 from penstock.domain.fleet import ServerStatus
-from penstock.gateway.metrics.meter import Gauge
+from penstock.gateway.metrics.prometheus import Gauge
 
 _STATES = ("closed", "half-open", "open")
 _Value = Callable[[ServerStatus], float]

@@ -84,7 +84,7 @@ class StatusRoutes:
         """Requests, errors, tokens and times, in all and by model and server; what the process and host use."""
         context = self._context
         now = context.clock()
-        snapshot = context.meter.snapshot(now)
+        snapshot = context.meter.take_snapshot(now)
         return json_response(
             render_stats(
                 snapshot,
@@ -99,7 +99,7 @@ class StatusRoutes:
     async def get_metrics(self) -> Response:
         """Metrics in Prometheus' text format."""
         context = self._context
-        body = context.meter.exposition(list_gauges(context, measure_usage()))
+        body = context.meter.render_prometheus(list_gauges(context, measure_usage()))
         return Response(body, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def get_liveness(self) -> Response:

@@ -7,7 +7,7 @@ import msgspec
 from penstock.api.status.process_usage import ResourceUsage
 from penstock.dialects.timestamps import format_timestamp
 from penstock.domain.fleet import Fleet, ServerStatus
-from penstock.gateway.metrics.meter import Percentiles, Snapshot, Totals
+from penstock.gateway.metrics.snapshot import Percentiles, Snapshot, Totals
 
 
 def render_stats(
@@ -25,7 +25,7 @@ def render_stats(
             "requests": {
                 "total": every.requests,
                 "errors": every.errors,
-                "client_gone": every.gone,
+                "client_gone": every.disconnects,
                 "streamed": every.streamed,
                 "fallbacks": every.fallbacks,
                 "retries": snapshot.retries,
@@ -35,9 +35,9 @@ def render_stats(
                 "by_wire": snapshot.wires,
             },
             "last_minute": {
-                "requests": snapshot.last_minute_requests,
-                "errors": snapshot.last_minute_errors,
-                "tokens": snapshot.last_minute_tokens,
+                "requests": snapshot.last_minute.requests,
+                "errors": snapshot.last_minute.errors,
+                "tokens": snapshot.last_minute.tokens,
             },
             "tokens": _render_tokens(every),
             "latency_ms": _render_milliseconds(every.latency),
@@ -67,7 +67,7 @@ def _render_totals(total: Totals) -> dict[str, Any]:
     return {
         "requests": total.requests,
         "errors": total.errors,
-        "client_gone": total.gone,
+        "client_gone": total.disconnects,
         "tokens": _render_tokens(total),
         "latency_ms": _render_milliseconds(total.latency),
         "ttft_ms": _render_milliseconds(total.ttft),

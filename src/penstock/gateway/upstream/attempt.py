@@ -10,6 +10,7 @@ from penstock.domain.fleet import Deployment
 from penstock.engines.base import Engine, EngineRequest
 from penstock.gateway.client import Client
 from penstock.gateway.fleet.catalog import ServerLoad
+from penstock.gateway.metrics.meter import Meter, SeriesByWire
 from penstock.gateway.upstream.relay.base import Relay
 from penstock.gateway.upstream.resilience.breaker import Guard
 from penstock.gateway.upstream.transport.authorization import authorization_headers
@@ -44,6 +45,7 @@ class Target:
     timeouts: Timeouts
     live: ServerLoad
     guard: Guard
+    series: SeriesByWire
     heads: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -67,19 +69,33 @@ class Attempts:
     """Makes single tries. `timeouts` tells those of a server by its name."""
 
     def __init__(
-        self, pools: Pools, engines: Mapping[str, Engine], timeouts: Callable[[str], Timeouts], version: str
+        self,
+        pools: Pools,
+        engines: Mapping[str, Engine],
+        timeouts: Callable[[str], Timeouts],
+        version: str,
+        meter: Meter,
     ) -> None:
         self.pools = pools
         self.loop = asyncio.get_running_loop()
         self._engines = engines
         self._timeouts = timeouts
+        self._meter = meter
         self._agent = f"penstock/{version}".encode()
 
     def target(self, deployment: Deployment, live: ServerLoad, guard: Guard) -> Target:
         """Make ready for calls to a deployment."""
         server = deployment.server
         pool = self.pools.get(deployment.url, server.verify_tls)
-        return Target(deployment, self._engines[server.kind], pool, self._timeouts(server.name), live, guard)
+        return Target(
+            deployment=deployment,
+            engine=self._engines[server.kind],
+            pool=pool,
+            timeouts=self._timeouts(server.name),
+            live=live,
+            guard=guard,
+            series=self._meter.series_of(deployment.model.name, server.name),
+        )
 
     async def run(self, target: Target, outgoing: EngineRequest, relay: Relay, client: Client) -> None:
         """Try once. Returns when the answer is delivered; raises the PenstockError that stopped it."""

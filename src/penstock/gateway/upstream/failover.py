@@ -150,7 +150,7 @@ class Failover:
 
         race = await hedge(ctx.client, try_it, spare, self.defaults.hedge_after, self._attempts.loop)
         last = race.winner or race.lanes[-1]
-        ctx.attempts, ctx.deployment, ctx.relay = len(own), own[last.place].deployment, own[last.place].relay
+        ctx.adopt_result(own[last.place], attempts=len(own))
         told = [race.winner] if race.winner else race.lanes
         return [(lane.place, lane.error, sent(lane.error, own[lane.place].relay)) for lane in told if lane.error]
 
@@ -170,6 +170,7 @@ class Failover:
             ctx.model_was_loaded = live.swap_queue.start(deployment.model.name, deployment.model.size, self._clock())
         ctx.attempts += 1
         ctx.deployment = deployment
+        ctx.series = target.series
         ctx.relay = None
         try:
             if ctx.stream is None and endpoint.wire in target.engine.native_paths:
