@@ -1,15 +1,15 @@
-"""The request that asks an engine for the rest of an answer that broke off.
+"""Requests that make a server continue an interrupted response.
 
-How engines go on with an assistant's turn that has been begun:
+How servers continue a partial assistant message:
 
-- vLLM: `continue_final_message: true, add_generation_prompt: false` leaves the last turn open (its documentation of the
+- vLLM: `continue_final_message: true, add_generation_prompt: false` leaves the last message open (documentation of its
   chat API).
-- llama.cpp: a trailing assistant turn is gone on with by itself since b5224; servers started with
-  `--no-prefill-assistant` do not. It refuses that together with thinking, so thinking is turned off for the rest.
-- Ollama: `/api/chat` goes on with a trailing assistant turn wherever the model's template leaves it open, which nearly
-  all do (its maintainers, on the question of a "continue" option).
-- Raw completions go on wherever the prompt ends, on all of them.
-- Other servers of OpenAI's API, the MLX API server and Victoria have no word for it.
+- llama.cpp: continues a trailing assistant message by default since b5224; `--no-prefill-assistant` turns that off. It
+  rejects a trailing assistant message together with thinking, so thinking is disabled for the continuation.
+- Ollama: `/api/chat` continues a trailing assistant message if the model's template leaves it open, which nearly all
+  do (its maintainers, on the request for a "continue" option).
+- Raw completions continue from the end of the prompt on every server.
+- Other OpenAI-compatible servers, the MLX API server and Victoria cannot continue a message.
 """
 
 from dataclasses import replace
@@ -17,11 +17,11 @@ from dataclasses import replace
 from penstock.domain.content import Chat, Completion, Message, Text
 
 
-def begun(chat: Chat, said: str) -> Chat:
-    """The chat with what was said as a last turn of the assistant's."""
-    return replace(chat, messages=(*chat.messages, Message("assistant", (Text(said),))))
+def append_assistant_text(chat: Chat, sent_text: str) -> Chat:
+    """Return the chat with `sent_text` as its last, assistant message."""
+    return replace(chat, messages=(*chat.messages, Message("assistant", (Text(sent_text),))))
 
 
-def prolonged(completion: Completion, said: str) -> Completion:
-    """The completion with what was said as part of its prompt."""
-    return replace(completion, prompts=(f"{completion.prompts[0]}{said}",))
+def extend_prompt(completion: Completion, sent_text: str) -> Completion:
+    """Return the completion with `sent_text` appended to its prompt."""
+    return replace(completion, prompts=(f"{completion.prompts[0]}{sent_text}",))

@@ -14,7 +14,7 @@ from penstock.domain.errors import (
     UpstreamStatus,
 )
 from penstock.engines.ollama.engine import ENGINE
-from penstock.engines.ollama.errors import stream_error
+from penstock.engines.ollama.errors import parse_stream_error
 
 
 def told(status: int, text: object, retry_after: float | None = None) -> PenstockError:
@@ -115,6 +115,6 @@ def test_any_body_gives_a_sentence(body: bytes):
     ],
 )
 def test_errors_in_a_stream_are_told_by_their_words(said: bytes, kind: type[PenstockError], status: int):
-    error = stream_error(said, "Ollama")
+    error = parse_stream_error(said, "Ollama")
     assert isinstance(error, kind)
     assert error.status == status

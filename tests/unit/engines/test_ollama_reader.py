@@ -12,8 +12,8 @@ from penstock.domain.errors import ContextLengthExceeded, UpstreamCut, UpstreamG
 from penstock.domain.request import Call, Operation
 from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, ToolDelta, Usage, assemble_response
 from penstock.domain.response_metadata import Provenance
-from penstock.engines.ollama.errors import stream_error
-from penstock.engines.ollama.response import Reader
+from penstock.engines.ollama.errors import parse_stream_error
+from penstock.engines.ollama.response import OllamaReader
 
 WIRES = {endpoint.wire: endpoint for endpoint in DIALECT.endpoints}
 HEAD = {"model": "m", "created_at": "2026-08-21T18:48:22.1Z"}
@@ -42,8 +42,8 @@ STREAM = b"".join(
 )
 
 
-def reader(*, streamed: bool = True) -> Reader:
-    return Reader("Ollama", stream_error, streamed=streamed)
+def reader(*, streamed: bool = True) -> OllamaReader:
+    return OllamaReader("Ollama", parse_stream_error, streamed=streamed)
 
 
 def read(*pieces: bytes, streamed: bool = True) -> list[Chunk]:

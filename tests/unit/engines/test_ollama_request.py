@@ -191,7 +191,7 @@ def test_options_that_an_openai_client_adds_reach_ollama():
     ],
 )
 def test_what_ollama_cannot_do_is_refused_by_name(content: Content, field: str):
-    with pytest.raises(Unsupported, match=f"^Ollama cannot do `{field}`") as raised:
+    with pytest.raises(Unsupported, match=f"^Ollama does not support `{field}`") as raised:
         sent(content)
     assert (raised.value.status, raised.value.param) == (400, field)
 
@@ -204,7 +204,7 @@ def test_an_address_of_an_image_is_refused_with_the_way_out():
 def test_counting_and_goals_are_not_for_ollama():
     with pytest.raises(Unsupported, match="count tokens"):
         sent(Chat((HELLO,)), Call("anthropic.count_tokens", Operation.COUNT, "m", False, b""))
-    with pytest.raises(Unsupported, match="goals"):
+    with pytest.raises(Unsupported, match="agent tasks"):
         sent(AgentTask("win"))
 
 

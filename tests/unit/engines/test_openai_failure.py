@@ -13,12 +13,12 @@ from penstock.domain.errors import (
     UpstreamError,
     UpstreamStatus,
 )
-from penstock.engines.openai_compatible.errors import read_failure, sentence
+from penstock.engines.openai_compatible.errors import extract_message, parse_error_response
 
 
 def failure(status: int, body: object, retry_after: float | None = None) -> PenstockError:
     data = body if isinstance(body, bytes) else msgspec.json.encode(body)
-    return read_failure(status, data, retry_after, "vLLM")
+    return parse_error_response(status, data, retry_after, "vLLM")
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_an_unknown_model_is_told(body: object, words: str) -> None:
 def test_what_the_server_cannot_do_names_the_engine(status: int, body: object) -> None:
     error = failure(status, body)
     assert isinstance(error, Unsupported)
-    assert "vLLM cannot do this" in error.message
+    assert "vLLM does not support this" in error.message
     assert error.status == 400
 
 
@@ -272,7 +272,7 @@ def test_a_long_sentence_is_cut() -> None:
 
 @given(st.integers(400, 599), st.binary(max_size=200))
 def test_no_body_is_too_strange(status: int, body: bytes) -> None:
-    assert read_failure(status, body, None, "vLLM").message
+    assert parse_error_response(status, body, None, "vLLM").message
 
 
 @given(
@@ -287,9 +287,12 @@ def test_no_body_is_too_strange(status: int, body: bytes) -> None:
 )
 def test_no_json_is_too_strange(body: object) -> None:
     data = msgspec.json.encode(body)
-    assert isinstance(read_failure(422, data, None, "vLLM"), PenstockError)
+    assert isinstance(parse_error_response(422, data, None, "vLLM"), PenstockError)
 
 
 def test_the_sentence_alone_can_be_had() -> None:
-    assert sentence(b'{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}') == "Loading model"
-    assert sentence(b"") == ""
+    assert (
+        extract_message(b'{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}')
+        == "Loading model"
+    )
+    assert extract_message(b"") == ""

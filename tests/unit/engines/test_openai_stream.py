@@ -19,8 +19,8 @@ from penstock.domain.errors import (
     UpstreamStatus,
 )
 from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, ToolDelta, Usage, assemble_response
-from penstock.engines.openai_compatible.response import parse_answer, parse_count, parse_embeddings
-from penstock.engines.openai_compatible.stream import MAX_EVENT, EventReader, WholeReader
+from penstock.engines.openai_compatible.response import parse_embeddings, parse_response, parse_token_count
+from penstock.engines.openai_compatible.stream import MAX_EVENT, BodyReader, EventStreamReader
 
 DONE = b"data: [DONE]\n\n"
 
@@ -41,7 +41,7 @@ HELLO = text("Hel") + text("lo") + END + DONE
 
 
 def read(*pieces: bytes) -> list[Chunk]:
-    reader = EventReader("vLLM")
+    reader = EventStreamReader("vLLM")
     chunks: list[Chunk] = []
     for piece in pieces:
         chunks.extend(reader.feed(piece))
@@ -55,7 +55,7 @@ def answer(*pieces: bytes) -> ModelResponse:
 
 def until_error(*pieces: bytes) -> tuple[list[Chunk], PenstockError]:
     """The chunks told before the error, and the error."""
-    reader = EventReader("vLLM")
+    reader = EventStreamReader("vLLM")
     found: list[Chunk] = []
     try:
         for piece in pieces:
@@ -111,13 +111,13 @@ def test_bytes_may_come_one_by_one(name: str) -> None:
 
 
 def test_a_whole_event_in_one_piece_is_one_chunk_at_once() -> None:
-    reader = EventReader("vLLM")
+    reader = EventStreamReader("vLLM")
     assert list(reader.feed(text("a"))) == [Chunk("a")]
     assert list(reader.feed(text("b"))) == [Chunk("b")]
 
 
 def test_an_event_is_held_until_it_is_whole() -> None:
-    reader = EventReader("vLLM")
+    reader = EventStreamReader("vLLM")
     data = text("a")
     assert list(reader.feed(data[:-1])) == []
     assert list(reader.feed(data[-1:])) == [Chunk("a")]
@@ -310,7 +310,7 @@ def test_garbage_is_told_as_such(data: bytes) -> None:
 
 
 def test_an_endless_line_is_refused() -> None:
-    reader = EventReader("vLLM")
+    reader = EventStreamReader("vLLM")
     piece = b"x" * (1 << 20)
     for _ in range(MAX_EVENT >> 20):
         assert list(reader.feed(piece)) == []
@@ -364,8 +364,8 @@ def test_no_bytes_are_too_strange(data: bytes) -> None:
         assert all(isinstance(chunk, Chunk) for chunk in read(data))
 
 
-def whole(data: bytes, parse=parse_answer) -> ModelResponse:
-    reader = WholeReader("vLLM", parse)
+def whole(data: bytes, parse=parse_response) -> ModelResponse:
+    reader = BodyReader("vLLM", parse)
     chunks = list(reader.feed(data[:5])) + list(reader.feed(data[5:])) + list(reader.close())
     return assemble_response(chunks)
 
@@ -413,20 +413,20 @@ def test_vectors_may_be_base64() -> None:
 
 @pytest.mark.parametrize("data", [b'{"count":18,"max_model_len":256,"tokens":[1]}', b'{"input_tokens":18}'])
 def test_counts_are_read(data: bytes) -> None:
-    assert whole(data, parse_count).usage == Usage(18)
+    assert whole(data, parse_token_count).usage == Usage(18)
 
 
 @pytest.mark.parametrize(
     ("data", "parse"),
     [
-        (b"{}", parse_answer),
-        (b"[]", parse_answer),
-        (b"<html>", parse_answer),
-        (b'{"choices":[{"message":', parse_answer),
+        (b"{}", parse_response),
+        (b"[]", parse_response),
+        (b"<html>", parse_response),
+        (b'{"choices":[{"message":', parse_response),
         (b"{}", parse_embeddings),
         (b'{"data":[{"embedding":["a"]}]}', parse_embeddings),
-        (b"{}", parse_count),
-        (b'{"count":"x"}', parse_count),
+        (b"{}", parse_token_count),
+        (b'{"count":"x"}', parse_token_count),
     ],
 )
 def test_a_whole_that_is_none_is_garbage(data: bytes, parse) -> None:
@@ -440,7 +440,7 @@ def test_an_empty_whole_is_cut(data: bytes) -> None:
         whole(data)
 
 
-@pytest.mark.parametrize("parse", [parse_answer, parse_embeddings])
+@pytest.mark.parametrize("parse", [parse_response, parse_embeddings])
 def test_an_error_with_status_200_is_an_error(parse) -> None:
     with pytest.raises(UpstreamError) as caught:
         whole(b'{"error":{"message":"boom"}}', parse)

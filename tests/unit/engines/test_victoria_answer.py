@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from penstock.domain.errors import PenstockError, UpstreamCut, UpstreamError, UpstreamGarbage
 from penstock.domain.response import Chunk, assemble_response
-from penstock.engines.victoria.response import Reader
+from penstock.engines.victoria.response import VictoriaReader
 
 STREAM = (
     "\ufeff: hello\r\n\r\n"
@@ -32,8 +32,8 @@ CLARIFY = {
 CLARIFIED = "Нужно уточнение:\n1. Какой проект?\n2. К какому сроку?\nЦель понята так: Составить отчёт о продажах"
 
 
-def read(*pieces: bytes, ask_in_text: bool = False) -> list[Chunk]:
-    reader = Reader(ask_in_text)
+def read(*pieces: bytes, question_is_text: bool = False) -> list[Chunk]:
+    reader = VictoriaReader(question_is_text)
     chunks: list[Chunk] = []
     for piece in pieces:
         chunks.extend(reader.feed(piece))
@@ -91,7 +91,7 @@ def test_no_bytes_whatever_do_anything_but_answer_or_fail_as_an_engine_does(data
 
 
 def test_tokens_come_out_as_they_come_in() -> None:
-    reader = Reader(ask_in_text=False)
+    reader = VictoriaReader(question_is_text=False)
     assert [chunk.text for chunk in reader.feed(event("chunk", content="a"))] == ["a"]
     assert [chunk.text for chunk in reader.feed(event("chunk", content=" b"))] == [" b"]
 
@@ -117,7 +117,7 @@ def test_the_answer_is_output_else_result_else_response_else_plan(value: dict[st
 def test_a_question_back_is_a_step_of_a_task_and_the_answer_of_a_chat() -> None:
     task = assemble_response(read(body(**CLARIFY)))
     assert (task.choices[0].text, task.steps, task.choices[0].finish) == ("", (CLARIFIED,), "stop")
-    chat = assemble_response(read(body(**CLARIFY), ask_in_text=True))
+    chat = assemble_response(read(body(**CLARIFY), question_is_text=True))
     assert (chat.choices[0].text, chat.steps) == (CLARIFIED, ())
 
 
@@ -156,7 +156,7 @@ def test_an_end_without_its_blank_line_is_an_end() -> None:
         (event("error", error="the model is away"), "the model is away"),
         (event("error", error={"message": "deep"}), "deep"),
         (b"event: error\ndata: plain\n\n", "plain"),
-        (event("error"), "did not say why"),
+        (event("error"), "gave no reason"),
         (event("end", status="failed", error="no luck"), "no luck"),
         (body(status="error", message="no luck"), "no luck"),
         (body(status="failed", output="half", error="broke"), "broke"),
@@ -173,7 +173,7 @@ def test_a_failure_is_told_in_its_own_words(data: bytes, words: str) -> None:
 
 
 def test_what_came_before_a_failure_is_not_lost() -> None:
-    reader = Reader(ask_in_text=False)
+    reader = VictoriaReader(question_is_text=False)
     chunks = iter(reader.feed(event("chunk", content="a") + event("error", error="b")))
     assert next(chunks).text == "a"
     with pytest.raises(UpstreamError):
@@ -204,4 +204,4 @@ def test_an_event_without_end_is_not_kept_for_ever() -> None:
     with pytest.raises(UpstreamGarbage, match="16 MiB"):
         read(*[line] * 17)
     with pytest.raises(UpstreamGarbage, match="16 MiB"):
-        list(Reader(ask_in_text=False).feed(b"data: " + b"x" * (17 << 20)))
+        list(VictoriaReader(question_is_text=False).feed(b"data: " + b"x" * (17 << 20)))

@@ -14,7 +14,7 @@ from penstock.domain.fleet import Model
 from penstock.domain.request import Call, Operation
 from penstock.domain.response import Chunk, ModelResponse, assemble_response
 from penstock.engines.base import FetchResponse
-from penstock.engines.victoria.async_run import RunReader, pause
+from penstock.engines.victoria.async_run import RunReader, compute_poll_delay
 from penstock.engines.victoria.engine import ENGINE
 
 ACCEPTED = {"task_id": "t-1", "status": "queued", "status_url": "/run/status/t-1"}
@@ -30,9 +30,9 @@ def look(reader: RunReader, *told: object) -> list[Chunk]:
     return [chunk for one in told for chunk in reader.read_poll(FetchResponse(200, body(one)))]
 
 
-def begun(accepted: object = ACCEPTED, ask_in_text: bool = False) -> RunReader:
+def begun(accepted: object = ACCEPTED, question_is_text: bool = False) -> RunReader:
     """A reader that has read what `/run` answered."""
-    reader = RunReader(ask_in_text)
+    reader = RunReader(question_is_text)
     assert list(reader.feed(body(accepted))) == []
     assert list(reader.close()) == []
     return reader
@@ -77,7 +77,7 @@ def test_an_accepted_task_is_looked_at_until_it_is_completed() -> None:
 def test_however_long_it_runs_the_answer_is_that_of_a_whole_run(
     stages: list[tuple[str, str | None]], said: str
 ) -> None:
-    whole = RunReader(ask_in_text=False)
+    whole = RunReader(question_is_text=False)
     at_once = assemble_response([*whole.feed(body({"status": "success", "output": said})), *whole.close()])
     later = ended(
         *({"status": status, "stage": stage} for status, stage in stages), {"status": "completed", "output": said}
@@ -88,7 +88,7 @@ def test_however_long_it_runs_the_answer_is_that_of_a_whole_run(
 
 
 def test_a_version_that_answers_at_once_is_understood() -> None:
-    reader = RunReader(ask_in_text=False)
+    reader = RunReader(question_is_text=False)
     chunks = [*reader.feed(body({"status": "success", "output": "at once", "correlation_id": "c"})), *reader.close()]
     assert assemble_response(chunks).choices[0].text == "at once"
     assert reader.next_poll is None
@@ -102,7 +102,7 @@ def test_a_question_back_is_a_step_whenever_it_comes(told: object) -> None:
     answer = ended({"status": "running"}, told)
     assert "Which?" in answer.steps[-1]
     assert answer.choices[0].text == ""
-    reader = begun(ask_in_text=True)
+    reader = begun(question_is_text=True)
     assert "Which?" in assemble_response(look(reader, told)).choices[0].text
 
 
@@ -113,7 +113,7 @@ def test_a_question_back_is_a_step_whenever_it_comes(told: object) -> None:
         ({"status": "failed"}, "its status is 'failed'"),
         ({"status": "cancelled"}, "its status is 'cancelled'"),
         ({"status": "completed", "output": None}, "without `output`"),
-        ([1], "no object"),
+        ([1], "not a JSON object"),
     ],
 )
 def test_a_run_that_fails_says_why(told: object, words: str) -> None:
@@ -122,13 +122,13 @@ def test_a_run_that_fails_says_why(told: object, words: str) -> None:
 
 
 def test_a_run_that_is_forgotten_was_cut() -> None:
-    with pytest.raises(UpstreamCut, match="no longer knows the run"):
+    with pytest.raises(UpstreamCut, match="no longer has this run"):
         list(begun().read_poll(FetchResponse(404, b'{"detail":"Task not found"}')))
 
 
 @pytest.mark.parametrize("said", [b'{"detail":"what?"}', b"what?"])
 def test_a_refused_look_says_why(said: bytes) -> None:
-    with pytest.raises(UpstreamError, match=r"answered 422 .*what"):
+    with pytest.raises(UpstreamError, match=r"status 422: what"):
         list(begun().read_poll(FetchResponse(422, said)))
 
 
@@ -147,13 +147,13 @@ def test_only_the_tasks_name_is_believed_and_never_another_address(accepted: obj
 
 
 def test_a_task_without_a_name_is_garbage() -> None:
-    with pytest.raises(UpstreamGarbage, match="by which name"):
+    with pytest.raises(UpstreamGarbage, match="no task id"):
         begun({"status": "queued"})
 
 
 @given(st.integers(min_value=0, max_value=10**6))
 def test_looks_come_less_and_less_often_and_never_rarely(looks: int) -> None:
-    assert 0.1 <= pause(looks) <= pause(looks + 1) <= 2.0
+    assert 0.1 <= compute_poll_delay(looks) <= compute_poll_delay(looks + 1) <= 2.0
 
 
 @given(st.lists(st.one_of(st.binary(max_size=30), st.sampled_from([body(ACCEPTED), b"{}", b"[", b"null"])), max_size=4))

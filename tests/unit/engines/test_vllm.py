@@ -60,7 +60,7 @@ def test_a_server_without_health_and_version_is_still_looked_at() -> None:
 
 
 def test_a_dead_engine_is_down() -> None:
-    with pytest.raises(UpstreamError, match="restart vLLM"):
+    with pytest.raises(UpstreamError, match="Restart vLLM"):
         look(ENGINE, {"/health": (503, b""), "/v1/models": LISTED})
 
 
@@ -97,7 +97,7 @@ def test_its_own_fields_are_taken_from_any_dialect(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["mirostat", "typical_p", "repeat_last_n"])
 def test_options_of_others_are_refused(name: str) -> None:
-    with pytest.raises(Unsupported, match=f"vLLM cannot do `{name}`"):
+    with pytest.raises(Unsupported, match=f"vLLM does not support `{name}`"):
         ask(ENGINE, Chat((HI,), options=((name, b"2"),)))
 
 
@@ -113,7 +113,7 @@ def test_a_raw_prompt_without_a_limit_may_fill_what_the_context_has_left(prompt:
 
 
 def test_documents_are_refused() -> None:
-    with pytest.raises(Unsupported, match="vLLM cannot read documents"):
+    with pytest.raises(Unsupported, match="vLLM does not accept documents"):
         ask(ENGINE, Chat((Message("user", (File(data="AAAA"),)),)))
 
 

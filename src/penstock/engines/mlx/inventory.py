@@ -1,74 +1,60 @@
-"""Looks at an MLX API server: its health in its own four words, and its models."""
+"""Probe of an MLX API server: its health and its models."""
 
-from collections.abc import Generator, Mapping
-from typing import Any
+from collections.abc import Generator
 
-import msgspec
-
-from penstock.domain.errors import UpstreamError, UpstreamGarbage
+from penstock.domain.errors import UpstreamGarbage
 from penstock.domain.fleet import Inventory, Model, State
 from penstock.engines.base import FetchRequest, FetchResponse
-from penstock.engines.mlx.errors import read_failure
+from penstock.engines.error_messages import as_upstream_error
+from penstock.engines.json_fields import as_object, as_text, decode_object
+from penstock.engines.mlx.errors import parse_error_response
 
-_WELL = frozenset({"healthy", "degraded", "ok", ""})
+_UP_STATUSES = frozenset({"healthy", "degraded", "ok", ""})
 
 
-def look(title: str) -> Generator[FetchRequest, FetchResponse, Inventory]:
-    """Health first: `healthy` and `degraded` count as up, `warning` and `critical` do not. Then what it has.
+def inspect_server(title: str) -> Generator[FetchRequest, FetchResponse, Inventory]:
+    """Read the health, then the models: `healthy` and `degraded` are up, `warning` and `critical` are not.
 
-    The status of the health response is not looked at: a server that is not well may say so with 503.
+    The HTTP status of the health response is ignored, because an unhealthy server may answer 503.
     """
-    health = yield FetchRequest("/health", optional=True)
-    feeling = _text(_object(health).get("status")).lower()
-    state = State.UP if feeling in _WELL else State.DOWN
-    listed = yield FetchRequest("/api/tags")
-    if listed.status != 200:
-        error = read_failure(listed.status, listed.body, None, title)
-        raise error if isinstance(error, UpstreamError) else UpstreamError(f"{title}: {error.message}")
-    entries = _object(listed).get("models")
+    health = decode_object((yield FetchRequest("/health", optional=True)).body)
+    status = as_text(health.get("status")).lower()
+    listing = yield FetchRequest("/api/tags")
+    if listing.status != 200:
+        raise as_upstream_error(parse_error_response(listing.status, listing.body, None, title), title)
+    entries = decode_object(listing.body).get("models")
     if not isinstance(entries, list):
-        raise UpstreamGarbage(f"This does not answer as an {title} does (/api/tags has no list of models).")
+        raise UpstreamGarbage(
+            f"The server at this address is not an {title}: its /api/tags has no list of models. Check the address."
+        )
     models: dict[str, Model] = {}
     for entry in entries:
-        model = _model(entry)
+        model = _build_model(entry)
         if model.name:
             models.setdefault(model.name, model)
     return Inventory(
         models=tuple(models.values()),
-        state=state,
-        version=_text(_object(health).get("version")),
-        detail=f"health: {feeling}" if feeling else "",
+        state=State.UP if status in _UP_STATUSES else State.DOWN,
+        version=as_text(health.get("version")),
+        detail=f"health: {status}" if status else "",
     )
 
 
-def _model(entry: object) -> Model:
-    """One of its models; a plain name does as well."""
+def _build_model(entry: object) -> Model:
+    """Build a model from its entry, which may be a name only."""
     if isinstance(entry, str):
         return Model(entry, capabilities=frozenset({"completion"}))
-    fields = entry if isinstance(entry, dict) else {}
-    details = fields.get("details")
-    details = details if isinstance(details, dict) else {}
+    fields = as_object(entry)
+    details = as_object(fields.get("details"))
     size = fields.get("size")
     return Model(
-        _text(fields.get("name")) or _text(fields.get("model")),
+        as_text(fields.get("name")) or as_text(fields.get("model")),
         size=size if isinstance(size, int) and size > 0 else 0,
-        parameters=_text(details.get("parameter_size")),
-        quantization=_text(details.get("quantization_level")),
-        family=_text(details.get("family")),
-        format=_text(details.get("format")),
+        parameters=as_text(details.get("parameter_size")),
+        quantization=as_text(details.get("quantization_level")),
+        family=as_text(details.get("family")),
+        format=as_text(details.get("format")),
         capabilities=frozenset({"completion"}),
-        digest=_text(fields.get("digest")).removeprefix("sha256:"),
-        modified_at=_text(fields.get("modified_at")),
+        digest=as_text(fields.get("digest")).removeprefix("sha256:"),
+        modified_at=as_text(fields.get("modified_at")),
     )
-
-
-def _object(fetched: FetchResponse) -> Mapping[str, Any]:
-    try:
-        value = msgspec.json.decode(fetched.body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""

@@ -1,4 +1,4 @@
-"""Looks at an Ollama server: what it has, what is loaded, what each model can do."""
+"""Probe of an Ollama server: its models, which are loaded, and what each can do."""
 
 from collections.abc import Generator, Mapping
 from dataclasses import replace
@@ -6,145 +6,135 @@ from typing import Any
 
 import msgspec
 
-from penstock.domain.errors import UpstreamError, UpstreamGarbage
+from penstock.domain.errors import UpstreamGarbage
 from penstock.domain.fleet import Inventory, Model
 from penstock.engines.base import FetchRequest, FetchResponse
-from penstock.engines.ollama.errors import read_failure
+from penstock.engines.error_messages import as_upstream_error
+from penstock.engines.json_fields import as_object, as_text, decode_object
+from penstock.engines.ollama.errors import parse_error_response
 
-_MOST_SHOWN = 64  # models asked for one by one in one look
-_EMBEDDERS = ("bert", "nomic-bert", "jina-bert")
+_MAX_SHOW_REQUESTS = 64  # in one probe
+_EMBEDDING_FAMILIES = ("bert", "nomic-bert", "jina-bert")
 
 
-def look(known: tuple[Model, ...], title: str) -> Generator[FetchRequest, FetchResponse, Inventory]:
-    """Lists, then what is loaded and the version, then one by one what versions before 0.30 do not list.
+def inspect_server(known_models: tuple[Model, ...], title: str) -> Generator[FetchRequest, FetchResponse, Inventory]:
+    """Read the models, the loaded ones and the version, then the details of each model.
 
-    Raises UpstreamGarbage when what answers is no Ollama, UpstreamError when it answers with an error.
+    Versions from 0.30 list the details; those of older versions take one request per model, and are copied from
+    `known_models` where the digest is the same. Raises UpstreamGarbage when the server is not Ollama, UpstreamError
+    when it answers with an error.
     """
-    listed = yield FetchRequest("/api/tags")
-    models = _listed(listed, title)
-    loaded = _entries((yield FetchRequest("/api/ps", optional=True)))
-    version = _object((yield FetchRequest("/api/version", optional=True)))
-    before = {(model.name, model.digest): model for model in known}
-    shown = 0
+    models = _parse_listing((yield FetchRequest("/api/tags")), title)
+    loaded = _parse_entries((yield FetchRequest("/api/ps", optional=True)))
+    version = _decode_response((yield FetchRequest("/api/version", optional=True)))
+    known = {(model.name, model.digest): model for model in known_models}
+    requests = 0
     for index, model in enumerate(models):
         if model.capabilities and model.context_length:
             continue
-        earlier = before.get((model.name, model.digest))
-        if earlier is not None and earlier.capabilities:
-            models[index] = _remembered(model, earlier)
-        elif shown < _MOST_SHOWN:
-            shown += 1
+        previous = known.get((model.name, model.digest))
+        if previous is not None and previous.capabilities:
+            models[index] = _copy_details(model, previous)
+        elif requests < _MAX_SHOW_REQUESTS:
+            requests += 1
             body = msgspec.json.encode({"model": model.name})
-            told = yield FetchRequest("/api/show", "POST", body, optional=True)
-            if told.status == 200:
-                models[index] = _shown(model, _object(told))
+            details = yield FetchRequest("/api/show", "POST", body, optional=True)
+            if details.status == 200:
+                models[index] = _add_details(model, _decode_response(details))
     return Inventory(
-        models=tuple(_running(model, loaded) for model in models),
-        version=_text(version.get("version")),
+        models=tuple(_add_load_state(model, loaded) for model in models),
+        version=as_text(version.get("version")),
     )
 
 
-def _listed(fetched: FetchResponse, title: str) -> list[Model]:
+def _parse_listing(fetched: FetchResponse, title: str) -> list[Model]:
     if fetched.status != 200:
-        error = read_failure(fetched.status, fetched.body, None, title)
-        raise error if isinstance(error, UpstreamError) else UpstreamError(f"{title}: {error.message}")
-    entries = _object(fetched).get("models", "none")
+        raise as_upstream_error(parse_error_response(fetched.status, fetched.body, None, title), title)
+    entries = _decode_response(fetched).get("models", "missing")
     if entries is None:
         return []
     if not isinstance(entries, list):
-        raise UpstreamGarbage(f"This does not answer as {title} does (/api/tags has no list of models).")
+        raise UpstreamGarbage(
+            f"The server at this address is not {title}: its /api/tags has no list of models. Check the address."
+        )
     models: dict[str, Model] = {}
     for entry in entries:
-        model = _model(entry) if isinstance(entry, dict) else None
+        model = _build_model(entry) if isinstance(entry, dict) else None
         if model is not None and model.name:
             models.setdefault(model.name, model)
     return list(models.values())
 
 
-def _model(entry: Mapping[str, Any]) -> Model:
-    name = _text(entry.get("name")) or _text(entry.get("model"))
-    other = _text(entry.get("model"))
-    details = _mapping(entry.get("details"))
+def _build_model(entry: Mapping[str, Any]) -> Model:
+    name = as_text(entry.get("name")) or as_text(entry.get("model"))
+    other_name = as_text(entry.get("model"))
+    details = as_object(entry.get("details"))
     return Model(
         name,
-        size=_count(entry.get("size")),
-        parameters=_text(details.get("parameter_size")),
-        quantization=_text(details.get("quantization_level")),
-        family=_text(details.get("family")),
-        format=_text(details.get("format")),
-        context_length=_count(details.get("context_length")),
-        embedding_length=_count(details.get("embedding_length")),
-        capabilities=_words(entry.get("capabilities")),
-        digest=_text(entry.get("digest")).removeprefix("sha256:"),
-        modified_at=_text(entry.get("modified_at")),
-        aliases=(other,) if other not in ("", name) else (),
+        size=_as_count(entry.get("size")),
+        parameters=as_text(details.get("parameter_size")),
+        quantization=as_text(details.get("quantization_level")),
+        family=as_text(details.get("family")),
+        format=as_text(details.get("format")),
+        context_length=_as_count(details.get("context_length")),
+        embedding_length=_as_count(details.get("embedding_length")),
+        capabilities=_as_names(entry.get("capabilities")),
+        digest=as_text(entry.get("digest")).removeprefix("sha256:"),
+        modified_at=as_text(entry.get("modified_at")),
+        aliases=(other_name,) if other_name not in ("", name) else (),
     )
 
 
-def _remembered(model: Model, earlier: Model) -> Model:
+def _copy_details(model: Model, previous: Model) -> Model:
     return replace(
         model,
-        context_length=model.context_length or earlier.context_length,
-        embedding_length=model.embedding_length or earlier.embedding_length,
-        capabilities=model.capabilities or earlier.capabilities,
+        context_length=model.context_length or previous.context_length,
+        embedding_length=model.embedding_length or previous.embedding_length,
+        capabilities=model.capabilities or previous.capabilities,
     )
 
 
-def _shown(model: Model, told: Mapping[str, Any]) -> Model:
-    """With what `show` tells. Before 0.6.4 it told no capabilities: then the family says which kind of model it is."""
-    info = _mapping(told.get("model_info"))
-    architecture = _text(info.get("general.architecture"))
-    guessed = "embedding" if (architecture or model.family) in _EMBEDDERS else "completion"
+def _add_details(model: Model, details: Mapping[str, Any]) -> Model:
+    """Add the details of `/api/show`. Before 0.6.4 it lists no capabilities; they follow from the family then."""
+    info = as_object(details.get("model_info"))
+    architecture = as_text(info.get("general.architecture"))
+    likely = "embedding" if (architecture or model.family) in _EMBEDDING_FAMILIES else "completion"
     return replace(
         model,
-        context_length=model.context_length or _count(info.get(f"{architecture}.context_length")),
-        embedding_length=model.embedding_length or _count(info.get(f"{architecture}.embedding_length")),
-        capabilities=model.capabilities or _words(told.get("capabilities")) or frozenset({guessed}),
+        context_length=model.context_length or _as_count(info.get(f"{architecture}.context_length")),
+        embedding_length=model.embedding_length or _as_count(info.get(f"{architecture}.embedding_length")),
+        capabilities=model.capabilities or _as_names(details.get("capabilities")) or frozenset({likely}),
     )
 
 
-def _running(model: Model, loaded: list[Mapping[str, Any]]) -> Model:
+def _add_load_state(model: Model, loaded: list[Mapping[str, Any]]) -> Model:
     for entry in loaded:
-        if model.name in (_text(entry.get("name")), _text(entry.get("model"))):
-            expires = _text(entry.get("expires_at"))
+        if model.name in (as_text(entry.get("name")), as_text(entry.get("model"))):
             return replace(
                 model,
                 loaded=True,
-                size_vram=_count(entry.get("size_vram")),
-                expires_at=expires,
-                loaded_context=_count(entry.get("context_length")),
+                size_vram=_as_count(entry.get("size_vram")),
+                expires_at=as_text(entry.get("expires_at")),
+                loaded_context=_as_count(entry.get("context_length")),
             )
     return model
 
 
-def _entries(fetched: FetchResponse) -> list[Mapping[str, Any]]:
-    entries = _object(fetched).get("models")
+def _parse_entries(fetched: FetchResponse) -> list[Mapping[str, Any]]:
+    entries = _decode_response(fetched).get("models")
     return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
 
-def _object(fetched: FetchResponse) -> Mapping[str, Any]:
-    if fetched.status != 200:
-        return {}
-    try:
-        return _mapping(msgspec.json.decode(fetched.body))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {}
+def _decode_response(fetched: FetchResponse) -> Mapping[str, Any]:
+    return decode_object(fetched.body) if fetched.status == 200 else {}
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _count(value: object) -> int:
-    """A count that may be anything; what is none is 0."""
+def _as_count(value: object) -> int:
+    """Return `value` if it is a positive number that fits 63 bits, else 0."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 2**63:
         return 0
     return int(value)
 
 
-def _words(value: object) -> frozenset[str]:
-    return frozenset(word for word in value if isinstance(word, str)) if isinstance(value, list) else frozenset()
+def _as_names(value: object) -> frozenset[str]:
+    return frozenset(name for name in value if isinstance(name, str)) if isinstance(value, list) else frozenset()

@@ -1,4 +1,4 @@
-"""Says to Ollama what a caller asked in other words; what it cannot do is refused by name, never dropped."""
+"""Requests to Ollama built from content. What it cannot do is refused by name, never dropped."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -18,15 +18,17 @@ from penstock.domain.content import (
     Sampling,
     Text,
     Thinking,
+    ToolCall,
     ToolChoice,
 )
 from penstock.domain.errors import Unsupported
 from penstock.domain.fleet import Model
+from penstock.engines.json_fields import BOOKKEEPING_FIELDS, UNSET_VALUES
 
 Fields = dict[str, Any]
 
 _TITLE = "Ollama"
-_SAMPLING = {
+_SAMPLING_OPTIONS = {
     "max_tokens": "num_predict",
     "temperature": "temperature",
     "top_p": "top_p",
@@ -42,33 +44,31 @@ _OPTIONS = frozenset(
     {
         *("num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "draft_num_predict", "num_keep"),
         *("typical_p", "repeat_last_n", "num_predict"),
-        # Older servers knew these, newer ones pass over them.
+        # Used by older versions, ignored by newer ones.
         *("mirostat", "mirostat_tau", "mirostat_eta", "tfs_z", "numa", "low_vram", "f16_kv", "use_mlock"),
         *("penalize_newline", "vocab_only", "logits_all"),
     }
 )
-_CHAT_EXTRA = frozenset({"truncate", "shift", "keep_alive"})
-_GENERATE_EXTRA = _CHAT_EXTRA | {"template", "system", "context", "raw", "think"}
-# Bookkeeping of other APIs: without it the answer is the same.
-_HARMLESS = frozenset(
-    {
-        *("metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"),
-        *("prediction", "user", "stream_options", "cache_control", "cache_prompt", "inference_geo", "speed"),
-    }
-)
-_NOTHING = frozenset({b"null", b"false", b"{}", b"[]", b'""'})
+_CHAT_FIELDS = frozenset({"truncate", "shift", "keep_alive"})
+_GENERATE_FIELDS = _CHAT_FIELDS | {"template", "system", "context", "raw", "think"}
+# Fields of other APIs that do not change the response.
+_IGNORABLE_FIELDS = BOOKKEEPING_FIELDS | {"cache_control", "cache_prompt", "inference_geo", "speed"}
 
 
-def chat_fields(chat: Chat, model: Model) -> Fields:
-    """The body of /api/chat but for the model and the stream."""
-    called: dict[str, str] = {}
-    fields: Fields = {"messages": [_message(message, called) for message in chat.messages]}
+def build_chat(chat: Chat, model: Model) -> Fields:
+    """Build the body of /api/chat without `model` and `stream`."""
+    call_names: dict[str, str] = {}
+    fields: Fields = {"messages": [_build_message(message, call_names) for message in chat.messages]}
     choice = chat.tool_choice or ToolChoice("auto")
     if choice.mode not in ("auto", "none"):
-        raise _unsupported("tool_choice", f"`{choice.mode}`: the model itself decides whether to call a tool")
+        raise _unsupported_field(
+            "tool_choice", f" `{choice.mode}`", "Use `auto`: the model decides whether to call a tool."
+        )
     if chat.tools and choice.mode != "none":
         if chat.parallel_tool_calls is False:
-            raise _unsupported("parallel_tool_calls", "false: it cannot hold a model to one call")
+            raise _unsupported_field(
+                "parallel_tool_calls", " false", "Leave it out: the number of calls cannot be limited."
+            )
         fields["tools"] = [
             {
                 "type": "function",
@@ -81,38 +81,38 @@ def chat_fields(chat: Chat, model: Model) -> Fields:
             for tool in chat.tools
         ]
     if chat.thinking is not None:
-        fields |= _think(chat.thinking, model)
-    _common(fields, chat, _CHAT_EXTRA)
+        fields |= _build_thinking(chat.thinking, model)
+    _add_common_fields(fields, chat, _CHAT_FIELDS)
     return fields
 
 
-def completion_fields(completion: Completion) -> Fields:
-    """The body of /api/generate but for the model and the stream: raw, unless there is a suffix to fill towards.
+def build_completion(completion: Completion) -> Fields:
+    """Build the body of /api/generate without `model` and `stream`.
 
-    The template is what puts prompt and suffix in their places, and Ollama leaves it out for raw prompts.
+    The prompt is raw unless there is a suffix: the model's template combines the two, and raw prompts skip it.
     """
     if len(completion.prompts) > 1:
-        raise _unsupported("prompt", "with several texts: send one request for each")
+        raise _unsupported_field("prompt", " with several texts", "Send one request for each.")
     if completion.echo:
-        raise _unsupported("echo")
+        raise _unsupported_field("echo")
     prompt = completion.prompts[0] if completion.prompts else ""
     if not isinstance(prompt, str):
-        raise _unsupported("prompt", "as token ids: send text")
+        raise _unsupported_field("prompt", " as token ids", "Send text.")
     fields: Fields = {"prompt": prompt}
     if completion.suffix:
         fields["suffix"] = completion.suffix
     else:
         fields["raw"] = True
     if completion.images:
-        fields["images"] = [_image(image) for image in completion.images]
-    _common(fields, completion, _GENERATE_EXTRA)
+        fields["images"] = [_image_data(image) for image in completion.images]
+    _add_common_fields(fields, completion, _GENERATE_FIELDS)
     return fields
 
 
-def embedding_fields(embedding: Embedding) -> Fields:
-    """The body of /api/embed but for the model."""
+def build_embedding(embedding: Embedding) -> Fields:
+    """Build the body of /api/embed without `model`."""
     if not all(isinstance(text, str) for text in embedding.inputs):
-        raise _unsupported("input", "as token ids: send text")
+        raise _unsupported_field("input", " as token ids", "Send text.")
     fields: Fields = {"input": embedding.inputs}
     if embedding.dimensions is not None:
         fields["dimensions"] = embedding.dimensions
@@ -120,94 +120,96 @@ def embedding_fields(embedding: Embedding) -> Fields:
         fields["truncate"] = embedding.truncate
     if embedding.keep_alive:
         fields["keep_alive"] = Raw(embedding.keep_alive)
-    if options := _options(embedding.options):
+    if options := _copy_options(embedding.options):
         fields["options"] = options
     return fields
 
 
-def _common(fields: Fields, content: Chat | Completion, known_extra: frozenset[str]) -> None:
+def _add_common_fields(fields: Fields, content: Chat | Completion, extra_fields: frozenset[str]) -> None:
     sampling = content.sampling
     if (sampling.n or 1) > 1:
-        raise _unsupported("n", "above 1: send as many requests")
+        raise _unsupported_field("n", " above 1", "Send one request for each response.")
     if content.format is not None:
         fields["format"] = Raw(content.format.schema) if content.format.schema else "json"
     if sampling.logprobs:
         fields["logprobs"] = True
     if sampling.top_logprobs is not None:
         fields["top_logprobs"] = sampling.top_logprobs
-    _carry(fields, content, known_extra)
+    _add_options(fields, content, extra_fields)
 
 
-def _carry(fields: Fields, content: Chat | Completion, known_extra: frozenset[str]) -> None:
+def _add_options(fields: Fields, content: Chat | Completion, extra_fields: frozenset[str]) -> None:
     if content.keep_alive:
         fields["keep_alive"] = Raw(content.keep_alive)
-    options = _sampled(content.sampling) | _options(content.options)
+    options = _build_sampling(content.sampling) | _copy_options(content.options)
     for name, value in content.extra:
         if name in _OPTIONS:
             options[name] = Raw(value)
-        elif name in known_extra:
+        elif name in extra_fields:
             fields[name] = Raw(value)
-        elif name not in _HARMLESS and value.strip() not in _NOTHING:
-            raise _unsupported(name)
+        elif name not in _IGNORABLE_FIELDS and value.strip() not in UNSET_VALUES:
+            raise _unsupported_field(name)
     if options:
         fields["options"] = options
 
 
-def _sampled(sampling: Sampling) -> Fields:
+def _build_sampling(sampling: Sampling) -> Fields:
     options: Fields = {
-        name: value for field, name in _SAMPLING.items() if (value := getattr(sampling, field)) is not None
+        name: value for field, name in _SAMPLING_OPTIONS.items() if (value := getattr(sampling, field)) is not None
     }
     if sampling.stop:
         options["stop"] = sampling.stop
     return options
 
 
-def _options(options: Iterable[tuple[str, Json]]) -> Fields:
-    taken: Fields = {}
+def _copy_options(options: Iterable[tuple[str, Json]]) -> Fields:
+    copied: Fields = {}
     for name, value in options:
-        if name not in _OPTIONS and value.strip() not in _NOTHING:
-            raise _unsupported(name)
+        if name not in _OPTIONS and value.strip() not in UNSET_VALUES:
+            raise _unsupported_field(name)
         if name in _OPTIONS:
-            taken[name] = Raw(value)
-    return taken
+            copied[name] = Raw(value)
+    return copied
 
 
-def _think(thinking: Thinking, model: Model) -> Fields:
+def _build_thinking(thinking: Thinking, model: Model) -> Fields:
     if not thinking.enabled:
         return {"think": False}
     if thinking.effort:
         return {"think": _EFFORTS.get(thinking.effort, True)}
     if thinking.budget is not None and model.capabilities and "thinking" not in model.capabilities:
-        # A budget allows thinking and asks for none: Ollama's own Messages API passes over it too.
+        # A budget allows thinking but does not request it; Ollama's own Messages API ignores it too.
         return {}
     return {"think": True}
 
 
-def _message(message: Message, called: dict[str, str]) -> Fields:
-    """One message. `called` remembers the names of calls by their ids, for the results that come after."""
+def _build_message(message: Message, call_names: dict[str, str]) -> Fields:
+    """Build one message. `call_names` collects the names of tool calls by id, for the results that follow them."""
     role = "system" if message.role == "developer" else message.role
-    sent: Fields = {"role": role, "content": message.text or message.refusal}
+    fields: Fields = {"role": role, "content": message.text or message.refusal}
     if message.thinking:
-        sent["thinking"] = message.thinking
-    images = [_image(part) for part in message.parts if not isinstance(part, Text)]
+        fields["thinking"] = message.thinking
+    images = [_image_data(part) for part in message.parts if not isinstance(part, Text)]
     if images:
-        sent["images"] = images
+        fields["images"] = images
     if message.tool_calls:
-        sent["tool_calls"] = [
-            {"id": call.id, "function": {"index": index, "name": call.name, "arguments": _arguments(call.arguments)}}
-            for index, call in enumerate(message.tool_calls)
-        ]
-        called.update((call.id, call.name) for call in message.tool_calls)
+        fields["tool_calls"] = [_build_tool_call(index, call) for index, call in enumerate(message.tool_calls)]
+        call_names.update((call.id, call.name) for call in message.tool_calls)
     if role == "tool":
-        if name := message.name or called.get(message.tool_call_id, ""):
-            sent["tool_name"] = name
+        if name := message.name or call_names.get(message.tool_call_id, ""):
+            fields["tool_name"] = name
         if message.tool_call_id:
-            sent["tool_call_id"] = message.tool_call_id
-    return sent
+            fields["tool_call_id"] = message.tool_call_id
+    return fields
 
 
-def _arguments(arguments: str) -> Any:
-    """As an object. What an engine wrote badly earlier in the conversation is told as it was, in one."""
+def _build_tool_call(index: int, call: ToolCall) -> Fields:
+    function = {"index": index, "name": call.name, "arguments": _encode_arguments(call.arguments)}
+    return {"id": call.id, "function": function}
+
+
+def _encode_arguments(arguments: str) -> Any:
+    """Encode a call's arguments as an object, which wraps text that is not one (a model may have written it)."""
     try:
         value = msgspec.json.decode(arguments or "{}")
     except (msgspec.DecodeError, RecursionError):
@@ -217,14 +219,14 @@ def _arguments(arguments: str) -> Any:
     return {} if value is None else {"arguments": value}
 
 
-def _image(part: Part) -> str:
+def _image_data(part: Part) -> str:
     if isinstance(part, Image):
         if part.data:
             return part.data
-        raise _unsupported("image_url", "by address: send the image itself as base64")
+        raise _unsupported_field("image_url", " by address", "Send the image itself as base64.")
     kind = "files" if isinstance(part, File) else "audio"
-    raise _unsupported(kind, "in messages: send text and images")
+    raise _unsupported_field(kind, " in messages", "Send text and images.")
 
 
-def _unsupported(field: str, why: str = "") -> Unsupported:
-    return Unsupported(f"{_TITLE} cannot do `{field}`{' ' if why else ''}{why}.", param=field)
+def _unsupported_field(field: str, value: str = "", advice: str = "Leave it out.") -> Unsupported:
+    return Unsupported(f"{_TITLE} does not support `{field}`{value}. {advice}", param=field)

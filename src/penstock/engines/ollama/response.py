@@ -1,4 +1,4 @@
-"""Reads Ollama's answers: NDJSON lines of chat or generate, however they are split, or one object."""
+"""Responses of Ollama: NDJSON lines of chat or generate, however they are split, or one object."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
@@ -7,17 +7,18 @@ import msgspec
 
 from penstock.domain.errors import PenstockError, UpstreamCut, UpstreamGarbage
 from penstock.domain.response import Chunk, Logprob, ToolDelta, Usage
+from penstock.engines.json_fields import DECODE_ERRORS
 
-_NONE = msgspec.Raw()
-_LONGEST = 64 * 1024 * 1024  # bytes of a line; nothing honest comes near
-_LONGEST_WHOLE = 4 * _LONGEST  # many vectors in one answer may
-_NANOSECONDS = 1e9
-_FINISHES = frozenset({"stop", "length", "load", "unload"})
+_ABSENT = msgspec.Raw()
+_MAX_LINE = 64 * 1024 * 1024  # bytes, far above any real line
+_MAX_BODY = 4 * _MAX_LINE  # many vectors in one response may be longer
+_NANOSECONDS_PER_SECOND = 1e9
+_FINISH_REASONS = frozenset({"stop", "length", "load", "unload"})
 
 
 class _Function(msgspec.Struct, gc=False):
     name: str | None = None
-    arguments: msgspec.Raw = _NONE
+    arguments: msgspec.Raw = _ABSENT
 
 
 class _ToolCall(msgspec.Struct, gc=False):
@@ -39,14 +40,14 @@ class _Logprob(msgspec.Struct, gc=False):
 
 
 class _Line(msgspec.Struct, gc=False):
-    """A line of any of the answers; `message` is chat's, `response` generate's, `embedding…` are vectors."""
+    """Line of any response: `message` of chat, `response` of generate, `embedding…` are vectors."""
 
     message: _Message | None = None
     response: str | None = None
     thinking: str | None = None
     done: bool | None = None
     done_reason: str | None = None
-    error: msgspec.Raw = _NONE
+    error: msgspec.Raw = _ABSENT
     created_at: str | None = None
     tool_calls: list[_ToolCall] | None = None
     logprobs: list[_Logprob] | None = None
@@ -62,143 +63,144 @@ class _Line(msgspec.Struct, gc=False):
 
 
 _decode = msgspec.json.Decoder(_Line).decode
-_REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-class Reader:
-    """Reads one answer. `complain` makes an error of the JSON of a line's `error`; `title` names the engine."""
+class OllamaReader:
+    """Parser of one response. `parse_error` turns the JSON of a line's `error` and `title` into an error."""
 
-    def __init__(self, title: str, complain: Callable[[bytes, str], PenstockError], *, streamed: bool) -> None:
+    def __init__(self, title: str, parse_error: Callable[[bytes, str], PenstockError], *, streamed: bool) -> None:
         self._title = title
-        self._complain = complain
+        self._parse_error = parse_error
         self._streamed = streamed
-        self._held: list[bytes] = []
-        self._held_size = 0
-        self._calls = 0
+        self._line_parts: list[bytes] = []
+        self._buffered_bytes = 0
+        self._call_count = 0
         self._done = False
 
     def feed(self, data: bytes) -> Iterable[Chunk]:
-        """The chunks of the lines that these bytes complete."""
-        if not self._held and self._streamed and data.endswith(b"}\n") and data.find(b"\n") == len(data) - 1:
-            return self._one(data)
-        return self._many(data)
+        """Return the chunks of the lines that `data` completes."""
+        if not self._line_parts and self._streamed and data.endswith(b"}\n") and data.find(b"\n") == len(data) - 1:
+            return self._read_line(data)
+        return self._split_lines(data)
 
     def close(self) -> Iterable[Chunk]:
-        """What is left: a whole answer, or a last line without its end."""
-        rest = b"".join(self._held).strip()
-        self._held.clear()
-        cut = UpstreamCut(f"{self._title} ended its answer before it was done.")
+        """Return the chunks of the rest: a response in one body, or a last line without a line feed."""
+        rest = b"".join(self._line_parts).strip()
+        self._line_parts.clear()
+        cut = UpstreamCut(f"{self._title} ended its response before it was complete. Try again.")
         if rest:
             try:
-                yield from self._one(rest)
+                yield from self._read_line(rest)
             except UpstreamGarbage as garbage:
                 raise (cut if rest.startswith(b"{") else garbage) from None
         if not self._done:
             raise cut
 
-    def _many(self, data: bytes) -> Iterator[Chunk]:
+    def _split_lines(self, data: bytes) -> Iterator[Chunk]:
         if not self._streamed or b"\n" not in data:
-            self._hold(data)
+            self._buffer(data)
             return
         *lines, rest = data.split(b"\n")
-        if self._held:
-            lines[0] = b"".join(self._held) + lines[0]
-            self._held.clear()
-            self._held_size = 0
+        if self._line_parts:
+            lines[0] = b"".join(self._line_parts) + lines[0]
+            self._line_parts.clear()
+            self._buffered_bytes = 0
         if rest:
-            self._hold(rest)
+            self._buffer(rest)
         for line in lines:
             if line.strip():
-                yield from self._one(line)
+                yield from self._read_line(line)
 
-    def _hold(self, data: bytes) -> None:
-        self._held.append(data)
-        self._held_size += len(data)
-        most = _LONGEST if self._streamed else _LONGEST_WHOLE
-        if self._held_size > most:
-            raise UpstreamGarbage(f"{self._title} sent more than {most >> 20} MiB in one line.")
+    def _buffer(self, data: bytes) -> None:
+        self._line_parts.append(data)
+        self._buffered_bytes += len(data)
+        limit = _MAX_LINE if self._streamed else _MAX_BODY
+        if self._buffered_bytes > limit:
+            raise UpstreamGarbage(f"{self._title} sent more than {limit >> 20} MiB in one line. Look at its log.")
 
-    def _one(self, line: bytes) -> tuple[Chunk, ...]:
+    def _read_line(self, line: bytes) -> tuple[Chunk, ...]:
         try:
-            read = _decode(line)
-        except _REFUSED:
-            read = self._mended(line)
-        message = read.message
-        if not read.done and read.logprobs is None:
+            record = _decode(line)
+        except DECODE_ERRORS:
+            record = self._decode_leniently(line)
+        message = record.message
+        if not record.done and record.logprobs is None:
             if message is None:
-                if read.response and read.thinking is None and read.tool_calls is None:
-                    return (Chunk(read.response),)
+                if record.response and record.thinking is None and record.tool_calls is None:
+                    return (Chunk(record.response),)
             elif message.content and message.thinking is None and message.tool_calls is None:
                 return (Chunk(message.content),)
-        return self._rest(read)
+        return self._read_uncommon_line(record)
 
-    def _mended(self, line: bytes) -> _Line:
+    def _decode_leniently(self, line: bytes) -> _Line:
         try:
             return _decode(line.decode("utf-8", "replace").encode())
-        except _REFUSED:
-            shown = "" if line.lstrip().startswith(b"{") else f": {line[:40]!r}"
-            raise UpstreamGarbage(f"{self._title} sent what its protocol does not allow{shown}.") from None
+        except DECODE_ERRORS:
+            excerpt = "" if line.lstrip().startswith(b"{") else f": {line[:40]!r}"
+            raise UpstreamGarbage(
+                f"{self._title} sent a line that is not JSON of its protocol{excerpt}. Check its address."
+            ) from None
 
-    def _rest(self, read: _Line) -> tuple[Chunk, ...]:
-        if len(read.error) and bytes(read.error) not in (b"null", b'""'):
-            raise self._complain(bytes(read.error), self._title)
-        if read.embeddings is not None or read.embedding is not None:
-            return (self._vectors(read),)
-        message = read.message or _Message()
-        calls = self._tool_calls(read, (message.tool_calls or ()) or read.tool_calls or ())
+    def _read_uncommon_line(self, record: _Line) -> tuple[Chunk, ...]:
+        if len(record.error) and bytes(record.error) not in (b"null", b'""'):
+            raise self._parse_error(bytes(record.error), self._title)
+        if record.embeddings is not None or record.embedding is not None:
+            return (self._build_vectors(record),)
+        message = record.message or _Message()
+        calls = self._build_tool_calls(record, (message.tool_calls or ()) or record.tool_calls or ())
         finish = ""
-        if read.done:
+        if record.done:
             self._done = True
-            finish = read.done_reason if read.done_reason in _FINISHES else "stop"
-            if finish == "stop" and self._calls:
+            finish = record.done_reason if record.done_reason in _FINISH_REASONS else "stop"
+            if finish == "stop" and self._call_count:
                 finish = "tool_calls"
         chunk = Chunk(
-            message.content or read.response or "",
-            message.thinking or read.thinking or "",
+            message.content or record.response or "",
+            message.thinking or record.thinking or "",
             calls,
             finish,
-            _usage(read) if read.done else None,
-            logprobs=tuple(_logprob(one) for one in read.logprobs or ()),
-            context=tuple(read.context or ()),
+            _build_usage(record) if record.done else None,
+            logprobs=tuple(_build_logprob(item) for item in record.logprobs or ()),
+            context=tuple(record.context or ()),
         )
-        known = chunk.text or chunk.thinking or calls or finish or chunk.logprobs or chunk.context
-        return (chunk,) if known else ()
+        is_filled = chunk.text or chunk.thinking or calls or finish or chunk.logprobs or chunk.context
+        return (chunk,) if is_filled else ()
 
-    def _vectors(self, read: _Line) -> Chunk:
+    def _build_vectors(self, record: _Line) -> Chunk:
         self._done = True
-        vectors = read.embeddings if read.embeddings is not None else [read.embedding or []]
-        return Chunk(vectors=tuple(tuple(vector) for vector in vectors if vector), usage=_usage(read))
+        vectors = record.embeddings if record.embeddings is not None else [record.embedding or []]
+        return Chunk(vectors=tuple(tuple(vector) for vector in vectors if vector), usage=_build_usage(record))
 
-    def _tool_calls(self, read: _Line, calls: Iterable[_ToolCall]) -> tuple[ToolDelta, ...]:
-        """Each comes whole. Before 0.12.10 they had no ids: one is made of what the line says."""
+    def _build_tool_calls(self, record: _Line, calls: Iterable[_ToolCall]) -> tuple[ToolDelta, ...]:
+        """Build the tool calls, each complete. Before 0.12.10 they have no ids; then the id is a hash of the call."""
         deltas: list[ToolDelta] = []
         for call in calls:
             arguments = bytes(call.function.arguments).decode() or "{}"
-            name, index = call.function.name or "", self._calls
-            said = f"{read.created_at} {index} {name} {arguments}".encode()
-            identity = call.id or f"call_{hashlib.blake2s(said, digest_size=4).hexdigest()}"
-            deltas.append(ToolDelta(index, identity, name, arguments))
-            self._calls += 1
+            name, index = call.function.name or "", self._call_count
+            source = f"{record.created_at} {index} {name} {arguments}".encode()
+            call_id = call.id or f"call_{hashlib.blake2s(source, digest_size=4).hexdigest()}"
+            deltas.append(ToolDelta(index, call_id, name, arguments))
+            self._call_count += 1
         return tuple(deltas)
 
 
-def _usage(read: _Line) -> Usage | None:
-    if not read.prompt_eval_count and not read.eval_count:
+def _build_usage(record: _Line) -> Usage | None:
+    if not record.prompt_eval_count and not record.eval_count:
         return None
     return Usage(
-        prompt_tokens=read.prompt_eval_count or 0,
-        completion_tokens=read.eval_count or 0,
-        load_seconds=(read.load_duration or 0) / _NANOSECONDS,
-        prompt_seconds=(read.prompt_eval_duration or 0) / _NANOSECONDS,
-        completion_seconds=(read.eval_duration or 0) / _NANOSECONDS,
-        total_seconds=(read.total_duration or 0) / _NANOSECONDS,
+        prompt_tokens=record.prompt_eval_count or 0,
+        completion_tokens=record.eval_count or 0,
+        load_seconds=(record.load_duration or 0) / _NANOSECONDS_PER_SECOND,
+        prompt_seconds=(record.prompt_eval_duration or 0) / _NANOSECONDS_PER_SECOND,
+        completion_seconds=(record.eval_duration or 0) / _NANOSECONDS_PER_SECOND,
+        total_seconds=(record.total_duration or 0) / _NANOSECONDS_PER_SECOND,
     )
 
 
-def _logprob(read: _Logprob) -> Logprob:
+def _build_logprob(record: _Logprob) -> Logprob:
     return Logprob(
-        read.token,
-        read.logprob or 0.0,
-        None if read.bytes is None else tuple(read.bytes),
-        tuple(_logprob(one) for one in read.top_logprobs or ()),
+        record.token,
+        record.logprob or 0.0,
+        None if record.bytes is None else tuple(record.bytes),
+        tuple(_build_logprob(item) for item in record.top_logprobs or ()),
     )

@@ -1,9 +1,7 @@
-"""What OpenAI-compatible servers say when they fail, in every shape they have for it, as errors of ours."""
+"""Error responses of OpenAI-compatible servers, in their various formats."""
 
 import re
 from typing import Any
-
-import msgspec
 
 from penstock.domain.errors import (
     ContextLengthExceeded,
@@ -13,19 +11,20 @@ from penstock.domain.errors import (
     UpstreamError,
     UpstreamStatus,
 )
+from penstock.engines.error_messages import decode_error_body, shorten_message
+from penstock.engines.json_fields import as_text
 
-_LONGEST = 2000  # characters of an engine's sentence that are worth passing on
-_NO_ROUTE = frozenset({"not found", "file not found", "method not allowed"})
+_NO_ROUTE_MESSAGES = frozenset({"not found", "file not found", "method not allowed"})
 
 # vLLM: "maximum context length is 2048 tokens. However, you requested 3000 tokens (2900 in the messages, …)", "… your
 # request has 2900 input tokens", "You passed 2900 input tokens … the model's context length is only 2048 tokens";
 # llama.cpp: "request (2900 tokens) exceeds the available context size (2048 tokens)".
-_LIMIT = re.compile(
+_CONTEXT_LENGTH = re.compile(
     r"(?:maximum context length (?:is|of)|context length is only|maximum model length of|available context size|"
     r"context window of|max_model_len)[ =(]*(\d+)",
     re.IGNORECASE,
 )
-_ASKED = tuple(
+_REQUESTED_TOKENS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         r"max_tokens=(\d+) cannot be greater",
@@ -37,120 +36,117 @@ _ASKED = tuple(
         r"(?:resulted in|contains|you passed) (?:at least )?(\d+) tokens",
     )
 )
-_CANNOT = re.compile(r"input is not supported|is not a multimodal model|only 'text' content type", re.IGNORECASE)
-_CONTEXT = re.compile(
+_UNSUPPORTED = re.compile(r"input is not supported|is not a multimodal model|only 'text' content type", re.IGNORECASE)
+_CONTEXT_EXCEEDED = re.compile(
     r"context_length_exceeded|exceed_context_size|exceeds? the (?:available )?context|maximum context length|"
     r"context length is only|maximum model length|cannot be greater than max_model_len",
     re.IGNORECASE,
 )
 
 
-class _Told:
-    """An engine's error, whatever its shape was."""
+class _ErrorDetails:
+    """Parts of an error, whatever its format."""
 
     def __init__(self, body: bytes) -> None:
         self.message = ""
         self.kind = ""
         self.param: str | None = None
         self.code: Any = None
-        self.asked = self.limit = 0
-        try:
-            self._read(msgspec.json.decode(body))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            text = body[: 2 * _LONGEST].decode("utf-8", "replace").strip()
-            self.message = "" if text.startswith("<") else text
-        self.message = " ".join(self.message.split())[:_LONGEST]
+        self.requested_tokens = self.context_length = 0
+        self._parse(decode_error_body(body))
+        self.message = shorten_message(self.message)
 
-    def _read(self, told: Any) -> None:
-        if isinstance(told, str):
-            self.message = told
-        if not isinstance(told, dict):
+    def _parse(self, value: Any) -> None:
+        if isinstance(value, str):
+            self.message = value
+        if not isinstance(value, dict):
             return
-        error = told.get("error", told)
+        error = value.get("error", value)
         if isinstance(error, str):
-            error = told | {"message": error}
+            error = value | {"message": error}
         if not isinstance(error, dict):
             return
-        self.message = _sentence(error.get("message") or error.get("detail") or told.get("detail"))
-        self.kind = _word(error.get("type"))
-        self.param = _word(error.get("param")).removeprefix("body.") or None
+        self.message = _format_message(error.get("message") or error.get("detail") or value.get("detail"))
+        self.kind = as_text(error.get("type"))
+        self.param = as_text(error.get("param")).removeprefix("body.") or None
         self.code = error.get("code")
-        self.asked = _number(error.get("n_prompt_tokens"))
-        self.limit = _number(error.get("n_ctx"))
+        self.requested_tokens = _as_integer(error.get("n_prompt_tokens"))
+        self.context_length = _as_integer(error.get("n_ctx"))
 
 
-def read_failure(status: int, body: bytes, retry_after: float | None, title: str) -> PenstockError:
-    """The error that an error response tells of."""
-    told = _Told(body)
+def parse_error_response(status: int, body: bytes, retry_after: float | None, title: str) -> PenstockError:
+    """Return the error that an error response means."""
+    details = _ErrorDetails(body)
+    has_no_route = details.message.lower() in _NO_ROUTE_MESSAGES
     if status in {401, 403}:
-        return UpstreamError(f"{title} refused the gateway's key: check the `api_key` of this server.")
-    if status == 501 or _CANNOT.search(told.message) or (status in {404, 405} and told.message.lower() in _NO_ROUTE):
-        said = "" if told.message.lower() in _NO_ROUTE else told.message
-        return Unsupported(f"{title} cannot do this: {said or 'it has no such route'}")
-    if status < 500 and _overflows(told):
-        return _too_long(told, title)
+        return UpstreamError(f"{title} rejected the gateway's key. Check the `api_key` of this server.")
+    if status == 501 or _UNSUPPORTED.search(details.message) or (status in {404, 405} and has_no_route):
+        reason = "" if has_no_route else details.message
+        return Unsupported(f"{title} does not support this: {reason or 'It has no such route.'}")
+    if status < 500 and _is_context_exceeded(details):
+        return _context_exceeded(details, title)
     if status == 404:
-        return ModelNotFound(told.message or f"{title} does not have this model.", param="model")
-    message = told.message or f"{title} answered with status {status} and no reason: look at its log."
+        return ModelNotFound(details.message or f"{title} does not have this model.", param="model")
+    message = details.message or f"{title} answered with status {status} and no reason. Look at its log."
     if status >= 500:
-        message = f"{title} failed: {message}" if told.message else message
-    return UpstreamStatus(message, status=status, kind=told.kind or None, param=told.param, retry_after=retry_after)
+        message = f"{title} failed: {message}" if details.message else message
+    return UpstreamStatus(
+        message, status=status, kind=details.kind or None, param=details.param, retry_after=retry_after
+    )
 
 
-def stream_error(data: bytes, title: str) -> PenstockError:
-    """The error that an event in the middle of a stream, or a body with status 200, tells of."""
-    told = _Told(data)
-    status = told.code if isinstance(told.code, int) and 400 <= told.code < 600 else 500
+def parse_stream_error(data: bytes, title: str) -> PenstockError:
+    """Return the error in an event of a stream, or in a body with status 200."""
+    details = _ErrorDetails(data)
+    status = details.code if isinstance(details.code, int) and 400 <= details.code < 600 else 500
     if status < 500:
-        return read_failure(status, data, None, title)
-    return UpstreamError(f"{title} failed: {told.message or 'it gave no reason, look at its log.'}")
+        return parse_error_response(status, data, None, title)
+    return UpstreamError(f"{title} failed: {details.message or 'It gave no reason. Look at its log.'}")
 
 
-def sentence(body: bytes) -> str:
-    """What an error's body says, "" when it says nothing."""
-    return _Told(body).message
+def extract_message(body: bytes) -> str:
+    """Return the message in an error body, an empty string if there is none."""
+    return _ErrorDetails(body).message
 
 
-def _overflows(told: _Told) -> bool:
-    return any(_CONTEXT.search(text) for text in (told.message, told.kind, _word(told.code)))
+def _is_context_exceeded(details: _ErrorDetails) -> bool:
+    return any(_CONTEXT_EXCEEDED.search(text) for text in (details.message, details.kind, as_text(details.code)))
 
 
-def _too_long(told: _Told, title: str) -> ContextLengthExceeded:
-    limit = told.limit or _first(_LIMIT, told.message)
-    asked = told.asked or next(filter(None, (_first(pattern, told.message) for pattern in _ASKED)), 0)
-    if asked > limit > 0:  # else it has counted characters, or the numbers are of something else
+def _context_exceeded(details: _ErrorDetails, title: str) -> ContextLengthExceeded:
+    limit = details.context_length or _find_number(_CONTEXT_LENGTH, details.message)
+    numbers = (_find_number(pattern, details.message) for pattern in _REQUESTED_TOKENS)
+    requested = details.requested_tokens or next(filter(None, numbers), 0)
+    if requested > limit > 0:  # else the server counted characters, or the numbers mean something else
         return ContextLengthExceeded(
-            f"The request needs {asked} tokens, and the model's context holds {limit}: "
-            "shorten the conversation or ask for fewer tokens.",
+            f"The request has {requested} tokens, but the model's context is {limit}. "
+            "Shorten the conversation or request fewer tokens.",
             param="messages",
         )
-    return ContextLengthExceeded(told.message or f"The request is too long for the model on {title}.", param="messages")
+    message = details.message or f"The request is too long for the model on {title}. Shorten it."
+    return ContextLengthExceeded(message, param="messages")
 
 
-def _first(pattern: re.Pattern[str], text: str) -> int:
+def _find_number(pattern: re.Pattern[str], text: str) -> int:
     match = pattern.search(text)
     return int(match[1]) if match else 0
 
 
-def _sentence(told: Any) -> str:
-    if isinstance(told, list):  # FastAPI's list of what is wrong
-        return "; ".join(_complaint(one) for one in told)
-    if isinstance(told, dict):
-        return _sentence(told.get("message") or told.get("msg"))
-    return told if isinstance(told, str) else ""
+def _format_message(value: Any) -> str:
+    if isinstance(value, list):  # FastAPI's list of validation errors
+        return "; ".join(map(_format_validation_error, value))
+    if isinstance(value, dict):
+        return _format_message(value.get("message") or value.get("msg"))
+    return as_text(value)
 
 
-def _complaint(one: Any) -> str:
-    if not isinstance(one, dict):
-        return str(one)
-    steps = one.get("loc")
-    where = ".".join(str(step) for step in steps if step != "body") if isinstance(steps, list) else ""
-    return f"{where}: {one.get('msg', '')}" if where else str(one.get("msg", ""))
+def _format_validation_error(error: Any) -> str:
+    if not isinstance(error, dict):
+        return str(error)
+    steps = error.get("loc")
+    path = ".".join(str(step) for step in steps if step != "body") if isinstance(steps, list) else ""
+    return f"{path}: {error.get('msg', '')}" if path else str(error.get("msg", ""))
 
 
-def _word(told: Any) -> str:
-    return told if isinstance(told, str) else ""
-
-
-def _number(told: Any) -> int:
-    return told if isinstance(told, int) else 0
+def _as_integer(value: Any) -> int:
+    return value if isinstance(value, int) else 0

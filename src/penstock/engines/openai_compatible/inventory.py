@@ -1,4 +1,4 @@
-"""Reads what OpenAI-compatible servers list of their models."""
+"""Model lists of OpenAI-compatible servers."""
 
 from typing import TypeVar
 
@@ -6,13 +6,14 @@ import msgspec
 
 from penstock.domain.errors import UpstreamError, UpstreamGarbage
 from penstock.engines.base import FetchResponse
+from penstock.engines.json_fields import DECODE_ERRORS
 
 T = TypeVar("T")
 MAX_LISTING = 8 << 20  # bytes
 
 
 class ModelObject(msgspec.Struct):
-    """An entry of `/v1/models` as any server may send it; vLLM adds `root` and `max_model_len`."""
+    """Entry of `/v1/models`; `root` and `max_model_len` are vLLM's."""
 
     id: str
     root: str | None = None
@@ -23,33 +24,34 @@ class ModelObject(msgspec.Struct):
 
 
 class Listing(msgspec.Struct):
-    """`/v1/models`."""
+    """Response of `/v1/models`."""
 
     data: list[ModelObject]
 
 
-LISTING = msgspec.json.Decoder(Listing)
+MODEL_LISTING = msgspec.json.Decoder(Listing)
 
 
-def read_listing(fetched: FetchResponse, decoder: msgspec.json.Decoder[T], title: str, path: str) -> T:
-    """The listing; raises UpstreamError when the server refuses it, UpstreamGarbage when it makes no sense."""
+def parse_listing(fetched: FetchResponse, decoder: msgspec.json.Decoder[T], title: str, path: str) -> T:
+    """Decode a listing. Raises UpstreamError when the server refused it, UpstreamGarbage when it is not valid."""
     if fetched.status in {401, 403}:
-        raise UpstreamError(f"{title} refused the gateway's key at {path}: check the `api_key` of this server.")
+        raise UpstreamError(f"{title} rejected the gateway's key at {path}. Check the `api_key` of this server.")
     if fetched.status != 200:
-        raise UpstreamError(f"{title} answered {path} with status {fetched.status}: is this the right kind of server?")
+        raise UpstreamError(
+            f"{title} answered {path} with status {fetched.status}. Check that the server is of this kind."
+        )
     if len(fetched.body) > MAX_LISTING:
-        raise UpstreamGarbage(f"{title} answered {path} with more than {MAX_LISTING >> 20} MiB.")
+        raise UpstreamGarbage(f"{title} answered {path} with more than {MAX_LISTING >> 20} MiB. Check its address.")
     try:
         return decoder.decode(fetched.body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        shape = "a web page" if fetched.body.lstrip()[:1] == b"<" else f"something that cannot be read ({error})"
-        raise UpstreamGarbage(f"{title} answered {path} with {shape}: is this the right kind of server?") from None
+    except DECODE_ERRORS as error:
+        shape = "a web page" if fetched.body.lstrip()[:1] == b"<" else f"invalid JSON ({error})"
+        raise UpstreamGarbage(f"{title} answered {path} with {shape}. Check that the server is of this kind.") from None
 
 
-def aliases(name: str, *others: str | None) -> tuple[str, ...]:
-    """Other names that a model goes by: those given, and of a folder on the server its own name."""
-    found = [other for other in others if other]
-    found += [
-        folder for one in (name, *found) if one.startswith("/") and (folder := one.rstrip("/").rpartition("/")[2])
-    ]
-    return tuple(dict.fromkeys(one for one in found if one != name))
+def find_aliases(name: str, *others: str | None) -> tuple[str, ...]:
+    """Return other names of a model: `others`, and the last folder of each name that is a path on the server."""
+    aliases = [other for other in others if other]
+    paths = [path for path in (name, *aliases) if path.startswith("/")]
+    aliases += [folder for path in paths if (folder := path.rstrip("/").rpartition("/")[2])]
+    return tuple(dict.fromkeys(alias for alias in aliases if alias != name))

@@ -1,13 +1,13 @@
-"""Multipart forms, which audio comes in: found their own boundary, and given another model's name."""
+"""Multipart forms of transcription requests."""
 
 
-def form_type(body: bytes) -> bytes:
-    """The Content-Type of a form, whose first line is its boundary (the dialect has seen to that)."""
+def form_content_type(body: bytes) -> bytes:
+    """Return the Content-Type of a form. Its first line is the boundary; the dialect has checked that."""
     return b"multipart/form-data; boundary=" + body[2 : body.index(b"\r\n")]
 
 
 def rename_model(body: bytes, name: str) -> bytes:
-    """The same form with this value of `model`, which is added where it is missing."""
+    """Return the form with `name` as its field `model`, which is added if missing."""
     delimiter = body[: body.index(b"\r\n")]
     part = b'%b\r\nContent-Disposition: form-data; name="model"\r\n\r\n%b\r\n' % (delimiter, name.encode())
     start = 0

@@ -1,4 +1,4 @@
-"""Says in OpenAI's words what a caller asked in other words."""
+"""Requests in OpenAI's format built from content."""
 
 from typing import Any
 
@@ -25,31 +25,31 @@ from penstock.domain.errors import Unsupported
 Fields = dict[str, Any]
 
 
-def chat_fields(chat: Chat, title: str, *, keeps_thinking: bool, takes_files: bool) -> Fields:
-    """A chat's body but for the model, the stream and the thinking, of which servers differ in what they know."""
-    if not takes_files and any(isinstance(part, File) for message in chat.messages for part in message.parts):
-        raise Unsupported(f"{title} cannot read documents: send their text.", param="messages")
-    fields: Fields = {"messages": [message_object(message, title, keeps_thinking) for message in chat.messages]}
-    fields |= sampling_fields(chat.sampling)
+def build_chat(chat: Chat, title: str, *, accepts_thinking: bool, accepts_files: bool) -> Fields:
+    """Build a chat's body without `model`, `stream` and thinking, which differs between servers."""
+    if not accepts_files and any(isinstance(part, File) for message in chat.messages for part in message.parts):
+        raise Unsupported(f"{title} does not accept documents. Send their text.", param="messages")
+    fields: Fields = {"messages": [build_message(message, title, accepts_thinking) for message in chat.messages]}
+    fields |= build_sampling(chat.sampling)
     if chat.sampling.logprobs:
         fields["logprobs"] = True
     if chat.sampling.top_logprobs is not None:
         fields["top_logprobs"] = chat.sampling.top_logprobs
     if chat.tools:
-        fields["tools"] = [_tool_object(tool) for tool in chat.tools]
+        fields["tools"] = [_build_tool(tool) for tool in chat.tools]
     if chat.tool_choice is not None:
-        fields["tool_choice"] = _tool_choice_object(chat.tool_choice)
+        fields["tool_choice"] = _build_tool_choice(chat.tool_choice)
     if chat.parallel_tool_calls is not None:
         fields["parallel_tool_calls"] = chat.parallel_tool_calls
     if chat.format is not None:
-        fields["response_format"] = format_object(chat.format)
+        fields["response_format"] = build_response_format(chat.format)
     if chat.user:
         fields["user"] = chat.user
     return fields
 
 
-def sampling_fields(sampling: Sampling) -> Fields:
-    """What chat and completions say alike; what was not asked for is left out."""
+def build_sampling(sampling: Sampling) -> Fields:
+    """Build the sampling fields, which chats and completions share; unset ones are left out."""
     fields: Fields = {
         name: value
         for name in (
@@ -65,13 +65,15 @@ def sampling_fields(sampling: Sampling) -> Fields:
     return fields
 
 
-def completion_fields(completion: Completion, title: str) -> Fields:
-    """A completion's body but for the model and the stream."""
+def build_completion(completion: Completion, title: str) -> Fields:
+    """Build a completion's body without `model` and `stream`."""
     if completion.images:
-        raise Unsupported(f"{title} takes images in chats only, not in raw completions.", param="images")
+        raise Unsupported(
+            f"{title} accepts images in chats only. Send a chat instead of a raw completion.", param="images"
+        )
     prompts = completion.prompts or ("",)
     fields: Fields = {"prompt": prompts[0] if len(prompts) == 1 else prompts}
-    fields |= sampling_fields(completion.sampling)
+    fields |= build_sampling(completion.sampling)
     if completion.sampling.logprobs or completion.sampling.top_logprobs is not None:
         fields["logprobs"] = completion.sampling.top_logprobs or 0
     if completion.suffix:
@@ -79,12 +81,12 @@ def completion_fields(completion: Completion, title: str) -> Fields:
     if completion.echo:
         fields["echo"] = True
     if completion.format is not None:
-        fields["response_format"] = format_object(completion.format)
+        fields["response_format"] = build_response_format(completion.format)
     return fields
 
 
-def embedding_fields(embedding: Embedding) -> Fields:
-    """An embedding's body but for the model."""
+def build_embedding(embedding: Embedding) -> Fields:
+    """Build an embedding's body without `model`."""
     inputs = embedding.inputs
     fields: Fields = {"input": inputs[0] if len(inputs) == 1 else inputs}
     if embedding.dimensions is not None:
@@ -93,34 +95,34 @@ def embedding_fields(embedding: Embedding) -> Fields:
     return fields
 
 
-def message_object(message: Message, title: str, keeps_thinking: bool) -> Fields:
-    """One message; text alone stays a plain string, which every server takes."""
-    sent: Fields = {"role": message.role, "content": _content(message.parts, title)}
+def build_message(message: Message, title: str, accepts_thinking: bool) -> Fields:
+    """Build one message. A single text stays a plain string, which every server accepts."""
+    fields: Fields = {"role": message.role, "content": _build_content(message.parts, title)}
     if message.role == "assistant":
         if not message.parts and (message.tool_calls or message.refusal):
-            sent["content"] = None
+            fields["content"] = None
         if message.tool_calls:
-            sent["tool_calls"] = [_tool_call_object(call) for call in message.tool_calls]
-        if message.thinking and keeps_thinking:
-            sent["reasoning_content"] = message.thinking
+            fields["tool_calls"] = [_build_tool_call(call) for call in message.tool_calls]
+        if message.thinking and accepts_thinking:
+            fields["reasoning_content"] = message.thinking
         if message.refusal:
-            sent["refusal"] = message.refusal
+            fields["refusal"] = message.refusal
     if message.name:
-        sent["name"] = message.name
+        fields["name"] = message.name
     if message.role == "tool":
-        sent["tool_call_id"] = message.tool_call_id
-    return sent
+        fields["tool_call_id"] = message.tool_call_id
+    return fields
 
 
-def _content(parts: tuple[Part, ...], title: str) -> str | list[Fields]:
+def _build_content(parts: tuple[Part, ...], title: str) -> str | list[Fields]:
     if not parts:
         return ""
     if len(parts) == 1 and isinstance(parts[0], Text):
         return parts[0].text
-    return [_part_object(part, title) for part in parts]
+    return [_build_part(part, title) for part in parts]
 
 
-def _part_object(part: Part, title: str) -> Fields:
+def _build_part(part: Part, title: str) -> Fields:
     match part:
         case Text(text):
             return {"type": "text", "text": text}
@@ -131,24 +133,24 @@ def _part_object(part: Part, title: str) -> Fields:
         case Audio(data, format_):
             return {"type": "input_audio", "input_audio": {"data": data, "format": format_}}
         case File():
-            return {"type": "file", "file": _file_object(part, title)}
+            return {"type": "file", "file": _build_file(part, title)}
 
 
-def _file_object(file: File, title: str) -> Fields:
+def _build_file(file: File, title: str) -> Fields:
     if file.url:
-        raise Unsupported(f"{title} cannot fetch documents by address: send the document itself.", param="messages")
-    named = {"filename": file.name} if file.name else {}
+        raise Unsupported(f"{title} cannot fetch documents by address. Send the document itself.", param="messages")
+    filename = {"filename": file.name} if file.name else {}
     if file.id:
-        return {"file_id": file.id, **named}
+        return {"file_id": file.id, **filename}
     data = f"data:{file.media_type};base64,{file.data}" if file.media_type else file.data
-    return {"file_data": data, **named}
+    return {"file_data": data, **filename}
 
 
-def _tool_call_object(call: ToolCall) -> Fields:
+def _build_tool_call(call: ToolCall) -> Fields:
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
-def _tool_object(tool: Tool) -> Fields:
+def _build_tool(tool: Tool) -> Fields:
     function: Fields = {"name": tool.name}
     if tool.description:
         function["description"] = tool.description
@@ -159,19 +161,19 @@ def _tool_object(tool: Tool) -> Fields:
     return {"type": "function", "function": function}
 
 
-def _tool_choice_object(choice: ToolChoice) -> str | Fields:
+def _build_tool_choice(choice: ToolChoice) -> str | Fields:
     if choice.mode == "function":
         return {"type": "function", "function": {"name": choice.name}}
     return choice.mode
 
 
-def format_object(asked: Format) -> Fields:
-    """`response_format`: any JSON, or JSON that fits a schema."""
-    if not asked.schema:
+def build_response_format(format_: Format) -> Fields:
+    """Build `response_format`: any JSON, or JSON that fits a schema."""
+    if not format_.schema:
         return {"type": "json_object"}
-    schema: Fields = {"name": asked.name or "answer", "schema": Raw(asked.schema)}
-    if asked.description:
-        schema["description"] = asked.description
-    if asked.strict is not None:
-        schema["strict"] = asked.strict
+    schema: Fields = {"name": format_.name or "answer", "schema": Raw(format_.schema)}
+    if format_.description:
+        schema["description"] = format_.description
+    if format_.strict is not None:
+        schema["strict"] = format_.strict
     return {"type": "json_schema", "json_schema": schema}

@@ -1,4 +1,4 @@
-"""The objects that OpenAI-compatible servers answer with, and the chunks that they mean."""
+"""Response objects of OpenAI-compatible servers, and their conversion to chunks."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,10 +8,10 @@ from msgspec import Raw
 
 from penstock.domain.errors import UpstreamCut, UpstreamGarbage
 from penstock.domain.response import Chunk, Logprob, ToolDelta, Usage
-from penstock.engines.openai_compatible.errors import stream_error
+from penstock.engines.openai_compatible.errors import parse_stream_error
 
-NULL = Raw(b"null")  # what is not there
-_FINISH = {
+NULL = Raw(b"null")  # the default of an absent field
+_FINISH_REASONS = {
     "stop": "stop",
     "length": "length",
     "tool_calls": "tool_calls",
@@ -24,14 +24,14 @@ _FINISH = {
 
 
 class FunctionObject(msgspec.Struct, gc=False):
-    """A called function, or a piece of it; some servers send the arguments as an object."""
+    """A called function or a part of it; some servers send the arguments as an object."""
 
     name: str | None = None
     arguments: str | dict[str, Any] | None = None
 
 
 class ToolCallObject(msgspec.Struct, gc=False):
-    """A tool call, or a piece of it; some servers leave the index out."""
+    """A tool call or a part of it; some servers leave the index out."""
 
     index: int | None = None
     id: str | None = None
@@ -39,7 +39,7 @@ class ToolCallObject(msgspec.Struct, gc=False):
 
 
 class TextPart(msgspec.Struct, gc=False):
-    """A piece of content where a server sends a list of them: text, or thinking that is a list again."""
+    """Part of content that is a list: text, or thinking, which may be a list again."""
 
     type: str = ""
     text: str | None = None
@@ -47,7 +47,7 @@ class TextPart(msgspec.Struct, gc=False):
 
 
 class MessageObject(msgspec.Struct, gc=False):
-    """A message or a delta of one. vLLM says `reasoning`, others `reasoning_content`, some both."""
+    """A message or a delta of one. vLLM sends `reasoning`, others `reasoning_content`, some both."""
 
     content: str | list[TextPart] | None = None
     reasoning_content: str | None = None
@@ -58,7 +58,7 @@ class MessageObject(msgspec.Struct, gc=False):
 
 
 class ChoiceObject(msgspec.Struct, gc=False):
-    """A choice of any endpoint: `delta` of a chat's stream, `message` of a whole one, `text` of a completion."""
+    """Choice of any endpoint: `delta` in a chat's stream, `message` in a chat's body, `text` in a completion."""
 
     index: int = 0
     delta: MessageObject | None = None
@@ -70,14 +70,14 @@ class ChoiceObject(msgspec.Struct, gc=False):
 
 
 class TokenDetails(msgspec.Struct, gc=False):
-    """Of both kinds of tokens; each has its own member."""
+    """Details of prompt tokens (`cached_tokens`) or completion tokens (`reasoning_tokens`)."""
 
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
 
 
 class UsageObject(msgspec.Struct, gc=False):
-    """Tokens spent."""
+    """Numbers of tokens."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -86,7 +86,7 @@ class UsageObject(msgspec.Struct, gc=False):
 
 
 class Timings(msgspec.Struct, gc=False):
-    """llama.cpp's own count: tokens from the cache, read anew and written, and milliseconds."""
+    """llama.cpp's numbers of cached, processed and generated tokens, and milliseconds."""
 
     cache_n: int = 0
     prompt_n: int = 0
@@ -95,8 +95,8 @@ class Timings(msgspec.Struct, gc=False):
     predicted_ms: float = 0.0
 
 
-class AnswerObject(msgspec.Struct, gc=False):
-    """A whole answer or an event of a stream."""
+class ResponseObject(msgspec.Struct, gc=False):
+    """Response in one body, or an event of a stream."""
 
     choices: list[ChoiceObject] | None = None
     usage: UsageObject | None = None
@@ -105,7 +105,7 @@ class AnswerObject(msgspec.Struct, gc=False):
 
 
 class TokenLogprob(msgspec.Struct, gc=False):
-    """A token of a chat with its log probability."""
+    """Token of a chat with its log probability."""
 
     token: str
     logprob: float | None = None
@@ -114,9 +114,9 @@ class TokenLogprob(msgspec.Struct, gc=False):
 
 
 class Logprobs(msgspec.Struct, gc=False):
-    """Log probabilities: `content` as chats have them (llama.cpp's completions too), else parallel lists.
+    """Log probabilities: `content` in chats and llama.cpp's completions, parallel lists in other completions.
 
-    The first token of an echo has no log probability.
+    The first token of an echoed prompt has no log probability.
     """
 
     content: list[TokenLogprob] | None = None
@@ -126,149 +126,149 @@ class Logprobs(msgspec.Struct, gc=False):
 
 
 class EmbeddingObject(msgspec.Struct, gc=False):
-    """One vector: floats, or base64 of little-endian float32."""
+    """Vector as floats, or as base64 of little-endian float32."""
 
     embedding: list[float] | str
     index: int = 0
 
 
 class EmbeddingsObject(msgspec.Struct, gc=False):
-    """The answer of `/v1/embeddings`."""
+    """Response of `/v1/embeddings`."""
 
     data: list[EmbeddingObject] | None = None
     usage: UsageObject | None = None
     error: Raw = NULL
 
 
-class CountObject(msgspec.Struct, gc=False):
-    """A count of tokens: vLLM's `count`, llama.cpp's `input_tokens`."""
+class TokenCountObject(msgspec.Struct, gc=False):
+    """Number of tokens: vLLM's `count`, llama.cpp's `input_tokens`."""
 
     count: int | None = None
     input_tokens: int | None = None
 
 
-_answer = msgspec.json.Decoder(AnswerObject)
-_embeddings = msgspec.json.Decoder(EmbeddingsObject)
-_count = msgspec.json.Decoder(CountObject)
+_decode_response = msgspec.json.Decoder(ResponseObject).decode
+_decode_embeddings = msgspec.json.Decoder(EmbeddingsObject).decode
+_decode_token_count = msgspec.json.Decoder(TokenCountObject).decode
 
 
-def parse_answer(body: bytes, title: str) -> Iterator[Chunk]:
-    """The chunks of a whole chat or completion."""
-    answer = _answer.decode(body)
-    _check(answer.error, body, title)
-    if answer.choices is None:
-        raise UpstreamGarbage(f"{title} sent an answer without `choices`.")
-    return chunks(answer, title)
+def parse_response(body: bytes, title: str) -> Iterator[Chunk]:
+    """Parse the body of a chat or completion."""
+    response = _decode_response(body)
+    _raise_error(response.error, body, title)
+    if response.choices is None:
+        raise UpstreamGarbage(f"{title} sent a response without `choices`. Check that the server is of this kind.")
+    return build_chunks(response, title)
 
 
 def parse_embeddings(body: bytes, title: str) -> Iterator[Chunk]:
-    """The vectors in the order of the inputs, and what they cost."""
-    answer = _embeddings.decode(body)
-    _check(answer.error, body, title)
-    if answer.data is None:
-        raise UpstreamGarbage(f"{title} sent embeddings without `data`.")
-    found = [one.embedding for one in sorted(answer.data, key=lambda one: one.index)]
-    vectors = tuple(vector if isinstance(vector, str) else tuple(vector) for vector in found)
-    return iter((Chunk(vectors=vectors, usage=read_usage(AnswerObject(usage=answer.usage))),))
+    """Parse the body of an embedding: the vectors in the order of the inputs, and the usage."""
+    response = _decode_embeddings(body)
+    _raise_error(response.error, body, title)
+    if response.data is None:
+        raise UpstreamGarbage(f"{title} sent embeddings without `data`. Check that the server is of this kind.")
+    embeddings = [item.embedding for item in sorted(response.data, key=lambda item: item.index)]
+    vectors = tuple(vector if isinstance(vector, str) else tuple(vector) for vector in embeddings)
+    return iter((Chunk(vectors=vectors, usage=build_usage(ResponseObject(usage=response.usage))),))
 
 
-def parse_count(body: bytes, title: str) -> Iterator[Chunk]:
-    """How many tokens a prompt has."""
-    found = _count.decode(body)
-    count = found.input_tokens if found.count is None else found.count
+def parse_token_count(body: bytes, title: str) -> Iterator[Chunk]:
+    """Parse the number of tokens in a prompt."""
+    response = _decode_token_count(body)
+    count = response.input_tokens if response.count is None else response.count
     if count is None:
-        raise UpstreamGarbage(f"{title} sent no count of tokens.")
+        raise UpstreamGarbage(f"{title} sent no number of tokens. Check that the server is of this kind.")
     return iter((Chunk(usage=Usage(prompt_tokens=count)),))
 
 
-def _check(error: Raw, body: bytes, title: str) -> None:
+def _raise_error(error: Raw, body: bytes, title: str) -> None:
     if error != NULL:
-        raise stream_error(body, title)
+        raise parse_stream_error(body, title)
 
 
-def chunks(answer: AnswerObject, title: str) -> Iterator[Chunk]:
-    """What one object adds; usage rides on the last of its chunks."""
-    found = [_chunk(choice, title) for choice in answer.choices or ()]
-    usage = read_usage(answer)
+def build_chunks(response: ResponseObject, title: str) -> Iterator[Chunk]:
+    """Build the chunks of one object; the last of them has the usage."""
+    chunks = [_build_chunk(choice, title) for choice in response.choices or ()]
+    usage = build_usage(response)
     if usage is not None:
-        if not found:
-            found.append(Chunk())
-        found[-1].usage = usage
-    for chunk in found:
+        if not chunks:
+            chunks.append(Chunk())
+        chunks[-1].usage = usage
+    for chunk in chunks:
         if chunk != Chunk(choice=chunk.choice):
             yield chunk
 
 
-def _chunk(choice: ChoiceObject, title: str) -> Chunk:
+def _build_chunk(choice: ChoiceObject, title: str) -> Chunk:
     message = choice.delta or choice.message or MessageObject()
-    text, thinking = _content(message.content if choice.text is None else choice.text)
+    text, thinking = _split_content(message.content if choice.text is None else choice.text)
     return Chunk(
         text=text,
         thinking=thinking or message.reasoning_content or message.reasoning or "",
-        tool_calls=_tool_calls(message),
-        finish="" if choice.finish_reason is None else _finish(choice.finish_reason, title),
+        tool_calls=_build_tool_calls(message),
+        finish="" if choice.finish_reason is None else _finish_reason(choice.finish_reason, title),
         choice=choice.index,
-        logprobs=_logprobs(choice.logprobs),
+        logprobs=_build_logprobs(choice.logprobs),
         refusal=message.refusal or "",
         stop_sequence=choice.stop_reason if isinstance(choice.stop_reason, str) else "",
     )
 
 
-def _content(content: str | list[TextPart] | None) -> tuple[str, str]:
+def _split_content(content: str | list[TextPart] | None) -> tuple[str, str]:
     if content is None or isinstance(content, str):
         return content or "", ""
-    thinking = "".join("".join(_content(part.thinking)) for part in content if part.thinking is not None)
+    thinking = "".join("".join(_split_content(part.thinking)) for part in content if part.thinking is not None)
     return "".join(part.text or "" for part in content), thinking
 
 
-def _finish(reason: str, title: str) -> str:
+def _finish_reason(reason: str, title: str) -> str:
     if reason in {"abort", "error"}:
-        raise UpstreamCut(f"{title} broke the answer off: try again.")
-    return _FINISH.get(reason, "stop")
+        raise UpstreamCut(f"{title} aborted the response. Try again.")
+    return _FINISH_REASONS.get(reason, "stop")
 
 
-def _tool_calls(message: MessageObject) -> tuple[ToolDelta, ...]:
+def _build_tool_calls(message: MessageObject) -> tuple[ToolDelta, ...]:
     calls = message.tool_calls or ()
     if message.function_call is not None:
         calls = (*calls, ToolCallObject(function=message.function_call))
     deltas = []
-    for i, call in enumerate(calls):
+    for position, call in enumerate(calls):
         function = call.function or FunctionObject()
-        index = i if call.index is None else call.index
-        deltas.append(ToolDelta(index, call.id or "", function.name or "", _arguments(function.arguments)))
+        index = position if call.index is None else call.index
+        deltas.append(ToolDelta(index, call.id or "", function.name or "", _encode_arguments(function.arguments)))
     return tuple(deltas)
 
 
-def _arguments(arguments: str | dict[str, Any] | None) -> str:
+def _encode_arguments(arguments: str | dict[str, Any] | None) -> str:
     if arguments is None or isinstance(arguments, str):
         return arguments or ""
     return msgspec.json.encode(arguments).decode()
 
 
-def _logprobs(found: Logprobs | None) -> tuple[Logprob, ...]:
-    if found is None:
+def _build_logprobs(logprobs: Logprobs | None) -> tuple[Logprob, ...]:
+    if logprobs is None:
         return ()
-    if found.tokens is None:
-        return tuple(_logprob(one) for one in found.content or ())
-    tokens = found.tokens
-    logprobs = found.token_logprobs or [None] * len(tokens)
-    tops = found.top_logprobs or [None] * len(tokens)
+    if logprobs.tokens is None:
+        return tuple(map(_build_logprob, logprobs.content or ()))
+    tokens = logprobs.tokens
+    values = logprobs.token_logprobs or [None] * len(tokens)
+    alternatives = logprobs.top_logprobs or [None] * len(tokens)
     return tuple(
-        Logprob(token, logprob or 0.0, None, tuple(Logprob(t, p) for t, p in (top or {}).items()))
-        for token, logprob, top in zip(tokens, logprobs, tops, strict=False)
+        Logprob(token, value or 0.0, None, tuple(Logprob(*item) for item in (top or {}).items()))
+        for token, value, top in zip(tokens, values, alternatives, strict=False)
     )
 
 
-def _logprob(one: TokenLogprob) -> Logprob:
-    top = tuple(_logprob(other) for other in one.top_logprobs or ())
-    return Logprob(one.token, one.logprob or 0.0, None if one.bytes is None else tuple(one.bytes), top)
+def _build_logprob(item: TokenLogprob) -> Logprob:
+    top = tuple(map(_build_logprob, item.top_logprobs or ()))
+    return Logprob(item.token, item.logprob or 0.0, None if item.bytes is None else tuple(item.bytes), top)
 
 
-def read_usage(answer: AnswerObject) -> Usage | None:
-    """Tokens and, of llama.cpp, seconds; None where the answer does not tell."""
-    usage, timings = answer.usage, answer.timings
+def build_usage(response: ResponseObject) -> Usage | None:
+    """Return the numbers of tokens and llama.cpp's times in seconds; None if the response has neither."""
+    usage, timings = response.usage, response.timings
     if usage is None or usage.prompt_tokens is None:
-        return None if timings is None else _timed(timings)
+        return None if timings is None else _usage_from_timings(timings)
     cached = usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens
     reasoning = usage.completion_tokens_details and usage.completion_tokens_details.reasoning_tokens
     return Usage(
@@ -281,7 +281,7 @@ def read_usage(answer: AnswerObject) -> Usage | None:
     )
 
 
-def _timed(timings: Timings) -> Usage:
+def _usage_from_timings(timings: Timings) -> Usage:
     return Usage(
         prompt_tokens=timings.cache_n + timings.prompt_n,
         completion_tokens=timings.predicted_n,

@@ -1,5 +1,7 @@
-"""Reads runs of Victoria that go on by themselves: `/run?async_mode=true` answers 202 with a task, and
-`/run/status/{id}` tells how it goes, until the answer is there. Versions that know no such mode answer at once.
+"""Asynchronous runs of Victoria.
+
+`/run?async_mode=true` answers 202 with a task, which is polled at `/run/status/{id}` until it is complete. Versions
+without this mode send the complete response at once.
 """
 
 from collections.abc import Iterator
@@ -9,77 +11,87 @@ from urllib.parse import quote
 from penstock.domain.errors import UpstreamCut, UpstreamError, UpstreamGarbage
 from penstock.domain.response import Chunk
 from penstock.engines.base import FetchResponse, NextPoll
-from penstock.engines.victoria.response import ERROR, OUTPUT, TITLE, Reader, parse, said
+from penstock.engines.victoria.response import (
+    ERROR_FIELDS,
+    OUTPUT_FIELDS,
+    TITLE,
+    VictoriaReader,
+    decode_json,
+    find_text,
+)
 
-_UNDERWAY = frozenset({"queued", "pending", "accepted", "started", "running", "processing", "in_progress"})
-_ENDS = frozenset({"completed", "failed"})
-_SHORTEST, _LONGEST, _GROWTH = 0.1, 2.0, 1.5
-_STEEPEST = 16  # looks after which the pause grows no more
+_RUNNING_STATUSES = frozenset({"queued", "pending", "accepted", "started", "running", "processing", "in_progress"})
+_FINAL_STATUSES = frozenset({"completed", "failed"})
+_MIN_DELAY, _MAX_DELAY, _GROWTH = 0.1, 2.0, 1.5  # seconds, seconds, factor per poll
+_MAX_EXPONENT = 16  # keeps the power finite
+_MAX_TEXT = 300  # bytes of a body that is not JSON
 
 
-def pause(looks: int) -> float:
-    """Seconds to wait after so many looks: a short run is hardly held up, a long one hardly asked for."""
-    return float(min(_LONGEST, _SHORTEST * _GROWTH ** min(looks, _STEEPEST)))
+def compute_poll_delay(polls: int) -> float:
+    """Return the seconds before the next poll: short for short runs, longer for long ones, to poll them rarely."""
+    return float(min(_MAX_DELAY, _MIN_DELAY * _GROWTH ** min(polls, _MAX_EXPONENT)))
 
 
-class RunReader(Reader):
-    """One run. Each new stage of it is a step."""
+class RunReader(VictoriaReader):
+    """Reader of one run, whose stages become steps."""
 
-    def __init__(self, ask_in_text: bool) -> None:
-        super().__init__(ask_in_text)
+    def __init__(self, question_is_text: bool) -> None:
+        super().__init__(question_is_text)
         self.next_poll: NextPoll | None = None
-        self._looks = 0
+        self._poll_count = 0
         self._stage = ""
 
     def read_poll(self, fetched: FetchResponse) -> Iterator[Chunk]:
-        """What a look at the run tells."""
+        """Return the chunks in the response to a poll."""
         if fetched.status == 404:
-            raise UpstreamCut(f"{TITLE} no longer knows the run, so it was probably restarted: try again.")
-        told = parse(fetched.body) if fetched.status < 300 else None
-        if told is None:
-            why = said(_object_in(fetched.body), ERROR) or "it did not say why"
-            raise UpstreamError(f"{TITLE} answered {fetched.status} when it was asked how the run goes: {why}")
-        yield from self._run(told)
+            raise UpstreamCut(f"{TITLE} no longer has this run, probably because it was restarted. Try again.")
+        value = decode_json(fetched.body) if fetched.status < 300 else None
+        if value is None:
+            reason = find_text(_decode_error(fetched.body), ERROR_FIELDS) or "It gave no reason."
+            raise UpstreamError(f"{TITLE} answered a poll of the run with status {fetched.status}: {reason}")
+        yield from self._read_result(value)
 
-    def _run(self, value: object) -> Iterator[Chunk]:
-        if not _goes_on(value):
+    def _read_result(self, value: object) -> Iterator[Chunk]:
+        if not _is_running(value):
             self.next_poll = None
-            yield from super()._run(_result(value))
+            yield from super()._read_result(_unwrap_result(value))
             return
-        self.next_poll = NextPoll(self.next_poll.path if self.next_poll else _place(value), pause(self._looks))
-        self._looks += 1
-        stage = said(value, ("stage",))
-        if stage and stage != self._stage and stage.lower() not in _UNDERWAY | _ENDS:
+        self.next_poll = NextPoll(
+            self.next_poll.path if self.next_poll else _status_path(value), compute_poll_delay(self._poll_count)
+        )
+        self._poll_count += 1
+        stage = find_text(value, ("stage",))
+        if stage and stage != self._stage and stage.lower() not in _RUNNING_STATUSES | _FINAL_STATUSES:
             self._stage = stage
             yield Chunk(step=stage)
 
 
-def _goes_on(value: object) -> bool:
-    return isinstance(value, dict) and str(value.get("status")).lower() in _UNDERWAY
+def _is_running(value: object) -> bool:
+    return isinstance(value, dict) and str(value.get("status")).lower() in _RUNNING_STATUSES
 
 
-def _place(value: Any) -> str:
-    """Where a run tells how it goes. Only its name is taken from what the server says: never another address."""
-    name = value.get("task_id")
-    if not isinstance(name, str | int) or name == "":
-        name = said(value, ("status_url",)).partition("?")[0].rstrip("/").rpartition("/")[2]
-    if name == "":
-        raise UpstreamGarbage(f"{TITLE} took the task, but did not say by which name to ask for it.")
-    return f"/run/status/{quote(str(name), safe='')}"
+def _status_path(value: Any) -> str:
+    """Return the path to poll. Only the task id comes from the server, so that it cannot name another address."""
+    task_id = value.get("task_id")
+    if not isinstance(task_id, str | int) or task_id == "":
+        task_id = find_text(value, ("status_url",)).partition("?")[0].rstrip("/").rpartition("/")[2]
+    if task_id == "":
+        raise UpstreamGarbage(f"{TITLE} accepted the task but returned no task id. Look at its log.")
+    return f"/run/status/{quote(str(task_id), safe='')}"
 
 
-def _result(value: object) -> object:
-    """An answer inside the status's `output`, where a version puts the whole of it there."""
+def _unwrap_result(value: object) -> object:
+    """Return the response inside the status's `output`, where some versions put it."""
     if isinstance(value, dict):
-        for name in OUTPUT:
+        for name in OUTPUT_FIELDS:
             inner = value.get(name)
-            if isinstance(inner, dict) and ("status" in inner or any(key in inner for key in OUTPUT)):
+            if isinstance(inner, dict) and ("status" in inner or any(key in inner for key in OUTPUT_FIELDS)):
                 return inner
     return value
 
 
-def _object_in(body: bytes) -> object:
+def _decode_error(body: bytes) -> object:
     try:
-        return parse(body)
+        return decode_json(body)
     except UpstreamError:
-        return body[:300].decode(errors="replace").strip()
+        return body[:_MAX_TEXT].decode(errors="replace").strip()
