@@ -135,8 +135,8 @@ class Pipeline:
             failure = ctx.failure
             if ctx.call.session and ctx.deployment is not None and failure is None:
                 self.router.scales.note(ctx.call.session, ctx.deployment.server.name)
-            if failure is not None and not client.gone and not client.response_started:
-                client.fail(failure)
+            if failure is not None and not client.is_disconnected and not client.response_started:
+                client.send_error(failure)
             self._settle(ctx)
 
     def _prepare(self, call: Call, client: Client, endpoint: Endpoint) -> None:
@@ -162,7 +162,7 @@ class Pipeline:
         if looks is not None:
             with contextlib.suppress(asyncio.CancelledError):  # the gateway is stopping
                 await looks
-        if ctx.client.gone:
+        if ctx.client.is_disconnected:
             raise ClientGone("the client hung up")
         return self.decide(ctx.call)
 
@@ -205,7 +205,7 @@ class Pipeline:
 
     def _settle(self, ctx: RequestContext) -> None:
         """Tell the meter what the call was and cost, the router how it went, and keep why it went there."""
-        relay, deployment, first_at, now = ctx.relay, ctx.deployment, ctx.client.first_at, self._clock()
+        relay, deployment, first_at, now = ctx.relay, ctx.deployment, ctx.client.first_byte_at, self._clock()
         begin, client, endpoint, call, decision = ctx.started_at, ctx.client, ctx.endpoint, ctx.call, ctx.decision
         usage = _NO_USAGE
         if relay is not None:  # a stream that does not tell: about a token a piece
@@ -222,7 +222,7 @@ class Pipeline:
                     self._learn(ctx, first_at - sent if first_at else 0.0, now - sent, usage)
         series = (ctx.series or self._unsent)[endpoint.wire]
         first_byte = first_at - begin if first_at else 0.0
-        outcome = CallOutcome(CLIENT_GONE if client.gone else code, usage, first_byte, now - begin, now)
+        outcome = CallOutcome(CLIENT_GONE if client.is_disconnected else code, usage, first_byte, now - begin, now)
         series.record(outcome, is_streamed=call.stream, is_fallback=attempts > 1)
 
     def _learn(self, ctx: RequestContext, first: float, total: float, usage: Usage) -> None:

@@ -55,8 +55,8 @@ class Exchange:
 
     # Slots (docs/decisions/0006): Python 3.11 finds them by position, not by name.
     __slots__ = (
-        "body_complete", "body_parts", "body_size", "chunked", "content_type", "cors_headers", "disconnected",
-        "first_at", "gone", "id", "keep_alive", "owner", "queued", "rejection", "response_complete",
+        "accepts_chunked", "body_complete", "body_parts", "body_size", "content_type", "cors_headers", "disconnected",
+        "first_byte_at", "id", "is_disconnected", "keep_alive", "owner", "queued", "rejection", "response_complete",
         "response_started", "route", "routing_hints", "transport", "upstream", "upstream_paused",
     )  # fmt: skip
 
@@ -68,7 +68,7 @@ class Exchange:
         self.route = route
         self.id = b"%b%08x" % (_ID_PREFIX, next(_id_numbers))
         self.keep_alive = keep_alive
-        self.chunked = chunked
+        self.accepts_chunked = chunked
         self.content_type = b""
         self.cors_headers = b""
         self.body_parts: list[bytes] = []
@@ -78,9 +78,9 @@ class Exchange:
         self.rejection: PenstockError | None = None
         self.response_started = False
         self.response_complete = False
-        self.first_at = 0.0
-        self.disconnected = False  # set by uvicorn; `gone` is what counts here
-        self.gone = False
+        self.first_byte_at = 0.0
+        self.disconnected = False  # set by uvicorn; `is_disconnected` is what counts here
+        self.is_disconnected = False
         self.upstream: Source | None = None
         self.upstream_paused = False
         self.routing_hints: RoutingHints | None = None
@@ -98,7 +98,7 @@ class Exchange:
     def start(self) -> None:
         """Run the request: its body is complete and all earlier responses of the connection are, too."""
         if self.rejection is not None:
-            self.fail(self.rejection)
+            self.send_error(self.rejection)
             return
         parts, self.body_parts = self.body_parts, []
         body = parts[0] if len(parts) == 1 else b"".join(parts)
@@ -106,7 +106,7 @@ class Exchange:
 
     def handle_disconnect(self) -> None:
         """Abort the upstream request: the client closed the connection."""
-        self.gone = True
+        self.is_disconnected = True
         if self.upstream is not None:
             self.upstream.abort(ClientGone("The client closed the connection."))
 
@@ -125,56 +125,56 @@ class Exchange:
 
     # The response
 
-    def _render_headers(self, content_type: bytes, head: bytes) -> bytes:
+    def _render_headers(self, content_type: bytes, headers: bytes) -> bytes:
         self.response_started = True
         owner = self.owner
-        self.first_at = owner.loop.time()
+        self.first_byte_at = owner.loop.time()
         return b"%bcontent-type: %b\r\nx-request-id: %b\r\n%b%b" % (
-            owner.context.date_line, content_type, self.id, self.cors_headers, head,
+            owner.context.date_line, content_type, self.id, self.cors_headers, headers,
         )  # fmt: skip
 
-    def send_response(self, status: int, content_type: bytes, head: bytes, body: bytes) -> None:
+    def send_response(self, status: int, content_type: bytes, headers: bytes, body: bytes) -> None:
         """Write a complete response."""
-        if self.gone:
+        if self.is_disconnected:
             return
         self.response_started = True
         owner = self.owner
-        self.first_at = owner.loop.time()
+        self.first_byte_at = owner.loop.time()
         self.transport.write(
             b"%b%bcontent-type: %b\r\nx-request-id: %b\r\n%b%b%bcontent-length: %d\r\n\r\n%b"
             % (
                 STATUS_LINES.get(status) or status_line(status), owner.context.date_line, content_type, self.id,
-                self.cors_headers, head, b"" if self.keep_alive else CONNECTION_CLOSE, len(body), body,
+                self.cors_headers, headers, b"" if self.keep_alive else CONNECTION_CLOSE, len(body), body,
             )
         )  # fmt: skip
         self.response_complete = True
         owner.exchange_done(self)
 
-    def start_response(self, content_type: bytes, head: bytes, first: bytes, length: int | None = None) -> None:
+    def start_response(self, content_type: bytes, headers: bytes, first: bytes, length: int | None = None) -> None:
         """Write the head and the first bytes of the body; without `length` it is chunked, or ends with the connection
         (HTTP/1.0)."""
-        if self.gone:
+        if self.is_disconnected:
             return
-        headers = self._render_headers(content_type, head)
+        response_head = self._render_headers(content_type, headers)
         close = b"" if self.keep_alive else CONNECTION_CLOSE
         if length is not None:
-            self.chunked = False
-            self.transport.write(b"%b%b%bcontent-length: %d\r\n\r\n%b" % (OK_LINE, headers, close, length, first))
-        elif self.chunked:
+            self.accepts_chunked = False
+            self.transport.write(b"%b%b%bcontent-length: %d\r\n\r\n%b" % (OK_LINE, response_head, close, length, first))
+        elif self.accepts_chunked:
             chunk = b"%x\r\n%b\r\n" % (len(first), first)
-            self.transport.write(b"%b%b%btransfer-encoding: chunked\r\n\r\n%b" % (OK_LINE, headers, close, chunk))
+            self.transport.write(b"%b%b%btransfer-encoding: chunked\r\n\r\n%b" % (OK_LINE, response_head, close, chunk))
         else:
             self.keep_alive = False
-            self.transport.write(b"%b%bconnection: close\r\n\r\n%b" % (OK_LINE, headers, first))
+            self.transport.write(b"%b%bconnection: close\r\n\r\n%b" % (OK_LINE, response_head, first))
         self._pass_on_pause()
 
-    def start_raw_response(self, content_type: bytes, head: bytes, first: bytes) -> None:
+    def start_raw_response(self, content_type: bytes, headers: bytes, first: bytes) -> None:
         """Write the head of a chunked response and its first bytes, which carry their own framing."""
-        if self.gone:
+        if self.is_disconnected:
             return
-        headers = self._render_headers(content_type, head)
+        response_head = self._render_headers(content_type, headers)
         close = b"" if self.keep_alive else CONNECTION_CLOSE
-        self.transport.write(b"%b%b%btransfer-encoding: chunked\r\n\r\n%b" % (OK_LINE, headers, close, first))
+        self.transport.write(b"%b%b%btransfer-encoding: chunked\r\n\r\n%b" % (OK_LINE, response_head, close, first))
         self._pass_on_pause()
 
     def _pass_on_pause(self) -> None:
@@ -184,23 +184,23 @@ class Exchange:
 
     def write(self, data: bytes) -> None:
         """Write more of the body."""
-        if data and not self.gone:
-            self.transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
+        if data and not self.is_disconnected:
+            self.transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self.accepts_chunked else data)
 
     @property
-    def write_raw(self) -> Callable[[bytes], None]:
+    def raw_writer(self) -> Callable[[bytes], None]:
         """The transport's own `write`, so that a passed-through chunk costs no further call."""
         return self.transport.write
 
     def finish(self, framed: bool = False) -> None:
         """End the response; `framed`: the last raw piece contained the last chunk."""
-        if self.chunked and not framed and not self.gone:
+        if self.accepts_chunked and not framed and not self.is_disconnected:
             self.transport.write(b"0\r\n\r\n")
         if not self.response_complete:
             self.response_complete = True
             self.owner.exchange_done(self)
 
-    def fail(self, error: PenstockError) -> None:
+    def send_error(self, error: PenstockError) -> None:
         """Write an error response in the caller's dialect."""
         head = b""
         if error.retry_after is not None:

@@ -77,7 +77,7 @@ class PipelinedProtocol(HttpToolsProtocol):
         """Go on with the next request: the response of an exchange has been written."""
         self.answering = self.sweep_marker = None
         self.server_state.total_requests += 1
-        if exchange.gone or self.transport.is_closing():
+        if exchange.is_disconnected or self.transport.is_closing():
             return
         if not exchange.keep_alive:
             self._close_after_response()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from penstock.domain.errors import ClientGone, ConnectFailed, PenstockError, UpstreamCut, UpstreamError
 from penstock.domain.fleet import Deployment
 from penstock.engines.base import Engine, EngineRequest
-from penstock.gateway.client import Client
+from penstock.gateway.client import CancellableSource, Client, fed_by
 from penstock.gateway.fleet.catalog import ServerLoad
 from penstock.gateway.metrics.meter import Meter, SeriesByWire
 from penstock.gateway.upstream.relay.base import Relay
@@ -47,22 +47,6 @@ class Target:
     guard: Guard
     series: SeriesByWire
     heads: dict[str, bytes] = field(default_factory=dict)
-
-
-class _Opening:
-    """A connection that is being opened for a client: all that can be done with it is to give it up."""
-
-    def __init__(self, task: "asyncio.Task[Connection]") -> None:
-        self._task = task
-
-    def pause(self) -> None:
-        pass
-
-    def resume(self) -> None:
-        pass
-
-    def abort(self, error: PenstockError) -> None:
-        self._task.cancel()
 
 
 class Attempts:
@@ -121,7 +105,7 @@ class Attempts:
             error = await relay
             if error is not None:
                 stale = isinstance(error, UpstreamCut | ConnectFailed) and not connection.started
-                if not stale or client.gone:
+                if not stale or client.is_disconnected:
                     raise error
                 relay.again()
                 await self._anew(target, data, relay, client)
@@ -136,12 +120,12 @@ class Attempts:
     async def _anew(self, target: Target, data: bytes, relay: Relay, client: Client) -> None:
         """Over a connection that is opened for it."""
         opening = self.loop.create_task(target.pool.connect())
-        client.upstream = _Opening(opening)
         try:
-            connection = await opening
+            with fed_by(client, CancellableSource(lambda _: opening.cancel())):
+                connection = await opening
         except asyncio.CancelledError:
             raise ClientGone("the client hung up, or the gateway is stopping") from None
-        if client.gone:
+        if client.is_disconnected:
             target.pool.give_back(connection)
             return
         self._send(connection, target, data, relay, client)

@@ -17,7 +17,7 @@ def sent(error: PenstockError, relay: RelayedResponse | None) -> bool:
 def final(ctx: RequestContext, error: PenstockError) -> bool:
     """Whether no other try can mend it."""
     client, call, stream = ctx.client, ctx.call, ctx.stream
-    if client.gone:
+    if client.is_disconnected:
         return True
     if client.response_started:
         return stream is None or stream.interrupted is None

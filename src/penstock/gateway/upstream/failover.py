@@ -26,7 +26,7 @@ from penstock.gateway.request_context import RelayedResponse, RequestContext
 from penstock.gateway.resumable_stream import ResumableStream
 from penstock.gateway.upstream.attempt import Attempts, Target
 from penstock.gateway.upstream.attempt_errors import final, sent, sum_up
-from penstock.gateway.upstream.cancellable_sleep import pause
+from penstock.gateway.upstream.cancellable_sleep import sleep_while_connected
 from penstock.gateway.upstream.local_answers import count, deliver, without_engine
 from penstock.gateway.upstream.provenance_headers import ANOTHER, Heads
 from penstock.gateway.upstream.relay.passthrough import PassThrough
@@ -35,7 +35,7 @@ from penstock.gateway.upstream.relay.resumable import Resumable
 from penstock.gateway.upstream.relay.translating import Translated
 from penstock.gateway.upstream.request_defaults import whole
 from penstock.gateway.upstream.resilience.breaker import NO_PERMITS, Breakers, Guard, Permits
-from penstock.gateway.upstream.resilience.hedging import Lane, hedge
+from penstock.gateway.upstream.resilience.hedging import HedgedClient, run_hedged
 from penstock.gateway.upstream.resilience.retry_budget import RetryBudget
 from penstock.gateway.upstream.resilience.retry_plan import Course
 
@@ -138,21 +138,21 @@ class Failover:
         candidates = ctx.decision.candidates
         own: dict[int, RequestContext] = {}
 
-        def try_it(lane: Lane) -> Coroutine[Any, None, PenstockError | None]:
-            candidate = candidates[lane.place]
-            forked = own[lane.place] = ctx.fork(lane, attempts=len(own))
+        def run_attempt(client: HedgedClient) -> Coroutine[Any, None, PenstockError | None]:
+            candidate = candidates[client.index]
+            forked = own[client.index] = ctx.fork(client, attempts=len(own))
             return self._one(forked, candidate, self._target(candidate.deployment))
 
-        def spare() -> int | None:
+        def choose_second() -> int | None:
             healthy = (p for p in range(1, len(candidates)) if self._target(candidates[p].deployment).guard.healthy)
             place = next(healthy, None)
             return place if place is not None and self.budget.take(self._clock()) else None
 
-        race = await hedge(ctx.client, try_it, spare, self.defaults.hedge_after, self._attempts.loop)
-        last = race.winner or race.lanes[-1]
-        ctx.adopt_result(own[last.place], attempts=len(own))
-        told = [race.winner] if race.winner else race.lanes
-        return [(lane.place, lane.error, sent(lane.error, own[lane.place].relay)) for lane in told if lane.error]
+        race = await run_hedged(ctx.client, run_attempt, choose_second, self.defaults.hedge_after, self._attempts.loop)
+        last = race.winner or race.attempts[-1]
+        ctx.adopt_result(own[last.index], attempts=len(own))
+        told = [race.winner] if race.winner else race.attempts
+        return [(lane.index, lane.error, sent(lane.error, own[lane.index].relay)) for lane in told if lane.error]
 
     async def _one(self, ctx: RequestContext, candidate: Candidate, target: Target) -> PenstockError | None:
         """One try, with its lease and its permits, which are given back whatever happens. The error that stopped it,
@@ -216,7 +216,7 @@ class Failover:
         client, candidates = ctx.client, ctx.decision.candidates
         while (step := course.next(self._clock())) is not None:
             if step.wait:
-                await pause(step.wait, client, self._attempts.loop)
+                await sleep_while_connected(step.wait, client, self._attempts.loop)
             begun = ctx.deployment if client.response_started else None
             if (
                 begun is None

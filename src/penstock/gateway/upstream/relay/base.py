@@ -109,7 +109,7 @@ class Relay(Outcome[PenstockError | None]):
     def failed(self, error: PenstockError) -> None:
         """The engine's response broke off."""
         client = self.client
-        if client.response_started and not client.gone:
+        if client.response_started and not client.is_disconnected:
             if isinstance(error, ClientStalled):
                 client.abort()
             else:

@@ -25,7 +25,7 @@ class PassThrough(Relay):
         self._length = length
         self._streaming = self.call.stream and (length is None or not self.content_type.startswith(b"application/json"))
         connection = self.connection
-        if self._streaming and connection is not None and self.client.chunked and connection.can_be_raw:
+        if self._streaming and connection is not None and self.client.accepts_chunked and connection.can_be_raw:
             self._raw = True
             connection.raw = self._begin_raw
 
@@ -84,7 +84,7 @@ class PassThrough(Relay):
         self._open = True
         self.client.start_raw_response(self.content_type, self._head, held)
         if self.connection is not None and self.connection.raw is not None:
-            self.connection.raw = self.client.write_raw
+            self.connection.raw = self.client.raw_writer
 
     def _check(self, data: bytes) -> None:
         """Whether a stream begins as its kind does: what is plainly something else may still be had elsewhere."""

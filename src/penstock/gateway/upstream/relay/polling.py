@@ -19,6 +19,7 @@ from penstock.domain.errors import (
 )
 from penstock.domain.fleet import Deployment
 from penstock.engines.base import FetchFunction, FetchRequest, FetchResponse, PollingReader
+from penstock.gateway.client import CancellableSource, fed_by
 from penstock.gateway.upstream.relay.translating import Translated
 
 log = logging.getLogger(__name__)
@@ -56,17 +57,24 @@ class Polled(Translated):
         stopped it; then the client has been told if its answer had begun."""
         if self._polling.next_poll is None:
             return
-        if self.client.gone:
+        if self.client.is_disconnected:
             raise ClientGone("the client hung up")
         asking = self.loop.create_task(self._ask(deployment, fetch, limit))
-        self.client.upstream = waiting = _Waiting(asking)
+        reason: PenstockError = ShuttingDown("the gateway is stopping; ask again in a moment", retry_after=2)
+
+        def cancel(error: PenstockError) -> None:
+            nonlocal reason
+            reason = error
+            asking.cancel()
+
         try:
-            await asking
+            with fed_by(self.client, CancellableSource(cancel)):
+                await asking
             return
         except PenstockError as error:
             failure = error
         except asyncio.CancelledError:
-            failure = waiting.reason
+            failure = reason
         except Exception as error:
             log.exception("cannot read how a run of %s goes", deployment.server.name)
             failure = UpstreamGarbage(f"the engine's answer cannot be read: {type(error).__name__}")
@@ -102,24 +110,6 @@ class Polled(Translated):
         if fetched.status in _BUSY:
             raise UpstreamCut(f"{deployment.url} answered {fetched.status} when it was asked how the run goes")
         return fetched
-
-
-class _Waiting:
-    """What feeds a client whose answer comes later: all that can be done with it is to give it up."""
-
-    def __init__(self, task: "asyncio.Task[None]") -> None:
-        self.reason: PenstockError = ShuttingDown("the gateway is stopping; ask again in a moment", retry_after=2)
-        self._task = task
-
-    def pause(self) -> None:
-        pass
-
-    def resume(self) -> None:
-        pass
-
-    def abort(self, error: PenstockError) -> None:
-        self.reason = error
-        self._task.cancel()
 
 
 class Missing:

@@ -101,7 +101,7 @@ class Resumable(Translated):
 
     def failed(self, error: PenstockError) -> None:
         client, stream = self.client, self._stream
-        if client.response_started and not client.gone and not isinstance(error, ClientStalled):
+        if client.response_started and not client.is_disconnected and not isinstance(error, ClientStalled):
             if stream.finished:
                 self.complete()
                 return
@@ -125,7 +125,7 @@ class Resumable(Translated):
         """Nobody can go on: end the client's stream with the error."""
         self._stream.interrupted = None
         self.client.upstream = None
-        if not self.client.gone:
+        if not self.client.is_disconnected:
             self.broken(error)
 
     def finish(self, chunks: Iterable[Chunk]) -> None:

@@ -13,7 +13,7 @@ from penstock.domain.errors import ConnectFailed, NoServer, UpstreamTimeout
 from penstock.gateway.upstream.transport.connection import Connection
 from penstock.gateway.upstream.transport.pool import Address, Pool, PoolLimits, Pools, tls_context
 from tests.support.raw_engine import RawEngine, says
-from tests.unit.gateway.wires import Sink, Transport
+from tests.unit.gateway.upstream.connection_bench import FakeTransport, RecordingSink
 
 
 class Clock:
@@ -33,13 +33,13 @@ def pool(**limits: float) -> Pool:
 def opened(in_pool: Pool) -> Connection:
     """A connection that is busy in this pool."""
     connection = Connection("http://engine:1", in_pool._freed)
-    connection.connection_made(Transport())  # type: ignore[arg-type]
+    connection.connection_made(FakeTransport())  # type: ignore[arg-type]
     in_pool.busy.add(connection)
     return connection
 
 
 def answered(connection: Connection, extra: bytes = b"") -> None:
-    connection.request(b"", Sink(), 10.0, 10.0)
+    connection.request(b"", RecordingSink(), 10.0, 10.0)
     connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" + extra)
 
 
@@ -107,7 +107,7 @@ def test_a_closed_pool_lets_what_runs_come_to_its_end():
 
 def test_an_ended_pool_stops_what_runs():
     kept = pool()
-    sink = Sink()
+    sink = RecordingSink()
     connection = opened(kept)
     connection.request(b"", sink, 10.0, 10.0)
     kept.abort()
@@ -131,7 +131,7 @@ def test_whatever_happens_every_connection_is_free_busy_or_gone(steps, dice):
                 taken = opened(kept)
                 everything.append(taken)
             assert taken.open
-            taken.request(b"", Sink(), kept.loop.time() + 1e9, 1e9)
+            taken.request(b"", RecordingSink(), kept.loop.time() + 1e9, 1e9)
         elif step == "answer" and busy:
             dice.choice(busy).data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
         elif step == "lose" and busy:

@@ -4,7 +4,7 @@ from penstock.domain.errors import PenstockError
 from penstock.gateway.upstream.transport.connection import Connection, Headers
 
 
-class Transport:
+class FakeTransport:
     """Keeps what is written; closing and pausing are noted."""
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Transport:
         return self.state != "open"
 
 
-class Sink:
+class RecordingSink:
     """Notes the head, the body and the end, and that nothing comes after the end."""
 
     def __init__(self, *, raw: bool = False) -> None:
@@ -76,16 +76,16 @@ class Sink:
         return b"".join(self.parts)
 
 
-class Bench:
+class ConnectionBench:
     """A connection under test; `freed` is what its owner was told."""
 
     def __init__(self) -> None:
         self.freed: list[bool] = []
         self.connection = Connection("http://engine", lambda _, reusable: self.freed.append(reusable))
-        self.transport = Transport()
+        self.transport = FakeTransport()
         self.connection.connection_made(self.transport)  # type: ignore[arg-type]
 
-    def ask(self, sink: Sink, *, now: float = 0.0, first: float = 10.0, idle: float = 5.0) -> Sink:
+    def ask(self, sink: RecordingSink, *, now: float = 0.0, first: float = 10.0, idle: float = 5.0) -> RecordingSink:
         sink.connection = self.connection
         self.connection.request(b"GET / HTTP/1.1\r\n\r\n", sink, now + first, idle)
         return sink

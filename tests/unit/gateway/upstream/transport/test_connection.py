@@ -15,7 +15,7 @@ from penstock.domain.errors import (
     UpstreamTimeout,
 )
 from tests.support.raw_engine import END, chunk, pieces_of, squeeze
-from tests.unit.gateway.wires import Bench, Sink
+from tests.unit.gateway.upstream.connection_bench import ConnectionBench, RecordingSink
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -30,7 +30,7 @@ def framed(parts: list[bytes]) -> bytes:
 @given(bodies, cuts)
 def test_a_body_with_a_length_is_heard_whole_however_it_is_split(parts, at):
     body = b"".join(parts)
-    bench, sink = Bench(), Sink()
+    bench, sink = ConnectionBench(), RecordingSink()
     bench.ask(sink)
     bench.hears(*pieces_of(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body, at))
     assert (sink.status, sink.text, sink.ended) == (200, body, "whole")
@@ -40,7 +40,7 @@ def test_a_body_with_a_length_is_heard_whole_however_it_is_split(parts, at):
 
 @given(bodies, cuts, st.booleans())
 def test_a_chunked_body_is_heard_whole_however_it_is_split(parts, at, raw):
-    bench, sink = Bench(), Sink(raw=raw)
+    bench, sink = ConnectionBench(), RecordingSink(raw=raw)
     bench.ask(sink)
     bench.hears(*pieces_of(CHUNKED + framed(parts), at))
     assert (sink.text, sink.ended) == (b"".join(parts), "whole")
@@ -51,7 +51,7 @@ def test_a_chunked_body_is_heard_whole_however_it_is_split(parts, at, raw):
 
 @given(bodies, cuts)
 def test_a_body_until_it_closes_is_heard_whole_and_marked(parts, at):
-    bench, sink = Bench(), Sink()
+    bench, sink = ConnectionBench(), RecordingSink()
     bench.ask(sink)
     bench.hears(*pieces_of(HEAD + b"\r\n" + b"".join(parts), at))
     assert not sink.ended
@@ -63,7 +63,7 @@ def test_a_body_until_it_closes_is_heard_whole_and_marked(parts, at):
 @given(st.integers(1, 20), cuts, bodies)
 def test_interim_answers_are_passed_over_however_they_are_split(many, at, parts):
     interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n" * many
-    bench, sink = Bench(), Sink(raw=True)
+    bench, sink = ConnectionBench(), RecordingSink(raw=True)
     bench.ask(sink)
     bench.hears(*pieces_of(interim + CHUNKED + framed(parts), at))
     assert (sink.status, sink.text, sink.ended) == (200, b"".join(parts), "whole")
@@ -79,7 +79,7 @@ lines = st.lists(
 def test_a_chunked_answer_cut_anywhere_leaves_the_client_at_the_end_of_a_line(parts, cut, at):
     whole = CHUNKED + framed(parts)
     cut = min(cut, len(whole) - 1)
-    bench, sink = Bench(), Sink(raw=True)
+    bench, sink = ConnectionBench(), RecordingSink(raw=True)
     bench.ask(sink)
     bench.hears(*pieces_of(whole[:cut], at))
     bench.lost()
@@ -93,7 +93,7 @@ def test_a_chunked_answer_cut_anywhere_leaves_the_client_at_the_end_of_a_line(pa
 
 @given(lines, cuts)
 def test_a_whole_line_never_waits_for_the_next(parts, at):
-    bench, sink = Bench(), Sink(raw=True)
+    bench, sink = ConnectionBench(), RecordingSink(raw=True)
     bench.ask(sink)
     bench.hears(CHUNKED)
     for n, part in enumerate(parts, 1):
@@ -103,7 +103,7 @@ def test_a_whole_line_never_waits_for_the_next(parts, at):
 
 @given(st.lists(st.binary(min_size=1, max_size=20), min_size=2, max_size=9))
 def test_chunks_that_are_no_lines_wait_for_one_more_at_most(parts):
-    bench, sink = Bench(), Sink(raw=True)
+    bench, sink = ConnectionBench(), RecordingSink(raw=True)
     bench.ask(sink)
     bench.hears(CHUNKED)
     for n, part in enumerate(parts):
@@ -113,7 +113,7 @@ def test_chunks_that_are_no_lines_wait_for_one_more_at_most(parts):
 
 @given(st.binary(max_size=600), cuts)
 def test_noise_is_never_an_answer_and_ends_in_one_error(noise, at):
-    bench, sink = Bench(), Sink()
+    bench, sink = ConnectionBench(), RecordingSink()
     bench.ask(sink)
     bench.hears(*pieces_of(noise, at))
     if not sink.ended:
@@ -126,7 +126,7 @@ def test_noise_is_never_an_answer_and_ends_in_one_error(noise, at):
 def test_what_follows_an_answer_is_not_heard_and_costs_the_connection(parts, extra, at):
     body = b"".join(parts)
     answer = HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
-    bench, sink = Bench(), Sink()
+    bench, sink = ConnectionBench(), RecordingSink()
     bench.ask(sink)
     bench.hears(*pieces_of(answer + extra, [cut for cut in at if cut < len(answer)]))
     assert sink.text == body
@@ -137,9 +137,9 @@ def test_what_follows_an_answer_is_not_heard_and_costs_the_connection(parts, ext
 
 @given(st.lists(bodies, min_size=1, max_size=5), cuts)
 def test_a_connection_serves_one_answer_after_the_other(answers, at):
-    bench = Bench()
+    bench = ConnectionBench()
     for n, parts in enumerate(answers, 1):
-        sink = bench.ask(Sink(raw=n % 2 == 0))
+        sink = bench.ask(RecordingSink(raw=n % 2 == 0))
         bench.hears(*pieces_of(CHUNKED + framed(parts), at))
         assert sink.text == b"".join(parts)
         assert bench.freed == [True] * n
@@ -147,21 +147,21 @@ def test_a_connection_serves_one_answer_after_the_other(answers, at):
 
 @given(bodies)
 def test_raw_pieces_say_the_same_as_the_body(parts):
-    bench, sink = Bench(), Sink(raw=True)
+    bench, sink = ConnectionBench(), RecordingSink(raw=True)
     bench.ask(sink)
     bench.hears(CHUNKED + b"".join(map(chunk, parts[:1])), *map(chunk, parts[1:]), END)
     assert squeeze(sink.framed) == sink.text == b"".join(parts)
 
 
 def test_trailers_and_extensions_go_along_with_raw_pieces():
-    bench, sink = Bench(), Sink(raw=True)
+    bench, sink = ConnectionBench(), RecordingSink(raw=True)
     bench.ask(sink)
     bench.hears(CHUNKED + b"3;a=b\r\nabc\r\n0\r\nX-T: 1\r\n\r\n")
     assert (sink.framed, sink.text) == (b"3;a=b\r\nabc\r\n0\r\nX-T: 1\r\n\r\n", b"abc")
 
 
 def test_a_chunk_too_large_to_hold_goes_on_in_pieces_and_says_so():
-    bench, sink = Bench(), Sink(raw=True)
+    bench, sink = ConnectionBench(), RecordingSink(raw=True)
     bench.ask(sink)
     bench.hears(CHUNKED + b"186a0\r\n", b"x" * 70_000)
     assert len(sink.framed) > 70_000
@@ -176,7 +176,7 @@ def test_a_chunk_too_large_to_hold_goes_on_in_pieces_and_says_so():
 
 
 def test_a_connection_closed_without_a_word_is_cut_before_it_began():
-    bench, sink = Bench(), Sink()
+    bench, sink = ConnectionBench(), RecordingSink()
     bench.ask(sink)
     bench.lost()
     assert isinstance(sink.ended, UpstreamCut)
@@ -184,7 +184,7 @@ def test_a_connection_closed_without_a_word_is_cut_before_it_began():
 
 
 def test_a_request_on_a_connection_that_has_gone_says_so_and_gives_it_back():
-    bench, sink = Bench(), Sink()
+    bench, sink = ConnectionBench(), RecordingSink()
     bench.lost()
     bench.freed.clear()
     bench.ask(sink)
@@ -193,7 +193,7 @@ def test_a_request_on_a_connection_that_has_gone_says_so_and_gives_it_back():
 
 
 def test_a_reset_is_never_the_end_of_a_body_until_it_closes():
-    bench, sink = Bench(), Sink()
+    bench, sink = ConnectionBench(), RecordingSink()
     bench.ask(sink)
     bench.hears(HEAD + b"\r\nhalf")
     bench.lost(ConnectionResetError())
@@ -202,21 +202,21 @@ def test_a_reset_is_never_the_end_of_a_body_until_it_closes():
 
 @pytest.mark.parametrize("head", [b"Connection: close\r\n", b"Connection: Close\r\n"])
 def test_a_connection_that_the_engine_closes_is_not_used_again(head: bytes):
-    bench, sink = Bench(), Sink()
+    bench, sink = ConnectionBench(), RecordingSink()
     bench.ask(sink)
     bench.hears(HEAD + head + b"Content-Length: 2\r\n\r\nok")
     assert (sink.ended, bench.freed, bench.transport.state) == ("whole", [False], "closed")
 
 
 def test_what_comes_on_a_free_connection_aborts_it():
-    bench = Bench()
+    bench = ConnectionBench()
     bench.hears(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
     assert bench.transport.state == "aborted"
     assert not bench.connection.open
 
 
 def test_an_aborted_connection_is_silent_afterwards():
-    bench, sink = Bench(), Sink()
+    bench, sink = ConnectionBench(), RecordingSink()
     bench.ask(sink)
     bench.connection.abort(ClientGone("gone"))
     assert isinstance(sink.ended, ClientGone)
@@ -227,7 +227,7 @@ def test_an_aborted_connection_is_silent_afterwards():
 
 
 def test_an_abort_without_an_error_tells_nobody():
-    bench, sink = Bench(), Sink()
+    bench, sink = ConnectionBench(), RecordingSink()
     bench.ask(sink)
     bench.connection.abort()
     bench.lost()
@@ -239,7 +239,7 @@ def test_an_abort_without_an_error_tells_nobody():
 
 
 def test_the_first_byte_has_its_time_and_silence_another():
-    bench, sink = Bench(), Sink()
+    bench, sink = ConnectionBench(), RecordingSink()
     bench.ask(sink, now=100.0, first=10.0, idle=5.0)
     bench.connection.check(109.9)
     assert not sink.ended
@@ -254,7 +254,7 @@ def test_the_first_byte_has_its_time_and_silence_another():
 
 
 def test_a_head_alone_does_not_stop_the_clock():
-    bench, sink = Bench(), Sink()
+    bench, sink = ConnectionBench(), RecordingSink()
     bench.ask(sink, now=100.0, first=10.0, idle=100.0)
     bench.hears(CHUNKED)
     bench.connection.check(110.0)
@@ -262,7 +262,7 @@ def test_a_head_alone_does_not_stop_the_clock():
 
 
 def test_no_byte_at_all_is_told_as_such():
-    bench, sink = Bench(), Sink()
+    bench, sink = ConnectionBench(), RecordingSink()
     bench.ask(sink, now=100.0, first=10.0)
     bench.connection.check(110.0)
     assert isinstance(sink.ended, UpstreamTimeout)
@@ -270,7 +270,7 @@ def test_no_byte_at_all_is_told_as_such():
 
 
 def test_a_client_that_has_stopped_reading_is_given_up_and_a_slow_one_is_not():
-    bench, sink = Bench(), Sink()
+    bench, sink = ConnectionBench(), RecordingSink()
     bench.ask(sink, now=0.0, first=10.0, idle=5.0)
     bench.hears(CHUNKED + chunk(b"a"))
     sink.waiting = 1000
@@ -289,7 +289,7 @@ def test_a_client_that_has_stopped_reading_is_given_up_and_a_slow_one_is_not():
 
 
 def test_a_paused_connection_is_free_again_with_open_ears():
-    bench, sink = Bench(), Sink()
+    bench, sink = ConnectionBench(), RecordingSink()
     bench.ask(sink)
     bench.connection.pause()
     bench.hears(HEAD + b"Content-Length: 2\r\n\r\nok")

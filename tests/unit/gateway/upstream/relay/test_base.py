@@ -1,7 +1,6 @@
 """What a client is given of an engine's answer, passed through or translated, whatever pieces it comes in."""
 
 import asyncio
-from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -24,10 +23,10 @@ from tests.support.raw_engine import (
     event,
     pieces_of,
     response,
-    squeeze,
     stream_events,
 )
-from tests.unit.gateway.wires import Bench
+from tests.unit.gateway.recording_client import RecordingClient
+from tests.unit.gateway.upstream.connection_bench import ConnectionBench
 
 ENGINES = engines.load()
 ENDPOINTS = {endpoint.wire: endpoint for dialect in dialects.load() for endpoint in dialect.endpoints}
@@ -37,69 +36,7 @@ EVENTS = b"".join(stream_events(*WORDS))
 cuts = st.lists(st.integers(0, 5000), max_size=15)
 
 
-class Client:
-    """Notes what it is given. Raw pieces are put together by their framing."""
-
-    upstream = None
-    gone = False
-    keep_alive = True
-    request_id = "r-1"
-    id = b"r-1"
-    unsent_bytes = 0
-    first_at = 0.0
-
-    def __init__(self, *, chunked: bool = True) -> None:
-        self.chunked = chunked
-        self.response_started = False
-        self.status = 0
-        self.type = b""
-        self.body = b""
-        self.ended = ""
-        self._raw = b""
-
-    def send_response(self, status: int, content_type: bytes, head: bytes, body: bytes) -> None:
-        assert not self.response_started
-        self.response_started, self.status, self.type, self.body, self.ended = True, status, content_type, body, "whole"
-
-    def start_response(self, content_type: bytes, head: bytes, first: bytes, length: int | None = None) -> None:
-        assert not self.response_started
-        self.response_started, self.status, self.type, self.body = True, 200, content_type, first
-
-    def start_raw_response(self, content_type: bytes, head: bytes, first: bytes) -> None:
-        self.start_response(content_type, head, b"")
-        self._raw = first
-
-    def write(self, data: bytes) -> None:
-        assert self.response_started
-        assert not self.ended
-        if self._raw:
-            self._raw += chunk(data)
-        else:
-            self.body += data
-
-    def _write_raw(self, data: bytes) -> None:
-        assert not self.ended
-        self._raw += data
-
-    @property
-    def write_raw(self) -> Callable[[bytes], None]:
-        return self._write_raw
-
-    def finish(self, framed: bool = False) -> None:
-        assert not self.ended
-        self.ended = "ended"
-        if self._raw:
-            assert self._raw.endswith(END) or not framed
-            self.body = squeeze(self._raw if framed else self._raw + END)
-
-    def abort(self) -> None:
-        self.ended = "cut"
-
-    def fail(self, error: PenstockError) -> None:
-        raise AssertionError("a relay does not tell of errors before the first byte")
-
-
-def relay(wire: str, client: Client, *, stream: bool, kind: str = "vllm") -> Relay:
+def relay(wire: str, client: RecordingClient, *, stream: bool, kind: str = "vllm") -> Relay:
     """A relay for a chat in this wire, answered by this kind of engine."""
     endpoint, engine, loop = ENDPOINTS[wire], ENGINES[kind], asyncio.new_event_loop()
     loop.close()  # only its clock is looked at
@@ -116,7 +53,7 @@ def relay(wire: str, client: Client, *, stream: bool, kind: str = "vllm") -> Rel
 
 def told(one: Relay, *pieces: bytes, lost: bool = False) -> Relay:
     """What becomes of a relay whose engine says this."""
-    bench = Bench()
+    bench = ConnectionBench()
     one.connection = bench.connection
     bench.connection.request(b"", one, 10.0, 10.0)
     bench.hears(*pieces)
@@ -127,11 +64,11 @@ def told(one: Relay, *pieces: bytes, lost: bool = False) -> Relay:
 
 @given(cuts, st.integers(1, 300), st.booleans())
 def test_a_stream_passes_through_unchanged_however_it_comes(at, size, http11):
-    client = Client(chunked=http11)
+    client = RecordingClient(accepts_chunked=http11)
     framed = b"".join(chunk(EVENTS[n : n + size]) for n in range(0, len(EVENTS), size)) + END
     done = told(relay("openai.chat", client, stream=True), *pieces_of(chunked_head() + framed, at))
     assert (done.done, done.value) == (True, None)
-    assert (client.body, client.ended, client.type) == (EVENTS, "ended", b"text/event-stream")
+    assert (client.body, client.ended, client.content_type) == (EVENTS, "finished", b"text/event-stream")
 
 
 @given(cuts, st.integers(1, 300), st.sampled_from(["ollama.chat", "anthropic.messages", "openai.responses"]))
@@ -139,10 +76,10 @@ def test_a_translated_stream_is_the_same_however_it_comes(at, size, wire):
     framed = b"".join(chunk(EVENTS[n : n + size]) for n in range(0, len(EVENTS), size)) + END
     texts = []
     for pieces in ([chunked_head() + framed], pieces_of(chunked_head() + framed, at)):
-        client = Client()
+        client = RecordingClient()
         done = told(relay(wire, client, stream=True), *pieces)
         assert done.value is None
-        assert client.ended == "ended"
+        assert client.ended == "finished"
         texts.append(_said(wire, client.body))
     assert texts[0] == texts[1] == TEXT
 
@@ -158,10 +95,10 @@ def _said(wire: str, body: bytes) -> str:
 
 @given(cuts)
 def test_a_whole_answer_passes_through_unchanged_however_it_comes(at):
-    client = Client()
+    client = RecordingClient()
     done = told(relay("openai.chat", client, stream=False), *pieces_of(response(completion(TEXT)), at))
     assert done.value is None
-    assert (client.body, client.ended, client.status) == (completion(TEXT), "whole", 200)
+    assert (client.body, client.ended, client.status) == (completion(TEXT), "complete", 200)
     assert done.usage is not None
     assert (done.usage.prompt_tokens, done.usage.completion_tokens) == (3, 2)
 
@@ -170,13 +107,13 @@ def test_a_whole_answer_passes_through_unchanged_however_it_comes(at):
 def test_a_stream_cut_anywhere_is_an_error_before_its_first_byte_or_its_last_event(cut, at, http11, wire):
     framed = chunked_head() + b"".join(map(chunk, stream_events(*WORDS))) + END
     cut = min(cut, len(framed) - 1)
-    client = Client(chunked=http11)
+    client = RecordingClient(accepts_chunked=http11)
     done = told(relay(wire, client, stream=True), *pieces_of(framed[:cut], at), lost=True)
     assert isinstance(done.value, PenstockError)
     if not client.response_started:
         assert client.ended == ""
         return
-    assert client.ended == "ended"
+    assert client.ended == "finished"
     lines = [line.removeprefix(b"data:").strip() for line in client.body.splitlines() if line[:1] in (b"{", b"d")]
     told_last = msgspec.json.decode(lines[-1])
     assert "error" in told_last
@@ -188,7 +125,7 @@ def test_a_stream_cut_anywhere_is_an_error_before_its_first_byte_or_its_last_eve
 @given(st.binary(min_size=1, max_size=300).filter(lambda data: data[:1] not in b"d:eir\r\n{["), cuts)
 def test_what_is_no_answer_reaches_no_client(noise, at):
     for stream, framed in ((True, chunked_head() + chunk(noise) + END), (False, response(noise))):
-        client = Client()
+        client = RecordingClient()
         done = told(relay("openai.chat", client, stream=stream), *pieces_of(framed, at))
         assert isinstance(done.value, UpstreamGarbage)
         assert not client.response_started
@@ -197,7 +134,7 @@ def test_what_is_no_answer_reaches_no_client(noise, at):
 @pytest.mark.parametrize("status", [400, 404, 429, 500, 503])
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_error_is_kept_for_the_engine_to_read(status: int, stream: bool):
-    client = Client()
+    client = RecordingClient()
     body = b'{"error":{"message":"no"}}'
     done = told(
         relay("openai.chat", client, stream=stream),
@@ -210,38 +147,38 @@ def test_an_error_is_kept_for_the_engine_to_read(status: int, stream: bool):
 @pytest.mark.parametrize("value", ["Wed, 21 Oct 2026 07:28:00 GMT", "soon", "", "-5"])
 def test_a_wait_that_is_no_number_of_seconds_counts_as_none(value: str):
     done = told(
-        relay("openai.chat", Client(), stream=False),
+        relay("openai.chat", RecordingClient(), stream=False),
         response(b"{}", status="503 No", headers=(f"Retry-After: {value}",)),
     )
     assert not done.retry_after
 
 
 def test_a_huge_error_is_not_kept_whole():
-    done = told(relay("openai.chat", Client(), stream=False), response(b"x" * 10_000_000, status="500 No"))
+    done = told(relay("openai.chat", RecordingClient(), stream=False), response(b"x" * 10_000_000, status="500 No"))
     assert len(done.error_body) <= 10_000_000
     many = told(
-        relay("openai.chat", Client(), stream=False),
+        relay("openai.chat", RecordingClient(), stream=False),
         *pieces_of(response(b"x" * 500_000, status="500 No"), range(0, 500_000, 1000)),
     )
     assert len(many.error_body) < 70_000
 
 
 def test_a_client_that_stopped_reading_is_cut_and_not_written_to():
-    client = Client()
+    client = RecordingClient()
     one = relay("openai.chat", client, stream=True)
     told(one, chunked_head() + chunk(event("a")))
     given = client.body
     one.failed(ClientStalled("it reads no more"))
-    assert (client.ended, client.body) == ("cut", given)
+    assert (client.ended, client.body) == ("aborted", given)
     assert isinstance(one.value, ClientStalled)
 
 
 def test_a_stream_that_only_closes_must_have_said_that_it_ended():
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
-    client = Client()
+    client = RecordingClient()
     assert told(relay("openai.chat", client, stream=True), head + EVENTS, lost=True).value is None
     assert client.body == EVENTS
-    client = Client()
+    client = RecordingClient()
     done = told(relay("openai.chat", client, stream=True), head + event("a"), lost=True)
     assert isinstance(done.value, UpstreamCut)
     assert b"error" in client.body
