@@ -20,7 +20,7 @@ from penstock.domain.fleet import Model, Priority, Server, ServerStatus, State
 from penstock.domain.request import Call, Operation
 from penstock.gateway.fleet.catalog import Catalog
 from penstock.gateway.routing.complexity.classifier import Classifier
-from penstock.gateway.routing.costs import load as load_costs
+from penstock.gateway.routing.costs import load_costs
 from penstock.gateway.routing.router import Policy, Router
 
 FAMILIES = ("llama3.1", "qwen2.5", "gemma3", "qwen3", "mistral")
@@ -71,9 +71,9 @@ def decisions() -> None:
 
 def judgements(texts: list[str]) -> None:
     """Of the classifier: each text by the best of five looks, none of them remembered."""
-    classifier = Classifier(cache=0)
-    classifier.judge("")
-    costs = sorted(best(partial(classifier.judge, text), 5, 1) for text in texts)
+    classifier = Classifier(cache_size=0)
+    classifier.classify("")
+    costs = sorted(best(partial(classifier.classify, text), 5, 1) for text in texts)
     p50, p99 = (costs[int(len(costs) * part)] for part in (0.5, 0.99))
     mean = statistics.fmean(costs)
     print(

@@ -22,7 +22,7 @@ from penstock.gateway.routing.router import Policy, Router
 RETRIES = 3
 MOST_TURNS = 32  # as the pipeline
 ENGINES = engines.load()
-SIGNALS = costs.load()
+COSTS = costs.load_costs()
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ class Ours:
         on_demand = frozenset(kind for kind, engine in ENGINES.items() if engine.loads_on_demand)
         self.catalog = Catalog(on_demand=on_demand)
         operations = {kind: engine.operations for kind, engine in ENGINES.items()}
-        self.router = Router(Policy(), SIGNALS, operations, random.Random(1))
+        self.router = Router(Policy(), COSTS, operations, random.Random(1))
         self._offers: dict[str, list[Offer]] = {}
         for offer in offers:
             self._offers.setdefault(offer.server, []).append(offer)

@@ -24,7 +24,7 @@ VAGUE = frozenset({"util", "utils", "helper", "helpers", "common", "manager", "m
 PURE = ("penstock.domain", "penstock.dialects", "penstock.engines", "penstock.gateway.routing")
 CLIENTS = ("http.client", "urllib.request")  # the parts of packages that import-linter cannot tell from the whole
 PLUGINS = ("penstock.dialects", "penstock.engines", "penstock.gateway.routing.costs", "penstock.sim.kinds")
-PLUGIN = re.compile(r"^(?:DIALECTS?|ENGINE|SIGNAL|KIND)\b", re.MULTILINE)
+PLUGIN = re.compile(r"^(?:DIALECTS?|ENGINE|COST|KIND)\b", re.MULTILINE)
 FOREIGN = (
     re.compile(r"(?<![\w.}-])/(?:work|root|home/\w+|Users/\w+|opt)/"),
     re.compile(r"\b(?:pypi\.org|pythonhosted\.org|registry\.npmjs|crates\.io|proxy\.golang|test\.pypi)", re.IGNORECASE),

@@ -190,7 +190,7 @@ def test_a_session_goes_on_where_its_beginning_is_in_memory(simulators: Simulato
             one["server"]: next(each["text"] for each in one["reasons"] if each["signal"] == "affinity")
             for one in told["candidates"]
         }
-        assert words == {other: "has had this conversation", first: "new to this conversation"}
+        assert words == {other: "answered this conversation before", first: "new to this conversation"}
         simulators.stop(twins.pop(other))
         assert asks("bob") == first  # its home is no prison
     simulators.stop(twins[first])

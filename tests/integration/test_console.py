@@ -89,7 +89,7 @@ def context_of(catalog: Catalog, fetch, known: list[Known]) -> ApiDependencies:
         dialects=DIALECTS,
         fetch=fetch,
         routing=RoutingInspection(
-            Router(Policy(), costs.load(), {k: e.operations for k, e in ENGINES.items()}), Classifier, list
+            Router(Policy(), costs.load_costs(), {k: e.operations for k, e in ENGINES.items()}), Classifier, list
         ),
         settings=lambda: known[0].settings,
         origin_allowed=OriginPolicy().is_origin_allowed,
@@ -144,7 +144,7 @@ def as_found(known) -> Iterator[None]:
     before = catalog.fleet.statuses
     yield
     catalog.publish(before)
-    catalog.live["localhost"].running = 0
+    catalog.loads["localhost"].running = 0
     known.settings, known.draining, known.looked = ApiSettings(), False, True
 
 
@@ -227,7 +227,7 @@ async def test_models_are_listed_once_in_the_service_apis_form(web):
 
 
 async def test_servers_are_listed_with_what_they_do(known, web):
-    known.context.catalog.live["localhost"].running = 2
+    known.context.catalog.loads["localhost"].running = 2
     told = (await web.get("/api/models/servers")).json()
     by_name = {server["name"]: server for server in told["servers"]}
     assert by_name["localhost"]["running"] == 2

@@ -86,7 +86,7 @@ class Gateway:
         self.mdns.on_moved = self.watcher.moved
         self.network = Network(self.watcher, self.mdns, names)
         operations = {kind: engine.operations for kind, engine in self.engines.items()}
-        self.router = Router(policy(settings), costs.load(), operations)
+        self.router = Router(policy(settings), costs.load_costs(), operations)
         self.attempts = Attempts(self.pools, self.engines, self._timeouts, __version__, self.meter)
         self.failover = Failover(
             self.catalog,
@@ -137,7 +137,7 @@ class Gateway:
         self._limits = timeouts(settings)
         self.catalog.aliases = settings.aliases
         self.router.policy = policy(settings)
-        self.router.forget()
+        self.router.clear_cache()
         self.pipeline.classifier = Classifier(settings.routing.under_cost)
         self.failover.defaults = defaults(settings)
         self.failover.forget()
@@ -268,7 +268,7 @@ def policy(settings: Settings) -> Policy:
         mismatch,
         settings.chat.chain,
         settings.distributed,
-        Preferences.told(settings.routing.levels, settings.routing.task_types),
+        Preferences.from_names(settings.routing.levels, settings.routing.task_types),
     )
 
 
@@ -371,7 +371,7 @@ def _console(gateway: Gateway, origin_policy: OriginPolicy) -> App:
     need not wait for it."""
     from penstock.api import app as console  # noqa: PLC0415  # lazy: half a second of imports, in a thread beside the first calls
 
-    gateway.pipeline.classifier.warm()
+    gateway.pipeline.classifier.load_weights()
     return console.build_app(gateway.context(origin_policy))
 
 

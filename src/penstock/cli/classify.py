@@ -44,7 +44,7 @@ def run(under_cost: float = UNDER_COST, source: Iterable[bytes] | None = None, t
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             sys.stderr.write(f'penstock: line {number}: want {{"text": "…"}}: {error}\n')
             return 1
-        write(_write(_answer(classifier.judge(text))).decode() + "\n")
+        write(_write(_answer(classifier.classify(text))).decode() + "\n")
     return 0
 
 

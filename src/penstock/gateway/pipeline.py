@@ -22,7 +22,7 @@ from penstock.gateway.metrics.meter import Meter
 from penstock.gateway.metrics.series import CLIENT_GONE, OK, CallOutcome
 from penstock.gateway.request_context import UNROUTED, RequestContext
 from penstock.gateway.routing.complexity.classifier import Classifier
-from penstock.gateway.routing.complexity.request_profile import ask_of
+from penstock.gateway.routing.complexity.request_profile import profile_request
 from penstock.gateway.routing.router import Router
 from penstock.gateway.upstream.failover import Failover
 
@@ -117,9 +117,7 @@ class Pipeline:
             except ModelNotFound:
                 ctx.decision = await self._decide_anew(ctx)
             first = ctx.decision.candidates[0].deployment
-            if (
-                first.on_demand and self.catalog.load_of(first.server.name).residency.smallest_overflow
-            ):  # else all have room
+            if first.on_demand and self.catalog.load_of(first.server.name).residency.smallest_overflow:
                 await self._in_turn(ctx)
             await self.failover.forward(ctx)
             if call.defaults or ctx.decision.level or ctx.decision.fallback or ctx.attempts > 1:
@@ -134,7 +132,7 @@ class Pipeline:
             client.upstream = None
             failure = ctx.failure
             if ctx.call.session and ctx.deployment is not None and failure is None:
-                self.router.scales.note(ctx.call.session, ctx.deployment.server.name)
+                self.router.ranker.note(ctx.call.session, ctx.deployment.server.name)
             if failure is not None and not client.is_disconnected and not client.response_started:
                 client.send_error(failure)
             self._settle(ctx)
@@ -143,8 +141,8 @@ class Pipeline:
         """What the headers ask of routing; and how hard the call is, where its model is ours to choose."""
         if client.routing_hints:
             call.max_wait, call.session = client.routing_hints
-        if self.router.chooses(self.catalog.fleet, call):
-            call.profile = ask_of(endpoint.decode_content(call), self.classifier)
+        if self.router.should_select_model(self.catalog.fleet, call):
+            call.profile = profile_request(endpoint.decode_content(call), self.classifier)
             self.levels[call.profile.level.label] += 1
 
     @property

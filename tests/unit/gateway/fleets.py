@@ -10,7 +10,7 @@ from penstock.gateway.routing import costs
 from penstock.gateway.routing.router import Policy, Router
 
 OPERATIONS = {kind: engine.operations for kind, engine in engines.load().items()}
-SIGNALS = costs.load()
+COSTS = costs.load_costs()
 
 
 def status(
@@ -33,7 +33,7 @@ def fleet(*statuses: ServerStatus, aliases: dict[str, tuple[str, ...]] | None = 
 
 
 def router(**policy: str) -> Router:
-    return Router(Policy(**policy), SIGNALS, OPERATIONS)  # type: ignore[arg-type]
+    return Router(Policy(**policy), COSTS, OPERATIONS)  # type: ignore[arg-type]
 
 
 def call(model: str = "", operation: Operation = Operation.CHAT, **more: object) -> Call:

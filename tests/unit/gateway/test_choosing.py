@@ -10,7 +10,7 @@ from penstock.domain.fleet import Model, Priority
 from penstock.domain.request import Call, Operation
 from penstock.gateway.fleet.catalog import Catalog
 from penstock.gateway.routing.model_selection import ENGLISH_WARNING, RUSSIAN_WARNING
-from penstock.gateway.routing.ranking import BANDS
+from penstock.gateway.routing.ranking import COST_BANDS_PER_SECOND
 from tests.unit.gateway.fleets import NOW, call, live, router, servers_of, status
 
 REMOTE = ("llama3.3:70b", "gemma3:12b", "qwen2.5-coder:14b", "qwen3:14b")
@@ -229,7 +229,7 @@ def test_explaining_chooses_the_same_and_costs_are_the_sum_of_their_reasons(draw
     for candidate in explained.candidates:
         assert sum(reason.cost for reason in candidate.reasons) == pytest.approx(candidate.cost)
         assert 0 < candidate.score <= 1
-    order = [(candidate.tier, int(candidate.cost * BANDS)) for candidate in explained.candidates]
+    order = [(candidate.tier, int(candidate.cost * COST_BANDS_PER_SECOND)) for candidate in explained.candidates]
     assert order == sorted(order)
 
 
@@ -260,18 +260,18 @@ def test_deciding_remembers_nothing_but_the_fleet(drawn, asked):
 
 def test_only_what_names_no_model_is_chosen_for():
     one, seen = router(), pair()
-    assert one.chooses(seen, call("auto"))
-    assert one.chooses(seen, call(""))
-    assert not one.chooses(seen, call("gemma3:1b"))
-    assert not one.chooses(seen, call("auto", Operation.EMBEDDING))
+    assert one.should_select_model(seen, call("auto"))
+    assert one.should_select_model(seen, call(""))
+    assert not one.should_select_model(seen, call("gemma3:1b"))
+    assert not one.should_select_model(seen, call("auto", Operation.EMBEDDING))
 
 
 def test_one_server_alone_is_ordinary_mode():
     alone = fleet(status("a", "llama3.1:8b", "gemma3:1b"))
-    assert not router().chooses(alone, call("auto"))
-    assert router().chooses(alone, call("auto:fast"))
-    assert router().chooses(fleet(status("a", "gemma3:1b")), call("auto"))
-    assert not router(distributed=False, model="gemma3:1b").chooses(pair(), call("auto"))
+    assert not router().should_select_model(alone, call("auto"))
+    assert router().should_select_model(alone, call("auto:fast"))
+    assert router().should_select_model(fleet(status("a", "gemma3:1b")), call("auto"))
+    assert not router(distributed=False, model="gemma3:1b").should_select_model(pair(), call("auto"))
 
 
 def test_names_that_work_on_models_may_invent_are_not_kept_without_end():

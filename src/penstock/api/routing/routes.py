@@ -11,7 +11,7 @@ from penstock.domain.errors import InvalidRequest
 from penstock.domain.request import Call
 from penstock.gateway.pipeline import MOST_DECISIONS
 from penstock.gateway.routing import costs
-from penstock.gateway.routing.complexity.request_profile import ask_of
+from penstock.gateway.routing.complexity.request_profile import profile_request
 
 MAX_BODY = 32 << 20
 MAX_SESSION_LENGTH, MAX_WAIT_SECONDS = 128, 1e9
@@ -48,7 +48,7 @@ class RoutingRoutes:
     def __init__(self, context: ApiDependencies) -> None:
         self._context = context
         self._endpoints = {endpoint.wire: endpoint for one in context.dialects for endpoint in one.endpoints}
-        self._waits = frozenset(signal.name for signal in costs.load() if signal.waits)
+        self._waits = frozenset(signal.name for signal in costs.load_costs() if signal.is_wait)
 
     def build_router(self) -> APIRouter:
         """The routes."""
@@ -68,8 +68,8 @@ class RoutingRoutes:
         _apply_headers(call, request)
         context, routing = self._context, self._context.routing
         fleet = context.catalog.fleet
-        ask = ask_of(endpoint.decode_content(call), routing.classifier()) if call.is_automatic else None
-        if ask is not None and routing.router.chooses(fleet, call):
+        ask = profile_request(endpoint.decode_content(call), routing.classifier()) if call.is_automatic else None
+        if ask is not None and routing.router.should_select_model(fleet, call):
             call.profile = ask
         decision = routing.router.decide(fleet, call, context.catalog.loads, context.clock(), explain=True)
         return json_response(drawing.render_explanation(decision, call, ask, self._waits))

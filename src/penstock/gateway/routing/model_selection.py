@@ -9,112 +9,131 @@ from penstock.domain.fleet import Deployment, Fleet
 from penstock.domain.request import Call
 from penstock.domain.routing_decision import Candidate, Decision
 from penstock.gateway.routing import unroutable
-from penstock.gateway.routing.candidate_index import LESSER, MOST_WEIGHED, Choice, Group, Shortlist, Wanted
-from penstock.gateway.routing.ranking import BANDS, Scales
+from penstock.gateway.routing.candidate_index import (
+    LESSER,
+    SAMPLE_SIZE,
+    CandidateIndex,
+    ModelGroup,
+    Requirements,
+    ScoredDeployment,
+)
+from penstock.gateway.routing.ranking import COST_BANDS_PER_SECOND, Ranker
 
 RUSSIAN_WARNING = "Используется упрощённая модель"
 ENGLISH_WARNING = "A simplified model is being used"
-MOST_LESSER = 8
-EACH_LESSER = 4
+MAX_LESSER_GROUPS = 8
+LESSER_SAMPLE_SIZE = 4
 """Groups of lesser models that are weighed, and choices of each: enough for a fleet in ruins."""
-ENOUGH = 4
+MIN_FITTING = 4
 """Fitting candidates that need no lesser ones behind them."""
-ANSWER_ROOM = 512
+ANSWER_RESERVE_TOKENS = 512
 """Tokens of context kept free for an answer of unknown length."""
 INFINITE = float("inf")
-_WORDS = {"fast": Level.TRIVIAL, "balanced": Level.MODERATE, "powerful": Level.COMPLEX}
+_LEVEL_BY_CLASS = {"fast": Level.TRIVIAL, "balanced": Level.MODERATE, "powerful": Level.COMPLEX}
 
 
-class Chooser:
+class ModelSelector:
     """Chooses models; `scales` weigh where each may run."""
 
-    def __init__(self, scales: Scales) -> None:
-        self._scales = scales
+    def __init__(self, scales: Ranker) -> None:
+        self._ranker = scales
 
-    def choose(self, shortlist: Shortlist, call: Call, ask: RequestProfile, now: float, explain: bool) -> Decision:
+    def select_model(
+        self, shortlist: CandidateIndex, call: Call, ask: RequestProfile, now: float, explain: bool
+    ) -> Decision:
         """Fitting models first, then lesser ones, which warn. Raises what tells that there is none."""
-        wanted = _wanted(call, ask)
-        fitting, lesser = shortlist.wanted(wanted)
-        if wanted.coder and not (fitting or lesser):
-            wanted = wanted._replace(coder=False)
-            fitting, lesser = shortlist.wanted(wanted)
+        wanted = _derive_requirements(call, ask)
+        fitting, lesser = shortlist.find_groups(wanted)
+        if wanted.needs_coder and not (fitting or lesser):
+            wanted = wanted._replace(needs_coder=False)
+            fitting, lesser = shortlist.find_groups(wanted)
         if not (fitting or lesser):
-            raise _nothing(shortlist, call, wanted)
-        candidates = self._best(fitting, call, now, explain)
+            raise _explain_no_model(shortlist, call, wanted)
+        candidates = self._rank_fitting(fitting, call, now, explain)
         makeshift = not candidates or candidates[0].tier >= LESSER or call.max_wait is not None
-        if makeshift or explain or len(candidates) < ENOUGH:
-            candidates += self._all(lesser if explain else lesser[:MOST_LESSER], call, now, explain)
-            candidates.sort(key=_order)
+        if makeshift or explain or len(candidates) < MIN_FITTING:
+            candidates += self._rank_lesser(lesser if explain else lesser[:MAX_LESSER_GROUPS], call, now, explain)
+            candidates.sort(key=_rank_key)
         warning = RUSSIAN_WARNING if ask.russian else ENGLISH_WARNING
-        hopeful = bool(fitting) or _unknown(shortlist.fleet)
+        hopeful = bool(fitting) or _has_unknown_server(shortlist.fleet)
         if call.max_wait is not None:
-            candidates = self._in_time(shortlist, candidates, call, now)
+            candidates = self._keep_in_time(shortlist, candidates, call, now)
         if hopeful:
             candidates = [_warned(candidate, warning) for candidate in candidates]
         first = candidates[0]
         judged = f"{wanted.level.label} {wanted.task_type.value}"
         return Decision(
             tuple(candidates),
-            f"{judged}: {_why(first, bool(fitting))}",
+            f"{judged}: {_explain_choice(first, bool(fitting))}",
             first.warning,
             bool(first.warning),
             wanted.level.label,
             wanted.task_type.value,
         )
 
-    def check_wait(self, shortlist: Shortlist, call: Call, found: tuple[Deployment, ...], now: float) -> None:
+    def check_wait(self, shortlist: CandidateIndex, call: Call, found: tuple[Deployment, ...], now: float) -> None:
         """Raise WaitTooLong where no server with the named model can begin as soon as the caller wants."""
-        choices = shortlist.choices(found)
-        best = min((self._scales.begins_in(choice, call, now) for choice in choices if choice.tier < 4), default=None)
+        choices = shortlist.score_deployments(found)
+        best = min(
+            (self._ranker.estimate_first_token(choice, call, now) for choice in choices if choice.tier < 4),
+            default=None,
+        )
         if best is not None and call.max_wait is not None and best > call.max_wait:
-            raise self._too_long(shortlist, call, best, now)
+            raise self._explain_wait(shortlist, call, best, now)
 
-    def _best(self, groups: tuple[Group, ...], call: Call, now: float, explain: bool) -> list[Candidate]:
+    def _rank_fitting(self, groups: tuple[ModelGroup, ...], call: Call, now: float, explain: bool) -> list[Candidate]:
         """Group after group, as long as the next one's least cost is below the best so far.
 
         What is in reserve or away is no such best: another model may be on a server that is neither.
         """
         found: list[Candidate] = []
-        drawn: Sequence[Choice] = ()
-        least, most = INFINITE, MOST_WEIGHED
+        drawn: Sequence[ScoredDeployment] = ()
+        least, most = INFINITE, SAMPLE_SIZE
         for group in groups:
-            if not explain and group.floor() >= least and _spread(found):
+            if not explain and group.find_min_cost() >= least and _has_spare(found):
                 continue
-            drawn = group.drawn(self._scales.chance, most)
-            ranked = self._scales.ranked(drawn, call, now, explain)
+            drawn = group.sample(self._ranker.rng, most)
+            ranked = self._ranker.rank_deployments(drawn, call, now, explain)
             found += ranked
             ready = ranked[0].tier == 0
             if ready:
                 least = min(least, ranked[0].cost)
             if not explain:
-                most = max(2 if ready else EACH_LESSER, most // 4)
+                most = max(2 if ready else LESSER_SAMPLE_SIZE, most // 4)
         if len(found) > len(drawn):
-            found.sort(key=_order)
+            found.sort(key=_rank_key)
         return found
 
-    def _all(self, groups: Iterable[Group], call: Call, now: float, explain: bool) -> list[Candidate]:
-        drawn = (group.drawn(self._scales.chance, EACH_LESSER) for group in groups)
-        return [candidate for choices in drawn for candidate in self._scales.ranked(choices, call, now, explain)]
+    def _rank_lesser(self, groups: Iterable[ModelGroup], call: Call, now: float, explain: bool) -> list[Candidate]:
+        drawn = (group.sample(self._ranker.rng, LESSER_SAMPLE_SIZE) for group in groups)
+        return [
+            candidate for choices in drawn for candidate in self._ranker.rank_deployments(choices, call, now, explain)
+        ]
 
-    def _in_time(self, shortlist: Shortlist, candidates: list[Candidate], call: Call, now: float) -> list[Candidate]:
+    def _keep_in_time(
+        self, shortlist: CandidateIndex, candidates: list[Candidate], call: Call, now: float
+    ) -> list[Candidate]:
         """Those first that can begin within the caller's patience, lesser models too; the rest is left out."""
         patience = call.max_wait or 0.0
-        waits = [self._begins(shortlist, candidate, call, now) for candidate in candidates]
+        waits = [self._estimate_first_token(shortlist, candidate, call, now) for candidate in candidates]
         soon = [candidate for candidate, wait in zip(candidates, waits, strict=True) if wait <= patience]
         if not soon:
-            raise self._too_long(shortlist, call, min(waits), now)
+            raise self._explain_wait(shortlist, call, min(waits), now)
         return soon
 
-    def _begins(self, shortlist: Shortlist, candidate: Candidate, call: Call, now: float) -> float:
-        [choice] = shortlist.choices((candidate.deployment,))
-        return self._scales.begins_in(choice, call, now)
+    def _estimate_first_token(self, shortlist: CandidateIndex, candidate: Candidate, call: Call, now: float) -> float:
+        [choice] = shortlist.score_deployments((candidate.deployment,))
+        return self._ranker.estimate_first_token(choice, call, now)
 
-    def _too_long(self, shortlist: Shortlist, call: Call, best: float, now: float) -> WaitTooLong:
+    def _explain_wait(self, shortlist: CandidateIndex, call: Call, best: float, now: float) -> WaitTooLong:
         """Names the model that could begin in time, if any."""
         patience = call.max_wait or 0.0
-        sooner: list[tuple[float, Choice]] = []
-        for deployments in shortlist.models().values():
-            sooner += [(self._scales.begins_in(one, call, now), one) for one in shortlist.choices(deployments)]
+        sooner: list[tuple[float, ScoredDeployment]] = []
+        for deployments in shortlist.list_models().values():
+            sooner += [
+                (self._ranker.estimate_first_token(one, call, now), one)
+                for one in shortlist.score_deployments(deployments)
+            ]
         known = [(wait, one) for wait, one in sooner if one.tier < LESSER and wait <= patience]
         advice = "ask again later, or wait longer"
         if known:
@@ -126,34 +145,34 @@ class Chooser:
         )
 
 
-def _wanted(call: Call, ask: RequestProfile) -> Wanted:
+def _derive_requirements(call: Call, ask: RequestProfile) -> Requirements:
     """What is needed: `auto:fast`, `auto:balanced`, `auto:powerful` and `auto:code` override what was judged."""
     word = call.model[5:].lower()
-    level, task_type = _WORDS.get(word, ask.level), ask.task_type
+    level, task_type = _LEVEL_BY_CLASS.get(word, ask.level), ask.task_type
     if word == "code":
         level, task_type = max(level, Level.MODERATE), TaskType.CODE
-    elif word and word not in _WORDS:
+    elif word and word not in _LEVEL_BY_CLASS:
         raise Unsupported(f"{call.model!r} is none of auto, auto:fast, auto:balanced, auto:powerful, auto:code")
-    needed = _context(call, ask)
+    needed = _count_context_tokens(call, ask)
     context = 1 << (needed - 1).bit_length() if needed > 2048 else 0
     if needed <= context * 3 // 4:
         context = context * 3 // 4
-    return Wanted(level, task_type, ask.images > 0, ask.tools, context, call.kinds, call.server, word == "code")
+    return Requirements(level, task_type, ask.images > 0, ask.tools, context, call.kinds, call.server, word == "code")
 
 
-def _context(call: Call, ask: RequestProfile) -> int:
+def _count_context_tokens(call: Call, ask: RequestProfile) -> int:
     """Tokens of context that the call and its answer need."""
-    return ask.context_tokens + (call.max_tokens or ANSWER_ROOM)
+    return ask.context_tokens + (call.max_tokens or ANSWER_RESERVE_TOKENS)
 
 
-def _order(candidate: Candidate) -> tuple[int, int]:
+def _rank_key(candidate: Candidate) -> tuple[int, int]:
     """As scales rank: those that cost about the same stay in their order."""
-    return candidate.tier, int(candidate.cost * BANDS)
+    return candidate.tier, int(candidate.cost * COST_BANDS_PER_SECOND)
 
 
-def _spread(found: list[Candidate]) -> bool:
+def _has_spare(found: list[Candidate]) -> bool:
     """Whether there are enough to fall back on when a server fails."""
-    return len(found) >= ENOUGH and found[0].deployment.server is not found[-1].deployment.server
+    return len(found) >= MIN_FITTING and found[0].deployment.server is not found[-1].deployment.server
 
 
 def _warned(candidate: Candidate, warning: str) -> Candidate:
@@ -162,33 +181,33 @@ def _warned(candidate: Candidate, warning: str) -> Candidate:
     return candidate
 
 
-def _why(first: Candidate, fitting: bool) -> str:
+def _explain_choice(first: Candidate, fitting: bool) -> str:
     if first.tier % 4 >= LESSER:
         return "the fitting models are away" if fitting else "the best model there is"
     return "a fitting model in reserve" if first.tier else "the fitting model that answers soonest"
 
 
-def _unknown(fleet: Fleet) -> bool:
+def _has_unknown_server(fleet: Fleet) -> bool:
     """Whether a server is away of which nobody knows what it has."""
     return any(not status.is_up and not status.models for status in fleet.statuses)
 
 
-def _nothing(shortlist: Shortlist, call: Call, wanted: Wanted) -> PenstockError:
+def _explain_no_model(shortlist: CandidateIndex, call: Call, wanted: Requirements) -> PenstockError:
     """Why no model can take it: what it needs and nobody has, one thing at a time."""
-    if wanted.context:
-        without = shortlist.wanted(wanted._replace(context=0))
+    if wanted.context_tokens:
+        without = shortlist.find_groups(wanted._replace(context_tokens=0))
         longest = max(
-            (c.deployment.model.context_length for groups in without for g in groups for c in (*g.held, *g.rest)),
+            (c.deployment.model.context_length for groups in without for g in groups for c in (*g.loaded, *g.unloaded)),
             default=0,
         )
         if longest and call.profile is not None:
-            needed = _context(call, call.profile)
+            needed = _count_context_tokens(call, call.profile)
             return ContextLengthExceeded(
                 f"the request and its answer need about {needed} tokens of context, and no model here has more than "
                 f"{longest}; shorten the conversation"
             )
-    if wanted.vision and any(shortlist.wanted(wanted._replace(vision=False, context=0))):
+    if wanted.needs_vision and any(shortlist.find_groups(wanted._replace(needs_vision=False, context_tokens=0))):
         return Unsupported("no model here can see images; send text only, or pull a model with vision", param="model")
-    if wanted.tools and any(shortlist.wanted(wanted._replace(tools=False, context=0))):
+    if wanted.needs_tools and any(shortlist.find_groups(wanted._replace(needs_tools=False, context_tokens=0))):
         return Unsupported("no model here can call tools; leave `tools` out, or pull one that can", param="tools")
-    return unroutable.error(shortlist.fleet, replace(call, model=""))
+    return unroutable.build_error(shortlist.fleet, replace(call, model=""))

@@ -7,19 +7,19 @@ from penstock.domain.fleet import Deployment, Fleet, State
 from penstock.domain.request import Call
 from penstock.gateway.fleet.catalog import list_names
 
-NEAREST = 5
+MAX_SUGGESTIONS = 5
 
 
-def having(fleet: Fleet, model: str) -> tuple[Deployment, ...]:
+def find_deployments(fleet: Fleet, model: str) -> tuple[Deployment, ...]:
     """Where a model is that is asked for by this name, with or without a `:latest` that it may not have."""
     name = model.lower()
     return fleet.deployments.get(name) or fleet.deployments.get(name.removesuffix(":latest"), ())
 
 
-def error(fleet: Fleet, call: Call, mismatch: str = "") -> PenstockError:
+def build_error(fleet: Fleet, call: Call, mismatch: str = "") -> PenstockError:
     """Why no deployment is left: the kind of work, no server that is up, or a name that nobody has."""
     name = call.model.lower()
-    others = having(fleet, call.model)
+    others = find_deployments(fleet, call.model)
     if others and not call.server and not call.kinds:
         kinds = ", ".join(sorted({deployment.server.kind for deployment in others}))
         return Unsupported(f"{call.model} runs on {kinds}, which cannot do {call.operation.value}", param="model")
@@ -33,11 +33,15 @@ def error(fleet: Fleet, call: Call, mismatch: str = "") -> PenstockError:
             f"{call.model} is only on {', '.join(drained)}, which gets no new calls for now (draining)", retry_after=30
         )
     if not any(status.is_up for status in fleet.statuses):
-        return no_server(fleet, call.kinds, call.server)
+        return build_no_server_error(fleet, call.kinds, call.server)
     known = sorted({d.model.name for group in fleet.deployments.values() for d in group if d.is_up})
-    close = difflib.get_close_matches(name, [k.lower() for k in known], NEAREST, 0.5)
-    near = [k for k in known if k.lower() in close or (name and (name in k.lower() or k.lower() in name))][:NEAREST]
-    shown = f"the nearest are {', '.join(near)}" if near else f"there are {', '.join(known[:NEAREST]) or 'none'}"
+    close = difflib.get_close_matches(name, [k.lower() for k in known], MAX_SUGGESTIONS, 0.5)
+    near = [k for k in known if k.lower() in close or (name and (name in k.lower() or k.lower() in name))][
+        :MAX_SUGGESTIONS
+    ]
+    shown = (
+        f"the nearest are {', '.join(near)}" if near else f"there are {', '.join(known[:MAX_SUGGESTIONS]) or 'none'}"
+    )
     more = f" {mismatch}" if mismatch else ""
     where = f" on server {call.server}" if call.server else ""
     return ModelNotFound(
@@ -45,7 +49,7 @@ def error(fleet: Fleet, call: Call, mismatch: str = "") -> PenstockError:
     )
 
 
-def no_server(fleet: Fleet, kinds: tuple[str, ...] = (), server: str = "") -> NoServer:
+def build_no_server_error(fleet: Fleet, kinds: tuple[str, ...] = (), server: str = "") -> NoServer:
     """Each server that might have answered, and why it cannot."""
     if server and not any(status.server.name == server for status in fleet.statuses):
         names = ", ".join(status.server.name for status in fleet.statuses) or "none"

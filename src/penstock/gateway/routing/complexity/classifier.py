@@ -12,22 +12,22 @@ from operator import mul
 from pathlib import Path
 
 from penstock.domain.complexity import Classification, Level, TaskType
-from penstock.gateway.routing.complexity.features import Reader
-from penstock.gateway.routing.complexity.weights import LEVELS, Weights, load_file
+from penstock.gateway.routing.complexity.features import FeatureExtractor
+from penstock.gateway.routing.complexity.weights import LEVELS, Weights, load_weights_file
 
 UNDER_COST = 2.0
-CACHE = 4096
+CACHE_SIZE = 4096
 WEIGHTS = Path(__file__).with_name("weights.bin")
 
-STEPS = (0.0, 1.0, 3.0, 6.0)
+ERROR_COSTS = (0.0, 1.0, 3.0, 6.0)
 """What it costs to be wrong by so many levels: two levels off is worse than one level off twice."""
 
 _LEVELS = tuple(Level)
 _COSTS = [
     (
         level,
-        [STEPS[true - level] if true > level else 0.0 for true in _LEVELS],
-        [STEPS[level - true] if true < level else 0.0 for true in _LEVELS],
+        [ERROR_COSTS[true - level] if true > level else 0.0 for true in _LEVELS],
+        [ERROR_COSTS[level - true] if true < level else 0.0 for true in _LEVELS],
     )
     for level in reversed(_LEVELS)
 ]
@@ -39,7 +39,7 @@ _KEY_BYTES = 16
 Scores = tuple[float, float, float, float]
 
 
-def level_of(scores: Sequence[float], under_cost: float = UNDER_COST) -> Level:
+def choose_level(scores: Sequence[float], under_cost: float = UNDER_COST) -> Level:
     """The level of least expected cost, of equals the higher; a higher `under_cost` never gives a lower level.
 
     `scores` are the probabilities of the four levels, lowest first.
@@ -55,62 +55,64 @@ def level_of(scores: Sequence[float], under_cost: float = UNDER_COST) -> Level:
 class Classifier:
     """Judges texts; the same text always gets the same judgement, whatever was asked before."""
 
-    def __init__(self, under_cost: float = UNDER_COST, cache: int = CACHE, weights: Weights | None = None) -> None:
-        """`cache`: judgements kept, by the text's hash and without the text; `weights`: the package's own unless given.
+    def __init__(
+        self, under_cost: float = UNDER_COST, cache_size: int = CACHE_SIZE, weights: Weights | None = None
+    ) -> None:
+        """Take the number of results to cache, by hash and without the text, and the weights.
 
-        The package's weights are read once per process, when the first text is judged.
+        Without `weights` the package's own are loaded once per process, when the first text is classified.
         """
         self.under_cost = under_cost
-        self._size = cache
-        self._kept: dict[bytes, Classification] = {}
+        self._cache_size = cache_size
+        self._cache: dict[bytes, Classification] = {}
         self._weights = weights
-        self._reader: Reader | None = None
+        self._extractor: FeatureExtractor | None = None
 
-    def judge(self, text: str) -> Classification:
+    def classify(self, text: str) -> Classification:
         """The level and the kind of a text of any length and content; for a conversation, its last user message."""
         key = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_KEY_BYTES).digest()
-        kept = self._kept
+        kept = self._cache
         judgement = kept.pop(key, None)
         if judgement is None:
-            judgement = self._judge(text)
-            if len(kept) >= self._size:
-                if not self._size:
+            judgement = self._classify_uncached(text)
+            if len(kept) >= self._cache_size:
+                if not self._cache_size:
                     return judgement
                 del kept[next(iter(kept))]
         kept[key] = judgement
         return judgement
 
-    def warm(self) -> None:
+    def load_weights(self) -> None:
         """Read the weights now, so that the first text need not wait for them."""
-        self._parts()
+        self._load_parts()
 
-    def _judge(self, text: str) -> Classification:
-        reader, weights = self._parts()
-        features = reader.read(text)
+    def _classify_uncached(self, text: str) -> Classification:
+        reader, weights = self._load_parts()
+        features = reader.extract_features(text)
         scale = 1 / math.sqrt(len(features.words) or 1)
-        words = weights.words.sums(features.words)
-        signs = weights.signs.sums(features.signs)
+        words = weights.words.sum_outputs(features.words)
+        signs = weights.signs.sum_outputs(features.signs)
         outputs = [word * scale + sign for word, sign in zip(words, signs, strict=True)]
-        scores = _softmax(outputs[:LEVELS])
+        scores = _compute_softmax(outputs[:LEVELS])
         types = outputs[LEVELS:]
-        return Classification(level_of(scores, self.under_cost), _TYPES[types.index(max(types))], scores)
+        return Classification(choose_level(scores, self.under_cost), _TYPES[types.index(max(types))], scores)
 
-    def _parts(self) -> tuple[Reader, Weights]:
+    def _load_parts(self) -> tuple[FeatureExtractor, Weights]:
         weights = self._weights
         if weights is None:
-            weights = self._weights = _own_weights()
-        reader = self._reader
+            weights = self._weights = _load_own_weights()
+        reader = self._extractor
         if reader is None:
-            reader = self._reader = Reader(weights.lexicon)
+            reader = self._extractor = FeatureExtractor(weights.lexicon)
         return reader, weights
 
 
 @cache
-def _own_weights() -> Weights:
-    return load_file(WEIGHTS)
+def _load_own_weights() -> Weights:
+    return load_weights_file(WEIGHTS)
 
 
-def _softmax(outputs: Sequence[float]) -> Scores:
+def _compute_softmax(outputs: Sequence[float]) -> Scores:
     most = max(outputs)
     one, two, three, four = (math.exp(output - most) for output in outputs)
     total = one + two + three + four

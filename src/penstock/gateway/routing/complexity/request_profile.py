@@ -5,7 +5,7 @@ import re
 from penstock.domain.complexity import Level, RequestProfile, TaskType
 from penstock.domain.content import Chat, Completion, Content, Image
 from penstock.gateway.routing.complexity.classifier import Classifier
-from penstock.gateway.routing.complexity.conversation import conversation_floor, outside_the_text
+from penstock.gateway.routing.complexity.conversation import find_conversation_floor, raise_level_for_context
 
 BYTES_PER_TOKEN = 4
 """Of English, and about of Russian too: two bytes a letter, and tokens of two or three letters."""
@@ -13,7 +13,7 @@ IMAGE_TOKENS = 800
 _RUSSIAN = re.compile("[а-яёА-ЯЁ]")
 
 
-def ask_of(content: Content, classifier: Classifier) -> RequestProfile:
+def profile_request(content: Content, classifier: Classifier) -> RequestProfile:
     """The last user message is judged; the conversation, tools, images and length can only lift the level."""
     if isinstance(content, Chat):
         said = [message.text for message in content.messages if message.role == "user"]
@@ -28,12 +28,12 @@ def ask_of(content: Content, classifier: Classifier) -> RequestProfile:
     else:
         return RequestProfile(Level.TRIVIAL, TaskType.FACTUAL)
     last = said[-1] if said else ""
-    judgement = classifier.judge(last)
+    judgement = classifier.classify(last)
     level = judgement.level
-    floor = conversation_floor(said[:-1], last, lambda text: classifier.judge(text).level)
+    floor = find_conversation_floor(said[:-1], last, lambda text: classifier.classify(text).level)
     if floor is not None:
         level = max(level, floor)
     tokens = size // BYTES_PER_TOKEN + images * IMAGE_TOKENS
-    level = outside_the_text(level, tools=tools, images=images, context_tokens=tokens)
+    level = raise_level_for_context(level, tools=tools, images=images, context_tokens=tokens)
     russian = _RUSSIAN.search(last[:400]) is not None
     return RequestProfile(level, judgement.task_type, tools, images, tokens, russian, judgement.scores)

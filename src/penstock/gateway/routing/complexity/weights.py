@@ -14,14 +14,14 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-from penstock.gateway.routing.complexity.features import Lexicon, Word
+from penstock.gateway.routing.complexity.features import Lexicon, LexiconEntry
 
 LEVELS = 4
 TYPES = 7
 OUTPUTS = LEVELS + TYPES
 OFFSET = 128
 """Added to each weight in the file, so that sums never borrow from their neighbours; the count takes it off again."""
-MOST = 127
+MAX_STEP = 127
 _RECORD = struct.Struct(f"<{OUTPUTS + 1}I")
 _COLUMNS = range(0, _RECORD.size, 4)
 """The bytes of a record that are not always zero."""
@@ -35,7 +35,7 @@ class Table:
     packed: Mapping[str, int]
     units: tuple[float, ...]
 
-    def sums(self, keys: Iterable[str]) -> list[float]:
+    def sum_outputs(self, keys: Iterable[str]) -> list[float]:
         """The eleven outputs summed over the keys; unknown ones weigh nothing."""
         total = sum(map(self.packed.get, keys, repeat(0)))
         *fields, known = _RECORD.unpack(total.to_bytes(_RECORD.size, "little"))
@@ -52,21 +52,21 @@ class Weights:
     lexicon: Lexicon
 
 
-def pack(weights: Sequence[float], units: Sequence[float]) -> int:
+def pack_weights(weights: Sequence[float], units: Sequence[float]) -> int:
     """One feature's weights as an integer, each rounded to a multiple of its unit."""
-    steps = [max(-MOST, min(MOST, round(weight / unit))) for weight, unit in zip(weights, units, strict=True)]
+    steps = [max(-MAX_STEP, min(MAX_STEP, round(weight / unit))) for weight, unit in zip(weights, units, strict=True)]
     return int.from_bytes(_RECORD.pack(*(step + OFFSET for step in steps), 1), "little")
 
 
-def dump(weights: Weights) -> bytes:
+def dump_weights(weights: Weights) -> bytes:
     """The file's bytes; the same weights always give the same bytes."""
     words, signs, lexicon = weights.words, weights.signs, weights.lexicon
     head: dict[str, Any] = {
         "units": [words.units, signs.units],
         "words": "\n".join(words.packed),
         "signs": "\n".join(signs.packed),
-        "whole": _plain(lexicon.whole),
-        "beginnings": _plain(lexicon.beginnings),
+        "whole": _dump_lexicon_part(lexicon.words),
+        "beginnings": _dump_lexicon_part(lexicon.prefixes),
     }
     text = json.dumps(head, ensure_ascii=False, separators=(",", ":")).encode()
     numbers = [*words.packed.values(), *signs.packed.values()]
@@ -75,29 +75,29 @@ def dump(weights: Weights) -> bytes:
     return _MAGIC + zlib.compress(struct.pack("<I", len(text)) + text + columns, 9)
 
 
-def load(data: bytes) -> Weights:
-    """The inverse of `dump`; raises ValueError where the bytes are no weights."""
+def parse_weights(data: bytes) -> Weights:
+    """The inverse of `dump_weights`; raises ValueError where the bytes are no weights."""
     if not data.startswith(_MAGIC):
         raise ValueError("these are no weights of the classifier: train them again with training/train.py")
     body = zlib.decompress(data[len(_MAGIC) :])
     (size,) = struct.unpack_from("<I", body)
     head = json.loads(body[4 : 4 + size])
     words, signs = head["words"].split("\n"), head["signs"].split("\n")
-    numbers = _numbers(body[4 + size :], len(words) + len(signs))
+    numbers = _join_columns(body[4 + size :], len(words) + len(signs))
     word_units, sign_units = head["units"]
     return Weights(
         words=Table(dict(zip(words, numbers, strict=False)), tuple(word_units)),
         signs=Table(dict(zip(signs, numbers[len(words) :], strict=True)), tuple(sign_units)),
-        lexicon=Lexicon(_lexicon_part(head["whole"]), _lexicon_part(head["beginnings"])),
+        lexicon=Lexicon(_parse_lexicon_part(head["whole"]), _parse_lexicon_part(head["beginnings"])),
     )
 
 
-def load_file(path: Path) -> Weights:
+def load_weights_file(path: Path) -> Weights:
     """The weights in a file."""
-    return load(path.read_bytes())
+    return parse_weights(path.read_bytes())
 
 
-def _numbers(columns: bytes, height: int) -> list[int]:
+def _join_columns(columns: bytes, height: int) -> list[int]:
     """The packed integers, from one column of bytes after another."""
     width = _RECORD.size
     rows = bytearray(height * width)
@@ -107,13 +107,15 @@ def _numbers(columns: bytes, height: int) -> list[int]:
     return [int.from_bytes(whole[start : start + width], "little") for start in range(0, len(whole), width)]
 
 
-def _plain(part: Mapping[str, Word]) -> str:
-    return "\n".join(f"{word}\t{said.token}\t{' '.join(said.topics)}\t{said.act:d}" for word, said in part.items())
+def _dump_lexicon_part(part: Mapping[str, LexiconEntry]) -> str:
+    return "\n".join(
+        f"{word}\t{said.token}\t{' '.join(said.topics)}\t{said.is_action:d}" for word, said in part.items()
+    )
 
 
-def _lexicon_part(plain: str) -> dict[str, Word]:
+def _parse_lexicon_part(plain: str) -> dict[str, LexiconEntry]:
     part = {}
     for line in plain.split("\n"):
         word, token, topics, act = line.split("\t")
-        part[word] = Word(token, tuple(topics.split()), act == "1")
+        part[word] = LexiconEntry(token, tuple(topics.split()), act == "1")
     return part

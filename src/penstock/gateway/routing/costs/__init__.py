@@ -1,19 +1,19 @@
-"""The considerations that routing weighs. Loads every sibling that has a `SIGNAL`; nobody names one."""
+"""Costs that routing adds up for each candidate. Every sibling module that defines `COST` is loaded."""
 
 import importlib
 import pkgutil
 
-from penstock.gateway.routing.costs.base import Signal
+from penstock.gateway.routing.costs.base import Cost
 
 
-def load() -> tuple[Signal, ...]:
-    """All signals in the order of their names; raises ValueError when two have the same."""
-    found: dict[str, Signal] = {}
+def load_costs() -> tuple[Cost, ...]:
+    """Load all costs, sorted by name. Raises ValueError if two have the same name."""
+    costs: dict[str, Cost] = {}
     for info in pkgutil.iter_modules(__path__):
-        signal = getattr(importlib.import_module(f"{__name__}.{info.name}"), "SIGNAL", None)
-        if not isinstance(signal, Signal):
+        cost = getattr(importlib.import_module(f"{__name__}.{info.name}"), "COST", None)
+        if not isinstance(cost, Cost):
             continue
-        if signal.name in found:
-            raise ValueError(f"two routing signals are called {signal.name}")
-        found[signal.name] = signal
-    return tuple(found[name] for name in sorted(found))
+        if cost.name in costs:
+            raise ValueError(f"Two routing costs are called {cost.name}. Rename one of them.")
+        costs[cost.name] = cost
+    return tuple(costs[name] for name in sorted(costs))

@@ -1,4 +1,4 @@
-"""What a routing signal is: one consideration, as the seconds that it costs the caller."""
+"""Interface of a routing cost: one consideration, expressed as the seconds that it costs the caller."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,36 +9,39 @@ from penstock.gateway.fleet.throughput import ModelThroughput
 
 
 @dataclass(slots=True, eq=False)
-class Situation:
-    """A deployment at one moment, and what signals may look at beside it. One is used for all candidates in turn.
+class CostContext:
+    """A deployment at one moment and what costs may read besides it.
 
-    `prompt` is the estimated tokens of the call's prompt, `most` the tokens of its answer at most; `misfit` is in
-    [0, 1], how far the model is from the best for the task; `familiar`: the server has lately had this conversation.
+    `is_loaded`: the model is in the server's memory. `prompt_tokens` are estimated, `max_tokens` is the limit of the
+    answer. `misfit` is in [0, 1], 0 for a model that suits the task best. `has_session`: the server answered the last
+    call of this conversation.
+
+    Mutable for speed: the ranker makes one per decision and reuses it for all candidates.
     """
 
     now: float
     deployment: Deployment
-    live: ServerLoad
-    rates: ModelThroughput
-    resident: bool = True
-    prompt: int = 0
-    most: int | None = None
+    load: ServerLoad
+    throughput: ModelThroughput
+    is_loaded: bool = True
+    prompt_tokens: int = 0
+    max_tokens: int | None = None
     misfit: float = 0.0
-    familiar: bool = False
+    has_session: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Signal:
-    """`cost` is pure, in seconds; `words` says it to people.
+class Cost:
+    """A cost. `estimate` returns seconds, without side effects; `describe` explains them to people.
 
-    `fixed`: it looks only at the deployment and the misfit, so that it is asked once for each fleet. `rare`: it has
-    something to say only of a server in trouble or a familiar one. `waits`: its seconds are really waited for before
-    the first token; the others' are what something is worth.
+    `is_fixed`: it depends on the deployment and the misfit only, and is computed once per fleet snapshot. `is_rare`: it
+    is not 0 only for a server that failed recently or that has the caller's session. `is_wait`: its seconds pass
+    before the first token; those of the other costs are a preference.
     """
 
     name: str
-    cost: Callable[[Situation], float]
-    words: Callable[[Situation], str]
-    fixed: bool = False
-    rare: bool = False
-    waits: bool = False
+    estimate: Callable[[CostContext], float]
+    describe: Callable[[CostContext], str]
+    is_fixed: bool = False
+    is_rare: bool = False
+    is_wait: bool = False

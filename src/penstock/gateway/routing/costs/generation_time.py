@@ -1,21 +1,21 @@
-"""How long the answer takes from its first token to its last, which people mind less than waiting for the first."""
+"""Time from the first token to the last. It counts less than the time to the first token."""
 
 from penstock.gateway.fleet.throughput import ANSWER_TOKENS
-from penstock.gateway.routing.costs.base import Signal, Situation
+from penstock.gateway.routing.costs.base import Cost, CostContext
 
-WEIGHT = 0.2
-"""What a second of answering counts beside a second of waiting."""
-
-
-def _cost(situation: Situation) -> float:
-    rates, most = situation.rates, situation.most
-    return WEIGHT * (
-        rates.answer_seconds if most is None or most > ANSWER_TOKENS else rates.answer_seconds * most / ANSWER_TOKENS
-    )
+GENERATION_WEIGHT = 0.2
+"""Weight of a second of generation relative to a second before the first token."""
 
 
-def _words(situation: Situation) -> str:
-    return f"{situation.rates.decode_rate:.0f} tokens a second"
+def _estimate_seconds(context: CostContext) -> float:
+    seconds, max_tokens = context.throughput.answer_seconds, context.max_tokens
+    if max_tokens is None or max_tokens > ANSWER_TOKENS:
+        return GENERATION_WEIGHT * seconds
+    return GENERATION_WEIGHT * (seconds * max_tokens / ANSWER_TOKENS)
 
 
-SIGNAL = Signal("answering", _cost, _words)
+def _describe_cost(context: CostContext) -> str:
+    return f"{context.throughput.decode_rate:.0f} tokens a second"
+
+
+COST = Cost("answering", _estimate_seconds, _describe_cost)

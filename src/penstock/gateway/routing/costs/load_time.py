@@ -1,28 +1,26 @@
-"""The time to load a model that is not in memory, and what throwing another one out costs those who still want it."""
+"""Time to load a model that is not in memory, and the cost of evicting another one for those who still need it."""
 
-from penstock.gateway.routing.costs.base import Signal, Situation
+from penstock.gateway.routing.costs.base import Cost, CostContext
 
 
-def _cost(situation: Situation) -> float:
-    if situation.resident:
+def _estimate_seconds(context: CostContext) -> float:
+    if context.is_loaded:
         return 0.0
-    live, load = situation.live, situation.rates.load_seconds
-    if live.residency.can_fit(situation.deployment.model.name, situation.deployment.model.size):
-        return load
-    # the ones thrown out must end first, and are loaded again later: two models do not push each other out for a trifle
-    busy = 0.5 * situation.rates.service_seconds if live.running else 0.0
-    return 2.0 * load + busy
+    load_seconds, model = context.throughput.load_seconds, context.deployment.model
+    if context.load.residency.can_fit(model.name, model.size):
+        return load_seconds
+    # Running calls of the evicted models must end first, and the models are loaded again later. Counting that keeps two
+    # models from evicting each other for a small gain.
+    busy_seconds = 0.5 * context.throughput.service_seconds if context.load.running else 0.0
+    return 2.0 * load_seconds + busy_seconds
 
 
-def _words(situation: Situation) -> str:
-    if situation.resident:
+def _describe_cost(context: CostContext) -> str:
+    if context.is_loaded:
         return "in memory"
-    room = (
-        ""
-        if situation.live.residency.can_fit(situation.deployment.model.name, situation.deployment.model.size)
-        else ", and another must go"
-    )
-    return f"to be loaded, {situation.rates.load_seconds:.1f} s{room}"
+    model = context.deployment.model
+    eviction = "" if context.load.residency.can_fit(model.name, model.size) else ", and another must be evicted"
+    return f"to be loaded, {context.throughput.load_seconds:.1f} s{eviction}"
 
 
-SIGNAL = Signal("residency", _cost, _words, waits=True)
+COST = Cost("residency", _estimate_seconds, _describe_cost, is_wait=True)

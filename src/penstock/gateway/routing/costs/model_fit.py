@@ -1,17 +1,17 @@
-"""The model that suits the task best; bigger than needed costs, so that big ones stay free for what needs them."""
+"""Preference for the model that suits the task best. Oversized models cost more, so that they stay free."""
 
-from penstock.gateway.routing.costs.base import Signal, Situation
+from penstock.gateway.routing.costs.base import Cost, CostContext
 
-SECONDS = 20.0
-"""A model of 12 billion for a greeting is a misfit of 0.1: passed over unless it can begin two seconds sooner."""
-
-
-def _cost(situation: Situation) -> float:
-    return SECONDS * situation.misfit
+MISFIT_SECONDS = 20.0
+"""Seconds for a misfit of 1. A 12B model has a misfit of 0.1 for a greeting: it must start 2 s sooner to be chosen."""
 
 
-def _words(situation: Situation) -> str:
-    return f"{situation.deployment.model.name} fits the task to {1 - situation.misfit:.0%}"
+def _estimate_seconds(context: CostContext) -> float:
+    return MISFIT_SECONDS * context.misfit
 
 
-SIGNAL = Signal("fit", _cost, _words, fixed=True)
+def _describe_cost(context: CostContext) -> str:
+    return f"{context.deployment.model.name} fits the task to {1 - context.misfit:.0%}"
+
+
+COST = Cost("fit", _estimate_seconds, _describe_cost, is_fixed=True)

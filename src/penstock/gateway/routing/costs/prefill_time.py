@@ -1,16 +1,15 @@
-"""How long a loaded model with a free slot takes to the first token: it reads the prompt."""
+"""Time to the first token on a loaded model with a free slot: the model reads the prompt."""
 
-from penstock.gateway.routing.costs.base import Signal, Situation
-
-
-def _cost(situation: Situation) -> float:
-    rates = situation.rates
-    return rates.first_token_overhead + rates.seconds_per_prompt_token * situation.prompt
+from penstock.gateway.routing.costs.base import Cost, CostContext
 
 
-def _words(situation: Situation) -> str:
-    rates = situation.rates
-    return f"about {situation.prompt} tokens of prompt at {rates.prefill_rate:.0f} a second"
+def _estimate_seconds(context: CostContext) -> float:
+    throughput = context.throughput
+    return throughput.first_token_overhead + throughput.seconds_per_prompt_token * context.prompt_tokens
 
 
-SIGNAL = Signal("reading", _cost, _words, waits=True)
+def _describe_cost(context: CostContext) -> str:
+    return f"about {context.prompt_tokens} tokens of prompt at {context.throughput.prefill_rate:.0f} a second"
+
+
+COST = Cost("reading", _estimate_seconds, _describe_cost, is_wait=True)

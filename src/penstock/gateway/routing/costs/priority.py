@@ -1,17 +1,17 @@
-"""PRIMARY before SECONDARY while it can begin about as soon. FALLBACK is a tier of its own, behind all others."""
+"""Preference for PRIMARY over SECONDARY servers that start about as soon. FALLBACK servers have their own tier."""
 
 from penstock.domain.fleet import Priority
-from penstock.gateway.routing.costs.base import Signal, Situation
+from penstock.gateway.routing.costs.base import Cost, CostContext
 
-SECONDS = {Priority.PRIMARY: 0.0, Priority.SECONDARY: 0.5, Priority.FALLBACK: 4.0}
-
-
-def _cost(situation: Situation) -> float:
-    return SECONDS[situation.deployment.server.priority]
+PRIORITY_SECONDS = {Priority.PRIMARY: 0.0, Priority.SECONDARY: 0.5, Priority.FALLBACK: 4.0}
 
 
-def _words(situation: Situation) -> str:
-    return situation.deployment.server.priority.name
+def _estimate_seconds(context: CostContext) -> float:
+    return PRIORITY_SECONDS[context.deployment.server.priority]
 
 
-SIGNAL = Signal("priority", _cost, _words, fixed=True)
+def _describe_cost(context: CostContext) -> str:
+    return context.deployment.server.priority.name
+
+
+COST = Cost("priority", _estimate_seconds, _describe_cost, is_fixed=True)

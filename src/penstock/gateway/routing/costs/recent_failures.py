@@ -1,43 +1,44 @@
-"""A server that has just failed a call is avoided for a while, and one that comes back gets its traffic bit by bit."""
+"""Penalty for a server that failed a call recently. A server that recovers gets its traffic back gradually."""
 
-from penstock.gateway.routing.costs.base import Signal, Situation
+from penstock.gateway.routing.costs.base import Cost, CostContext
 
 AVOID_SECONDS = 10.0
-COST = 20.0
-"""Seconds for a failure just now. A server that fails fast looks free and quick: this is more than that saves."""
-MOST_FAILURES = 3
-SLOW_START = 4.0
-"""Seconds at a tenth of the usual share, less the more it grows."""
+"""Time after a failure in which the penalty falls to 0."""
+FAILURE_SECONDS = 20.0
+"""Penalty right after a failure. A server that fails fast looks free and quick; the penalty exceeds that advantage."""
+MAX_FAILURES = 3
+SLOW_START_SECONDS = 4.0
+"""Penalty at a tenth of the usual traffic share. It falls as the share grows."""
 
 
-def _failed(situation: Situation) -> float:
-    live = situation.live
-    ago = situation.now - live.last_failed_at
-    if not live.last_failed_at or ago >= AVOID_SECONDS:
+def _estimate_failure_cost(context: CostContext) -> float:
+    load = context.load
+    age = context.now - load.last_failed_at
+    if not load.last_failed_at or age >= AVOID_SECONDS:
         return 0.0
-    return COST * min(max(live.consecutive_failures, 1), MOST_FAILURES) * (1 - max(0.0, ago) / AVOID_SECONDS)
+    return FAILURE_SECONDS * min(max(load.consecutive_failures, 1), MAX_FAILURES) * (1 - max(0.0, age) / AVOID_SECONDS)
 
 
-def _share(situation: Situation) -> float:
-    share = situation.live.traffic_share
-    return 1.0 if share is None else share(situation.deployment.model.name, situation.now)
+def _find_traffic_share(context: CostContext) -> float:
+    traffic_share = context.load.traffic_share
+    return 1.0 if traffic_share is None else traffic_share(context.deployment.model.name, context.now)
 
 
-def _cost(situation: Situation) -> float:
-    share = _share(situation)
-    slow = 0.0 if share >= 1.0 else SLOW_START * (0.1 / max(share, 0.05)) * (1 + situation.live.running)
-    return _failed(situation) + slow
+def _estimate_seconds(context: CostContext) -> float:
+    share = _find_traffic_share(context)
+    slow_start = 0.0 if share >= 1.0 else SLOW_START_SECONDS * (0.1 / max(share, 0.05)) * (1 + context.load.running)
+    return _estimate_failure_cost(context) + slow_start
 
 
-def _words(situation: Situation) -> str:
-    share = _share(situation)
-    if not situation.deployment.is_up:
-        return "down at the last look"
+def _describe_cost(context: CostContext) -> str:
+    share = _find_traffic_share(context)
+    if not context.deployment.is_up:
+        return "down at the last health check"
     if share <= 0.0:
-        return "left alone for a while after failures"
+        return "blocked for a while after failures"
     if share < 1.0:
-        return f"coming back, with {share:.0%} of its traffic"
-    return "failed a call just now" if _failed(situation) else "up"
+        return f"recovering, with {share:.0%} of its traffic"
+    return "failed a call recently" if _estimate_failure_cost(context) else "up"
 
 
-SIGNAL = Signal("health", _cost, _words, rare=True)
+COST = Cost("health", _estimate_seconds, _describe_cost, is_rare=True)

@@ -1,20 +1,20 @@
-"""A server that has lately had this conversation still holds the beginning of its prompt: it need not read it again."""
+"""Bonus for the server that answered this conversation last: it has the beginning of the prompt in its cache."""
 
-from penstock.gateway.routing.costs.base import Signal, Situation
+from penstock.gateway.routing.costs.base import Cost, CostContext
 
-LEAST = 0.25
-MOST = 5.0
-"""Seconds that familiarity saves at least and at most: no reason to stand in a queue."""
+MIN_SECONDS_SAVED = 0.25
+MAX_SECONDS_SAVED = 5.0
+"""Limits of the bonus. It is too small to make a call wait in a queue."""
 
 
-def _cost(situation: Situation) -> float:
-    if not (situation.familiar and situation.resident):
+def _estimate_seconds(context: CostContext) -> float:
+    if not (context.has_session and context.is_loaded):
         return 0.0
-    return -min(MOST, LEAST + 0.8 * situation.prompt / situation.rates.prefill_rate)
+    return -min(MAX_SECONDS_SAVED, MIN_SECONDS_SAVED + 0.8 * context.prompt_tokens / context.throughput.prefill_rate)
 
 
-def _words(situation: Situation) -> str:
-    return "has had this conversation" if situation.familiar else "new to this conversation"
+def _describe_cost(context: CostContext) -> str:
+    return "answered this conversation before" if context.has_session else "new to this conversation"
 
 
-SIGNAL = Signal("affinity", _cost, _words, rare=True)
+COST = Cost("affinity", _estimate_seconds, _describe_cost, is_rare=True)

@@ -1,25 +1,25 @@
-"""The wait for a slot: none while one is free, else as long as the calls ahead take, in rounds of all slots.
+"""Time to wait for a free slot: 0 if one is free, else the service time of the calls ahead, spread over all slots.
 
-A server that loads models on demand has its slots for each of them.
+A server that loads models on demand has its slots once per model.
 """
 
-from penstock.gateway.routing.costs.base import Signal, Situation
+from penstock.gateway.routing.costs.base import Cost, CostContext
 
-SHARING = 0.05
-"""Seconds that the last free slot costs: calls at once slow each other, and equals share the load by it."""
+SHARED_SLOT_SECONDS = 0.05
+"""Cost of the last free slot. Parallel calls slow each other down; this also spreads load over equal servers."""
 
 
-def _cost(situation: Situation) -> float:
-    deployment, live = situation.deployment, situation.live
+def _estimate_seconds(context: CostContext) -> float:
+    deployment, load = context.deployment, context.load
     slots = deployment.slots
-    running = live.swap_queue.running.get(deployment.model.name, 0) if deployment.on_demand else live.running
+    running = load.swap_queue.running.get(deployment.model.name, 0) if deployment.on_demand else load.running
     if running < slots:
-        return SHARING * running / slots
-    return SHARING + (running - slots + 1) / slots * situation.rates.service_seconds
+        return SHARED_SLOT_SECONDS * running / slots
+    return SHARED_SLOT_SECONDS + (running - slots + 1) / slots * context.throughput.service_seconds
 
 
-def _words(situation: Situation) -> str:
-    return f"{situation.live.running} running on {situation.deployment.slots} slots"
+def _describe_cost(context: CostContext) -> str:
+    return f"{context.load.running} running on {context.deployment.slots} slots"
 
 
-SIGNAL = Signal("queue", _cost, _words, waits=True)
+COST = Cost("queue", _estimate_seconds, _describe_cost, is_wait=True)

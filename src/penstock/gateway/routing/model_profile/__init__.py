@@ -14,59 +14,66 @@ from typing import Literal
 from penstock.domain.complexity import Level, TaskType
 from penstock.domain.fleet import Model
 from penstock.gateway.fleet.catalog import list_names
-from penstock.gateway.routing.model_profile.families import BY_WORD, FAMILIES, HYBRID, NOT_FOR_CHAT, UNKNOWN, Family
+from penstock.gateway.routing.model_profile.families import (
+    BASE_MODEL,
+    FAMILIES,
+    HYBRID,
+    STRENGTH_PATTERNS,
+    UNKNOWN_FAMILY,
+    Family,
+)
 from penstock.gateway.routing.model_profile.families import CODER as _CODER
-from penstock.gateway.routing.model_profile.name_parsing import plain, precision, size_of
+from penstock.gateway.routing.model_profile.name_parsing import estimate_size, find_bytes_per_weight, normalize_name
 
-Word = Literal["fast", "balanced", "powerful"]
+SizeClass = Literal["fast", "balanced", "powerful"]
 
-ASSUMED = 8.0
+ASSUMED_BILLIONS = 8.0
 """Billions of a model of which nothing is told: the size that most people run."""
 
-_MOST_REMEMBERED = 4096
+_MAX_CACHED_PROFILES = 4096
 
-_ENOUGH = (0.9, 2.3, 6.0, 60.0)
+_MIN_BILLIONS = (0.9, 2.3, 6.0, 60.0)
 """By level: billions from which on a model answers a level well."""
-_IDEAL = (1.0, 3.5, 12.0, 70.0)
+_IDEAL_BILLIONS = (1.0, 3.5, 12.0, 70.0)
 """By level: billions beyond which more is a waste; what is just enough is worth as much as twice the ideal."""
 
-_WASTE = 0.03  # of the fit, for each doubling away from the ideal
-_LACK = 0.8  # the exponent of what there is over what is enough
-_UNSKILLED = 0.9  # a model without the task's own strength, where there may be one with it
-_ASTRAY = 0.8  # a coder asked for anything else
-_SLOW_THINKER = 0.93  # a model that reasons, asked what needs no reasoning
-_CODER_AT_LARGE = 0.6  # billions that a coder's billion is worth outside code
+_OVERSIZE_PENALTY = 0.03  # of the fit, for each doubling away from the ideal
+_UNDERSIZE_EXPONENT = 0.8  # the exponent of what there is over what is enough
+_GENERALIST_FACTOR = 0.9  # a model without the task's own strength, where there may be one with it
+_CODER_ELSEWHERE_FACTOR = 0.8  # a coder asked for anything else
+_NEEDLESS_REASONING_FACTOR = 0.93  # a model that reasons, asked what needs no reasoning
+_CODER_GENERAL_FACTOR = 0.6  # billions that a coder's billion is worth outside code
 
 
 @dataclass(frozen=True, slots=True)
-class ModelClass:
-    """What a model is good for.
+class ModelProfile:
+    """Strengths and effective size of a model.
 
-    `level` is the highest that it answers well in its own trade (a coder's in code). `billions` of parameters are
-    judged between active and total for a mixture of experts, and assumed where `known` is False. `general`, `code` and
-    `math` are the billions of a typical general model that does as well. `strengths` are of coder, reasoning, vision,
-    embedding, tools, chat. `word` is the class in one word, of which `auto:fast` and the like speak.
+    `level` is the highest level that it answers well in its own field (for a coder: code). `billions` is the number of
+    parameters: between active and total for a mixture of experts, assumed if `is_size_known` is False. `general`,
+    `code` and `math` are the billions of a typical general model that performs as well in that field. `strengths` are
+    some of coder, reasoning, vision, embedding, tools, chat. `size_class` is what `auto:fast` and the like select.
     """
 
     level: Level
     billions: float
     strengths: frozenset[str]
-    word: Word
+    size_class: SizeClass
     general: float
     code: float
     math: float
-    known: bool = True
+    is_size_known: bool = True
 
-    def worth(self, task_type: TaskType) -> float:
+    def effective_billions(self, task_type: TaskType) -> float:
         """The billions that count for a task."""
         if task_type is TaskType.CODE:
             return self.code
         return self.math if task_type is TaskType.MATH_REASONING else self.general
 
 
-def class_of(model: Model) -> ModelClass:
+def profile_model(model: Model) -> ModelProfile:
     """The class of a model; total, and the same for the same name, size, family and capabilities."""
-    return _class_of(
+    return _profile_model(
         model.name,
         model.size,
         model.parameters,
@@ -77,28 +84,28 @@ def class_of(model: Model) -> ModelClass:
     )
 
 
-def fit(model_class: ModelClass, level: Level, task_type: TaskType) -> float:
+def compute_fit(profile: ModelProfile, level: Level, task_type: TaskType) -> float:
     """How well a model of that class suits a task, in [0, 1]: 1.0 is best, 0.0 must never be asked.
 
     Of two models with the same strengths the one nearer to the ideal size fits better; below what is enough the fit
     falls with what is lacking, steeply.
     """
-    strengths = model_class.strengths
+    strengths = profile.strengths
     if "chat" not in strengths:
         return 0.0
-    score = _by_size(model_class.worth(task_type), level)
+    score = _fit_by_size(profile.effective_billions(task_type), level)
     if task_type is TaskType.CODE:
-        return score if "coder" in strengths else score * _UNSKILLED
+        return score if "coder" in strengths else score * _GENERALIST_FACTOR
     if "coder" in strengths:
-        score *= _ASTRAY
+        score *= _CODER_ELSEWHERE_FACTOR
     if task_type is TaskType.MATH_REASONING:
-        return score if "reasoning" in strengths else score * _UNSKILLED
-    return score * _SLOW_THINKER if level < Level.MODERATE and "reasoning" in strengths else score
+        return score if "reasoning" in strengths else score * _GENERALIST_FACTOR
+    return score * _NEEDLESS_REASONING_FACTOR if level < Level.MODERATE and "reasoning" in strengths else score
 
 
-def enough(model_class: ModelClass, level: Level, task_type: TaskType) -> bool:
+def is_sufficient(profile: ModelProfile, level: Level, task_type: TaskType) -> bool:
     """Whether a model of that class answers a level well; less than that is a makeshift."""
-    return "chat" in model_class.strengths and model_class.worth(task_type) >= _ENOUGH[level]
+    return "chat" in profile.strengths and profile.effective_billions(task_type) >= _MIN_BILLIONS[level]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +116,15 @@ class Preferences:
     task_types: Mapping[TaskType, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
     @classmethod
-    def told(cls, levels: Mapping[str, tuple[str, ...]], task_types: Mapping[str, tuple[str, ...]]) -> "Preferences":
+    def from_names(
+        cls, levels: Mapping[str, tuple[str, ...]], task_types: Mapping[str, tuple[str, ...]]
+    ) -> "Preferences":
         """From the words of a settings file. Raises KeyError or ValueError for a level or type that does not exist."""
         by_level = {Level[word.upper()]: models for word, models in levels.items() if models}
         by_type = {TaskType(word): models for word, models in task_types.items() if models}
         return cls(MappingProxyType(by_level), MappingProxyType(by_type))
 
-    def place(self, model: Model, level: Level, task_type: TaskType) -> int | None:
+    def find_rank(self, model: Model, level: Level, task_type: TaskType) -> int | None:
         """Where the model stands in the list that counts, 0 is first; None when it is not listed there."""
         listed = self.task_types.get(task_type) or self.levels.get(level)
         if not listed:
@@ -124,64 +133,64 @@ class Preferences:
         places = (place for place, wanted in enumerate(listed) if wanted.lower().removesuffix(":latest") in names)
         return next(places, None)
 
-    def fit(self, model: Model, level: Level, task_type: TaskType) -> float:
-        """As `fit`, but what is listed comes first, in the list's order, and the rest behind it, in its own.
+    def compute_fit(self, model: Model, level: Level, task_type: TaskType) -> float:
+        """As `compute_fit`, but what is listed comes first, in the list's order, and the rest behind it, in its own.
 
         Listed models have a fit above 0.9, others at most 0.9; without a list for this task nothing changes.
         """
-        own = fit(class_of(model), level, task_type)
+        own = compute_fit(profile_model(model), level, task_type)
         if not (self.task_types.get(task_type) or self.levels.get(level)):
             return own
-        place = self.place(model, level, task_type)
+        place = self.find_rank(model, level, task_type)
         return 0.9 * own if place is None else 0.9 + 0.1 / (1 + place)
 
 
-def _by_size(billions: float, level: Level) -> float:
-    enough, ideal = _ENOUGH[level], _IDEAL[level]
+def _fit_by_size(billions: float, level: Level) -> float:
+    enough, ideal = _MIN_BILLIONS[level], _IDEAL_BILLIONS[level]
     if billions > ideal:
-        return max(0.5, 1 - _WASTE * log2(billions / ideal))
+        return max(0.5, 1 - _OVERSIZE_PENALTY * log2(billions / ideal))
     if billions >= enough:
-        return 1 - _WASTE * (1 - (billions - enough) / (ideal - enough))
-    return float((1 - _WASTE) * (billions / enough) ** _LACK)
+        return 1 - _OVERSIZE_PENALTY * (1 - (billions - enough) / (ideal - enough))
+    return float((1 - _OVERSIZE_PENALTY) * (billions / enough) ** _UNDERSIZE_EXPONENT)
 
 
-@lru_cache(maxsize=_MOST_REMEMBERED)
-def _class_of(
+@lru_cache(maxsize=_MAX_CACHED_PROFILES)
+def _profile_model(
     name: str, size: int, parameters: str, quantization: str, family: str, form: str, capabilities: frozenset[str]
-) -> ModelClass:
+) -> ModelProfile:
     model = Model(name, size, parameters, quantization, family, form, capabilities=capabilities)
-    text = plain(name)
-    row = _family(text, family)
-    first = size_of(model, text, row.billions, 0.0)
-    measured = size_of(model, text, row.billions, row.active_of(first.total))
-    strengths = _strengths(row, text, capabilities)
-    billions = measured.judged or ASSUMED
-    worth = billions * row.quality * _wear(precision(model, text))
-    if NOT_FOR_CHAT.search(text):
+    text = normalize_name(name)
+    row = _find_family(text, family)
+    first = estimate_size(model, text, row.billions, 0.0)
+    measured = estimate_size(model, text, row.billions, row.find_active(first.total))
+    strengths = _find_strengths(row, text, capabilities)
+    billions = measured.dense_equivalent or ASSUMED_BILLIONS
+    worth = billions * row.quality * _quantization_factor(find_bytes_per_weight(model, text))
+    if BASE_MODEL.search(text):
         worth /= 2
     coder = "coder" in strengths
-    general = worth * (_CODER_AT_LARGE if coder else 1.0)
+    general = worth * (_CODER_GENERAL_FACTOR if coder else 1.0)
     code = worth * max(row.code, _CODER if coder else 1.0)
     math = worth * max(row.math, HYBRID if "reasoning" in strengths else 1.0)
     if coder:
         math = general
-    level = _level(max(general, code) if coder else general)
-    return ModelClass(level, billions, strengths, _word(level), general, code, math, measured.total > 0)
+    level = _find_level(max(general, code) if coder else general)
+    return ModelProfile(level, billions, strengths, _name_size_class(level), general, code, math, measured.total > 0)
 
 
-def _family(text: str, family: str) -> Family:
+def _find_family(text: str, family: str) -> Family:
     """The row of a name, else of what the server calls its family."""
     for said in (text, family.lower()):
         for row in FAMILIES:
             if said and row.name.search(said):
                 return row
-    return UNKNOWN
+    return UNKNOWN_FAMILY
 
 
-def _strengths(row: Family, text: str, capabilities: frozenset[str]) -> frozenset[str]:
+def _find_strengths(row: Family, text: str, capabilities: frozenset[str]) -> frozenset[str]:
     """What the server says counts; where it says nothing, what the family and the words of the name say."""
     strengths = set(row.strengths)
-    strengths.update(strength for pattern, strength in BY_WORD if strengths and pattern.search(text))
+    strengths.update(strength for pattern, strength in STRENGTH_PATTERNS if strengths and pattern.search(text))
     if capabilities:
         strengths -= {"vision", "tools"}
         strengths |= capabilities & {"vision", "tools"}
@@ -192,18 +201,18 @@ def _strengths(row: Family, text: str, capabilities: frozenset[str]) -> frozense
     return frozenset({"embedding"} if "embedding" in strengths else strengths)
 
 
-def _wear(bytes_per_weight: float) -> float:
+def _quantization_factor(bytes_per_weight: float) -> float:
     """What heavy quantisation leaves of a model; four bits and more lose nothing that matters here."""
     if not bytes_per_weight or bytes_per_weight >= 0.55:
         return 1.0
     return 0.85 if bytes_per_weight >= 0.45 else 0.6
 
 
-def _level(billions: float) -> Level:
-    return max((level for level in Level if billions >= _ENOUGH[level]), default=Level.TRIVIAL)
+def _find_level(billions: float) -> Level:
+    return max((level for level in Level if billions >= _MIN_BILLIONS[level]), default=Level.TRIVIAL)
 
 
-def _word(level: Level) -> Word:
+def _name_size_class(level: Level) -> SizeClass:
     if level <= Level.SIMPLE:
         return "fast"
     return "balanced" if level is Level.MODERATE else "powerful"

@@ -28,7 +28,7 @@ class Family:
     strengths: frozenset[str] = frozenset({"chat"})
     active: tuple[tuple[float, float], ...] = field(default=())
 
-    def active_of(self, total: float) -> float:
+    def find_active(self, total: float) -> float:
         """The active billions of the mixture of that size (within 3 %), 0.0 for a dense model."""
         return next((active for whole, active in self.active if abs(total - whole) <= whole * 0.03), 0.0)
 
@@ -176,10 +176,10 @@ FAMILIES: tuple[Family, ...] = (
     _row(r"(?<![a-z])(gpt-?[345]|o[1-5](?![\da-z])|claude|gemini)", 1.5, 200.0, _PAID, code=1.5),
 )  # fmt: skip
 
-UNKNOWN = _row(r"", 1.0)
+UNKNOWN_FAMILY = _row(r"", 1.0)
 """A name that says nothing: whatever it is, it chats."""
 
-BY_WORD: tuple[tuple[re.Pattern[str], str], ...] = (
+STRENGTH_PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?<![a-z])(coder?|coding|sql)(?![a-z])"), "coder"),
     (re.compile(r"reason|think|(?<![a-z])(r1|cot|math)(?![a-z])"), "reasoning"),
     (re.compile(r"vision|visual|(?<![a-z])(vl|vlm|multimodal)(?![a-z])"), "vision"),
@@ -187,5 +187,5 @@ BY_WORD: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 """Words that say the same in any family's name."""
 
-NOT_FOR_CHAT = re.compile(r"(?<![a-z])(base|text|pretrain(ed)?|fim|draft|pt)(?![a-z])")
+BASE_MODEL = re.compile(r"(?<![a-z])(base|text|pretrain(ed)?|fim|draft|pt)(?![a-z])")
 """Words of models that only continue a text."""

@@ -23,9 +23,9 @@ _BYTES_PER_WEIGHT = (
     (re.compile(r"q2|2-?bit"), 0.37),
     (re.compile(r"q1|1-?bit|1\.58"), 0.23),
 )
-_USUAL_BYTES = {"gguf": 0.6, "": 0.6}  # Ollama's library and most GGUF files are 4 bits; all else is 16
-_MANY = 8
-LARGEST = 100_000.0
+_DEFAULT_BYTES_PER_WEIGHT = {"gguf": 0.6, "": 0.6}  # Ollama's library and most GGUF files are 4 bits; all else is 16
+_MAX_SEPARATE_EXPERTS = 8
+MAX_BILLIONS = 100_000.0
 """No model has more billions of parameters than this: a number beyond is not a size."""
 
 
@@ -37,12 +37,12 @@ class Size:
     active: float
 
     @property
-    def judged(self) -> float:
+    def dense_equivalent(self) -> float:
         """The dense model that a mixture of experts compares to: the geometric mean of active and total."""
         return float((self.total * self.active) ** 0.5)
 
 
-def plain(name: str) -> str:
+def normalize_name(name: str) -> str:
     """A name as the patterns here and in the families expect it: lower case, no folders, one kind of separator.
 
     >>> plain("hf.co/bartowski/Llama_3.2-3B-Instruct-GGUF:Q4_K_M")
@@ -53,17 +53,17 @@ def plain(name: str) -> str:
     return "-".join(last.removesuffix(".gguf").replace("_", "-").replace("@", "-").split())
 
 
-def size_of(model: Model, text: str, total: float, active: float) -> Size:
+def estimate_size(model: Model, text: str, total: float, active: float) -> Size:
     """A model's size; `text` is its plain name, `total` and `active` its family's, used where nothing else tells.
 
     What the server counted is believed before the name, the name before the file's size. A family's `active` is for
     names that do not tell that the model is a mixture of experts.
     """
     experts = _EXPERTS.search(text)
-    spoken = _spoken(_TOTAL.search(text))
+    spoken = _parse_billions(_TOTAL.search(text))
     effective = _EFFECTIVE.search(text)
-    told = _spoken(_ACTIVE.search(text))
-    if experts and int(experts[1]) > _MANY:
+    told = _parse_billions(_ACTIVE.search(text))
+    if experts and int(experts[1]) > _MAX_SEPARATE_EXPERTS:
         told = told or float(experts[2])  # llama4:16x17b counts what works, not what an expert has
     elif experts:
         each = float(experts[2])
@@ -71,17 +71,17 @@ def size_of(model: Model, text: str, total: float, active: float) -> Size:
     if effective:
         told = float(effective[1])
         spoken = spoken or 1.9 * told  # embeddings of each layer come on top
-    whole = counted(model.parameters) or spoken or _from_bytes(model, text) or total
+    whole = parse_parameter_count(model.parameters) or spoken or _estimate_from_file_size(model, text) or total
     working = told or active or whole
     return Size(whole, min(working, whole) if whole else working)
 
 
-def counted(parameters: str) -> float:
+def parse_parameter_count(parameters: str) -> float:
     """Billions from what a server calls parameter size ("8.0B", "999.89M"); 0.0 where that is no number."""
-    return _spoken(_COUNTED.fullmatch(parameters))
+    return _parse_billions(_COUNTED.fullmatch(parameters))
 
 
-def precision(model: Model, text: str) -> float:
+def find_bytes_per_weight(model: Model, text: str) -> float:
     """Bytes for each weight; 0.0 where neither the server nor the name tells."""
     for said in (model.quantization.lower(), text):
         for pattern, size in _BYTES_PER_WEIGHT:
@@ -90,15 +90,19 @@ def precision(model: Model, text: str) -> float:
     return 0.0
 
 
-def _spoken(match: re.Match[str] | None) -> float:
+def _parse_billions(match: re.Match[str] | None) -> float:
     if match is None:
         return 0.0
     billions = float(match[1]) * _UNITS[match[2].lower()]
-    return billions if billions <= LARGEST else 0.0
+    return billions if billions <= MAX_BILLIONS else 0.0
 
 
-def _from_bytes(model: Model, text: str) -> float:
+def _estimate_from_file_size(model: Model, text: str) -> float:
     if model.size < 10_000_000:  # a stub or a cloud model's entry, not weights
         return 0.0
-    billions = model.size / (precision(model, text) or _USUAL_BYTES.get(model.format.lower(), 2.0)) / 1e9
-    return billions if billions <= LARGEST else 0.0
+    billions = (
+        model.size
+        / (find_bytes_per_weight(model, text) or _DEFAULT_BYTES_PER_WEIGHT.get(model.format.lower(), 2.0))
+        / 1e9
+    )
+    return billions if billions <= MAX_BILLIONS else 0.0
