@@ -82,7 +82,7 @@ async def test_a_drained_servers_streams_end_whole_and_new_calls_go_elsewhere():
         servers = server("a", first.url, "ollama"), server("b", second.url, "ollama", priority="SECONDARY")
         async with running(*servers, look=True) as here:
             stream = await begun(here)
-            assert (first.engine.counters.started, second.engine.counters.started) == (1, 0)
+            assert (first.speed_model.counters.started, second.speed_model.counters.started) == (1, 0)
 
             here.gateway.watcher.drain("a")
 

@@ -165,7 +165,7 @@ async def test_an_embedding_model_embeds(kind: str) -> None:
 
 @pytest.mark.parametrize(("kind", "key"), [("vllm", "reasoning"), ("llamacpp", "reasoning_content")])
 async def test_thoughts_come_apart_from_the_answer(kind: str, key: str) -> None:
-    async with Simulator(SimOptions.instant(kind, SimModel.named("qwen3:14b"))) as simulator:
+    async with Simulator(SimOptions.instant(kind, SimModel.from_name("qwen3:14b"))) as simulator:
         message = (await chat(simulator, model="qwen3:14b")).json["choices"][0]["message"]
         streamed = events((await chat(simulator, model="qwen3:14b", stream=True)).body)[:-1]
         silent = await chat(simulator, model="qwen3:14b", chat_template_kwargs={"enable_thinking": False})
@@ -176,7 +176,9 @@ async def test_thoughts_come_apart_from_the_answer(kind: str, key: str) -> None:
 
 
 async def test_vllm_without_a_tool_parser_says_which_options_are_missing() -> None:
-    async with Simulator(SimOptions.instant("vllm", SimModel.named("m", capabilities=("completion",)))) as simulator:
+    async with Simulator(
+        SimOptions.instant("vllm", SimModel.from_name("m", capabilities=("completion",)))
+    ) as simulator:
         answer = await chat(simulator, tools=[WEATHER])
     assert answer.status == 400
     assert "--enable-auto-tool-choice" in answer.json["error"]["message"]
@@ -198,7 +200,7 @@ async def test_llamacpp_says_503_while_it_loads_and_vllm_does_not_even_listen() 
 async def test_a_cold_server_is_well_once_it_has_loaded(kind: str) -> None:
     options = SimOptions(kind, models=("m",), load_seconds=1, clock_scale=100, cold_start=True)
     async with Simulator(options) as simulator:
-        await until(lambda: not simulator.engine.loading)
+        await until(lambda: not simulator.speed_model.loading)
         assert (await ask(simulator.url, "GET", "/health")).status == 200
 
 

@@ -47,7 +47,7 @@ async def server(request: pytest.FixtureRequest) -> AsyncIterator[str]:
     if real := os.environ.get(f"PENSTOCK_RECORDED_{kind.upper()}"):
         yield real
         return
-    tiny = SimModel.named("tiny", context_length=int(size or 2048))
+    tiny = SimModel.from_name("tiny", context_length=int(size or 2048))
     async with Simulator(SimOptions.instant(kind, tiny, text=SENTENCE)) as simulator:
         yield simulator.url
 
@@ -101,7 +101,9 @@ async def test_it_sends_the_headers_that_were_recorded(server: str, recorded: Re
 
 
 async def test_vectors_come_in_the_form_that_was_recorded() -> None:
-    async with Simulator(SimOptions.instant("llamacpp", SimModel.named("tiny", capabilities=("embedding",)))) as server:
+    async with Simulator(
+        SimOptions.instant("llamacpp", SimModel.from_name("tiny", capabilities=("embedding",)))
+    ) as server:
         for recorded in load("llamacpp-embeddings"):
             assert forms([(await repeated(server.url, recorded)).json]) == forms([recorded.json])
 

@@ -44,7 +44,7 @@ from penstock.serving.origin_policy import OriginPolicy
 from penstock.serving.protocol import GatewayProtocol
 from penstock.serving.server import App, ListenOptions, Receive, Scope, Send, apply_origin_policy, bind_socket
 from penstock.serving.server import Server as HttpServer
-from penstock.sim import SimOptions, Simulator, scenario_one
+from penstock.sim import SimOptions, Simulator, demo_servers
 from penstock.storage.data_dir import DataDirInUseError, claim_data_dir
 
 log = logging.getLogger("penstock")
@@ -179,7 +179,7 @@ class Gateway:
 
     async def _simulate(self) -> None:
         pair = []
-        for name, options in zip(DEMO_SERVER_NAMES, scenario_one(), strict=True):
+        for name, options in zip(DEMO_SERVER_NAMES, demo_servers(), strict=True):
             simulator = Simulator(options)
             await simulator.start()
             self.simulators.append(simulator)

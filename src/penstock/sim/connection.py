@@ -21,9 +21,9 @@ class App(Protocol):
 
     connections: set["Connection"]
 
-    def accepts(self) -> bool: ...
+    def accepts_connections(self) -> bool: ...
 
-    def handle(self, exchange: Exchange) -> Awaitable[None]: ...
+    def handle_exchange(self, exchange: Exchange) -> Awaitable[None]: ...
 
 
 @dataclass(slots=True)
@@ -54,12 +54,12 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its class
         self._app.connections.add(self)
-        if not self._app.accepts():
+        if not self._app.accepts_connections():
             self.reset()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._wake()
+        self._cancel_idle_timer()
         self._app.connections.discard(self)
         self._requests.clear()
         self._outgoing.clear()
@@ -73,7 +73,7 @@ class Connection(asyncio.Protocol):
         return False
 
     def data_received(self, data: bytes) -> None:
-        self._wake()
+        self._cancel_idle_timer()
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -96,7 +96,7 @@ class Connection(asyncio.Protocol):
                 self._resumed.set_result(None)
             self._resumed = None
 
-    async def drained(self) -> None:
+    async def wait_until_drained(self) -> None:
         if self._resumed is not None:
             await self._resumed
 
@@ -133,15 +133,15 @@ class Connection(asyncio.Protocol):
             )
         )
         if self._task is None:
-            self._next()
+            self._serve_next()
 
-    def _next(self) -> None:
-        self._task = self._loop.create_task(self._serve(self._requests.popleft()))
-        self._task.add_done_callback(self._served)
+    def _serve_next(self) -> None:
+        self._task = self._loop.create_task(self._serve_request(self._requests.popleft()))
+        self._task.add_done_callback(self._on_request_served)
 
-    async def _serve(self, request: Request) -> None:
+    async def _serve_request(self, request: Request) -> None:
         exchange = Exchange(self, request)
-        await self._app.handle(exchange)
+        await self._app.handle_exchange(exchange)
         self.served += 1
         idle = exchange.style.idle_seconds
         if idle is not None and not self._requests and self._transport is not None:
@@ -149,12 +149,12 @@ class Connection(asyncio.Protocol):
         if not exchange.finished:
             self.close()
 
-    def _wake(self) -> None:
+    def _cancel_idle_timer(self) -> None:
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None
 
-    def _served(self, task: asyncio.Task[None]) -> None:
+    def _on_request_served(self, task: asyncio.Task[None]) -> None:
         self._task = None
         if task.cancelled():
             self.close()
@@ -163,7 +163,7 @@ class Connection(asyncio.Protocol):
             self._loop.call_exception_handler({"message": "a simulated server failed to answer", "exception": error})
             self.close()
         elif self._requests and self._transport is not None:
-            self._next()
+            self._serve_next()
 
     # writing
     def write(self, data: bytes) -> None:
@@ -195,5 +195,5 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     @property
-    def busy(self) -> bool:
+    def is_busy(self) -> bool:
         return self._task is not None

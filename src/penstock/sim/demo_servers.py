@@ -5,7 +5,7 @@ from penstock.sim.options import SimModel, SimOptions
 PREFIX = "[simulated] "
 
 
-def scenario_one() -> tuple[SimOptions, SimOptions]:
+def demo_servers() -> tuple[SimOptions, SimOptions]:
     """("remote", "localhost"): an Ollama with three RTX 3090, and one on a processor, each on any free port.
 
     The rates are those of such machines; only loading is hurried, so that a first short answer begins within about a
@@ -14,10 +14,10 @@ def scenario_one() -> tuple[SimOptions, SimOptions]:
     remote = SimOptions(
         kind="ollama",
         models=(
-            SimModel.named("llama3.3:70b", tokens_per_second=17, prefill_tokens_per_second=600, load_seconds=1.2),
-            SimModel.named("gemma3:12b", tokens_per_second=58, prefill_tokens_per_second=2200),
-            SimModel.named("qwen2.5-coder:14b", tokens_per_second=52, prefill_tokens_per_second=2000),
-            SimModel.named("qwen3:14b", tokens_per_second=50, prefill_tokens_per_second=2000),
+            SimModel.from_name("llama3.3:70b", tokens_per_second=17, prefill_tokens_per_second=600, load_seconds=1.2),
+            SimModel.from_name("gemma3:12b", tokens_per_second=58, prefill_tokens_per_second=2200),
+            SimModel.from_name("qwen2.5-coder:14b", tokens_per_second=52, prefill_tokens_per_second=2000),
+            SimModel.from_name("qwen3:14b", tokens_per_second=50, prefill_tokens_per_second=2000),
         ),
         slots=2,
         load_seconds=0.6,
@@ -27,9 +27,9 @@ def scenario_one() -> tuple[SimOptions, SimOptions]:
     localhost = SimOptions(
         kind="ollama",
         models=(
-            SimModel.named("gemma3:1b", tokens_per_second=45, prefill_tokens_per_second=500),
-            SimModel.named("qwen2.5:1.5b", tokens_per_second=36, prefill_tokens_per_second=380),
-            SimModel.named("phi3:3b", tokens_per_second=16, prefill_tokens_per_second=150),
+            SimModel.from_name("gemma3:1b", tokens_per_second=45, prefill_tokens_per_second=500),
+            SimModel.from_name("qwen2.5:1.5b", tokens_per_second=36, prefill_tokens_per_second=380),
+            SimModel.from_name("phi3:3b", tokens_per_second=16, prefill_tokens_per_second=150),
         ),
         slots=1,
         load_seconds=0.3,

@@ -78,7 +78,7 @@ class Faults:
         if self.scope not in SCOPES:
             raise ValueError(f"fault scope {self.scope!r}: one of {', '.join(SCOPES)} is needed")
 
-    def draw(self, dice: random.Random, *, generating: bool, refusing: bool) -> str | None:
+    def choose_fault(self, dice: random.Random, *, generating: bool, refusing: bool) -> str | None:
         """The fault that this exchange gets, or None.
 
         `refusing` is False when the connection's arrival has been drawn for already.
@@ -115,7 +115,7 @@ class Faults:
                     f"unknown fault {name!r}"
                     + (f", did you mean {near[0]!r}?" if near else f"; known are {', '.join(names)}")
                 )
-            taken[name] = str(value) if name == "scope" else _number(name, value)
+            taken[name] = str(value) if name == "scope" else _parse_number(name, value)
         return cls(**taken)  # type: ignore[arg-type]  # every value has just been read by its name
 
     def as_mapping(self) -> dict[str, float | str | None]:
@@ -123,7 +123,7 @@ class Faults:
         return {name: None if value == math.inf else value for name, value in dataclasses.asdict(self).items()}
 
 
-def _number(name: str, value: object) -> float:
+def _parse_number(name: str, value: object) -> float:
     if value is None:
         return math.inf
     if isinstance(value, int | float | str):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from penstock.sim.json_schema import instance
+from penstock.sim.json_schema import example_of
 from penstock.sim.options import SimOptions
 
 _TOKEN = re.compile(r"\s?\w{1,5}|\s?[^\w\s]|\s")
@@ -38,7 +38,7 @@ class Tool:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class GenerationRequest:
     """What is asked of a model: the caller's last message and whatever shapes the answer.
 
     `schema` is None for free text, True for any JSON object, else a JSON Schema. `tool_result` is what a tool has said
@@ -83,7 +83,7 @@ class Answer:
         return "".join(self.tokens)
 
     @property
-    def count(self) -> int:
+    def token_count(self) -> int:
         """Tokens generated, those of thinking and of a call's arguments included."""
         return (
             len(self.thinking) + len(self.tokens) + (len(tokens_of(str(self.call.arguments))) + 4 if self.call else 0)
@@ -95,20 +95,25 @@ def tokens_of(text: str) -> list[str]:
     return _TOKEN.findall(text)
 
 
-def compose(options: SimOptions, ask: Ask, encode: Callable[[Any], bytes]) -> Answer:
+def compose_answer(options: SimOptions, ask: GenerationRequest, encode: Callable[[Any], bytes]) -> Answer:
     """What the model answers; `encode` writes JSON the way that the server's own JSON looks."""
     if ask.tools and ask.tool_result is None:
         tool = ask.tools[0]
-        return Answer(thinking=_thought(options, ask), call=Call(tool.name, instance(tool.parameters, _word(options))))
+        return Answer(
+            thinking=_generate_thinking(options, ask),
+            call=Call(tool.name, example_of(tool.parameters, _choose_word(options))),
+        )
     if ask.raw:
-        ask = _parted(options, ask)
-    thinking = () if ask.said else _thought(options, ask)
+        ask = _split_raw_prompt(options, ask)
+    thinking = () if ask.said else _generate_thinking(options, ask)
     if ask.schema is not None:
-        value = {"answer": _word(options)} if ask.schema is True else instance(ask.schema, _word(options))
+        value = (
+            {"answer": _choose_word(options)} if ask.schema is True else example_of(ask.schema, _choose_word(options))
+        )
         pieces = tokens_of(encode(value).decode())
     else:
-        pieces = _spoken(options, ask)
-    pieces, stopped_by = _stopped(pieces, ask.stop, keep=1 if options.prefix and ask.schema is None else 0)
+        pieces = _generate_text(options, ask)
+    pieces, stopped_by = _cut_at_stop_word(pieces, ask.stop, keep=1 if options.prefix and ask.schema is None else 0)
     if ask.said and (whole := "".join(pieces)).startswith(ask.said):
         pieces = tokens_of(whole[len(ask.said) :])
     if len(pieces) < ask.min_tokens:
@@ -121,7 +126,7 @@ def compose(options: SimOptions, ask: Ask, encode: Callable[[Any], bytes]) -> An
     return Answer(thinking[:left], tuple(pieces[: max(0, left - len(thinking))]), None, "length")
 
 
-def _spoken(options: SimOptions, ask: Ask) -> list[str]:
+def _generate_text(options: SimOptions, ask: GenerationRequest) -> list[str]:
     source = ask.message if ask.tool_result is None else ask.tool_result
     russian = bool(_CYRILLIC.search(ask.message or source))
     if options.text is not None:
@@ -130,45 +135,45 @@ def _spoken(options: SimOptions, ask: Ask) -> list[str]:
         template = _TOOL_RUSSIAN if russian else _TOOL_ENGLISH
     else:
         template = _RUSSIAN if russian else _ENGLISH
-    pieces = tokens_of(_filled(template, source, ask.model))
+    pieces = tokens_of(_fill_template(template, source, ask.model))
     return [options.prefix, *pieces] if options.prefix else pieces
 
 
-def _parted(options: SimOptions, ask: Ask) -> Ask:
+def _split_raw_prompt(options: SimOptions, ask: GenerationRequest) -> GenerationRequest:
     """A raw prompt as the message and the beginning of its answer, if that is what it ends with.
 
     At least the answer's first token must be there: less may be chance.
     """
-    first = "".join(_spoken(options, ask)[:1]).rstrip()
+    first = "".join(_generate_text(options, ask)[:1]).rstrip()
     at = ask.message.find(first) if first else -1
     while at >= 0:
         asked = replace(ask, message=ask.message[:at], said=ask.message[at:])
-        if "".join(_spoken(options, asked)).startswith(asked.said):
+        if "".join(_generate_text(options, asked)).startswith(asked.said):
             return asked
         at = ask.message.find(first, at + 1)
     return ask
 
 
-def _thought(options: SimOptions, ask: Ask) -> tuple[str, ...]:
+def _generate_thinking(options: SimOptions, ask: GenerationRequest) -> tuple[str, ...]:
     if not ask.thinking:
         return ()
     template = _THOUGHT_RUSSIAN if _CYRILLIC.search(ask.message) else _THOUGHT_ENGLISH
-    pieces = tokens_of(_filled(template, ask.message, ask.model))
+    pieces = tokens_of(_fill_template(template, ask.message, ask.model))
     return (options.prefix, *pieces) if options.prefix else tuple(pieces)
 
 
-def _filled(template: str, message: str, model: str) -> str:
+def _fill_template(template: str, message: str, model: str) -> str:
     quoted = " ".join(message.split())
     if len(quoted) > _QUOTED:
         quoted = quoted[: _QUOTED - 1].rstrip() + "…"
     return template.replace("{model}", model).replace("{message}", quoted)
 
 
-def _word(options: SimOptions) -> str:
+def _choose_word(options: SimOptions) -> str:
     return options.prefix.strip() or "simulated"
 
 
-def _stopped(pieces: list[str], stops: Sequence[str], *, keep: int) -> tuple[list[str], str | None]:
+def _cut_at_stop_word(pieces: list[str], stops: Sequence[str], *, keep: int) -> tuple[list[str], str | None]:
     """The pieces before the first stop word; the first `keep` of them are never searched."""
     spoken = "".join(pieces[keep:])
     found = [(at, stop) for stop in stops if stop and (at := spoken.find(stop)) >= 0]
@@ -178,7 +183,7 @@ def _stopped(pieces: list[str], stops: Sequence[str], *, keep: int) -> tuple[lis
     return [*pieces[:keep], *tokens_of(spoken[:at])], stop
 
 
-def vector(text: str, size: int) -> list[float]:
+def unit_vector(text: str, size: int) -> list[float]:
     """A unit vector that depends on the text alone."""
     raw = b"".join(
         hashlib.blake2b(b"%d %b" % (block, text.encode()), digest_size=64).digest() for block in range(size // 32 + 1)

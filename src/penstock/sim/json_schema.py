@@ -13,29 +13,29 @@ class _Root:
     seen: tuple[str, ...] = field(default=())
 
 
-def instance(schema: Any, word: str = "simulated") -> Any:
+def example_of(schema: Any, word: str = "simulated") -> Any:
     """A small value that is valid for a JSON Schema: what it requires, no more. Free strings say `word`."""
-    return _instance(schema, _Root(schema, word))
+    return _example_of(schema, _Root(schema, word))
 
 
-def _instance(schema: Any, root: _Root) -> Any:
+def _example_of(schema: Any, root: _Root) -> Any:
     if not isinstance(schema, dict):
         return {}
-    given, value = _given(schema)
+    given, value = _find_literal(schema)
     if given:
         return value
     if isinstance(schema.get("$ref"), str):
-        return _referred(schema["$ref"], root)
+        return _resolve_reference(schema["$ref"], root)
     for key in ("anyOf", "oneOf"):
         if isinstance(schema.get(key), list) and schema[key]:
-            return _instance({**_without(schema, key), **_simplest(schema[key])}, root)
+            return _example_of({**_drop_key(schema, key), **_choose_simplest(schema[key])}, root)
     if isinstance(schema.get("allOf"), list):
-        return _instance(_merged(schema), root)
+        return _example_of(_merge_all_of(schema), root)
     maker = _MAKERS.get(_type_of(schema))
     return maker(schema, root) if maker else None
 
 
-def _given(schema: dict[str, Any]) -> tuple[bool, Any]:
+def _find_literal(schema: dict[str, Any]) -> tuple[bool, Any]:
     """(whether the schema names a value itself, that value)"""
     for key in ("const", "default"):
         if key in schema:
@@ -55,28 +55,28 @@ def _type_of(schema: dict[str, Any]) -> str:
     return str(kind)
 
 
-def _referred(reference: str, root: _Root) -> Any:
+def _resolve_reference(reference: str, root: _Root) -> Any:
     if reference in root.seen:
         return {}
     target = root.schema
     for part in reference.lstrip("#").strip("/").split("/"):
         if part and isinstance(target, dict):
             target = target.get(part.replace("~1", "/").replace("~0", "~"), {})
-    return _instance(target, _Root(root.schema, root.word, (*root.seen, reference)))
+    return _example_of(target, _Root(root.schema, root.word, (*root.seen, reference)))
 
 
-def _simplest(options: list[Any]) -> dict[str, Any]:
+def _choose_simplest(options: list[Any]) -> dict[str, Any]:
     """The alternative that needs no reference, if there is one: a recursive schema ends there."""
     usable = [option for option in options if isinstance(option, dict)]
     return next((option for option in usable if "$ref" not in option), usable[0] if usable else {})
 
 
-def _without(schema: dict[str, Any], key: str) -> dict[str, Any]:
+def _drop_key(schema: dict[str, Any], key: str) -> dict[str, Any]:
     return {name: value for name, value in schema.items() if name != key}
 
 
-def _merged(schema: dict[str, Any]) -> dict[str, Any]:
-    merged = _without(schema, "allOf")
+def _merge_all_of(schema: dict[str, Any]) -> dict[str, Any]:
+    merged = _drop_key(schema, "allOf")
     for part in schema["allOf"]:
         if not isinstance(part, dict):
             continue
@@ -86,22 +86,23 @@ def _merged(schema: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _object(schema: dict[str, Any], root: _Root) -> Any:
+def _example_object(schema: dict[str, Any], root: _Root) -> Any:
     properties = schema.get("properties")
     properties = properties if isinstance(properties, dict) else {}
     required = schema.get("required")
     names = required if isinstance(required, list) else list(properties)
-    return {str(name): _instance(properties.get(name, {"type": "string"}), root) for name in names}
+    return {str(name): _example_of(properties.get(name, {"type": "string"}), root) for name in names}
 
 
-def _array(schema: dict[str, Any], root: _Root) -> Any:
+def _example_array(schema: dict[str, Any], root: _Root) -> Any:
     least = schema.get("minItems")
     return [
-        _instance(schema.get("items", {"type": "string"}), root) for _ in range(least if isinstance(least, int) else 0)
+        _example_of(schema.get("items", {"type": "string"}), root)
+        for _ in range(least if isinstance(least, int) else 0)
     ]
 
 
-def _string(schema: dict[str, Any], root: _Root) -> Any:
+def _example_string(schema: dict[str, Any], root: _Root) -> Any:
     shaped = {
         "date-time": "2025-01-01T00:00:00Z",
         "date": "2025-01-01",
@@ -117,7 +118,7 @@ def _string(schema: dict[str, Any], root: _Root) -> Any:
     return text[:most] if isinstance(most, int) else text
 
 
-def _number(schema: dict[str, Any], _root: _Root) -> Any:
+def _example_number(schema: dict[str, Any], _root: _Root) -> Any:
     low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
     high, below = schema.get("maximum"), schema.get("exclusiveMaximum")
     value: Any = 0
@@ -133,11 +134,11 @@ def _number(schema: dict[str, Any], _root: _Root) -> Any:
 
 
 _MAKERS: dict[str, Callable[[dict[str, Any], _Root], Any]] = {
-    "object": _object,
-    "array": _array,
-    "string": _string,
-    "integer": _number,
-    "number": _number,
+    "object": _example_object,
+    "array": _example_array,
+    "string": _example_string,
+    "integer": _example_number,
+    "number": _example_number,
     "boolean": lambda _schema, _root: True,
     "null": lambda _schema, _root: None,
 }

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import msgspec
 
 from penstock.sim.exchange import Exchange, Style
-from penstock.sim.generated_text import Answer, Ask, compose
+from penstock.sim.generated_text import Answer, GenerationRequest, compose_answer
 from penstock.sim.options import SimModel, SimOptions
-from penstock.sim.speed_model import Engine
+from penstock.sim.speed_model import SpeedModel
 
 Handler = Callable[[Exchange], Awaitable[None]]
 
@@ -38,30 +38,30 @@ class Kind(ABC):
     one_model: ClassVar[bool] = False
     deaf_while_loading: ClassVar[bool] = False
 
-    def __init__(self, engine: Engine, options: SimOptions) -> None:
+    def __init__(self, engine: SpeedModel, options: SimOptions) -> None:
         self.engine = engine
         self.options = options
         self.routes: dict[str, dict[str, Route]] = {}
         # What goes on without a request; the simulator ends it.
         self.background: set[asyncio.Task[None]] = set()
 
-    async def gate(self, exchange: Exchange) -> bool:
+    async def intercept(self, exchange: Exchange) -> bool:
         """Look at a request before its route; True when it has been answered."""
         return False
 
     @abstractmethod
-    async def unrouted(self, exchange: Exchange, allowed: tuple[str, ...]) -> None:
+    async def answer_unknown_route(self, exchange: Exchange, allowed: tuple[str, ...]) -> None:
         """Answer an unknown path, or a method that is not among the allowed ones."""
 
     @abstractmethod
-    def failure(self, status: int, message: str) -> bytes:
+    def build_error_body(self, status: int, message: str) -> bytes:
         """An error body in this kind's shape."""
 
     @property
     def models(self) -> tuple[SimModel, ...]:
         return self.engine.models
 
-    def find(self, path: str) -> dict[str, Route] | None:
+    def find_routes(self, path: str) -> dict[str, Route] | None:
         """The routes of a path by method."""
         if (exact := self.routes.get(path)) is not None:
             return exact
@@ -70,14 +70,14 @@ class Kind(ABC):
                 return methods
         return None
 
-    def compose(self, ask: Ask) -> Answer:
-        return compose(self.options, ask, self.encode)
+    def compose_answer(self, ask: GenerationRequest) -> Answer:
+        return compose_answer(self.options, ask, self.encode_json)
 
-    def encode(self, value: Any) -> bytes:
+    def encode_json(self, value: Any) -> bytes:
         return msgspec.json.encode(value)
 
-    async def json(self, exchange: Exchange, value: Any, status: int = 200) -> None:
-        await exchange.reply(status, self.encode(value), self.style.json_type)
+    async def reply_json(self, exchange: Exchange, value: Any, status: int = 200) -> None:
+        await exchange.reply(status, self.encode_json(value), self.style.json_type)
 
-    async def fail(self, exchange: Exchange, status: int, message: str) -> None:
-        await exchange.reply(status, self.failure(status, message), self.style.json_type)
+    async def reply_error(self, exchange: Exchange, status: int, message: str) -> None:
+        await exchange.reply(status, self.build_error_body(status, message), self.style.json_type)

@@ -100,7 +100,7 @@ class SimModel:
     load_seconds: float | None = None
 
     @classmethod
-    def named(
+    def from_name(
         cls,
         name: str,
         *,
@@ -151,7 +151,7 @@ class SimModel:
             return f"{self.parameters / 1e9:.1f}B"
         return f"{self.parameters / 1e6:.2f}M"
 
-    def can(self, capability: str) -> bool:
+    def has_capability(self, capability: str) -> bool:
         return capability in self.capabilities
 
 
@@ -241,6 +241,6 @@ class SimOptions:
             prefill_tokens_per_second=math.inf,
         )
 
-    def installed(self, default: tuple[str, ...]) -> tuple[SimModel, ...]:
+    def resolve_models(self, default: tuple[str, ...]) -> tuple[SimModel, ...]:
         """The models, each in full; `default` where none are named."""
-        return tuple(SimModel.named(model) if isinstance(model, str) else model for model in self.models or default)
+        return tuple(SimModel.from_name(model) if isinstance(model, str) else model for model in self.models or default)

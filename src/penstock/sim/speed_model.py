@@ -33,10 +33,10 @@ class Counters:
     prompt_tokens: int = 0
     generated_tokens: int = 0
 
-    def saw(self, path: str) -> None:
+    def count_request(self, path: str) -> None:
         self.requests[path] = self.requests.get(path, 0) + 1
 
-    def dealt(self, fault: str) -> None:
+    def count_fault(self, fault: str) -> None:
         self.faults[fault] = self.faults.get(fault, 0) + 1
 
 
@@ -90,45 +90,45 @@ class Resident:
 class Session:
     """One generation that holds a slot. The three durations are simulated seconds and grow as it goes on."""
 
-    engine: "Engine"
+    speed_model: "SpeedModel"
     model: SimModel
-    began: float
+    started_at: float
     crash: str | None
     load_seconds: float = 0.0
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
     tokens: int = 0
-    _decode_began: float = 0.0
+    _decode_started_at: float = 0.0
 
-    async def prefill(self, tokens: int) -> None:
+    async def read_prompt(self, tokens: int) -> None:
         if self.crash == "crash_before":
             raise EngineCrashError
-        own, engine = self.model.prefill_tokens_per_second, self.engine
+        own, engine = self.model.prefill_tokens_per_second, self.speed_model
         begin = engine.now()
         await engine.sleep(tokens / (own or engine.options.prefill_tokens_per_second))
         self.prefill_seconds = engine.now() - begin
         engine.counters.prompt_tokens += tokens
 
-    async def token(self) -> None:
+    async def generate_token(self) -> None:
         """Wait until the next token is ready."""
-        engine = self.engine
+        engine = self.speed_model
         rate = self.model.tokens_per_second or engine.options.tokens_per_second
         if self.tokens == 0:
-            self._decode_began = engine.now()
+            self._decode_started_at = engine.now()
         if self.crash == "crash_middle" and self.tokens == 1:
             raise EngineCrashError
         self.tokens += 1
         if rate != math.inf:
-            await engine.sleep_until(self._decode_began + self.tokens / rate)
+            await engine.sleep_until(self._decode_started_at + self.tokens / rate)
         engine.counters.generated_tokens += 1
-        self.decode_seconds = engine.now() - self._decode_began
+        self.decode_seconds = engine.now() - self._decode_started_at
 
     @property
     def total_seconds(self) -> float:
-        return self.engine.now() - self.began
+        return self.speed_model.now() - self.started_at
 
 
-class Engine:
+class SpeedModel:
     """Models in memory, slots, and the clock. `per_model` gives each loaded model its own slots, else there is one set.
 
     `loading` is True while a server of one model gets ready.
@@ -160,7 +160,7 @@ class Engine:
         await self.sleep(moment - self.now())
 
     @asynccontextmanager
-    async def session(
+    async def open_session(
         self, model: SimModel, *, setup: Hashable = None, keep_alive: float | None = None, crash: str | None = None
     ) -> AsyncIterator[Session]:
         """Load the model if need be, wait for a slot, and hold it until the end of the block, however it ends.
@@ -174,7 +174,7 @@ class Engine:
         slots: Slots | None = None
         try:
             try:
-                resident = await self._resident(model, setup, keep_alive)
+                resident = await self._ensure_resident(model, setup, keep_alive)
                 loaded = self.now() - began
                 if self._shared is not None and not self._shared.free and self.waiting > self.options.queue_limit:
                     raise QueueFullError
@@ -197,38 +197,38 @@ class Engine:
             if slots is not None:
                 slots.release()
             if resident is not None:
-                self._leave(resident)
+                self._release_resident(resident)
 
-    async def load(self, model: SimModel, *, setup: Hashable = None, keep_alive: float | None = None) -> None:
+    async def load_model(self, model: SimModel, *, setup: Hashable = None, keep_alive: float | None = None) -> None:
         """Make the model resident without generating."""
         self.waiting += 1
         try:
-            self._leave(await self._resident(model, setup, keep_alive))
+            self._release_resident(await self._ensure_resident(model, setup, keep_alive))
         finally:
             self.waiting -= 1
 
-    def preload(self, model: SimModel) -> None:
+    def preload_model(self, model: SimModel) -> None:
         """Make the model resident at once, before the first request."""
-        self._leave(self._admit(model, None, None))
+        self._release_resident(self._add_resident(model, None, None))
 
-    def unload(self, name: str) -> None:
+    def unload_model(self, name: str) -> None:
         """Let the model go as soon as nobody uses it."""
         resident = self.residents.get(name)
         if resident is None:
             return
         resident.keep_alive = 0.0
         if not resident.users:
-            self._drop(resident)
+            self._drop_resident(resident)
 
-    async def _resident(self, model: SimModel, setup: Hashable, keep_alive: float | None) -> Resident:
-        found = self._loaded(model, setup)
+    async def _ensure_resident(self, model: SimModel, setup: Hashable, keep_alive: float | None) -> Resident:
+        found = self._find_loaded(model, setup)
         if found is None:
             if self._pending > self.options.queue_limit:
                 raise QueueFullError
             self._pending += 1
             try:
                 async with self._loading:
-                    found = self._loaded(model, setup) or await self._load(model, setup, keep_alive)
+                    found = self._find_loaded(model, setup) or await self._load_model(model, setup, keep_alive)
             finally:
                 self._pending -= 1
         found.users += 1
@@ -238,47 +238,47 @@ class Engine:
             found.expiry.cancel()
         return found
 
-    def _loaded(self, model: SimModel, setup: Hashable) -> Resident | None:
+    def _find_loaded(self, model: SimModel, setup: Hashable) -> Resident | None:
         found = self.residents.get(model.name)
         return found if found is not None and found.setup == setup and not found.leaving else None
 
-    async def _load(self, model: SimModel, setup: Hashable, keep_alive: float | None) -> Resident:
+    async def _load_model(self, model: SimModel, setup: Hashable, keep_alive: float | None) -> Resident:
         while not self._make_room(model):
             self._idle.clear()
             await self._idle.wait()
         await self.sleep(self.options.load_seconds if model.load_seconds is None else model.load_seconds)
         self.counters.loads += 1
-        resident = self._admit(model, setup, keep_alive)
+        resident = self._add_resident(model, setup, keep_alive)
         resident.users -= 1
         return resident
 
     def _make_room(self, model: SimModel) -> bool:
         """Evict idle models until this one fits; False when one that is in use would have to go."""
         stale = self.residents.get(model.name)
-        if stale is not None and not self._evicted(stale):
+        if stale is not None and not self._evict(stale):
             return False
         while len(self.residents) >= self.options.max_loaded:
             idle = [resident for resident in self.residents.values() if not resident.users]
-            if not self._evicted((idle or list(self.residents.values()))[0]):
+            if not self._evict((idle or list(self.residents.values()))[0]):
                 return False
             self.counters.evictions += 1
         return True
 
-    def _evicted(self, resident: Resident) -> bool:
+    def _evict(self, resident: Resident) -> bool:
         resident.leaving = True
         if resident.users:
             return False
-        self._drop(resident)
+        self._drop_resident(resident)
         return True
 
-    def _admit(self, model: SimModel, setup: Hashable, keep_alive: float | None) -> Resident:
+    def _add_resident(self, model: SimModel, setup: Hashable, keep_alive: float | None) -> Resident:
         lasting = self.default_keep_alive if keep_alive is None else keep_alive
         slots = Slots(self.options.slots)
         resident = Resident(model, setup, slots, lasting, users=1, expires_at=self.now() + lasting)
         self.residents[model.name] = resident
         return resident
 
-    def _leave(self, resident: Resident) -> None:
+    def _release_resident(self, resident: Resident) -> None:
         resident.users -= 1
         if resident.model.name in self.residents:
             self.residents[resident.model.name] = self.residents.pop(resident.model.name)
@@ -286,17 +286,19 @@ class Engine:
         if resident.users:
             return
         if resident.keep_alive <= 0 or resident.leaving:
-            self._drop(resident)
+            self._drop_resident(resident)
         elif resident.keep_alive != math.inf:
             loop = asyncio.get_running_loop()
-            resident.expiry = loop.call_later(resident.keep_alive / self.options.clock_scale, self._expire, resident)
+            resident.expiry = loop.call_later(
+                resident.keep_alive / self.options.clock_scale, self._expire_resident, resident
+            )
         self._idle.set()
 
-    def _expire(self, resident: Resident) -> None:
+    def _expire_resident(self, resident: Resident) -> None:
         if not resident.users:
-            self._drop(resident)
+            self._drop_resident(resident)
 
-    def _drop(self, resident: Resident) -> None:
+    def _drop_resident(self, resident: Resident) -> None:
         if resident.expiry is not None:
             resident.expiry.cancel()
         if self.residents.get(resident.model.name) is resident:
@@ -304,4 +306,4 @@ class Engine:
 
     def close(self) -> None:
         for resident in list(self.residents.values()):
-            self._drop(resident)
+            self._drop_resident(resident)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from penstock.sim.exchange import Exchange, Headers
-from penstock.sim.generated_text import Answer, Ask
+from penstock.sim.generated_text import Answer, GenerationRequest
 from penstock.sim.kind import Kind
 from penstock.sim.openai.request import Wish
-from penstock.sim.openai.response import DONE, EVENTS, event
+from penstock.sim.openai.response import DONE, EVENTS, encode_event
 from penstock.sim.options import SimModel
 from penstock.sim.speed_model import EngineCrashError, QueueFullError, Session
 
@@ -33,7 +33,7 @@ class Generation(ABC):
     kind: Kind
     exchange: Exchange
     model: SimModel
-    asks: Sequence[Ask]
+    asks: Sequence[GenerationRequest]
     answers: Sequence[Answer]
     wish: Wish
     created: int = field(default_factory=lambda: int(time.time()))
@@ -48,78 +48,78 @@ class Generation(ABC):
 
     @property
     def completion_tokens(self) -> int:
-        return sum(answer.count for answer in self.choices)
+        return sum(answer.token_count for answer in self.choices)
 
     @property
-    def longest(self) -> int:
-        return max(answer.count for answer in self.answers)
+    def max_token_count(self) -> int:
+        return max(answer.token_count for answer in self.answers)
 
     @abstractmethod
     def whole_body(self, session: Session) -> Any:
         """The answer to a request that is not streamed."""
 
     @abstractmethod
-    def opening(self) -> list[Chunk]:
+    def opening_chunks(self) -> list[Chunk]:
         """What comes with the first token, before it."""
 
     @abstractmethod
-    def steps(self, index: int, answer: Answer) -> list[Chunk]:
+    def token_chunks(self, index: int, answer: Answer) -> list[Chunk]:
         """A choice's chunks, one a token."""
 
     @abstractmethod
-    def ending(self, session: Session) -> list[Chunk]:
+    def closing_chunks(self, session: Session) -> list[Chunk]:
         """What comes after the last token, before `[DONE]`."""
 
     async def run(self) -> None:
-        await (self._stream() if self.wish.stream else self._whole())
+        await (self._send_stream() if self.wish.stream else self._send_complete())
 
-    async def _whole(self) -> None:
+    async def _send_complete(self) -> None:
         try:
-            async with self.kind.engine.session(self.model, crash=self.exchange.fault) as session:
-                await session.prefill(self.prompt_tokens)
-                for _ in range(self.longest):
-                    await session.token()
+            async with self.kind.engine.open_session(self.model, crash=self.exchange.fault) as session:
+                await session.read_prompt(self.prompt_tokens)
+                for _ in range(self.max_token_count):
+                    await session.generate_token()
         except EngineCrashError:
-            await self.kind.fail(self.exchange, 500, self.broken)
+            await self.kind.reply_error(self.exchange, 500, self.broken)
         except QueueFullError:
-            await self.kind.fail(self.exchange, 503, self.full)
+            await self.kind.reply_error(self.exchange, 503, self.full)
         else:
-            await self.kind.json(self.exchange, self.whole_body(session))
+            await self.kind.reply_json(self.exchange, self.whole_body(session))
 
-    async def _stream(self) -> None:
+    async def _send_stream(self) -> None:
         if self.head_first:
             await self.exchange.start(200, self.event_type, self.event_headers)
         try:
-            async with self.kind.engine.session(self.model, crash=self.exchange.fault) as session:
-                await session.prefill(self.prompt_tokens)
-                await self._tokens(session)
-                for chunk in self.ending(session):
-                    await self.exchange.send(event(chunk))
+            async with self.kind.engine.open_session(self.model, crash=self.exchange.fault) as session:
+                await session.read_prompt(self.prompt_tokens)
+                await self._generate_tokens(session)
+                for chunk in self.closing_chunks(session):
+                    await self.exchange.send(encode_event(chunk))
         except EngineCrashError:
-            await self._broke(500, self.broken)
+            await self._report_crash(500, self.broken)
         except QueueFullError:
-            await self._broke(503, self.full)
+            await self._report_crash(503, self.full)
         else:
             await self.exchange.send(DONE)
             await self.exchange.finish()
 
-    async def _tokens(self, session: Session) -> None:
-        rows = [self.steps(index, answer) for index, answer in enumerate(self.choices)]
-        for step in range(max(1, self.longest, *map(len, rows))):
-            await session.token()
+    async def _generate_tokens(self, session: Session) -> None:
+        rows = [self.token_chunks(index, answer) for index, answer in enumerate(self.choices)]
+        for step in range(max(1, self.max_token_count, *map(len, rows))):
+            await session.generate_token()
             if step == 0:
                 if not self.exchange.started:
                     await self.exchange.start(200, self.event_type, self.event_headers)
-                for chunk in self.opening():
-                    await self.exchange.send(event(chunk))
+                for chunk in self.opening_chunks():
+                    await self.exchange.send(encode_event(chunk))
             for row in rows:
                 if step < len(row):
-                    await self.exchange.send(event(row[step]))
+                    await self.exchange.send(encode_event(row[step]))
 
-    async def _broke(self, status: int, message: str) -> None:
+    async def _report_crash(self, status: int, message: str) -> None:
         if not self.exchange.started:
-            await self.kind.fail(self.exchange, status, message)
+            await self.kind.reply_error(self.exchange, status, message)
             return
-        await self.exchange.send(b"data: " + self.kind.failure(status, message) + b"\n\n")
+        await self.exchange.send(b"data: " + self.kind.build_error_body(status, message) + b"\n\n")
         await self.exchange.send(DONE)
         await self.exchange.finish()

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.sim.generated_text import Ask, Tool, tokens_of
+from penstock.sim.generated_text import GenerationRequest, Tool, tokens_of
 from penstock.sim.options import SimModel
 
 IMAGE_TOKENS = 256
@@ -48,7 +48,7 @@ class Wish:
     logprobs: int | None = None
 
 
-def parse(body: bytes) -> Any:
+def parse_json(body: bytes) -> Any:
     """The JSON in a body. Raises BrokenJsonError."""
     try:
         return msgspec.json.decode(body)
@@ -124,39 +124,39 @@ def read_wish(body: dict[str, Any]) -> Wish:
     logprobs = body.get("logprobs")
     alternatives: int | None = None
     if logprobs is True:
-        alternatives = _count(body.get("top_logprobs")) or 0
+        alternatives = _parse_count(body.get("top_logprobs")) or 0
     elif isinstance(logprobs, int) and not isinstance(logprobs, bool):
         alternatives = logprobs
     return Wish(
         stream=body.get("stream") is True,
         include_usage=isinstance(options, dict) and options.get("include_usage") is True,
-        n=max(1, _count(body.get("n")) or 1),
+        n=max(1, _parse_count(body.get("n")) or 1),
         logprobs=alternatives,
     )
 
 
 def read_limit(body: dict[str, Any]) -> int | None:
     """The most tokens wanted as the request has it, or None."""
-    limit = _count(body.get("max_completion_tokens"))
-    return _count(body.get("max_tokens")) if limit is None else limit
+    limit = _parse_count(body.get("max_completion_tokens"))
+    return _parse_count(body.get("max_tokens")) if limit is None else limit
 
 
-def read_ask(body: dict[str, Any], model: SimModel, prompt: Prompt) -> Ask:
+def read_ask(body: dict[str, Any], model: SimModel, prompt: Prompt) -> GenerationRequest:
     """What a chat request asks of a model."""
     limit = read_limit(body)
     limit = None if limit is None or limit < 0 else limit
     room = max(1, model.context_length - prompt.tokens)
-    forced = (limit or room) if body.get("ignore_eos") is True else _count(body.get("min_tokens")) or 0
+    forced = (limit or room) if body.get("ignore_eos") is True else _parse_count(body.get("min_tokens")) or 0
     template = body.get("chat_template_kwargs")
     wants_thought = not (isinstance(template, dict) and template.get("enable_thinking") is False)
-    return Ask(
+    return GenerationRequest(
         model=model.name,
         message=prompt.message,
         prompt_tokens=prompt.tokens,
         tool_result=prompt.tool_result,
-        tools=read_tools(body) if model.can("tools") else (),
+        tools=read_tools(body) if model.has_capability("tools") else (),
         schema=read_schema(body),
-        thinking=wants_thought and model.can("thinking"),
+        thinking=wants_thought and model.has_capability("thinking"),
         max_tokens=room if limit is None else min(limit, room),
         min_tokens=min(forced, room),
         stop=read_stop(body.get("stop")),
@@ -164,7 +164,7 @@ def read_ask(body: dict[str, Any], model: SimModel, prompt: Prompt) -> Ask:
     )
 
 
-def read_completion(body: dict[str, Any], model: SimModel, text: str) -> Ask:
+def read_completion(body: dict[str, Any], model: SimModel, text: str) -> GenerationRequest:
     """What a completion request asks: the prompt is the message."""
     return replace(read_ask(body, model, Prompt(max(1, len(tokens_of(text))), text)), raw=True)
 
@@ -181,5 +181,5 @@ def read_prompts(prompt: Any) -> list[str]:
     return []
 
 
-def _count(value: Any) -> int | None:
+def _parse_count(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -12,11 +12,11 @@ JSON = "application/json"
 EVENTS = "text/event-stream"
 
 
-def event(value: Any) -> bytes:
+def encode_event(value: Any) -> bytes:
     return b"data: " + msgspec.json.encode(value) + b"\n\n"
 
 
-def usage(prompt: int, completion: int) -> dict[str, int]:
+def build_usage(prompt: int, completion: int) -> dict[str, int]:
     return {"prompt_tokens": prompt, "total_tokens": prompt + completion, "completion_tokens": completion}
 
 
@@ -25,12 +25,12 @@ def arguments_text(arguments: Any) -> str:
     return msgspec.json.encode(arguments).decode()
 
 
-def fragments(text: str, size: int = 8) -> list[str]:
+def split_text(text: str, size: int = 8) -> list[str]:
     """Text in pieces, as a model writes a call's arguments."""
     return [text[at : at + size] for at in range(0, len(text), size)]
 
 
-def logprob(token: str, alternatives: int, *, byte_list: bool = True) -> dict[str, Any]:
+def build_logprob(token: str, alternatives: int, *, byte_list: bool = True) -> dict[str, Any]:
     """A token's made-up log-probability, and those of its alternatives; the same for the same token."""
     dice = random.Random(token)
     own = round(-dice.random() * 0.4, 6)
@@ -42,7 +42,7 @@ def logprob(token: str, alternatives: int, *, byte_list: bool = True) -> dict[st
     return {**entry(token, own), "top_logprobs": others}
 
 
-def embedding(vector: list[float], encoding: Any) -> list[float] | str:
+def encode_embedding(vector: list[float], encoding: Any) -> list[float] | str:
     """A vector as a list, or as base64 of little-endian float32 when `encoding` says so."""
     if encoding == "base64":
         return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()

@@ -42,11 +42,11 @@ def keep_alive(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         name = {bool: "bool", dict: "map[string]interface {}", list: "[]interface {}"}.get(type(value), "unknown")
         raise BadBodyError(f"Unsupported type: '{name}'")
-    seconds = duration(value) if isinstance(value, str) else float(value)
+    seconds = parse_duration(value) if isinstance(value, str) else float(value)
     return math.inf if seconds < 0 else seconds
 
 
-def duration(text: str) -> float:
+def parse_duration(text: str) -> float:
     """A Go duration (`1h30m`, `300ms`, `0`) in seconds."""
     if text.lstrip("+-") == "0":
         return 0.0
@@ -58,7 +58,7 @@ def duration(text: str) -> float:
     return -seconds if text.startswith("-") else seconds
 
 
-def think(value: Any) -> bool | str:
+def parse_think(value: Any) -> bool | str:
     if isinstance(value, str) and value not in {"high", "medium", "low", "max"}:
         raise BadBodyError(f'invalid think value: "{value}" (must be {_THINK})')
     if not isinstance(value, bool | str):
@@ -87,7 +87,7 @@ _COMMON = {
     "options": "map[string]interface {}",
     "format": "interface {}",
     "keep_alive": keep_alive,
-    "think": think,
+    "think": parse_think,
     "truncate": "bool",
     "shift": "bool",
     "logprobs": "bool",
@@ -154,9 +154,9 @@ def check_options(options: dict[str, Any]) -> None:
     for name, value in options.items():
         if value is None:
             continue
-        if name in _INTEGERS and not _number(value):
+        if name in _INTEGERS and not _is_number(value):
             raise BadOptionError(f'option "{name}" must be of type integer')
-        if name in _FLOATS and not _number(value):
+        if name in _FLOATS and not _is_number(value):
             raise BadOptionError(f'option "{name}" must be of type float32')
         if name == "use_mmap" and not isinstance(value, bool):
             raise BadOptionError(f'option "{name}" must be of type boolean')
@@ -167,13 +167,13 @@ def check_options(options: dict[str, Any]) -> None:
                 raise BadOptionError(f'option "{name}" must be of an array of strings')
 
 
-def integer(options: dict[str, Any], name: str) -> int | None:
+def integer_option(options: dict[str, Any], name: str) -> int | None:
     """An option's whole number, its fraction cut off, or None."""
     value = options.get(name)
     return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def setup(options: dict[str, Any], shift: bool | None) -> tuple[Any, ...]:
+def load_parameters(options: dict[str, Any], shift: bool | None) -> tuple[Any, ...]:
     """What a model is loaded with; two requests that differ here cannot share a loaded model."""
     return (*(options.get(name) for name in _LOAD_TIME), shift is not False)
 
@@ -191,5 +191,5 @@ def read_format(value: Any) -> Any:
     raise BadOptionError(f'invalid format: "{escaped}"; expected "json" or a valid JSON Schema object')
 
 
-def _number(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)

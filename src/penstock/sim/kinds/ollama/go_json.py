@@ -28,40 +28,40 @@ class Struct:
 Reader = Callable[[Any], Any]
 
 
-def decode(body: bytes, struct: Struct) -> dict[str, Any]:
+def decode_fields(body: bytes, struct: Struct) -> dict[str, Any]:
     """The fields that the body gives, by the struct's names. Raises BadBodyError."""
-    value = _parsed(body)
+    value = _parse_body(body)
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise BadBodyError(f"json: cannot unmarshal {_word(value)} into Go value of type api.{struct.name}")
-    return _fields(value, struct, struct.name)
+        raise BadBodyError(f"json: cannot unmarshal {_go_type_name(value)} into Go value of type api.{struct.name}")
+    return _decode_object(value, struct, struct.name)
 
 
-def _fields(value: dict[str, Any], struct: Struct, path: str) -> dict[str, Any]:
+def _decode_object(value: dict[str, Any], struct: Struct, path: str) -> dict[str, Any]:
     names = {name.lower(): name for name in struct.fields}
     taken: dict[str, Any] = {}
     for key, given in value.items():
         name = names.get(key.lower())
         if name is not None and given is not None:
-            taken[name] = _typed(given, struct.fields[name], f"{path}.{name}")
+            taken[name] = _convert_value(given, struct.fields[name], f"{path}.{name}")
     return taken
 
 
-def _typed(value: Any, wanted: Any, path: str) -> Any:
+def _convert_value(value: Any, wanted: Any, path: str) -> Any:
     if isinstance(wanted, Struct):
         if not isinstance(value, dict):
-            raise _mismatch(value, path, f"api.{wanted.name}")
-        return _fields(value, wanted, path)
+            raise _type_mismatch(value, path, f"api.{wanted.name}")
+        return _decode_object(value, wanted, path)
     if isinstance(wanted, list):
         (inner,) = wanted
         if not isinstance(value, list):
-            raise _mismatch(value, path, f"[]api.{inner.name}" if isinstance(inner, Struct) else f"[]{inner}")
-        return [_typed(entry, inner, path) for entry in value if entry is not None]
+            raise _type_mismatch(value, path, f"[]api.{inner.name}" if isinstance(inner, Struct) else f"[]{inner}")
+        return [_convert_value(entry, inner, path) for entry in value if entry is not None]
     if callable(wanted):
         return wanted(value)
     if not _FITS[wanted](value):
-        raise _mismatch(value, path, wanted)
+        raise _type_mismatch(value, path, wanted)
     return value
 
 
@@ -75,11 +75,11 @@ _FITS: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def _mismatch(value: Any, path: str, wanted: str) -> BadBodyError:
-    return BadBodyError(f"json: cannot unmarshal {_word(value)} into Go struct field {path} of type {wanted}")
+def _type_mismatch(value: Any, path: str, wanted: str) -> BadBodyError:
+    return BadBodyError(f"json: cannot unmarshal {_go_type_name(value)} into Go struct field {path} of type {wanted}")
 
 
-def _word(value: Any) -> str:
+def _go_type_name(value: Any) -> str:
     if isinstance(value, bool):
         return "bool"
     for kind, word in ((str, "string"), (dict, "object"), (list, "array")):
@@ -88,7 +88,7 @@ def _word(value: Any) -> str:
     return "number"
 
 
-def _parsed(body: bytes) -> Any:
+def _parse_body(body: bytes) -> Any:
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -102,7 +102,7 @@ def _parsed(body: bytes) -> Any:
             raise BadBodyError("unexpected EOF") from None
         at = min(int(digits), len(first) - 1)
         raise BadBodyError(
-            f"invalid character '{first[at:].decode(errors='replace')[0]}' {_context(first[:at])}"
+            f"invalid character '{first[at:].decode(errors='replace')[0]}' {_describe_context(first[:at])}"
         ) from None
 
 
@@ -135,7 +135,7 @@ def _check_beginning(body: bytes) -> None:
         )
 
 
-def _context(before: bytes) -> str:
+def _describe_context(before: bytes) -> str:
     open_brackets: list[bytes] = []
     for match in _SKELETON.finditer(before):
         if match[0] in (b"{", b"["):

@@ -12,9 +12,9 @@ from penstock.sim.kind import Handler, Route
 from penstock.sim.kinds.ollama.fields import BadOptionError
 from penstock.sim.kinds.ollama.go_json import BadBodyError
 from penstock.sim.kinds.ollama.library import Installed, Library
-from penstock.sim.kinds.ollama.model_names import Name, parse
+from penstock.sim.kinds.ollama.model_names import Name, parse_name
 from penstock.sim.options import SimOptions
-from penstock.sim.speed_model import Engine, EngineCrashError, QueueFullError
+from penstock.sim.speed_model import EngineCrashError, QueueFullError, SpeedModel
 
 JSON = "application/json; charset=utf-8"
 BARE_JSON = "application/json"
@@ -41,7 +41,7 @@ class OllamaError(Exception):
         self.status, self.message, self.bare = status, message, bare
 
 
-def encode(value: Any) -> bytes:
+def encode_json(value: Any) -> bytes:
     """JSON as Go writes it; the escaped characters occur in strings only."""
     text = msgspec.json.encode(value)
     for plain, escaped in _ESCAPES:
@@ -54,46 +54,46 @@ def encode(value: Any) -> bytes:
 class Core:
     """What a server is made of."""
 
-    engine: Engine
+    engine: SpeedModel
     options: SimOptions
     library: Library
 
 
-class Part:
+class Handlers:
     """Some of the routes over one core."""
 
     def __init__(self, core: Core) -> None:
         self.core = core
 
-    def route(self, handler: Handler, *, generates: bool = False) -> Route:
-        return Route(functools.partial(self._guarded, handler), generates)
+    def guard_route(self, handler: Handler, *, generates: bool = False) -> Route:
+        return Route(functools.partial(self._run_guarded, handler), generates)
 
-    async def json(self, exchange: Exchange, value: Any, status: int = 200, content_type: str = JSON) -> None:
-        await exchange.reply(status, encode(value), content_type)
+    async def reply_json(self, exchange: Exchange, value: Any, status: int = 200, content_type: str = JSON) -> None:
+        await exchange.reply(status, encode_json(value), content_type)
 
-    async def tell(self, exchange: Exchange, error: OllamaError) -> None:
+    async def reply_error(self, exchange: Exchange, error: OllamaError) -> None:
         """Answer with an error, or end a stream that has begun with one."""
         if exchange.started:
-            await exchange.send(encode({"error": error.message}) + b"\n")
+            await exchange.send(encode_json({"error": error.message}) + b"\n")
             await exchange.finish()
         else:
-            await self.json(exchange, {"error": error.message}, error.status, BARE_JSON if error.bare else JSON)
+            await self.reply_json(exchange, {"error": error.message}, error.status, BARE_JSON if error.bare else JSON)
 
-    async def _guarded(self, handler: Callable[[Exchange], Awaitable[None]], exchange: Exchange) -> None:
+    async def _run_guarded(self, handler: Callable[[Exchange], Awaitable[None]], exchange: Exchange) -> None:
         try:
             await handler(exchange)
         except BadBodyError as error:
-            await self.tell(exchange, OllamaError(400, str(error)))
+            await self.reply_error(exchange, OllamaError(400, str(error)))
         except BadOptionError as error:
-            await self.tell(exchange, OllamaError(500, str(error)))
+            await self.reply_error(exchange, OllamaError(500, str(error)))
         except QueueFullError:
-            await self.tell(exchange, OllamaError(503, BUSY))
+            await self.reply_error(exchange, OllamaError(503, BUSY))
         except EngineCrashError:
-            await self.tell(exchange, OllamaError(500, CRASHED, bare=True))
+            await self.reply_error(exchange, OllamaError(500, CRASHED, bare=True))
         except OllamaError as error:
-            await self.tell(exchange, error)
+            await self.reply_error(exchange, error)
 
-    def named(self, text: str, missing: OllamaError) -> Installed:
+    def find_installed(self, text: str, missing: OllamaError) -> Installed:
         """The installed model of that name. Raises `missing`, or an OllamaError for a malformed or cloud name."""
         installed = self.core.library.find(well_named(text))
         if installed is None:
@@ -102,9 +102,9 @@ class Part:
 
 
 def well_named(text: str) -> Name:
-    name = parse(text)
+    name = parse_name(text)
     if name is None:
         raise OllamaError(400, "invalid model name")
-    if name.cloud:
+    if name.is_cloud:
         raise OllamaError(403, "ollama cloud is disabled: remote model is unavailable")
     return name

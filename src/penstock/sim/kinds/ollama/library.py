@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from penstock.sim.kinds.ollama.model_names import Name, parse
+from penstock.sim.kinds.ollama.model_names import Name, parse_name
 from penstock.sim.options import SimModel
 
 _EMBEDDING_LENGTH = {"bert": 384, "nomic-bert": 768}
@@ -37,7 +37,7 @@ class Installed:
     def embedding_length(self) -> int:
         return _EMBEDDING_LENGTH.get(self.model.family, 1152 if self.model.parameters < 2e9 else 4096)
 
-    def details(self) -> dict[str, Any]:
+    def build_details(self) -> dict[str, Any]:
         model = self.model
         return {
             "parent_model": "",
@@ -67,7 +67,7 @@ class Installed:
         }
         return dict(sorted(info.items()))
 
-    def tensors(self) -> list[dict[str, Any]]:
+    def list_tensors(self) -> list[dict[str, Any]]:
         shape = [self.embedding_length, 32000]
         return [
             {"name": "token_embd.weight", "type": "Q6_K", "shape": shape},
@@ -83,7 +83,7 @@ class Library:
         self._installed: dict[str, Installed] = {}
         start = datetime.now().astimezone()
         for age, model in enumerate(models):
-            name = parse(model.name)
+            name = parse_name(model.name)
             if name is None:
                 raise ValueError(f"{model.name!r} is not a name that Ollama could hold")
             self.add(Installed(name, model, start - timedelta(hours=age)))

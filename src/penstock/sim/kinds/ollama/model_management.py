@@ -10,10 +10,10 @@ from typing import Any
 
 from penstock.sim.exchange import Exchange
 from penstock.sim.kinds.ollama import fields
-from penstock.sim.kinds.ollama.go_json import decode
-from penstock.sim.kinds.ollama.handler import BARE_JSON, NDJSON, Core, OllamaError, Part, encode
+from penstock.sim.kinds.ollama.go_json import decode_fields
+from penstock.sim.kinds.ollama.handler import BARE_JSON, NDJSON, Core, Handlers, OllamaError, encode_json
 from penstock.sim.kinds.ollama.library import Installed
-from penstock.sim.kinds.ollama.model_names import Name, parse
+from penstock.sim.kinds.ollama.model_names import Name, parse_name
 from penstock.sim.options import SimModel
 
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
@@ -24,25 +24,28 @@ _ZEROS = "sha256:" + "0" * 64
 Progress = AsyncGenerator[dict[str, Any], None]
 
 
-class Transfer(Part):
+class ModelManagement(Handlers):
     """Routes that install, name and remove models."""
 
     def __init__(self, core: Core) -> None:
         super().__init__(core)
         self.routes = {
-            "/api/pull": {"POST": self.route(self._pull)},
-            "/api/push": {"POST": self.route(self._push)},
-            "/api/create": {"POST": self.route(self._create)},
-            "/api/copy": {"POST": self.route(self._copy)},
-            "/api/delete": {"DELETE": self.route(self._delete)},
-            "/api/blobs/*": {"HEAD": self.route(self._blob), "POST": self.route(self._upload)},
+            "/api/pull": {"POST": self.guard_route(self._handle_pull)},
+            "/api/push": {"POST": self.guard_route(self._handle_push)},
+            "/api/create": {"POST": self.guard_route(self._handle_create)},
+            "/api/copy": {"POST": self.guard_route(self._handle_copy)},
+            "/api/delete": {"DELETE": self.guard_route(self._handle_delete)},
+            "/api/blobs/*": {
+                "HEAD": self.guard_route(self._handle_blob),
+                "POST": self.guard_route(self._handle_upload),
+            },
         }
 
-    async def _copy(self, exchange: Exchange) -> None:
-        body = decode(exchange.request.body, fields.COPY)
+    async def _handle_copy(self, exchange: Exchange) -> None:
+        body = decode_fields(exchange.request.body, fields.COPY)
         names = []
         for role in ("source", "destination"):
-            name = parse(body.get(role, ""))
+            name = parse_name(body.get(role, ""))
             if name is None:
                 raise OllamaError(400, f'{role} "{body.get(role, "")}" is invalid')
             names.append(name)
@@ -50,28 +53,28 @@ class Transfer(Part):
         installed = self.core.library.find(source)
         if installed is None:
             raise OllamaError(404, f'model "{body["source"]}" not found')
-        self.core.library.add(replace(installed, name=destination, modified_at=_now()))
+        self.core.library.add(replace(installed, name=destination, modified_at=_current_time()))
         await exchange.reply(200)
 
-    async def _delete(self, exchange: Exchange) -> None:
-        body = decode(exchange.request.body, fields.DELETE)
+    async def _handle_delete(self, exchange: Exchange) -> None:
+        body = decode_fields(exchange.request.body, fields.DELETE)
         asked = body.get("model") or body.get("name") or ""
         if not asked.strip():
             raise OllamaError(400, "model is required")
-        name = parse(asked)
+        name = parse_name(asked)
         if name is None:
             raise OllamaError(400, f'name "{asked}" is invalid')
         installed = self.core.library.find(name)
         if installed is None:
             raise OllamaError(404, f"model '{asked}' not found")
         self.core.library.remove(name)
-        self.core.engine.unload(installed.model.name)
+        self.core.engine.unload_model(installed.model.name)
         await exchange.reply(200)
 
-    async def _blob(self, exchange: Exchange) -> None:
+    async def _handle_blob(self, exchange: Exchange) -> None:
         await exchange.reply(200 if _digest_of(exchange) in self.core.library.blobs else 404)
 
-    async def _upload(self, exchange: Exchange) -> None:
+    async def _handle_upload(self, exchange: Exchange) -> None:
         digest, body = _digest_of(exchange), exchange.request.body
         if digest in self.core.library.blobs:
             await exchange.reply(200)
@@ -82,17 +85,17 @@ class Transfer(Part):
         self.core.library.blobs[digest] = len(body)
         await exchange.reply(201)
 
-    async def _pull(self, exchange: Exchange) -> None:
-        body = decode(exchange.request.body, fields.PULL)
+    async def _handle_pull(self, exchange: Exchange) -> None:
+        body = decode_fields(exchange.request.body, fields.PULL)
         asked = body.get("model") or body.get("name") or ""
-        name = parse(asked)
+        name = parse_name(asked)
         if name is None:
             raise OllamaError(400, "invalid model name")
         if asked.startswith("http://") and not body.get("insecure"):
             raise OllamaError(500, "insecure protocol http")
-        await self._report(exchange, self._pulling(name), streamed=body.get("stream", True))
+        await self._send_progress(exchange, self._pull_steps(name), streamed=body.get("stream", True))
 
-    async def _pulling(self, name: Name) -> Progress:
+    async def _pull_steps(self, name: Name) -> Progress:
         yield {"status": "pulling manifest"}
         library, engine = self.core.library, self.core.engine
         installed = library.find(name)
@@ -100,8 +103,8 @@ class Transfer(Part):
         if installed is None:
             if not SimModel.is_published(name.model):
                 raise OllamaError(500, _MISSING, bare=True)
-            installed = Installed(name, SimModel.named(name.display), _now())
-        for digest, total in _layers(installed):
+            installed = Installed(name, SimModel.from_name(name.display), _current_time())
+        for digest, total in _list_layers(installed):
             layer = {"status": f"pulling {digest[:12]}", "digest": f"sha256:{digest}", "total": total}
             if new and total > 10**6:
                 yield layer
@@ -111,42 +114,42 @@ class Transfer(Part):
             yield {**layer, "completed": total}
         yield {"status": "verifying sha256 digest"}
         yield {"status": "writing manifest"}
-        library.add(replace(installed, modified_at=_now()))
+        library.add(replace(installed, modified_at=_current_time()))
         yield {"status": "success"}
 
-    async def _push(self, exchange: Exchange) -> None:
-        body = decode(exchange.request.body, fields.PUSH)
+    async def _handle_push(self, exchange: Exchange) -> None:
+        body = decode_fields(exchange.request.body, fields.PUSH)
         asked = body.get("model") or body.get("name") or ""
         if not asked.strip():
             raise OllamaError(400, "model is required")
-        await self._report(exchange, self._pushing(asked), streamed=body.get("stream", True))
+        await self._send_progress(exchange, self._push_steps(asked), streamed=body.get("stream", True))
 
-    async def _pushing(self, asked: str) -> Progress:
+    async def _push_steps(self, asked: str) -> Progress:
         yield {"status": "retrieving manifest"}
-        name = parse(asked)
+        name = parse_name(asked)
         installed = self.core.library.find(name) if name else None
         if installed is None:
             yield {"status": "couldn't retrieve manifest"}
             raise OllamaError(500, f"open /models/manifests/{asked}: no such file or directory", bare=True)
-        for digest, total in _layers(installed):
+        for digest, total in _list_layers(installed):
             layer = {"status": f"pushing {digest[:12]}", "digest": f"sha256:{digest}", "total": total}
             yield layer
             yield {**layer, "completed": total}
         yield {"status": "pushing manifest"}
         yield {"status": "success"}
 
-    async def _create(self, exchange: Exchange) -> None:
-        body = decode(exchange.request.body, fields.CREATE)
-        name = parse(body.get("model") or body.get("name") or "")
+    async def _handle_create(self, exchange: Exchange) -> None:
+        body = decode_fields(exchange.request.body, fields.CREATE)
+        name = parse_name(body.get("model") or body.get("name") or "")
         if name is None:
             raise OllamaError(400, "invalid model name")
         if not body.get("from") and not body.get("files"):
             raise OllamaError(400, "neither 'from' or 'files' was specified")
-        await self._report(exchange, self._creating(name, body), streamed=body.get("stream", True))
+        await self._send_progress(exchange, self._create_steps(name, body), streamed=body.get("stream", True))
 
-    async def _creating(self, name: Name, body: dict[str, Any]) -> Progress:
+    async def _create_steps(self, name: Name, body: dict[str, Any]) -> Progress:
         if body.get("from"):
-            base = self._base(body["from"])
+            base = self._find_base(body["from"])
             yield {"status": f"using existing layer sha256:{base.digest}"}
         else:
             yield {"status": "parsing GGUF"}
@@ -164,7 +167,7 @@ class Transfer(Part):
         made = replace(
             base,
             name=name,
-            modified_at=_now(),
+            modified_at=_current_time(),
             system=body.get("system", base.system),
             template=body.get("template", base.template),
             license="\n".join(licence) if isinstance(licence, list) else licence or base.license,
@@ -176,11 +179,11 @@ class Transfer(Part):
         self.core.library.add(made)
         yield {"status": "success"}
 
-    def _base(self, asked: str) -> Installed:
-        name = parse(asked)
+    def _find_base(self, asked: str) -> Installed:
+        name = parse_name(asked)
         installed = self.core.library.find(name) if name else None
         if installed is None and name is not None and SimModel.is_published(name.model):
-            installed = Installed(name, SimModel.named(name.display), _now())
+            installed = Installed(name, SimModel.from_name(name.display), _current_time())
         if installed is None:
             raise OllamaError(500, _MISSING, bare=True)
         return installed
@@ -194,9 +197,9 @@ class Transfer(Part):
             if match[1] not in self.core.library.blobs:
                 raise OllamaError(500, f"open /models/blobs/sha256-{match[1]}: no such file or directory", bare=True)
             size += self.core.library.blobs[match[1]]
-        return Installed(name, replace(SimModel.named(name.display), size_bytes=size), _now())
+        return Installed(name, replace(SimModel.from_name(name.display), size_bytes=size), _current_time())
 
-    async def _report(self, exchange: Exchange, progress: Progress, *, streamed: bool) -> None:
+    async def _send_progress(self, exchange: Exchange, progress: Progress, *, streamed: bool) -> None:
         """Tell of a progress line by line, or only how it ended."""
         last: dict[str, Any] = {}
         async with aclosing(progress):
@@ -205,14 +208,14 @@ class Transfer(Part):
                 if streamed:
                     if not exchange.started:
                         await exchange.start(200, NDJSON)
-                    await exchange.send(encode(line) + b"\n")
+                    await exchange.send(encode_json(line) + b"\n")
         if streamed:
             await exchange.finish()
         else:
-            await self.json(exchange, last, content_type=BARE_JSON)
+            await self.reply_json(exchange, last, content_type=BARE_JSON)
 
 
-def _layers(installed: Installed) -> list[tuple[str, int]]:
+def _list_layers(installed: Installed) -> list[tuple[str, int]]:
     """(digest, bytes) of what a model consists of; they add up to its size."""
     small = 487
     weights = hashlib.sha256(installed.digest.encode()).hexdigest()
@@ -226,5 +229,5 @@ def _digest_of(exchange: Exchange) -> str:
     return match[1]
 
 
-def _now() -> datetime:
+def _current_time() -> datetime:
     return datetime.now().astimezone()

@@ -35,11 +35,11 @@ class Name:
         return self.full.lower()
 
     @property
-    def cloud(self) -> bool:
+    def is_cloud(self) -> bool:
         return self.tag == "cloud" or self.tag.endswith("-cloud")
 
 
-def parse(text: str) -> Name | None:
+def parse_name(text: str) -> Name | None:
     """The name, or None when it is malformed."""
     rest = text.strip().partition("://")[2] or text.strip()
     *places, last = rest.split("/")

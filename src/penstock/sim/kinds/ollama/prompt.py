@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from penstock.sim.generated_text import tokens_of
-from penstock.sim.kinds.ollama.handler import OllamaError, encode
+from penstock.sim.kinds.ollama.handler import OllamaError, encode_json
 from penstock.sim.openai.request import IMAGE_TOKENS, Prompt, read_prompt
 from penstock.sim.options import SimModel
 
@@ -12,7 +12,7 @@ DEFAULT_CONTEXT = 32768  # what Ollama takes on 23 to 47 GiB of video memory
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class ContextWindow:
     """A context of so many tokens, and what may be done to fit into it."""
 
     tokens: int
@@ -20,12 +20,14 @@ class Room:
     shift: bool
 
     @classmethod
-    def of(cls, model: SimModel, num_ctx: int | None, *, truncate: bool = True, shift: bool = True) -> "Room":
-        least = 2048 if model.can("vision") else 4
+    def for_model(
+        cls, model: SimModel, num_ctx: int | None, *, truncate: bool = True, shift: bool = True
+    ) -> "ContextWindow":
+        least = 2048 if model.has_capability("vision") else 4
         wanted = DEFAULT_CONTEXT if num_ctx is None else max(num_ctx, least)
         return cls(min(wanted, model.context_length), truncate, shift)
 
-    def overflow(self, tokens: int) -> OllamaError:
+    def overflow_error(self, tokens: int) -> OllamaError:
         """The engine's own error, as text inside Ollama's."""
         message = (
             f"request ({tokens} tokens) exceeds the available context size ({self.tokens} tokens), try increasing it"
@@ -37,35 +39,35 @@ class Room:
             "n_prompt_tokens": tokens,
             "n_ctx": self.tokens,
         }
-        return OllamaError(400, encode({"error": inner}).decode(), bare=True)
+        return OllamaError(400, encode_json({"error": inner}).decode(), bare=True)
 
 
-def fit_messages(messages: list[dict[str, Any]], room: Room) -> Prompt:
+def fit_messages(messages: list[dict[str, Any]], room: ContextWindow) -> Prompt:
     """The conversation without its oldest turns, as many as it takes; system messages and the last one stay."""
     kept = list(messages)
-    prompt = _measured(kept)
+    prompt = _measure_messages(kept)
     if prompt.tokens >= room.tokens and not room.truncate:
-        raise room.overflow(prompt.tokens)
+        raise room.overflow_error(prompt.tokens)
     while prompt.tokens >= room.tokens:
         droppable = [at for at, message in enumerate(kept[:-1]) if str(message.get("role", "")).lower() != "system"]
         if not droppable:
-            raise room.overflow(prompt.tokens)
+            raise room.overflow_error(prompt.tokens)
         del kept[droppable[0]]
-        prompt = _measured(kept)
+        prompt = _measure_messages(kept)
     return prompt
 
 
-def fit_text(text: str, extra: int, images: int, room: Room) -> Prompt:
+def fit_text(text: str, extra: int, images: int, room: ContextWindow) -> Prompt:
     """A prompt cut to the context; `extra` tokens come with it."""
     tokens = max(1, len(tokens_of(text)) + extra + images * IMAGE_TOKENS)
     if tokens >= room.tokens:
         if not room.truncate or not room.shift:
-            raise room.overflow(tokens)
+            raise room.overflow_error(tokens)
         tokens = room.tokens - 1
     return Prompt(tokens, text, None, images)
 
 
-def _measured(messages: list[dict[str, Any]]) -> Prompt:
+def _measure_messages(messages: list[dict[str, Any]]) -> Prompt:
     lowered = [{**message, "role": str(message.get("role", "")).lower()} for message in messages]
     prompt = read_prompt(lowered)
     images = sum(len(message.get("images", ())) for message in messages)
