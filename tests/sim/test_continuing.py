@@ -23,7 +23,7 @@ def test_wherever_an_answer_breaks_off_the_rest_follows(text, message, part, pre
     options = replace(SimOptions.instant("vllm", "m", text=text), prefix=prefix)
     said = whole(options, GenerationRequest("m", message))
     cut = said[: round(part * len(said))]
-    rest = whole(options, GenerationRequest("m", message, said=cut))
+    rest = whole(options, GenerationRequest("m", message, answer_start=cut))
     assert cut + rest == said
 
 
@@ -42,7 +42,9 @@ def test_what_is_left_of_a_limit_is_what_is_left_of_the_answer(said_tokens, limi
     said = "".join(full.tokens[:said_tokens])
     room = limit - said_tokens
     if room > 0:
-        rest = compose_answer(options, GenerationRequest("m", "hi", max_tokens=room, said=said), msgspec.json.encode)
+        rest = compose_answer(
+            options, GenerationRequest("m", "hi", max_tokens=room, answer_start=said), msgspec.json.encode
+        )
         assert said + rest.text == full.text
         assert rest.finish == full.finish
 
@@ -57,4 +59,4 @@ def test_what_is_left_of_a_limit_is_what_is_left_of_the_answer(said_tokens, limi
     ],
 )
 def test_only_a_last_turn_of_the_assistants_own_text_is_gone_on_with(last, said):
-    assert read_prompt([{"role": "user", "content": "hi"}, last]).said == said
+    assert read_prompt([{"role": "user", "content": "hi"}, last]).answer_start == said

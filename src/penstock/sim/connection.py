@@ -1,4 +1,4 @@
-"""One client's connection: httptools reads its requests, and they are answered one after another."""
+"""One client connection: httptools parses its requests, which are answered one after another."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from penstock.sim.exchange import Exchange, Request
 
 
 class App(Protocol):
-    """Who answers."""
+    """The server that a connection hands its requests to."""
 
     connections: set["Connection"]
 
@@ -34,7 +34,7 @@ class _Incoming:
 
 
 class Connection(asyncio.Protocol):
-    """One client's connection: requests in order, one answer at a time, written out once per turn of the loop."""
+    """One client connection: requests in order, one answer at a time, flushed once per iteration of the loop."""
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -50,9 +50,9 @@ class Connection(asyncio.Protocol):
         self.served = 0
         self._idle: asyncio.TimerHandle | None = None
 
-    # asyncio's side
+    # asyncio.Protocol
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its class
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transport is no subclass
         self._app.connections.add(self)
         if not self._app.accepts_connections():
             self.reset()
@@ -100,7 +100,7 @@ class Connection(asyncio.Protocol):
         if self._resumed is not None:
             await self._resumed
 
-    # httptools' side
+    # httptools callbacks
     def on_message_begin(self) -> None:
         self._incoming = _Incoming()
 

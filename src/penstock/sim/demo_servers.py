@@ -1,4 +1,4 @@
-"""The two servers that answer when nothing is configured and nothing is found: a strong one and the one at hand."""
+"""The two servers of the demo, used when nothing is configured and nothing is found: a strong one and a local one."""
 
 from penstock.sim.options import SimModel, SimOptions
 
@@ -6,9 +6,9 @@ PREFIX = "[simulated] "
 
 
 def demo_servers() -> tuple[SimOptions, SimOptions]:
-    """("remote", "localhost"): an Ollama with three RTX 3090, and one on a processor, each on any free port.
+    """Return the options of ("remote", "localhost"): an Ollama with three RTX 3090 and one on a CPU.
 
-    The rates are those of such machines; only loading is hurried, so that a first short answer begins within about a
+    The rates are those of such machines. Only loading is faster, so that a first short answer starts within about a
     second and is complete within about three. Every text begins with `[simulated]`.
     """
     remote = SimOptions(

@@ -1,4 +1,4 @@
-"""One request and the answer to it: written the way its kind of server writes, and spoilt the way its fault says."""
+"""One request and its response, written in the style of its kind of server and damaged by its fault."""
 
 import asyncio
 import time
@@ -32,9 +32,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How a kind of server writes the head of an answer: its standing headers, and where it differs from others.
+    """The response head of a kind of server: its constant headers, and where it differs from others.
 
-    `idle_seconds` after an answer it closes the connection, and after `max_requests` of them at once.
+    The connection is closed `idle_seconds` after a response, and right after `max_requests` of them.
     """
 
     headers: Callable[[int], Headers] = lambda _status: ()
@@ -51,7 +51,7 @@ def http_date() -> str:
 
 
 class Wire(Protocol):
-    """The connection that an answer goes out on."""
+    """The connection that a response is written to."""
 
     paused: bool
     served: int
@@ -68,10 +68,10 @@ class Wire(Protocol):
 
 
 class Exchange:
-    """One request and the answer to it, with the fault that it was dealt, if any.
+    """One request and its response, with the fault chosen for it, if any.
 
-    Either `reply` once, or `start`, `send` as often as needed, `finish`. When the client leaves, the task that answers
-    is cancelled.
+    Call either `reply` once, or `start`, any number of `send`, then `finish`. When the client disconnects, the task
+    that answers is cancelled.
     """
 
     def __init__(self, connection: Wire, request: Request) -> None:
@@ -120,7 +120,7 @@ class Exchange:
         await self._end_response()
 
     async def start(self, status: int, content_type: str, headers: Headers = ()) -> None:
-        """Begin an answer of pieces; the head goes out with the first one."""
+        """Start a streamed response; the head is written with the first piece."""
         self.status = status
         if self.fault in {"lie_short", "lie_long"}:
             if self._withheld is None:
@@ -151,7 +151,7 @@ class Exchange:
         await self._end_response()
 
     async def apply_fault(self) -> None:
-        """Do what the fault says: wait, or end the connection (then this task is cancelled)."""
+        """Apply the fault: wait, or end the connection (then this task is cancelled)."""
         if self.fault in {"hang_before", "hang_middle"}:
             await asyncio.wait(
                 [asyncio.get_running_loop().create_future()], timeout=_finite_or_none(self.faults.hang_seconds)
@@ -223,7 +223,7 @@ def _reason_phrase(status: int) -> str:
 
 
 def _corrupt_json(body: bytes) -> bytes:
-    """The same bytes, cut in half and ending in what no JSON has."""
+    """Return the first half of the bytes with an ending that is not valid JSON."""
     ending = body[len(body.rstrip(b"\r\n")) :]
     return body[: max(1, len(body.rstrip()) // 2)] + b'"}{:' + ending
 

@@ -1,4 +1,4 @@
-"""What a simulated model says, in tokens: an answer that quotes its caller, a tool call, or JSON of a schema."""
+"""Text of a simulated model, in tokens: an answer that quotes its caller, a tool call, or JSON for a schema."""
 
 import hashlib
 import itertools
@@ -39,11 +39,11 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """What is asked of a model: the caller's last message and whatever shapes the answer.
+    """A request to a model: the caller's last message and everything that shapes the answer.
 
-    `schema` is None for free text, True for any JSON object, else a JSON Schema. `tool_result` is what a tool has said
-    since the last message. Numbers are tokens. `said` is the beginning of the answer, which is not said again; in a
-    `raw` prompt it follows the caller's text without a mark.
+    `schema` is None for free text, True for any JSON object, else a JSON Schema. `tool_result` is the result of a tool
+    since the last message. Numbers are tokens. `answer_start` is the beginning of the answer, which is not repeated; in
+    a `raw` prompt it follows the caller's text without a separator.
     """
 
     model: str
@@ -56,7 +56,7 @@ class GenerationRequest:
     max_tokens: int | None = None
     min_tokens: int = 0
     stop: tuple[str, ...] = ()
-    said: str = ""
+    answer_start: str = ""
     raw: bool = False
 
 
@@ -70,7 +70,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the model will say, token by token. `finish` is stop or length; `stopped_by` the stop word that ended it."""
+    """The answer of the model, token by token. `finish` is stop or length; `stopped_by` the stop word that ended it."""
 
     thinking: tuple[str, ...] = ()
     tokens: tuple[str, ...] = ()
@@ -84,19 +84,19 @@ class Answer:
 
     @property
     def token_count(self) -> int:
-        """Tokens generated, those of thinking and of a call's arguments included."""
+        """Number of tokens generated, including thinking and the arguments of a call."""
         return (
             len(self.thinking) + len(self.tokens) + (len(tokens_of(str(self.call.arguments))) + 4 if self.call else 0)
         )
 
 
 def tokens_of(text: str) -> list[str]:
-    """Pieces of at most five letters; joined they are the text again."""
+    """Split a text into pieces of at most five letters; joined they are the text again."""
     return _TOKEN.findall(text)
 
 
 def compose_answer(options: SimOptions, ask: GenerationRequest, encode: Callable[[Any], bytes]) -> Answer:
-    """What the model answers; `encode` writes JSON the way that the server's own JSON looks."""
+    """Compose the answer of the model; `encode` writes JSON in the server's own style."""
     if ask.tools and ask.tool_result is None:
         tool = ask.tools[0]
         return Answer(
@@ -105,7 +105,7 @@ def compose_answer(options: SimOptions, ask: GenerationRequest, encode: Callable
         )
     if ask.raw:
         ask = _split_raw_prompt(options, ask)
-    thinking = () if ask.said else _generate_thinking(options, ask)
+    thinking = () if ask.answer_start else _generate_thinking(options, ask)
     if ask.schema is not None:
         value = (
             {"answer": _choose_word(options)} if ask.schema is True else example_of(ask.schema, _choose_word(options))
@@ -114,8 +114,8 @@ def compose_answer(options: SimOptions, ask: GenerationRequest, encode: Callable
     else:
         pieces = _generate_text(options, ask)
     pieces, stopped_by = _cut_at_stop_word(pieces, ask.stop, keep=1 if options.prefix and ask.schema is None else 0)
-    if ask.said and (whole := "".join(pieces)).startswith(ask.said):
-        pieces = tokens_of(whole[len(ask.said) :])
+    if ask.answer_start and (text := "".join(pieces)).startswith(ask.answer_start):
+        pieces = tokens_of(text[len(ask.answer_start) :])
     if len(pieces) < ask.min_tokens:
         pieces = list(itertools.islice(itertools.cycle(pieces or [" …"]), ask.min_tokens))
     allowed = math.inf if ask.max_tokens is None else ask.max_tokens
@@ -140,15 +140,15 @@ def _generate_text(options: SimOptions, ask: GenerationRequest) -> list[str]:
 
 
 def _split_raw_prompt(options: SimOptions, ask: GenerationRequest) -> GenerationRequest:
-    """A raw prompt as the message and the beginning of its answer, if that is what it ends with.
+    """Split a raw prompt into the message and the beginning of its answer, if it ends with one.
 
-    At least the answer's first token must be there: less may be chance.
+    At least the first token of the answer must be there, since less may be a coincidence.
     """
     first = "".join(_generate_text(options, ask)[:1]).rstrip()
     at = ask.message.find(first) if first else -1
     while at >= 0:
-        asked = replace(ask, message=ask.message[:at], said=ask.message[at:])
-        if "".join(_generate_text(options, asked)).startswith(asked.said):
+        asked = replace(ask, message=ask.message[:at], answer_start=ask.message[at:])
+        if "".join(_generate_text(options, asked)).startswith(asked.answer_start):
             return asked
         at = ask.message.find(first, at + 1)
     return ask
@@ -174,7 +174,7 @@ def _choose_word(options: SimOptions) -> str:
 
 
 def _cut_at_stop_word(pieces: list[str], stops: Sequence[str], *, keep: int) -> tuple[list[str], str | None]:
-    """The pieces before the first stop word; the first `keep` of them are never searched."""
+    """Return the pieces before the first stop word; the first `keep` of them are not searched."""
     spoken = "".join(pieces[keep:])
     found = [(at, stop) for stop in stops if stop and (at := spoken.find(stop)) >= 0]
     if not found:
@@ -184,7 +184,7 @@ def _cut_at_stop_word(pieces: list[str], stops: Sequence[str], *, keep: int) -> 
 
 
 def unit_vector(text: str, size: int) -> list[float]:
-    """A unit vector that depends on the text alone."""
+    """Return a unit vector that depends on the text alone."""
     raw = b"".join(
         hashlib.blake2b(b"%d %b" % (block, text.encode()), digest_size=64).digest() for block in range(size // 32 + 1)
     )

@@ -1,4 +1,4 @@
-"""The least value that a JSON Schema allows: what a model would say that is held to it."""
+"""The smallest value that a JSON Schema allows, as the answer of a constrained model."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ class _Root:
 
 
 def example_of(schema: Any, word: str = "simulated") -> Any:
-    """A small value that is valid for a JSON Schema: what it requires, no more. Free strings say `word`."""
+    """Return a small value that is valid for a JSON Schema: only what it requires. Free strings are `word`."""
     return _example_of(schema, _Root(schema, word))
 
 
@@ -36,7 +36,7 @@ def _example_of(schema: Any, root: _Root) -> Any:
 
 
 def _find_literal(schema: dict[str, Any]) -> tuple[bool, Any]:
-    """(whether the schema names a value itself, that value)"""
+    """Return (True, value) if the schema names a value itself, else (False, None)."""
     for key in ("const", "default"):
         if key in schema:
             return True, schema[key]
@@ -66,7 +66,7 @@ def _resolve_reference(reference: str, root: _Root) -> Any:
 
 
 def _choose_simplest(options: list[Any]) -> dict[str, Any]:
-    """The alternative that needs no reference, if there is one: a recursive schema ends there."""
+    """Choose an alternative without a reference, if there is one, so that a recursive schema ends."""
     usable = [option for option in options if isinstance(option, dict)]
     return next((option for option in usable if "$ref" not in option), usable[0] if usable else {})
 

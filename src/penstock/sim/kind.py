@@ -1,4 +1,4 @@
-"""What a kind of simulated server says of itself: its routes, the look of its answers, its words for failure."""
+"""Base of a simulated kind of server: its routes, the style of its responses, and its error bodies."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -18,14 +18,14 @@ Handler = Callable[[Exchange], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Who answers a method on a path; `generates` marks what makes a model work."""
+    """The handler of a method on a path; `generates` marks the routes that run a model."""
 
     handler: Handler
     generates: bool = False
 
 
 class Kind(ABC):
-    """A server's protocol over an engine.
+    """The protocol of a server over a speed model.
 
     `routes` maps path to method to route; a path that ends in `/*` takes anything after it.
     """
@@ -34,19 +34,19 @@ class Kind(ABC):
     default_models: ClassVar[tuple[str, ...]] = ()
     style: ClassVar[Style] = Style()
     slots_per_model: ClassVar[bool] = False
-    # Single-model servers hold their model from the start; `deaf_while_loading` ones do not even listen before.
+    # Single-model servers hold their model from the start; `refuses_while_loading` ones do not listen before.
     one_model: ClassVar[bool] = False
-    deaf_while_loading: ClassVar[bool] = False
+    refuses_while_loading: ClassVar[bool] = False
 
     def __init__(self, engine: SpeedModel, options: SimOptions) -> None:
         self.engine = engine
         self.options = options
         self.routes: dict[str, dict[str, Route]] = {}
-        # What goes on without a request; the simulator ends it.
+        # Background tasks; the simulator cancels them.
         self.background: set[asyncio.Task[None]] = set()
 
     async def intercept(self, exchange: Exchange) -> bool:
-        """Look at a request before its route; True when it has been answered."""
+        """Inspect a request before its route is called; return True if it has been answered."""
         return False
 
     @abstractmethod
@@ -55,14 +55,14 @@ class Kind(ABC):
 
     @abstractmethod
     def build_error_body(self, status: int, message: str) -> bytes:
-        """An error body in this kind's shape."""
+        """Build an error body in the format of this kind."""
 
     @property
     def models(self) -> tuple[SimModel, ...]:
         return self.engine.models
 
     def find_routes(self, path: str) -> dict[str, Route] | None:
-        """The routes of a path by method."""
+        """Return the routes of a path by method."""
         if (exact := self.routes.get(path)) is not None:
             return exact
         for pattern, methods in self.routes.items():

@@ -1,4 +1,4 @@
-"""A simulated server: its socket, its faults, its engine and the protocol that it speaks, put together."""
+"""A simulated server: socket, faults, speed model and protocol, wired together."""
 
 import asyncio
 import math
@@ -31,7 +31,7 @@ class Simulator:
     """One simulated model server on its own port.
 
     Use as an async context manager, or `start` and `stop` it. `faults` may be set at any time, here or by
-    `PUT /sim/faults`; `GET /sim/state` tells what it does and what it has seen. Raises ValueError for an unknown kind,
+    `PUT /sim/faults`; `GET /sim/state` returns its state and counters. Raises ValueError for an unknown kind,
     OSError for a port in use.
     """
 
@@ -57,9 +57,9 @@ class Simulator:
         self._tasks: set[asyncio.Task[None]] = set()
         self._relief: asyncio.TimerHandle | None = None
 
-    # life
+    # start and stop
     async def start(self) -> None:
-        """Listen. A `cold_start` server that does not listen while it loads starts to when it has loaded."""
+        """Start listening. A `cold_start` server that does not listen while loading starts after it."""
         self._socket = self._bind_socket()
         self._port = self._socket.getsockname()[1]
         if self.kind.one_model and self.options.cold_start:
@@ -67,12 +67,12 @@ class Simulator:
             self._spawn_task(self._warm_up())
         elif self.kind.one_model:
             self._preload_models()
-        if not (self.speed_model.loading and self.kind.deaf_while_loading):
+        if not (self.speed_model.loading and self.kind.refuses_while_loading):
             await self._start_listening()
         self.faults = self._faults
 
     async def stop(self) -> None:
-        """Stop listening, end every connection and whatever runs on it."""
+        """Stop listening and end every connection with its requests."""
         if self._relief is not None:
             self._relief.cancel()
         going = (*self._tasks, *self.kind.background)
@@ -96,7 +96,7 @@ class Simulator:
     async def __aexit__(self, *_exc: object) -> None:
         await self.stop()
 
-    # what others look at
+    # state
     @property
     def port(self) -> int:
         return self._port
@@ -109,12 +109,12 @@ class Simulator:
 
     @property
     def running(self) -> int:
-        """Generations that hold a slot."""
+        """Number of generations that hold a slot."""
         return self.speed_model.running
 
     @property
     def waiting(self) -> int:
-        """Generations that wait for a model to load or for a slot."""
+        """Number of generations that wait for a model to load or for a slot."""
         return self.speed_model.waiting
 
     @property
@@ -137,13 +137,13 @@ class Simulator:
             self._relief = asyncio.get_running_loop().call_later(faults.seconds, self._restore_service)
         if faults.refuse >= 1:
             self._refuse_connections()
-        elif self._server is None and not (self.speed_model.loading and self.kind.deaf_while_loading):
+        elif self._server is None and not (self.speed_model.loading and self.kind.refuses_while_loading):
             self._resume_listening()
 
     def _restore_service(self) -> None:
         self.faults = Faults()
 
-    # the socket
+    # listening
     def _bind_socket(self) -> socket.socket:
         host = self.options.host or "0.0.0.0"
         ours = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
@@ -170,7 +170,7 @@ class Simulator:
             self._server = None
 
     def _refuse_connections(self) -> None:
-        """Listen no more, but keep the port."""
+        """Stop listening, but keep the port."""
         if self._server is not None:
             self._stop_listening()
             self._socket = self._bind_socket()
@@ -201,7 +201,7 @@ class Simulator:
 
     # requests
     def accepts_connections(self) -> bool:
-        """False when a new connection is to be refused."""
+        """Return False if a new connection must be refused."""
         if self._faults.scope == "all" and self._faults.refuse and self._dice.random() < self._faults.refuse:
             self.counters.count_fault("refuse")
             return False
@@ -229,7 +229,7 @@ class Simulator:
             await self.kind.reply_error(exchange, 500, "the simulated engine broke before its first token")
 
     async def _apply_fault(self, exchange: Exchange, *, generating: bool) -> bool:
-        """Deal this exchange its fault; True when that was all the answer."""
+        """Choose and apply the fault of this exchange; return True if that completed the response."""
         exchange.faults = self._faults
         refusing = exchange.reused or self._faults.scope != "all"
         exchange.fault = fault = self._faults.choose_fault(self._dice, generating=generating, refusing=refusing)
@@ -269,7 +269,7 @@ class Simulator:
             )
 
     def state(self) -> dict[str, Any]:
-        """What `/sim/state` tells."""
+        """Return the body of `/sim/state`."""
         return {
             "kind": self.kind.name,
             "url": self.url,
@@ -285,7 +285,7 @@ class Simulator:
 
 
 def run(options: SimOptions) -> None:
-    """Serve until SIGINT or SIGTERM; says where on standard output."""
+    """Serve until SIGINT or SIGTERM; print the address on standard output."""
     asyncio.run(_serve_until_stopped(options))
 
 

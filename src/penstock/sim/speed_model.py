@@ -11,16 +11,16 @@ from penstock.sim.options import SimModel, SimOptions
 
 
 class QueueFullError(Exception):
-    """As many wait as the server lets wait."""
+    """The queue of the server is full."""
 
 
 class EngineCrashError(Exception):
-    """The engine reports that it broke, before or in the middle of a generation."""
+    """The engine reports a failure, before or in the middle of a generation."""
 
 
 @dataclass(slots=True)
 class Counters:
-    """What a simulated server has seen since it was made."""
+    """Counters of a simulated server since it was created."""
 
     requests: dict[str, int] = field(default_factory=dict)
     faults: dict[str, int] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Counters:
 
 
 class Slots:
-    """So many at a time, the rest in order of arrival."""
+    """A limited number of slots; requests wait in order of arrival."""
 
     def __init__(self, size: int) -> None:
         self.free = size
@@ -73,8 +73,8 @@ class Slots:
 
 @dataclass(slots=True)
 class Resident:
-    """A loaded model. `users` are those that generate or wait on it; `setup` is what it was loaded with;
-    who is `leaving` takes no new users; times are simulated."""
+    """A loaded model. `users` counts the sessions that generate or wait on it; `setup` are its load parameters; a
+    `leaving` one takes no new users; times are simulated seconds."""
 
     model: SimModel
     setup: Hashable
@@ -88,7 +88,7 @@ class Resident:
 
 @dataclass(slots=True)
 class Session:
-    """One generation that holds a slot. The three durations are simulated seconds and grow as it goes on."""
+    """One generation that holds a slot. The three durations are simulated seconds and grow while it runs."""
 
     speed_model: "SpeedModel"
     model: SimModel
@@ -129,9 +129,9 @@ class Session:
 
 
 class SpeedModel:
-    """Models in memory, slots, and the clock. `per_model` gives each loaded model its own slots, else there is one set.
+    """Models in memory, slots, and the clock. With `per_model` each loaded model has its own slots.
 
-    `loading` is True while a server of one model gets ready.
+    `loading` is True while a server of one model starts.
     """
 
     def __init__(self, options: SimOptions, models: tuple[SimModel, ...], *, per_model: bool) -> None:
@@ -149,7 +149,7 @@ class SpeedModel:
         self._idle = asyncio.Event()
 
     def now(self) -> float:
-        """Simulated seconds, monotonic."""
+        """Return the simulated time in seconds, monotonic."""
         return asyncio.get_running_loop().time() * self.options.clock_scale
 
     async def sleep(self, seconds: float) -> None:
@@ -163,9 +163,9 @@ class SpeedModel:
     async def open_session(
         self, model: SimModel, *, setup: Hashable = None, keep_alive: float | None = None, crash: str | None = None
     ) -> AsyncIterator[Session]:
-        """Load the model if need be, wait for a slot, and hold it until the end of the block, however it ends.
+        """Load the model if necessary, wait for a slot, and hold it until the end of the block.
 
-        Raises QueueFullError when too many wait already.
+        Raises QueueFullError if too many are waiting.
         """
         began = self.now()
         self.counters.started += 1
@@ -208,11 +208,11 @@ class SpeedModel:
             self.waiting -= 1
 
     def preload_model(self, model: SimModel) -> None:
-        """Make the model resident at once, before the first request."""
+        """Make the model resident without delay, before the first request."""
         self._release_resident(self._add_resident(model, None, None))
 
     def unload_model(self, name: str) -> None:
-        """Let the model go as soon as nobody uses it."""
+        """Unload the model as soon as no session uses it."""
         resident = self.residents.get(name)
         if resident is None:
             return
@@ -253,7 +253,7 @@ class SpeedModel:
         return resident
 
     def _make_room(self, model: SimModel) -> bool:
-        """Evict idle models until this one fits; False when one that is in use would have to go."""
+        """Evict idle models until this one fits; return False if one in use would have to be evicted."""
         stale = self.residents.get(model.name)
         if stale is not None and not self._evict(stale):
             return False

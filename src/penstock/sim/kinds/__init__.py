@@ -1,4 +1,4 @@
-"""The kinds of server that can be simulated: one module each, found by being here."""
+"""Simulated kinds of server, one module each, loaded from this folder."""
 
 import importlib
 import pkgutil

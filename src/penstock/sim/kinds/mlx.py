@@ -1,4 +1,4 @@
-"""The MLX API server: Ollama-like paths with rules of their own, busy answers 429 and 503, no token counts."""
+"""The MLX API server: Ollama-like paths with rules of their own, 429 and 503 when busy, no token counts."""
 
 import time
 from typing import Any
@@ -49,7 +49,7 @@ class Mlx(Kind):
 
     @property
     def _load_status(self) -> str:
-        """healthy, degraded (some wait), warning (half the queue is taken), critical (no room)."""
+        """One of healthy, degraded (some wait), warning (the queue is half full), critical (it is full)."""
         waiting, limit = self.engine.waiting, self.options.queue_limit
         if waiting >= limit:
             return "critical"
@@ -122,7 +122,7 @@ class Mlx(Kind):
         await self._send_answer(exchange, body, prompt.message, prompt.tokens, chat=True)
 
     async def _read_body(self, exchange: Exchange, required: str, kind: type) -> dict[str, Any] | None:
-        """The request, or None when it has been refused."""
+        """Read the request; return None if it has been refused."""
         try:
             body = parse_json(exchange.request.body)
         except BrokenJsonError as broken:
@@ -141,7 +141,7 @@ class Mlx(Kind):
         return body
 
     def _choose_model(self, body: dict[str, Any]) -> SimModel | None:
-        """The model by name; without one the first, or for category `fast` the smallest."""
+        """Choose the model by name; without one the first, or for category `fast` the smallest."""
         wanted = body.get("model")
         if wanted:
             return next((model for model in self.models if model.name == wanted), None)
@@ -168,7 +168,7 @@ class Mlx(Kind):
                     if streamed:
                         await self._send_line(exchange, _build_object(model, piece, chat=chat, done=False))
         except QueueFullError:
-            # Who is in a hurry hears that there is no room, others that they ask too often.
+            # Requests of high priority get 503, others 429.
             hurried = exchange.request.headers.get("x-request-priority") == "high"
             exchange.headers.append(("retry-after", "5"))
             await self.reply_error(exchange, 503 if hurried else 429, _BUSY)
@@ -195,8 +195,8 @@ class Mlx(Kind):
 
 
 def _build_object(model: SimModel, text: str, *, chat: bool, done: bool) -> dict[str, Any]:
-    said = {"message": {"role": "assistant", "content": text}} if chat else {"response": text}
-    return {"model": model.name, **said, "done": done}
+    content = {"message": {"role": "assistant", "content": text}} if chat else {"response": text}
+    return {"model": model.name, **content, "done": done}
 
 
 KIND = Mlx

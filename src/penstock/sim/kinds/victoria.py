@@ -1,4 +1,4 @@
-"""Victoria: an agent that is given a goal, takes steps and answers, at once, later, or as server-sent events."""
+"""Victoria: an agent that takes a goal, runs steps and answers, at once, asynchronously or as events."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ from penstock.sim.openai.request import BrokenJsonError, parse_json
 from penstock.sim.options import SimOptions
 from penstock.sim.speed_model import EngineCrashError, QueueFullError, SpeedModel
 
-# A goal with one of these in it is not clear enough.
+# A goal that contains one of these is unclear, so the agent asks back.
 CLARIFY = ("[clarify]", "[уточни]")
 _STEPS = ("Reading the goal", "Choosing an expert", "Writing the answer")
 _STEPS_RUSSIAN = ("Читаю цель", "Выбираю эксперта", "Пишу ответ")
@@ -36,7 +36,7 @@ class _Task:
 
 
 class Victoria(Kind):
-    """An agent of one model; `options.progress` off makes it an older version, without `/stream`."""
+    """An agent with one model; without `options.progress` it is an older version, which has no `/stream`."""
 
     name = "victoria"
     default_models = ("victoria",)
@@ -90,7 +90,7 @@ class Victoria(Kind):
         )
 
     async def _read_goal(self, exchange: Exchange) -> dict[str, Any] | None:
-        """The request, or None when it has been answered already."""
+        """Read the request; return None if it has been answered already."""
         try:
             body = parse_json(exchange.request.body)
         except BrokenJsonError as broken:
@@ -130,7 +130,7 @@ class Victoria(Kind):
             )
 
     async def _run_steps(self, goal: str, task: _Task, fault: str | None) -> str:
-        """Take the steps, say the answer."""
+        """Run the steps and return the answer."""
         answer = self._compose_reply(goal)
         async with self.engine.open_session(self.models[0], crash=fault) as session:
             task.status = "running"
@@ -167,8 +167,8 @@ class Victoria(Kind):
         if task is None:
             await self.reply_error(exchange, 404, "Task not found")
             return
-        told = {"status": task.status, "stage": task.stage, "output": task.output, "error": task.error}
-        await self.reply_json(exchange, {"task_id": name, **told})
+        state = {"status": task.status, "stage": task.stage, "output": task.output, "error": task.error}
+        await self.reply_json(exchange, {"task_id": name, **state})
 
     async def _handle_plan(self, exchange: Exchange) -> None:
         body = await self._read_goal(exchange)

@@ -1,4 +1,4 @@
-"""A generation on its way out in OpenAI's form, whole or as server-sent events; servers fill in what differs."""
+"""A generation sent in OpenAI's format, complete or as server-sent events; kinds of server override what differs."""
 
 import time
 from abc import ABC, abstractmethod
@@ -19,9 +19,9 @@ Chunk = dict[str, Any]
 
 @dataclass(slots=True)
 class Generation(ABC):
-    """One request's answers, `wish.n` for each prompt, and where they go.
+    """The answers to one request, `wish.n` for each prompt, and the exchange that they are sent to.
 
-    `head_first` servers send the head before they generate, so that whatever breaks then is told inside the stream.
+    `head_first` servers send the head before they generate, so that later errors are reported inside the stream.
     """
 
     head_first: ClassVar[bool] = False
@@ -55,20 +55,20 @@ class Generation(ABC):
         return max(answer.token_count for answer in self.answers)
 
     @abstractmethod
-    def whole_body(self, session: Session) -> Any:
-        """The answer to a request that is not streamed."""
+    def complete_body(self, session: Session) -> Any:
+        """Build the body of a response that is not streamed."""
 
     @abstractmethod
     def opening_chunks(self) -> list[Chunk]:
-        """What comes with the first token, before it."""
+        """Build the chunks that precede the first token."""
 
     @abstractmethod
     def token_chunks(self, index: int, answer: Answer) -> list[Chunk]:
-        """A choice's chunks, one a token."""
+        """Build the chunks of a choice, one a token."""
 
     @abstractmethod
     def closing_chunks(self, session: Session) -> list[Chunk]:
-        """What comes after the last token, before `[DONE]`."""
+        """Build the chunks between the last token and `[DONE]`."""
 
     async def run(self) -> None:
         await (self._send_stream() if self.wish.stream else self._send_complete())
@@ -84,7 +84,7 @@ class Generation(ABC):
         except QueueFullError:
             await self.kind.reply_error(self.exchange, 503, self.full)
         else:
-            await self.kind.reply_json(self.exchange, self.whole_body(session))
+            await self.kind.reply_json(self.exchange, self.complete_body(session))
 
     async def _send_stream(self) -> None:
         if self.head_first:

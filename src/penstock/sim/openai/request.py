@@ -1,4 +1,4 @@
-"""Reading requests of OpenAI's form, as far as a simulated server needs to understand them."""
+"""Requests in OpenAI's format, read as far as a simulated server needs."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +13,7 @@ _MESSAGE_TOKENS = 4
 
 
 class BrokenJsonError(ValueError):
-    """The body is not JSON; `position` is the byte where that shows, `cut` says that it merely ends too early."""
+    """The body is not JSON; `position` is the byte of the error, `cut` means that the body ends too early."""
 
     def __init__(self, position: int, *, cut: bool) -> None:
         super().__init__(f"broken at byte {position}")
@@ -23,23 +23,23 @@ class BrokenJsonError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What matters of a conversation: its length, what was said last, what tools have said since, its images.
+    """A conversation: its length in tokens, the last message, the tool results since, and the number of images.
 
-    `said` is the assistant's, when the last turn is its own.
+    `answer_start` is the assistant's text if the last message is its own.
     """
 
     tokens: int = 0
     message: str = ""
     tool_result: str | None = None
     images: int = 0
-    said: str = ""
+    answer_start: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """How the answer is wanted: streamed, with usage, so many times, with so many alternatives a token.
+    """Response options: streamed, with usage, number of choices, alternatives for each token.
 
-    `logprobs` is None where none are wanted.
+    `logprobs` is None if they were not requested.
     """
 
     stream: bool = False
@@ -49,7 +49,7 @@ class Wish:
 
 
 def parse_json(body: bytes) -> Any:
-    """The JSON in a body. Raises BrokenJsonError."""
+    """Parse a JSON body. Raises BrokenJsonError."""
     try:
         return msgspec.json.decode(body)
     except msgspec.DecodeError as error:
@@ -62,7 +62,7 @@ def parse_json(body: bytes) -> Any:
 
 
 def text_of(content: Any) -> tuple[str, int]:
-    """(text, number of images) of a message's content, be it a string or parts."""
+    """Return (text, number of images) of a message's content, which is a string or a list of parts."""
     if isinstance(content, str):
         return content, 0
     if not isinstance(content, list):
@@ -73,23 +73,23 @@ def text_of(content: Any) -> tuple[str, int]:
 
 
 def read_prompt(messages: list[Any]) -> Prompt:
-    tokens, images, message, result, said = 3, 0, "", None, ""
+    tokens, images, message, result, answer_start = 3, 0, "", None, ""
     for entry in messages:
         if not isinstance(entry, dict):
             continue
         text, pictures = text_of(entry.get("content"))
         tokens += _MESSAGE_TOKENS + len(tokens_of(text)) + IMAGE_TOKENS * pictures
         images += pictures
-        said = text if entry.get("role") == "assistant" and not entry.get("tool_calls") else ""
+        answer_start = text if entry.get("role") == "assistant" and not entry.get("tool_calls") else ""
         if entry.get("role") == "user":
             message, result = text, None
         elif entry.get("role") == "tool":
             result = text
-    return Prompt(tokens, message, result, images, said)
+    return Prompt(tokens, message, result, images, answer_start)
 
 
 def read_tools(body: dict[str, Any]) -> tuple[Tool, ...]:
-    """The tools that may be called, the one that must be first."""
+    """Return the tools that may be called; a required one comes first."""
     offered = body.get("tools")
     choice = body.get("tool_choice")
     if not isinstance(offered, list) or choice == "none":
@@ -104,7 +104,7 @@ def read_tools(body: dict[str, Any]) -> tuple[Tool, ...]:
 
 
 def read_schema(body: dict[str, Any]) -> Any:
-    """None for free text, True for any object, else the JSON Schema."""
+    """Return None for free text, True for any object, else the JSON Schema."""
     wanted = body.get("response_format")
     if not isinstance(wanted, dict):
         return None
@@ -136,13 +136,13 @@ def read_wish(body: dict[str, Any]) -> Wish:
 
 
 def read_limit(body: dict[str, Any]) -> int | None:
-    """The most tokens wanted as the request has it, or None."""
+    """Return the limit of tokens in the request, or None."""
     limit = _parse_count(body.get("max_completion_tokens"))
     return _parse_count(body.get("max_tokens")) if limit is None else limit
 
 
 def read_ask(body: dict[str, Any], model: SimModel, prompt: Prompt) -> GenerationRequest:
-    """What a chat request asks of a model."""
+    """Read a chat request."""
     limit = read_limit(body)
     limit = None if limit is None or limit < 0 else limit
     room = max(1, model.context_length - prompt.tokens)
@@ -160,17 +160,17 @@ def read_ask(body: dict[str, Any], model: SimModel, prompt: Prompt) -> Generatio
         max_tokens=room if limit is None else min(limit, room),
         min_tokens=min(forced, room),
         stop=read_stop(body.get("stop")),
-        said=prompt.said,
+        answer_start=prompt.answer_start,
     )
 
 
 def read_completion(body: dict[str, Any], model: SimModel, text: str) -> GenerationRequest:
-    """What a completion request asks: the prompt is the message."""
+    """Read a completion request; the prompt is the message."""
     return replace(read_ask(body, model, Prompt(max(1, len(tokens_of(text))), text)), raw=True)
 
 
 def read_prompts(prompt: Any) -> list[str]:
-    """The prompts of a completion request: text, a list of texts, or token numbers (which stand for themselves)."""
+    """Read the prompts of a completion request: a text, a list of texts, or token ids (used as text)."""
     if isinstance(prompt, str):
         return [prompt]
     if isinstance(prompt, list) and prompt and all(isinstance(entry, str) for entry in prompt):

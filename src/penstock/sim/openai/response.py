@@ -1,4 +1,4 @@
-"""Pieces of OpenAI's answers that several simulated servers write alike."""
+"""Parts of OpenAI's responses that several simulated servers share."""
 
 import base64
 import random
@@ -21,17 +21,17 @@ def build_usage(prompt: int, completion: int) -> dict[str, int]:
 
 
 def arguments_text(arguments: Any) -> str:
-    """A call's arguments as the JSON text that OpenAI's form wants."""
+    """Encode the arguments of a call as JSON text, as OpenAI's format requires."""
     return msgspec.json.encode(arguments).decode()
 
 
 def split_text(text: str, size: int = 8) -> list[str]:
-    """Text in pieces, as a model writes a call's arguments."""
+    """Split a text into pieces, as models stream the arguments of a call."""
     return [text[at : at + size] for at in range(0, len(text), size)]
 
 
 def build_logprob(token: str, alternatives: int, *, byte_list: bool = True) -> dict[str, Any]:
-    """A token's made-up log-probability, and those of its alternatives; the same for the same token."""
+    """Build a synthetic log-probability of a token and of its alternatives; the same for the same token."""
     dice = random.Random(token)
     own = round(-dice.random() * 0.4, 6)
 
@@ -43,7 +43,7 @@ def build_logprob(token: str, alternatives: int, *, byte_list: bool = True) -> d
 
 
 def encode_embedding(vector: list[float], encoding: Any) -> list[float] | str:
-    """A vector as a list, or as base64 of little-endian float32 when `encoding` says so."""
+    """Encode a vector as a list, or as base64 of little-endian float32 if `encoding` is base64."""
     if encoding == "base64":
         return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
     return vector

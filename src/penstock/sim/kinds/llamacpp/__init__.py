@@ -1,4 +1,4 @@
-"""llama.cpp's llama-server b11669, after recordings of the real one."""
+"""llama.cpp's llama-server b11669, modelled on recordings of the real one."""
 
 import time
 from typing import Any
@@ -38,7 +38,7 @@ def _build_headers(_status: int) -> Headers:
 
 
 class RefusedError(Exception):
-    """The request gets an error."""
+    """The request is answered with an error."""
 
     def __init__(self, status: int, message: str, kind: str | None = None, **more: int) -> None:
         super().__init__(message)
@@ -46,7 +46,7 @@ class RefusedError(Exception):
 
 
 class LlamaCpp(Kind):
-    """One model, whatever name is asked for; answers 503 while it loads."""
+    """One model, whatever name is requested; answers 503 while it loads."""
 
     name = "llamacpp"
     default_models = ("qwen2.5:1.5b",)
@@ -277,9 +277,14 @@ class LlamaCpp(Kind):
             await self.reply_error(exchange, 500, Chat.broken)
             return
         form = body.get("encoding_format")
-        said = {"encoding_format": form} if form == "base64" else {}
+        encoding = {"encoding_format": form} if form == "base64" else {}
         rows = [
-            {"embedding": encode_embedding(unit_vector(text, 1024), form), "index": at, "object": "embedding", **said}
+            {
+                "embedding": encode_embedding(unit_vector(text, 1024), form),
+                "index": at,
+                "object": "embedding",
+                **encoding,
+            }
             for at, text in enumerate(texts)
         ]
         counted = {"prompt_tokens": count, "total_tokens": count}
@@ -295,7 +300,7 @@ class LlamaCpp(Kind):
 
 
 def _parse_body(raw: bytes) -> dict[str, Any]:
-    """The body. Raises RefusedError in the words of llama.cpp's JSON library."""
+    """Parse the body. Raises RefusedError with the message of llama.cpp's JSON library."""
     try:
         body = parse_json(raw)
     except BrokenJsonError as broken:
@@ -312,7 +317,7 @@ def _parse_body(raw: bytes) -> dict[str, Any]:
 
 
 def _parsed_chat(raw: bytes) -> dict[str, Any]:
-    """The body of a chat. Raises RefusedError when its messages are no messages."""
+    """Parse the body of a chat. Raises RefusedError if its messages are invalid."""
     body = _parse_body(raw)
     if "messages" not in body:
         raise RefusedError(400, "'messages' is required")

@@ -1,4 +1,4 @@
-"""How llama-server writes a generation: whole, and as server-sent events, key by key as recorded."""
+"""Responses of llama-server, complete and as server-sent events, key by key as recorded."""
 
 import secrets
 import string
@@ -18,12 +18,12 @@ _LETTERS = string.ascii_letters + string.digits
 
 
 def random_id() -> str:
-    """32 letters and digits."""
+    """Return 32 random letters and digits."""
     return "".join(secrets.choice(_LETTERS) for _ in range(32))
 
 
 def build_timings(session: Session, prompt: int, predicted: int) -> dict[str, Any]:
-    """What llama.cpp tells of its speed: tokens and milliseconds."""
+    """Build llama.cpp's `timings`: tokens and milliseconds."""
     prompt_ms = max(session.prefill_seconds * 1e3, 1e-3)
     predicted_ms = max(session.decode_seconds * 1e3, 1e-3)
     return {
@@ -41,7 +41,7 @@ def build_timings(session: Session, prompt: int, predicted: int) -> dict[str, An
 
 @dataclass(slots=True)
 class _LlamaCpp(Generation):
-    """What chat and completions have in common."""
+    """Common parts of chat and completions."""
 
     event_headers: ClassVar[Headers] = (("X-Accel-Buffering", "no"),)
 
@@ -68,7 +68,7 @@ class _LlamaCpp(Generation):
         }
 
     def build_logprobs(self, tokens: Sequence[str]) -> Chunk | None:
-        """What is told of these tokens' likelihood, None when it is not wanted."""
+        """Build the log-probabilities of these tokens, or None if they were not requested."""
         given = [token for token in tokens if token]
         if self.wish.logprobs is None or not given:
             return None
@@ -89,7 +89,7 @@ class _LlamaCpp(Generation):
 class Chat(_LlamaCpp):
     """`/v1/chat/completions`."""
 
-    def whole_body(self, session: Session) -> Chunk:
+    def complete_body(self, session: Session) -> Chunk:
         choices = [
             _with_logprobs(
                 {"finish_reason": _finish_reason(answer), "index": index, "message": _build_message(answer)},
@@ -131,7 +131,7 @@ class Chat(_LlamaCpp):
 class Completions(_LlamaCpp):
     """`/v1/completions`."""
 
-    def whole_body(self, session: Session) -> Chunk:
+    def complete_body(self, session: Session) -> Chunk:
         choices = [
             _text_choice(answer.text, index, answer.finish, self.build_logprobs(answer.tokens))
             for index, answer in enumerate(self.choices)
@@ -151,13 +151,13 @@ class Completions(_LlamaCpp):
         return [self.build_body(choices, "text_completion", session)]
 
 
-def _build_logprob(told: Chunk) -> Chunk:
-    """A token's log-probability with llama.cpp's keys: a token number first, the bytes before the value."""
-    row = {"id": zlib.crc32(told["token"].encode()) % 32000, "token": told["token"], "bytes": told["bytes"]}
-    tops = told.get("top_logprobs")
+def _build_logprob(logprob: Chunk) -> Chunk:
+    """Build a token's log-probability with llama.cpp's keys: a token number first, the bytes before the value."""
+    row = {"id": zlib.crc32(logprob["token"].encode()) % 32000, "token": logprob["token"], "bytes": logprob["bytes"]}
+    tops = logprob.get("top_logprobs")
     return {
         **row,
-        "logprob": told["logprob"],
+        "logprob": logprob["logprob"],
         **({} if tops is None else {"top_logprobs": list(map(_build_logprob, tops))}),
     }
 
@@ -185,7 +185,7 @@ def _build_message(answer: Answer) -> Chunk:
 
 
 def _call_deltas(answer: Answer) -> list[Chunk]:
-    """The call's name, then its arguments in pieces."""
+    """Return the name of the call, then its arguments in pieces."""
     if answer.call is None:
         return []
     opened = {

@@ -1,4 +1,4 @@
-"""Ollama 0.32, after its source: the HTTP layer that everything else sits behind."""
+"""Ollama 0.32, modelled on its source: the HTTP layer in front of everything else."""
 
 import ipaddress
 import re
@@ -38,7 +38,7 @@ def _build_headers(_status: int) -> Headers:
 
 
 class Ollama(Kind):
-    """Many models, loaded on demand and forgotten after five idle minutes; each loaded one has its own slots."""
+    """Many models, loaded on demand and unloaded after five idle minutes; each loaded one has its own slots."""
 
     name = "ollama"
     default_models: ClassVar[tuple[str, ...]] = ("llama3.1:8b", "gemma3:1b", "nomic-embed-text")
@@ -87,7 +87,7 @@ class Ollama(Kind):
         await exchange.reply(status, body, kind, (("Location", place),))
 
     async def intercept(self, exchange: Exchange) -> bool:
-        """Cross-origin rules, then the check of `Host` that a loopback listener makes."""
+        """Apply the cross-origin rules, then the check of `Host` that a loopback listener makes."""
         request = exchange.request
         origin, host = request.headers.get("origin", ""), request.headers.get("host", "")
         if origin and origin not in {f"http://{host}", f"https://{host}"}:

@@ -17,7 +17,7 @@ _UNSUPPORTED = "This server does not support embeddings. Start it with `--embedd
 
 
 class Embedding(Handlers):
-    """Texts to vectors."""
+    """Routes that turn texts into vectors."""
 
     def __init__(self, core: Core) -> None:
         super().__init__(core)
@@ -58,7 +58,7 @@ class Embedding(Handlers):
         await self.reply_json(exchange, {"embedding": vectors[0]})
 
     def find_embedder(self, name: str, unnamed: OllamaError) -> Installed:
-        """The installed model of that name. Raises OllamaError."""
+        """Find the installed model of that name. Raises OllamaError."""
         if not name.strip():
             raise unnamed
         return self.find_installed(name, OllamaError(404, f'model "{name}" not found, try pulling it first'))
@@ -66,7 +66,7 @@ class Embedding(Handlers):
     async def embed_texts(
         self, exchange: Exchange, installed: Installed, texts: list[str], body: dict[str, Any]
     ) -> tuple[list[list[float]], Session, int]:
-        """(one unit vector a text, the session that made them, prompt tokens). OllamaError for a text too long."""
+        """Return (one unit vector a text, the session that made them, prompt tokens). Raises OllamaError."""
         options = body.get("options") or {}
         room = ContextWindow.for_model(installed.model, fields.integer_option(options, "num_ctx"))
         counts = [max(1, len(tokens_of(text))) for text in texts]
@@ -91,7 +91,7 @@ class Embedding(Handlers):
 
 
 def read_texts(given: Any) -> list[str]:
-    """The texts of an `input`. Raises OllamaError for what is neither a string nor a list of them."""
+    """Read the texts of an `input`. Raises OllamaError if it is neither a string nor a list of strings."""
     if given is None or given == "":
         return []
     texts = [given] if isinstance(given, str) else given

@@ -29,16 +29,16 @@ _INTEGERS = frozenset(
 _FLOATS = frozenset(
     ("top_p", "min_p", "typical_p", "temperature", "repeat_penalty", "presence_penalty", "frequency_penalty")
 )
-# A model loaded with other values of these is loaded anew.
+# A request with other values of these options reloads the model.
 _LOAD_TIME = ("num_ctx", "num_batch", "num_thread", "main_gpu", "use_mmap", "draft_num_predict")
 
 
 class BadOptionError(ValueError):
-    """An option has a wrong type; Ollama calls that its own failure (500)."""
+    """An option has the wrong type; Ollama answers 500."""
 
 
 def keep_alive(value: Any) -> float:
-    """Seconds; infinite for anything negative."""
+    """Parse keep_alive into seconds; infinite for anything negative."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         name = {bool: "bool", dict: "map[string]interface {}", list: "[]interface {}"}.get(type(value), "unknown")
         raise BadBodyError(f"Unsupported type: '{name}'")
@@ -47,7 +47,7 @@ def keep_alive(value: Any) -> float:
 
 
 def parse_duration(text: str) -> float:
-    """A Go duration (`1h30m`, `300ms`, `0`) in seconds."""
+    """Parse a Go duration (`1h30m`, `300ms`, `0`) into seconds."""
     if text.lstrip("+-") == "0":
         return 0.0
     if not _DURATION.fullmatch(text):
@@ -150,7 +150,7 @@ CREATE = Struct(
 
 
 def check_options(options: dict[str, Any]) -> None:
-    """Raises BadOptionError for a known option of a wrong type; unknown options pass."""
+    """Raise BadOptionError for a known option of the wrong type; unknown options pass."""
     for name, value in options.items():
         if value is None:
             continue
@@ -168,26 +168,26 @@ def check_options(options: dict[str, Any]) -> None:
 
 
 def integer_option(options: dict[str, Any], name: str) -> int | None:
-    """An option's whole number, its fraction cut off, or None."""
+    """Return the integer part of an option, or None."""
     value = options.get(name)
     return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def load_parameters(options: dict[str, Any], shift: bool | None) -> tuple[Any, ...]:
-    """What a model is loaded with; two requests that differ here cannot share a loaded model."""
+    """Return the options that a model is loaded with; two requests that differ here cannot share a loaded model."""
     return (*(options.get(name) for name in _LOAD_TIME), shift is not False)
 
 
 def read_format(value: Any) -> Any:
-    """None for free text, True for any JSON object, else the schema. Raises BadOptionError for anything else."""
+    """Return None for free text, True for any JSON object, else the schema. Raises BadOptionError for anything else."""
     if value is None or value == "":
         return None
     if value == "json":
         return True
     if isinstance(value, dict):
         return value
-    shown = f'"{value}"' if isinstance(value, str) else str(value).lower()
-    escaped = shown.replace('"', '\\"')
+    quoted = f'"{value}"' if isinstance(value, str) else str(value).lower()
+    escaped = quoted.replace('"', '\\"')
     raise BadOptionError(f'invalid format: "{escaped}"; expected "json" or a valid JSON Schema object')
 
 

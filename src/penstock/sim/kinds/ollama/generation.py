@@ -1,4 +1,4 @@
-"""`/api/chat` and `/api/generate`: checked in Ollama's order, streamed as NDJSON or answered whole."""
+"""`/api/chat` and `/api/generate`: validated in Ollama's order, streamed as NDJSON or answered in one object."""
 
 import math
 import zlib
@@ -25,7 +25,7 @@ IMAGES = (
 
 @dataclass(slots=True)
 class Generating:
-    """A checked request, ready to run."""
+    """A validated request, ready to run."""
 
     exchange: Exchange
     body: dict[str, Any]
@@ -41,7 +41,7 @@ class Generating:
         return str(self.body["model"])
 
     def build_chunk(self, text: str, thinking: str = "", **more: Any) -> dict[str, Any]:
-        """One object of the answer; `more` goes into the message, or beside the response."""
+        """Build one object of the answer; `more` goes into the message, or beside the response."""
         head: dict[str, Any] = {"model": self.asked_model, "created_at": utc_now()}
         thought = {"thinking": thinking} if thinking else {}
         if self.chat:
@@ -52,7 +52,7 @@ class Generating:
 
 
 class Generation(Handlers):
-    """The two generating routes."""
+    """Handlers of the two generating routes."""
 
     async def handle_chat(self, exchange: Exchange) -> None:
         body = decode_fields(exchange.request.body, fields.CHAT)
@@ -147,7 +147,7 @@ class Generation(Handlers):
 def _build_last_object(
     run: Generating, chunk: dict[str, Any], session: Session, ask: GenerationRequest, answer: Answer
 ) -> dict[str, Any]:
-    """The last object: why it ended and what it took, zeros left out."""
+    """Build the last object: the reason for the end and the durations, zeros omitted."""
     closing: dict[str, Any] = {"done": True, "done_reason": answer.finish}
     if not run.chat and not run.body.get("raw"):
         closing["context"] = [
@@ -157,7 +157,7 @@ def _build_last_object(
 
 
 def build_metrics(session: Session, prompt_tokens: int, generated: int) -> dict[str, int]:
-    """Ollama's counts and nanoseconds."""
+    """Build Ollama's counts and durations in nanoseconds."""
     numbers = {
         "total_duration": _to_nanoseconds(session.total_seconds),
         "load_duration": _to_nanoseconds(session.load_seconds),
@@ -176,7 +176,7 @@ def _to_nanoseconds(seconds: float) -> int:
 def check_skills(
     installed: Installed, asked: str, use: str, *, think: Any = None, tools: bool = False, suffix: bool = False
 ) -> None:
-    """Raises OllamaError for what the model cannot do."""
+    """Raise OllamaError if the model lacks a required capability."""
     model = installed.model
     if think and not model.has_capability("thinking"):
         raise OllamaError(400, f'"{asked}" does not support thinking')
@@ -203,7 +203,7 @@ def _build_logprobs(run: Generating, tokens: list[str]) -> dict[str, Any]:
 
 
 def _build_prompt(run: Generating) -> GenerationRequest:
-    """What is asked of the model, the prompt fitted into the context. Raises OllamaError when it does not fit."""
+    """Build the request to the model, its prompt fitted into the context. Raises OllamaError if it does not fit."""
     body, options, model = run.body, run.options, run.installed.model
     shape = fields.read_format(body.get("format"))
     room = ContextWindow.for_model(
@@ -231,7 +231,7 @@ def _build_prompt(run: Generating) -> GenerationRequest:
         thinking=bool(think),
         max_tokens=min(limits) if limits else 10 * room.tokens,
         stop=tuple(options.get("stop") or ()),
-        said=prompt.said,
+        answer_start=prompt.answer_start,
         raw=bool(body.get("raw")),
     )
 
@@ -242,7 +242,7 @@ def _generate_prompt(body: dict[str, Any], room: ContextWindow) -> Prompt:
 
 
 class GenerationRoutes(Generation):
-    """Where the two live."""
+    """The two generating routes."""
 
     def __init__(self, core: Core) -> None:
         super().__init__(core)

@@ -1,5 +1,5 @@
-"""Reading a request body as Ollama's Go code reads it: keys in any case, null as absent, anything after the first value
-ignored, and errors in Go's words."""
+"""Decoding of request bodies as Go's encoding/json does it: keys in any case, null as absent, anything after the first
+value ignored, and Go's error messages."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ _SPACE = b" \t\r\n"
 
 
 class BadBodyError(ValueError):
-    """The body does not fit; the message is Go's."""
+    """The body does not match the struct; the message is Go's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ Reader = Callable[[Any], Any]
 
 
 def decode_fields(body: bytes, struct: Struct) -> dict[str, Any]:
-    """The fields that the body gives, by the struct's names. Raises BadBodyError."""
+    """Decode the fields that are present in the body, by the struct's names. Raises BadBodyError."""
     value = _parse_body(body)
     if value is None:
         return {}
@@ -107,7 +107,7 @@ def _parse_body(body: bytes) -> Any:
 
 
 def _first_value(body: bytes) -> bytes:
-    """The bytes of the first JSON value, balanced but not yet checked."""
+    """Return the bytes of the first JSON value, balanced but not yet validated."""
     body = body.lstrip(_SPACE)
     if not body:
         raise BadBodyError("missing request body")
@@ -127,7 +127,7 @@ def _first_value(body: bytes) -> bytes:
 
 
 def _check_beginning(body: bytes) -> None:
-    """A body that ends too early may be wrong before that."""
+    """Raise the error that a truncated body has before its end, if any."""
     wrong = re.match(rb"\{\s*([^\s\"}])", body)
     if wrong:
         raise BadBodyError(

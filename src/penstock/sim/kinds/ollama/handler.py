@@ -1,4 +1,4 @@
-"""What the parts of a simulated Ollama share: library and engine, Go's JSON, and how an error is told."""
+"""Base of the handlers of a simulated Ollama: library and speed model, Go's JSON, and error responses."""
 
 import functools
 from collections.abc import Awaitable, Callable
@@ -34,7 +34,7 @@ _ESCAPES = (
 
 
 class OllamaError(Exception):
-    """The request gets an error; `bare` ones are told without a charset."""
+    """The request is answered with an error; `bare` ones have no charset in their content type."""
 
     def __init__(self, status: int, message: str, *, bare: bool = False) -> None:
         super().__init__(message)
@@ -42,7 +42,7 @@ class OllamaError(Exception):
 
 
 def encode_json(value: Any) -> bytes:
-    """JSON as Go writes it; the escaped characters occur in strings only."""
+    """Encode JSON as Go does; the escaped characters occur in strings only."""
     text = msgspec.json.encode(value)
     for plain, escaped in _ESCAPES:
         if plain in text:
@@ -52,7 +52,7 @@ def encode_json(value: Any) -> bytes:
 
 @dataclass(slots=True)
 class Core:
-    """What a server is made of."""
+    """The state that all handlers of a server share."""
 
     engine: SpeedModel
     options: SimOptions
@@ -60,7 +60,7 @@ class Core:
 
 
 class Handlers:
-    """Some of the routes over one core."""
+    """A group of routes over one core."""
 
     def __init__(self, core: Core) -> None:
         self.core = core
@@ -72,7 +72,7 @@ class Handlers:
         await exchange.reply(status, encode_json(value), content_type)
 
     async def reply_error(self, exchange: Exchange, error: OllamaError) -> None:
-        """Answer with an error, or end a stream that has begun with one."""
+        """Answer with an error, or end a started stream with one."""
         if exchange.started:
             await exchange.send(encode_json({"error": error.message}) + b"\n")
             await exchange.finish()
@@ -94,7 +94,7 @@ class Handlers:
             await self.reply_error(exchange, error)
 
     def find_installed(self, text: str, missing: OllamaError) -> Installed:
-        """The installed model of that name. Raises `missing`, or an OllamaError for a malformed or cloud name."""
+        """Find the installed model of that name. Raises `missing`, or an OllamaError for a malformed or cloud name."""
         installed = self.core.library.find(well_named(text))
         if installed is None:
             raise missing

@@ -1,4 +1,4 @@
-"""The models that a simulated Ollama has installed, its blobs, and how it describes them."""
+"""Installed models and blobs of a simulated Ollama, and their descriptions."""
 
 import hashlib
 import time
@@ -27,7 +27,7 @@ class Installed:
 
     @property
     def digest(self) -> str:
-        """64 hexadecimal digits, the same for the same content."""
+        """SHA-256-like digest: 64 hexadecimal digits, the same for the same content."""
         content = repr(
             (self.model.size_bytes, self.model.family, self.model.quantization, self.system, self.parameters)
         )
@@ -49,7 +49,7 @@ class Installed:
         }
 
     def model_info(self, *, verbose: bool) -> dict[str, Any]:
-        """GGUF metadata, sorted; arrays only when verbose."""
+        """Return the GGUF metadata, sorted; arrays only if `verbose`."""
         arch, model = self.model.family, self.model
         info: dict[str, Any] = {
             "general.architecture": arch,
@@ -104,7 +104,7 @@ class Library:
 
 
 def utc_now() -> str:
-    """RFC 3339 with nanoseconds, trailing zeros cut, `Z`."""
+    """Format as RFC 3339 in UTC with nanoseconds, trailing zeros removed."""
     seconds, fraction = divmod(time.time_ns(), 10**9)
     head = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
     digits = f"{fraction:09d}".rstrip("0")
@@ -112,5 +112,5 @@ def utc_now() -> str:
 
 
 def local_time(moment: datetime) -> str:
-    """RFC 3339 with the server's own offset."""
+    """Format as RFC 3339 with the server's own offset."""
     return moment.astimezone().isoformat(timespec="microseconds")

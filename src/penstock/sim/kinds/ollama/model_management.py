@@ -1,4 +1,4 @@
-"""What changes the library: pull, push, create, copy, delete, blobs."""
+"""Routes that change the library: pull, push, create, copy, delete, blobs."""
 
 import hashlib
 import re
@@ -25,7 +25,7 @@ Progress = AsyncGenerator[dict[str, Any], None]
 
 
 class ModelManagement(Handlers):
-    """Routes that install, name and remove models."""
+    """Handlers that install, copy and remove models."""
 
     def __init__(self, core: Core) -> None:
         super().__init__(core)
@@ -200,7 +200,7 @@ class ModelManagement(Handlers):
         return Installed(name, replace(SimModel.from_name(name.display), size_bytes=size), _current_time())
 
     async def _send_progress(self, exchange: Exchange, progress: Progress, *, streamed: bool) -> None:
-        """Tell of a progress line by line, or only how it ended."""
+        """Send the progress line by line, or only its last line."""
         last: dict[str, Any] = {}
         async with aclosing(progress):
             async for line in progress:
@@ -216,7 +216,7 @@ class ModelManagement(Handlers):
 
 
 def _list_layers(installed: Installed) -> list[tuple[str, int]]:
-    """(digest, bytes) of what a model consists of; they add up to its size."""
+    """Return (digest, bytes) of each layer of a model; they add up to its size."""
     small = 487
     weights = hashlib.sha256(installed.digest.encode()).hexdigest()
     return [(weights, installed.model.size_bytes - small), (installed.digest, small)]

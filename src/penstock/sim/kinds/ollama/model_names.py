@@ -19,12 +19,12 @@ class Name:
 
     @property
     def full(self) -> str:
-        """`registry.ollama.ai/library/m:latest`"""
+        """The full name, such as `registry.ollama.ai/library/m:latest`."""
         return f"{self.host}/{self.namespace}/{self.model}:{self.tag}"
 
     @property
     def display(self) -> str:
-        """What lists show: defaults of host and namespace left out, the tag never."""
+        """The name in lists: default host and namespace omitted, the tag always present."""
         short = f"{self.model}:{self.tag}"
         if self.host != HOST:
             return f"{self.host}/{self.namespace}/{short}"
@@ -40,7 +40,7 @@ class Name:
 
 
 def parse_name(text: str) -> Name | None:
-    """The name, or None when it is malformed."""
+    """Parse a model name; return None if it is malformed."""
     rest = text.strip().partition("://")[2] or text.strip()
     *places, last = rest.split("/")
     model, separator, tag = last.partition(":")

@@ -1,4 +1,4 @@
-"""Ollama's own `/v1`: OpenAI's chat, completions, embeddings and models, with Ollama's habits."""
+"""Ollama's own `/v1`: OpenAI's chat, completions, embeddings and models, with Ollama's deviations."""
 
 import random
 import time
@@ -61,7 +61,7 @@ _EMBEDDING = Struct(
 
 @dataclass(slots=True)
 class _Reply:
-    """One generation on its way out as OpenAI's events or as one object."""
+    """One generation, sent as OpenAI's events or as one object."""
 
     exchange: Exchange
     model: str
@@ -177,7 +177,7 @@ class OpenAIApi(Handlers):
         except EngineCrashError:
             if not exchange.started:
                 raise OllamaError(500, CRASHED) from None
-            # A failure in mid-stream is lost here: an empty chunk of no model, and no [DONE].
+            # As in the real server, a failure in mid-stream is lost: an empty chunk without a model, and no [DONE].
             choices = [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]
             await exchange.send(
                 _encode_event({**reply.common_fields("chat.completion.chunk"), "model": "", "choices": choices})
@@ -276,7 +276,7 @@ def _decode_body(exchange: Exchange, struct: Struct) -> dict[str, Any]:
 
 
 def _wants_thinking(body: dict[str, Any]) -> bool | None:
-    """Whether thinking is wanted; None where the request does not say."""
+    """Return True or False if the request sets thinking, else None."""
     reasoning = body.get("reasoning")
     effort = reasoning.get("effort") if isinstance(reasoning, dict) else None
     effort = body.get("reasoning_effort") or effort

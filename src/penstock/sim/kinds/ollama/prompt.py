@@ -1,4 +1,4 @@
-"""Fitting a prompt into the context as Ollama does: old messages dropped, a long text cut, or an error."""
+"""Prompts fitted into the context window as Ollama does it: old messages dropped, a long text cut, or an error."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,12 +8,12 @@ from penstock.sim.kinds.ollama.handler import OllamaError, encode_json
 from penstock.sim.openai.request import IMAGE_TOKENS, Prompt, read_prompt
 from penstock.sim.options import SimModel
 
-DEFAULT_CONTEXT = 32768  # what Ollama takes on 23 to 47 GiB of video memory
+DEFAULT_CONTEXT = 32768  # Ollama's default with 23 to 47 GiB of video memory
 
 
 @dataclass(frozen=True, slots=True)
 class ContextWindow:
-    """A context of so many tokens, and what may be done to fit into it."""
+    """A context window in tokens, and the allowed ways to fit a prompt into it."""
 
     tokens: int
     truncate: bool
@@ -28,7 +28,7 @@ class ContextWindow:
         return cls(min(wanted, model.context_length), truncate, shift)
 
     def overflow_error(self, tokens: int) -> OllamaError:
-        """The engine's own error, as text inside Ollama's."""
+        """Build the engine's own error, as text inside Ollama's."""
         message = (
             f"request ({tokens} tokens) exceeds the available context size ({self.tokens} tokens), try increasing it"
         )
@@ -43,7 +43,7 @@ class ContextWindow:
 
 
 def fit_messages(messages: list[dict[str, Any]], room: ContextWindow) -> Prompt:
-    """The conversation without its oldest turns, as many as it takes; system messages and the last one stay."""
+    """Drop the oldest messages until the conversation fits; system messages and the last one stay."""
     kept = list(messages)
     prompt = _measure_messages(kept)
     if prompt.tokens >= room.tokens and not room.truncate:
@@ -58,7 +58,7 @@ def fit_messages(messages: list[dict[str, Any]], room: ContextWindow) -> Prompt:
 
 
 def fit_text(text: str, extra: int, images: int, room: ContextWindow) -> Prompt:
-    """A prompt cut to the context; `extra` tokens come with it."""
+    """Cut a prompt to the context window; `extra` tokens are added to it."""
     tokens = max(1, len(tokens_of(text)) + extra + images * IMAGE_TOKENS)
     if tokens >= room.tokens:
         if not room.truncate or not room.shift:

@@ -14,7 +14,7 @@ def call_id() -> str:
 
 
 def call_of(answer: Answer) -> dict[str, Any]:
-    """The answer's call, its arguments an object."""
+    """Build the call of an answer, its arguments as an object."""
     if answer.call is None:
         return {}
     return {"id": call_id(), "function": {"index": 0, "name": answer.call.name, "arguments": answer.call.arguments}}

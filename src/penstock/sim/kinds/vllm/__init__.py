@@ -1,4 +1,4 @@
-"""vLLM 0.32's OpenAI-compatible server, after recordings of the real one."""
+"""vLLM 0.32's OpenAI-compatible server, modelled on recordings of the real one."""
 
 import secrets
 import time
@@ -38,13 +38,13 @@ def _build_headers(_status: int) -> Headers:
 
 
 class Vllm(Kind):
-    """One model (others are LoRA-like aliases of equal standing), no listening before it is loaded, no queue limit."""
+    """One model (others are aliases, as LoRA adapters are); does not listen before it is loaded; no queue limit."""
 
     name = "vllm"
     default_models = ("meta-llama/Meta-Llama-3.1-8B-Instruct",)
     style = Style(headers=_build_headers, lower=True, idle_seconds=5.0)
     one_model = True
-    deaf_while_loading = True
+    refuses_while_loading = True
 
     def __init__(self, engine: SpeedModel, options: SimOptions) -> None:
         super().__init__(engine, options)
@@ -146,8 +146,13 @@ class Vllm(Kind):
             return
         messages, prompt = body.get("messages"), body.get("prompt")
         count = read_prompt(messages).tokens if isinstance(messages, list) else len(tokens_of(str(prompt)))
-        told = {"count": count, "max_model_len": model.context_length, "tokens": list(range(count)), "token_strs": None}
-        await self.reply_json(exchange, told)
+        response = {
+            "count": count,
+            "max_model_len": model.context_length,
+            "tokens": list(range(count)),
+            "token_strs": None,
+        }
+        await self.reply_json(exchange, response)
 
     # requests
     async def _handle_chat(self, exchange: Exchange) -> None:
@@ -162,8 +167,8 @@ class Vllm(Kind):
                 needs = '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
                 raise RefusedError(400, needs)
             self._check_room(model, prompt.tokens, read_limit(body))
-            said = prompt.said if body.get("continue_final_message") is True else ""
-            ask = read_ask(body, model, replace(prompt, said=said))
+            answer_start = prompt.answer_start if body.get("continue_final_message") is True else ""
+            ask = read_ask(body, model, replace(prompt, answer_start=answer_start))
         except RefusedError as refused:
             await self._reply_refusal(exchange, refused)
             return

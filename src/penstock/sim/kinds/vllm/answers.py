@@ -1,4 +1,4 @@
-"""How vLLM writes a generation: whole, and as server-sent events, key by key as recorded."""
+"""Responses of vLLM, complete and as server-sent events, key by key as recorded."""
 
 import secrets
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ FINGERPRINT = "vllm-0.32.0-5e9aa960"
 
 @dataclass(slots=True)
 class _Vllm(Generation):
-    """What chat and completions have in common."""
+    """Common parts of chat and completions."""
 
     head_first: ClassVar[bool] = True
     event_type: ClassVar[str] = f"{EVENTS}; charset=utf-8"
@@ -87,7 +87,7 @@ class Chat(_Vllm):
         given = [token for token in tokens if token]
         return None if wanted is None or not given else {"content": [build_logprob(token, wanted) for token in given]}
 
-    def whole_body(self, session: Session) -> Chunk:
+    def complete_body(self, session: Session) -> Chunk:
         choices = [
             {
                 "index": index,
@@ -158,7 +158,7 @@ class Completions(_Vllm):
             "top_logprobs": [{top["token"]: top["logprob"] for top in row["top_logprobs"]} for row in rows],
         }
 
-    def whole_body(self, session: Session) -> Chunk:
+    def complete_body(self, session: Session) -> Chunk:
         choices = [
             {
                 "index": index,
@@ -201,7 +201,7 @@ def _build_message(answer: Answer) -> dict[str, Any]:
 
 
 def _call_deltas(name: str, arguments: str) -> list[dict[str, Any]]:
-    """The name, then the arguments in pieces; the name's chunk has a second entry of its index, as vLLM's may."""
+    """Return the name, then the arguments in pieces; the first chunk has two entries of one index, as vLLM's may."""
     first, *rest = split_text(arguments)
     opened = {"id": _call_id(), "type": "function", "index": 0, "function": {"name": name}}
     parts = [[opened, {"index": 0, "function": {"arguments": first}}]]

@@ -1,11 +1,11 @@
-"""What vLLM refuses before it generates, in the words that its validation has."""
+"""Validation of requests before generation, with vLLM's own messages."""
 
 from typing import Any
 
 from penstock.sim.exchange import Request
 from penstock.sim.openai.request import BrokenJsonError, parse_json
 
-# In the order in which they are complained of.
+# In the order in which vLLM reports them.
 _NUMBERS = {
     "max_tokens": int,
     "max_completion_tokens": int,
@@ -36,7 +36,7 @@ _WORDS = {float: ("float", "a valid number", "a number"), int: ("int", "a valid 
 
 
 class RefusedError(Exception):
-    """The request gets an error: status, message, type, param."""
+    """The request is answered with an error: status, message, type, param."""
 
     def __init__(self, status: int, message: str, kind: str | None = None, param: str | None = None) -> None:
         super().__init__(message)
@@ -44,13 +44,13 @@ class RefusedError(Exception):
 
     @classmethod
     def for_parameter(cls, message: str, name: str, value: object = None) -> "RefusedError":
-        """A 400 about one parameter, in the form that vLLM's own checks have."""
-        told = f"parameter={name}" if value is None else f"parameter={name}, value={value}"
-        return cls(400, f"{message} ({told})", param=name)
+        """Create a 400 about one parameter, in the format of vLLM's own checks."""
+        details = f"parameter={name}" if value is None else f"parameter={name}, value={value}"
+        return cls(400, f"{message} ({details})", param=name)
 
 
 def validate_body(request: Request, required: str = "", kind: type = object) -> dict[str, Any]:
-    """The body. Raises RefusedError when it is no object, lacks `required`, or has it or a number in a wrong type."""
+    """Validate the body. Raises RefusedError if it is no object, lacks `required`, or has a value of the wrong type."""
     if not request.headers.get("content-type", "").startswith("application/json"):
         unsupported = "Unsupported Media Type: Only 'application/json' is allowed"
         raise RefusedError(400, f"1 validation error:\n  {unsupported}", "Bad Request")
@@ -79,7 +79,7 @@ def validate_body(request: Request, required: str = "", kind: type = object) -> 
 
 
 def check_chat(body: dict[str, Any]) -> None:
-    """Raises RefusedError for a chat without messages, with an unknown part, or for several equal answers."""
+    """Raise RefusedError for a chat without messages, with an unknown part, or for several greedy answers."""
     if not body["messages"]:
         text = "Cannot apply chat template to an empty conversation. Provide at least one message."
         raise RefusedError(400, text)
@@ -118,11 +118,11 @@ def _is_numeric(text: str, kind: type) -> bool:
 
 
 def _describe_flaw(kind: str, where: str, text: str, given: Any, more: str = "") -> tuple[str, str]:
-    """(where, the line that tells of it)"""
-    shown = str(given)
+    """Return (location, the line that describes the error)."""
+    value = str(given)
     if isinstance(given, dict | list):
-        shown = f"<{type(given).__name__} of {len(given)} items>"
-    return where, f"{{'type': '{kind}', 'loc': '{where}', 'msg': '{text}', 'input': '{shown}'{more}}}"
+        value = f"<{type(given).__name__} of {len(given)} items>"
+    return where, f"{{'type': '{kind}', 'loc': '{where}', 'msg': '{text}', 'input': '{value}'{more}}}"
 
 
 def _build_refusal(flaws: list[tuple[str, str]]) -> RefusedError:
