@@ -5,7 +5,7 @@ from typing import Any
 
 from penstock.sim.exchange import Exchange
 from penstock.sim.generated_text import tokens_of, unit_vector
-from penstock.sim.kinds.ollama import fields
+from penstock.sim.kinds.ollama.fields import EMBED, EMBEDDINGS, check_options, integer_option, load_parameters
 from penstock.sim.kinds.ollama.generation import build_metrics
 from penstock.sim.kinds.ollama.go_json import decode_fields
 from penstock.sim.kinds.ollama.handler import Core, Handlers, OllamaError
@@ -27,10 +27,10 @@ class Embedding(Handlers):
         }
 
     async def _handle_embed(self, exchange: Exchange) -> None:
-        body = decode_fields(exchange.request.body, fields.EMBED)
+        body = decode_fields(exchange.request.body, EMBED)
         texts = read_texts(body.get("input"))
         installed = self.find_embedder(body.get("model", ""), OllamaError(404, "model '' not found"))
-        fields.check_options(body.get("options") or {})
+        check_options(body.get("options") or {})
         if not texts:
             await self._load_model(installed, body)
             await self.reply_json(exchange, {"model": body["model"], "embeddings": []})
@@ -45,9 +45,9 @@ class Embedding(Handlers):
         await self.reply_json(exchange, {"model": body["model"], "embeddings": vectors, **kept})
 
     async def _handle_embeddings(self, exchange: Exchange) -> None:
-        body = decode_fields(exchange.request.body, fields.EMBEDDINGS)
+        body = decode_fields(exchange.request.body, EMBEDDINGS)
         installed = self.find_embedder(body.get("model", ""), OllamaError(400, "model is required"))
-        fields.check_options(body.get("options") or {})
+        check_options(body.get("options") or {})
         if not body.get("prompt"):
             await self._load_model(installed, body)
             await self.reply_json(exchange, {"embedding": []})
@@ -68,12 +68,12 @@ class Embedding(Handlers):
     ) -> tuple[list[list[float]], Session, int]:
         """Return (one unit vector a text, the session that made them, prompt tokens). Raises OllamaError."""
         options = body.get("options") or {}
-        room = ContextWindow.for_model(installed.model, fields.integer_option(options, "num_ctx"))
+        room = ContextWindow.for_model(installed.model, integer_option(options, "num_ctx"))
         counts = [max(1, len(tokens_of(text))) for text in texts]
         if body.get("truncate", True) is False and max(counts) > room.tokens:
             raise OllamaError(400, "the input length exceeds the context length")
         count = sum(min(tokens, room.tokens) for tokens in counts)
-        setup = fields.load_parameters(options, None)
+        setup = load_parameters(options, None)
         keep_alive = body.get("keep_alive")
         engine, crash = self.core.engine, exchange.fault
         async with engine.open_session(installed.model, setup=setup, keep_alive=keep_alive, crash=crash) as session:
@@ -86,7 +86,7 @@ class Embedding(Handlers):
         )
 
     async def _load_model(self, installed: Installed, body: dict[str, Any]) -> None:
-        setup = fields.load_parameters(body.get("options") or {}, None)
+        setup = load_parameters(body.get("options") or {}, None)
         await self.core.engine.load_model(installed.model, setup=setup, keep_alive=body.get("keep_alive"))
 
 

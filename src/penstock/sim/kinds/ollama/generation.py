@@ -7,7 +7,7 @@ from typing import Any
 
 from penstock.sim.exchange import Exchange
 from penstock.sim.generated_text import Answer, GenerationRequest, Tool, compose_answer, tokens_of
-from penstock.sim.kinds.ollama import fields
+from penstock.sim.kinds.ollama.fields import CHAT, GENERATE, check_options, integer_option, load_parameters, read_format
 from penstock.sim.kinds.ollama.go_json import decode_fields
 from penstock.sim.kinds.ollama.handler import NDJSON, Core, Handlers, OllamaError, encode_json
 from penstock.sim.kinds.ollama.library import Installed, utc_now
@@ -55,7 +55,7 @@ class Generation(Handlers):
     """Handlers of the two generating routes."""
 
     async def handle_chat(self, exchange: Exchange) -> None:
-        body = decode_fields(exchange.request.body, fields.CHAT)
+        body = decode_fields(exchange.request.body, CHAT)
         _check_logprobs(body)
         if not body.get("model", "").strip():
             raise OllamaError(400, "model is required")
@@ -69,7 +69,7 @@ class Generation(Handlers):
         await self._run_generation(run, empty=empty)
 
     async def handle_generate(self, exchange: Exchange) -> None:
-        body = decode_fields(exchange.request.body, fields.GENERATE)
+        body = decode_fields(exchange.request.body, GENERATE)
         _check_logprobs(body)
         body.setdefault("model", "")
         missing = OllamaError(404, f"model '{body['model']}' not found")
@@ -92,8 +92,8 @@ class Generation(Handlers):
 
     async def _run_generation(self, run: Generating, *, empty: bool) -> None:
         options, body, model = run.options, run.body, run.installed.model
-        fields.check_options(options)
-        setup = fields.load_parameters(options, body.get("shift"))
+        check_options(options)
+        setup = load_parameters(options, body.get("shift"))
         if empty:
             await self.core.engine.load_model(model, setup=setup, keep_alive=body.get("keep_alive"))
             await self.reply_json(run.exchange, {**run.build_chunk(""), "done": True, "done_reason": "load"})
@@ -205,17 +205,17 @@ def _build_logprobs(run: Generating, tokens: list[str]) -> dict[str, Any]:
 def _build_prompt(run: Generating) -> GenerationRequest:
     """Build the request to the model, its prompt fitted into the context. Raises OllamaError if it does not fit."""
     body, options, model = run.body, run.options, run.installed.model
-    shape = fields.read_format(body.get("format"))
+    shape = read_format(body.get("format"))
     room = ContextWindow.for_model(
         model,
-        fields.integer_option(options, "num_ctx"),
+        integer_option(options, "num_ctx"),
         truncate=body.get("truncate", True),
         shift=body.get("shift", True),
     )
     prompt = fit_messages(body["messages"], room) if run.chat else _generate_prompt(body, room)
     if prompt.images and not model.has_capability("vision"):
         raise OllamaError(500, IMAGES)
-    wanted = fields.integer_option(options, "num_predict")
+    wanted = integer_option(options, "num_predict")
     limits = [] if wanted is None or wanted < 0 else [wanted]
     if not room.shift:
         limits.append(max(1, room.tokens - prompt.tokens))

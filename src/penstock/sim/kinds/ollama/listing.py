@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from penstock.sim.exchange import Exchange
-from penstock.sim.kinds.ollama import fields
+from penstock.sim.kinds.ollama.fields import SHOW
 from penstock.sim.kinds.ollama.go_json import decode_fields
 from penstock.sim.kinds.ollama.handler import Core, Handlers, OllamaError, well_named
 from penstock.sim.kinds.ollama.library import Installed, local_time
@@ -106,7 +106,7 @@ class Listing(Handlers):
         await self.reply_json(exchange, {"models": rows})
 
     async def _handle_show(self, exchange: Exchange) -> None:
-        body = decode_fields(exchange.request.body, fields.SHOW)
+        body = decode_fields(exchange.request.body, SHOW)
         asked = (body.get("model") or body.get("name") or "").strip()
         if not asked:
             raise OllamaError(400, "model is required")

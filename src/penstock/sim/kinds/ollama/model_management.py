@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from penstock.sim.exchange import Exchange
-from penstock.sim.kinds.ollama import fields
+from penstock.sim.kinds.ollama.fields import COPY, CREATE, DELETE, PULL, PUSH
 from penstock.sim.kinds.ollama.go_json import decode_fields
 from penstock.sim.kinds.ollama.handler import BARE_JSON, NDJSON, Core, Handlers, OllamaError, encode_json
 from penstock.sim.kinds.ollama.library import Installed
@@ -42,7 +42,7 @@ class ModelManagement(Handlers):
         }
 
     async def _handle_copy(self, exchange: Exchange) -> None:
-        body = decode_fields(exchange.request.body, fields.COPY)
+        body = decode_fields(exchange.request.body, COPY)
         names = []
         for role in ("source", "destination"):
             name = parse_name(body.get(role, ""))
@@ -57,7 +57,7 @@ class ModelManagement(Handlers):
         await exchange.reply(200)
 
     async def _handle_delete(self, exchange: Exchange) -> None:
-        body = decode_fields(exchange.request.body, fields.DELETE)
+        body = decode_fields(exchange.request.body, DELETE)
         asked = body.get("model") or body.get("name") or ""
         if not asked.strip():
             raise OllamaError(400, "model is required")
@@ -86,7 +86,7 @@ class ModelManagement(Handlers):
         await exchange.reply(201)
 
     async def _handle_pull(self, exchange: Exchange) -> None:
-        body = decode_fields(exchange.request.body, fields.PULL)
+        body = decode_fields(exchange.request.body, PULL)
         asked = body.get("model") or body.get("name") or ""
         name = parse_name(asked)
         if name is None:
@@ -118,7 +118,7 @@ class ModelManagement(Handlers):
         yield {"status": "success"}
 
     async def _handle_push(self, exchange: Exchange) -> None:
-        body = decode_fields(exchange.request.body, fields.PUSH)
+        body = decode_fields(exchange.request.body, PUSH)
         asked = body.get("model") or body.get("name") or ""
         if not asked.strip():
             raise OllamaError(400, "model is required")
@@ -139,7 +139,7 @@ class ModelManagement(Handlers):
         yield {"status": "success"}
 
     async def _handle_create(self, exchange: Exchange) -> None:
-        body = decode_fields(exchange.request.body, fields.CREATE)
+        body = decode_fields(exchange.request.body, CREATE)
         name = parse_name(body.get("model") or body.get("name") or "")
         if name is None:
             raise OllamaError(400, "invalid model name")
