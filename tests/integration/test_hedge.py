@@ -43,7 +43,7 @@ async def test_who_is_slow_to_begin_is_overtaken_and_stopped(request_: bytes, go
         assert answer.headers["x-penstock-server"] == "b"
         await asyncio.wait_for(hung.wait(), 2)  # the slow one hears that nobody waits any more
         await gateway.at_rest()
-        assert gateway.gateway.failover.breakers.of("a", "m").healthy  # being slower is no failure
+        assert gateway.gateway.failover.breakers.get("a", "m").is_healthy  # being slower is no failure
 
 
 async def test_who_begins_in_time_answers_alone():

@@ -166,7 +166,7 @@ class Gateway:
                 lambda: self.pipeline.classifier,
                 lambda: self.pipeline.decisions,
                 lambda: self.pipeline.levels,
-                self.failover.breakers.states,
+                self.failover.breakers.list_states,
                 lambda: (self.failover.budget.taken, self.failover.budget.denied),
             ),
             settings=lambda: ApiSettings(self.settings.llm.mode),

@@ -8,7 +8,6 @@ from penstock.control.discovery.health import (
     PATIENCE,
     Pulse,
     Sight,
-    back_off,
     forgivable,
     judge,
     offered,
@@ -31,15 +30,6 @@ def test_the_gap_between_looks_doubles_with_each_failure_and_never_leaves_its_bo
         planned = 30.0 if ok else min(LONGEST_ABSENCE, 2.0 ** (failures - 1))
         assert planned * 0.899 <= pulse.next_at - now <= planned * 1.101
         now = pulse.next_at
-
-
-def test_a_failing_server_is_looked_at_less_and_less():
-    assert [back_off(n, 1.0, 30.0) for n in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
-
-
-@given(st.integers(1, 10**6))
-def test_the_back_off_stays_finite_however_long_a_server_is_away(failures):
-    assert 0 < back_off(failures, 1.0, 30.0) <= 30.0
 
 
 @given(st.lists(st.floats(0.001, 0.4), min_size=1, max_size=100))

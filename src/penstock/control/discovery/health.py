@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from penstock.domain.errors import PenstockError, UpstreamTimeout
 from penstock.domain.fleet import Inventory, Model, Server, ServerStatus, State
 from penstock.gateway.fleet.catalog import ServerLoad, list_names
+from penstock.gateway.upstream.resilience.backoff import backoff_delay
 
 SUSPICION_GAP = 1.0
 """Seconds between two looks at one server, however often it is suspected."""
@@ -14,11 +15,6 @@ LONGEST_ABSENCE = 8.0
 
 PATIENCE = 3
 """Looks in a row that may time out while the server is visibly at work for us."""
-
-
-def back_off(failures: int, first: float, longest: float) -> float:
-    """Seconds to wait after so many failures in a row (at least one): doubles from `first`, never above `longest`."""
-    return min(longest, first * 2.0 ** min(failures - 1, 32))
 
 
 @dataclass(slots=True)
@@ -48,7 +44,7 @@ class Pulse:
         self.looking = False
         self.failures = 0 if ok else self.failures + 1
         longest = min(self.interval, LONGEST_ABSENCE)
-        wait = self.interval if ok else back_off(self.failures, self.first_retry, longest)
+        wait = self.interval if ok else backoff_delay(self.failures, self.first_retry, longest)
         self.next_at = now + wait * (0.9 + 0.2 * chance)
         if self.suspected:
             self.suspect(now)

@@ -12,7 +12,7 @@ from penstock.gateway.client import CancellableSource, Client, fed_by
 from penstock.gateway.fleet.catalog import ServerLoad
 from penstock.gateway.metrics.meter import Meter, SeriesByWire
 from penstock.gateway.upstream.relay.base import Relay
-from penstock.gateway.upstream.resilience.breaker import Guard
+from penstock.gateway.upstream.resilience.breaker import BreakerPair
 from penstock.gateway.upstream.transport.authorization import authorization_headers
 from penstock.gateway.upstream.transport.connection import Connection
 from penstock.gateway.upstream.transport.pool import Pool, Pools
@@ -44,7 +44,7 @@ class Target:
     pool: Pool
     timeouts: Timeouts
     live: ServerLoad
-    guard: Guard
+    guard: BreakerPair
     series: SeriesByWire
     heads: dict[str, bytes] = field(default_factory=dict)
 
@@ -67,7 +67,7 @@ class Attempts:
         self._meter = meter
         self._agent = f"penstock/{version}".encode()
 
-    def target(self, deployment: Deployment, live: ServerLoad, guard: Guard) -> Target:
+    def target(self, deployment: Deployment, live: ServerLoad, guard: BreakerPair) -> Target:
         """Make ready for calls to a deployment."""
         server = deployment.server
         pool = self.pools.get(deployment.url, server.verify_tls)

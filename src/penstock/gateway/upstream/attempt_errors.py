@@ -6,7 +6,7 @@ from penstock.domain.errors import ConnectFailed, ModelNotFound, NoServer, Penst
 from penstock.domain.fleet import Deployment
 from penstock.domain.request import Operation
 from penstock.gateway.request_context import RelayedResponse, RequestContext
-from penstock.gateway.upstream.resilience.breaker import Guard
+from penstock.gateway.upstream.resilience.breaker import BreakerPair
 
 
 def sent(error: PenstockError, relay: RelayedResponse | None) -> bool:
@@ -28,7 +28,7 @@ def final(ctx: RequestContext, error: PenstockError) -> bool:
 
 
 def sum_up(
-    failed: Sequence[tuple[Deployment, PenstockError]], shut: Sequence[tuple[Deployment, Guard]], now: float
+    failed: Sequence[tuple[Deployment, PenstockError]], shut: Sequence[tuple[Deployment, BreakerPair]], now: float
 ) -> PenstockError:
     """The error to tell. `failed` are the tries, `shut` what breakers kept the call from."""
     told = [(deployment, _resting(deployment, guard, now)) for deployment, guard in shut] + list(failed)
@@ -51,11 +51,11 @@ def sum_up(
     return telling[-1]
 
 
-def _resting(deployment: Deployment, guard: Guard, now: float) -> PenstockError:
+def _resting(deployment: Deployment, guard: BreakerPair, now: float) -> PenstockError:
     """Why a server is left alone."""
-    if guard.server.cause is not None:
-        return guard.server.cause
-    wait = max(0.1, guard.wait(now))
+    if guard.server.connect_error is not None:
+        return guard.server.connect_error
+    wait = max(0.1, guard.seconds_until_allowed(now))
     return NoServer(
         f"{deployment.server.name} has failed just now and is left alone for {wait:.1f} s", retry_after=wait
     )

@@ -34,10 +34,11 @@ from penstock.gateway.upstream.relay.polling import Missing, Polled
 from penstock.gateway.upstream.relay.resumable import Resumable
 from penstock.gateway.upstream.relay.translating import Translated
 from penstock.gateway.upstream.request_defaults import whole
-from penstock.gateway.upstream.resilience.breaker import NO_PERMITS, Breakers, Guard, Permits
+from penstock.gateway.upstream.resilience.breaker import NO_PERMITS, BreakerPair, Permits
+from penstock.gateway.upstream.resilience.breaker_registry import BreakerRegistry
 from penstock.gateway.upstream.resilience.hedging import HedgedClient, run_hedged
 from penstock.gateway.upstream.resilience.retry_budget import RetryBudget
-from penstock.gateway.upstream.resilience.retry_plan import Course
+from penstock.gateway.upstream.resilience.retry_plan import RetryPlan
 
 Failure: TypeAlias = tuple[int, PenstockError, bool]
 """A failed try: the candidate's place, why, and whether the engine had the request."""
@@ -61,7 +62,7 @@ class Failover:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.defaults = defaults
-        self.breakers = Breakers(chance)
+        self.breakers = BreakerRegistry(chance)
         self.budget = RetryBudget(clock())
         self._chance = chance
         self._catalog = catalog
@@ -92,7 +93,7 @@ class Failover:
         target = self._target(first.deployment)
         guard = target.guard
         failures: list[Failure] = []
-        if not (guard.server.wary or guard.model.wary) or guard.allows(self._clock()):
+        if not (guard.server.is_tracking or guard.model.is_tracking) or guard.allows(self._clock()):
             if self.defaults.hedge_after and ctx.stream is None and call.operation in _TWICE:
                 failures = await self._hedged(ctx)
                 if not failures:
@@ -119,7 +120,9 @@ class Failover:
             for place, error, work in failures[seen:]:
                 if final(ctx, error):
                     raise error
-                course.failed(place, work, error.status in _BUSY, isinstance(error, ConnectFailed | UpstreamTimeout))
+                course.record_failure(
+                    place, work, error.status in _BUSY, isinstance(error, ConnectFailed | UpstreamTimeout)
+                )
             seen = len(failures)
             place = await self._step(ctx, course)
             if place < 0:
@@ -130,7 +133,9 @@ class Failover:
                 return
             failures.append((place, failure, sent(failure, ctx.relay)))
         failed = [(candidates[place].deployment, error) for place, error, _ in failures]
-        shut = [(candidates[i].deployment, self._target(candidates[i].deployment).guard) for i in course.shut]
+        shut = [
+            (candidates[i].deployment, self._target(candidates[i].deployment).guard) for i in course.blocked_by_breaker
+        ]
         raise sum_up(failed, shut, self._clock())
 
     async def _hedged(self, ctx: RequestContext) -> list[Failure]:
@@ -144,9 +149,9 @@ class Failover:
             return self._one(forked, candidate, self._target(candidate.deployment))
 
         def choose_second() -> int | None:
-            healthy = (p for p in range(1, len(candidates)) if self._target(candidates[p].deployment).guard.healthy)
+            healthy = (p for p in range(1, len(candidates)) if self._target(candidates[p].deployment).guard.is_healthy)
             place = next(healthy, None)
-            return place if place is not None and self.budget.take(self._clock()) else None
+            return place if place is not None and self.budget.try_take(self._clock()) else None
 
         race = await run_hedged(ctx.client, run_attempt, choose_second, self.defaults.hedge_after, self._attempts.loop)
         last = race.winner or race.attempts[-1]
@@ -160,8 +165,8 @@ class Failover:
         client, endpoint, call, deployment = ctx.client, ctx.endpoint, ctx.call, candidate.deployment
         guard, live = target.guard, target.live
         permits = NO_PERMITS
-        if guard.server.wary or guard.model.wary:
-            permits = guard.begin(self._clock(), None if client.response_started else _beginning(client))
+        if guard.server.is_tracking or guard.model.is_tracking:
+            permits = guard.acquire(self._clock(), None if client.response_started else _beginning(client))
         ctx.running_before = live.running
         live.running += 1
         self._turn += 1
@@ -184,8 +189,8 @@ class Failover:
             else:
                 await self._translated(ctx, candidate)
             live.consecutive_failures = 0
-            if guard.server.wary or guard.model.wary:
-                guard.well(permits, self._clock())
+            if guard.server.is_tracking or guard.model.is_tracking:
+                guard.record_success(permits, self._clock())
                 permits = NO_PERMITS
             if call.operation is Operation.MANAGE:
                 self._suspect(deployment.server.name)  # its list of models has changed
@@ -205,32 +210,32 @@ class Failover:
     def _may_resume(self, call: Call) -> bool:
         return "resume" in call.flags or (self.defaults.resume and "break" not in call.flags)
 
-    def _course(self, candidates: tuple[Candidate, ...]) -> Course:
-        def guard_of(place: int) -> Guard:
+    def _course(self, candidates: tuple[Candidate, ...]) -> RetryPlan:
+        def guard_of(place: int) -> BreakerPair:
             return self._target(candidates[place].deployment).guard
 
-        return Course(len(candidates), guard_of, self.budget, self._chance)
+        return RetryPlan(len(candidates), guard_of, self.budget, self._chance)
 
-    async def _step(self, ctx: RequestContext, course: Course) -> int:
+    async def _step(self, ctx: RequestContext, course: RetryPlan) -> int:
         """The place of the candidate to try next, when its time has come; -1 when there is none."""
         client, candidates = ctx.client, ctx.decision.candidates
-        while (step := course.next(self._clock())) is not None:
+        while (step := course.next_step(self._clock())) is not None:
             if step.wait:
                 await sleep_while_connected(step.wait, client, self._attempts.loop)
             begun = ctx.deployment if client.response_started else None
             if (
                 begun is None
-                or candidates[step.place].deployment.model.name == begun.model.name
-                or (not candidates[step.place].warning)
+                or candidates[step.index].deployment.model.name == begun.model.name
+                or (not candidates[step.index].warning)
             ):
-                return step.place
+                return step.index
         return -1
 
     def _hear(self, fleet: Fleet) -> None:
         """What new looks tell the breakers, and breakers the router."""
-        self.breakers.hear(fleet.statuses, self._clock())
+        self.breakers.update_from_health_checks(fleet.statuses, self._clock())
         for name, live in self._catalog.loads.items():
-            if live.traffic_share is not None and self.breakers.settled(name, self._clock()):
+            if live.traffic_share is not None and self.breakers.is_unrestricted(name, self._clock()):
                 live.traffic_share = None
 
     def _target(self, deployment: Deployment) -> Target:
@@ -244,7 +249,7 @@ class Failover:
         if target is None:
             server = deployment.server.name
             target = self._targets[key] = self._attempts.target(
-                deployment, self._catalog.load_of(server), self.breakers.of(server, deployment.model.name)
+                deployment, self._catalog.load_of(server), self.breakers.get(server, deployment.model.name)
             )
         return target
 
@@ -352,12 +357,12 @@ class Failover:
     def _note(self, error: PenstockError, target: Target, permits: Permits, relay: RelayedResponse | None) -> None:
         """Blame whom a failed try says something about."""
         now, server, live = self._clock(), target.deployment.server.name, target.live
-        target.guard.failed(permits, error, now, relay is not None and relay.status >= 300)
+        target.guard.record_failure(permits, error, now, relay is not None and relay.status >= 300)
         if not error.retryable:
             return
         live.consecutive_failures += 1
         live.last_failed_at = now
-        live.traffic_share = live.traffic_share or self.breakers.share_of(server)
+        live.traffic_share = live.traffic_share or self.breakers.share_function(server)
         if not isinstance(error, UpstreamStatus):
             self._suspect(server)
 

@@ -1,96 +1,102 @@
-"""Which candidate a call tries next, once the first has not delivered: breakers, budget and back-off put together.
+"""Order of a call's attempts after the first one failed: breakers, budget and backoff combined.
 
-Pure: the clock and chance are handed in.
+Pure: clock and randomness are handed in.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
-from penstock.gateway.upstream.resilience.breaker import Breaker, Guard
-from penstock.gateway.upstream.resilience.retry_budget import RetryBudget, back_off
+from penstock.gateway.upstream.resilience.backoff import retry_delay
+from penstock.gateway.upstream.resilience.breaker import Breaker, BreakerPair
+from penstock.gateway.upstream.resilience.retry_budget import RetryBudget
 
 
-class Step(NamedTuple):
-    """Try this candidate (by its place) after `wait` seconds."""
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Next attempt: the candidate's index, to be tried after `wait` seconds."""
 
-    place: int
+    index: int
     wait: float = 0.0
 
 
-class Course:
-    """The way of one call through its candidates, in their order; each is tried once, and one that was merely busy
-    once more at the end.
+class RetryPlan:
+    """Picks a call's candidates in their order: each once, and one that was merely busy once more at the end.
 
-    `next` tells the next step until there is none; after each the caller tells by `failed` what became of it.
-    `guard_of` gives the guard of a candidate by its place. `shut` are the places that breakers kept it from.
+    `next_step` returns the next attempt until there is none; the caller reports each failed attempt by
+    `record_failure`. `breakers_of` returns the breakers of a candidate by its index. `blocked_by_breaker` lists the
+    candidates that breakers did not allow.
     """
 
     __slots__ = (
-        "_again", "_asked_again", "_budget", "_chance", "_deaf", "_done", "_guard_of", "_late", "_order", "_sent",
-        "_tried", "shut",
+        "_breakers_of", "_budget", "_busy", "_deferred", "_failed", "_has_attempted", "_is_work_done", "_pending",
+        "_random", "_retried", "_unreachable", "blocked_by_breaker",
     )  # fmt: skip
 
     def __init__(
-        self, size: int, guard_of: Callable[[int], Guard], budget: RetryBudget, chance: Callable[[], float]
+        self, size: int, breakers_of: Callable[[int], BreakerPair], budget: RetryBudget, random: Callable[[], float]
     ) -> None:
-        self.shut: list[int] = []
-        self._order = list(range(size))
-        self._guard_of = guard_of
+        self.blocked_by_breaker: list[int] = []
+        self._pending = list(range(size))
+        self._breakers_of = breakers_of
         self._budget = budget
-        self._chance = chance
-        self._done: set[int] = set()
-        self._sent = False
-        self._tried = False
-        self._again: list[int] = []
-        self._deaf: set[Breaker] = set()
-        self._late: set[int] = set()
-        self._asked_again: set[int] = set()
+        self._random = random
+        self._failed: set[int] = set()
+        self._is_work_done = False  # a server has had the request: more attempts are more work
+        self._has_attempted = False
+        self._busy: list[int] = []
+        self._unreachable: set[Breaker] = set()
+        self._deferred: set[int] = set()
+        self._retried: set[int] = set()
 
-    def next(self, now: float) -> Step | None:
-        """The next step, or None when the call has to be told what went wrong."""
-        while self._order:
-            place = self._order.pop(0)
-            if place in self._done:
+    def next_step(self, now: float) -> Step | None:
+        """Return the next attempt, or None when the call has failed."""
+        while self._pending:
+            index = self._pending.pop(0)
+            if index in self._failed:
                 continue
-            guard = self._guard_of(place)
-            if guard.server in self._deaf and place not in self._late:
-                self._late.add(place)  # another model on a server that was just not to be reached: last of all
-                self._order.append(place)
-            elif not guard.allows(now):
-                self.shut.append(place)
-            elif self._may(guard, now):
-                self._tried = True
-                return Step(place)
-        if not self._tried:
-            return self._beside_a_trial()
-        while self._again:
-            place = self._again.pop(0)
-            self._asked_again.add(place)
-            if self._guard_of(place).allows(now) and self._budget.take(now):
-                return Step(place, back_off(1, self._chance()))
+            breakers = self._breakers_of(index)
+            if breakers.server in self._unreachable and index not in self._deferred:
+                self._deferred.add(index)  # another model on a server that was just unreachable: try it last
+                self._pending.append(index)
+            elif not breakers.allows(now):
+                self.blocked_by_breaker.append(index)
+            elif self._is_within_budget(breakers, now):
+                self._has_attempted = True
+                return Step(index)
+        if not self._has_attempted:
+            return self._half_open_fallback()
+        while self._busy:
+            index = self._busy.pop(0)
+            self._retried.add(index)
+            if self._breakers_of(index).allows(now) and self._budget.try_take(now):
+                return Step(index, retry_delay(1, self._random()))
         return None
 
-    def failed(self, place: int, sent: bool, busy: bool = False, deaf: bool = False) -> None:
-        """A try has failed. `sent`: the engine had the request, so that more tries are more work; `busy`: the same
-        server may well take it in a moment; `deaf`: it could not be reached or said nothing in time."""
-        if deaf:
-            self._deaf.add(self._guard_of(place).server)
-        self._tried = True
-        self._done.add(place)
-        self._sent = self._sent or sent
-        if busy and place not in self._asked_again:
-            self._again.append(place)
+    def record_failure(self, index: int, request_sent: bool, busy: bool = False, unreachable: bool = False) -> None:
+        """Record a failed attempt.
 
-    def _may(self, guard: Guard, now: float) -> bool:
-        if not self._sent:
+        `request_sent`: the server had the request, so that more attempts are more work. `busy`: the same server may
+        accept the request in a moment. `unreachable`: it accepted no connection or did not respond in time.
+        """
+        if unreachable:
+            self._unreachable.add(self._breakers_of(index).server)
+        self._has_attempted = True
+        self._failed.add(index)
+        self._is_work_done = self._is_work_done or request_sent
+        if busy and index not in self._retried:
+            self._busy.append(index)
+
+    def _is_within_budget(self, breakers: BreakerPair, now: float) -> bool:
+        if not self._is_work_done:
             return True
-        if guard.healthy:
+        if breakers.is_healthy:
             self._budget.charge(now)
             return True
-        return self._budget.take(now)
+        return self._budget.try_take(now)
 
-    def _beside_a_trial(self) -> Step | None:
-        """Nobody else can: a server that is just being tried is asked all the same, which beats an error."""
-        self._tried = True
-        self._order.clear()
-        return next((Step(place) for place in self.shut if self._guard_of(place).trying), None)
+    def _half_open_fallback(self) -> Step | None:
+        """Return a half-open server beside its probe: no other candidate is left, and trying beats an error."""
+        self._has_attempted = True
+        self._pending.clear()
+        blocked = self.blocked_by_breaker
+        return next((Step(index) for index in blocked if self._breakers_of(index).is_blocked_by_probe), None)
