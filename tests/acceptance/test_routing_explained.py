@@ -195,7 +195,7 @@ def test_a_fleet_without_its_big_server_is_told_with_the_warning(simulators: Sim
         ({"text": "a", "message": "b"}, 400, "invalid_request", "not both"),
         ({"text": "a", "messages": []}, 400, "invalid_request", "not both"),
         ({"messages": []}, 400, "invalid_request", "`messages`"),
-        ({"mesage": "x"}, 400, "invalid_request", "did you mean `message`?"),
+        ({"mesage": "x"}, 400, "invalid_request", "Did you mean `message`?"),
         ([], 400, "invalid_request", "object"),
         ({"text": "a", "model": "gemma3:11b"}, 404, "model_not_found", "gemma3:12b"),
         ({"text": "a", "model": "auto:quick"}, 400, "unsupported", "auto:fast"),

@@ -265,11 +265,13 @@ async def test_ollama_is_not_asked_though_it_be_the_only_one_up():
         async with running(*servers) as gateway:
             answer = await gateway.ask(SEND)
             assert (answer.status, answer.json["code"]) == (503, "no_server")
-            assert answer.json["detail"].startswith("Nobody is there to answer in this chat just now.")
+            assert answer.json["detail"].startswith(
+                "Neither Victoria nor the MLX API server is available for this chat."
+            )
             streamed = await gateway.ask(STREAM)
             assert streamed.status == 503
             assert [name for name, _ in events(streamed)] == ["error", "end"]
-            assert "Nobody is there to answer" in events(streamed)[0][1]["message"]
+            assert "Neither Victoria nor the MLX API server is available" in events(streamed)[0][1]["message"]
             assert url in events(streamed)[0][1]["message"]
             plan = await gateway.ask(post("/api/chat/plan", {"content": "go"}))
             assert plan.status == 503

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 
 from penstock.dialects.base import Dialect
-from penstock.dialects.problem_details import problem
+from penstock.dialects.problem_details import render_problem
 from penstock.domain.errors import MethodNotAllowed, NotFound, PenstockError
 
 _VERSION = re.compile(r"/v(\d{1,9})(/|$)")
@@ -34,7 +34,7 @@ class ErrorResponses:
         """The media type and body of an error."""
         dialect = self._owners.get(path) or self._find_by_prefix(path)
         if dialect is None:
-            return b"application/problem+json", problem(error, request_id)
+            return b"application/problem+json", render_problem(error, request_id)
         return dialect.media_type, dialect.render_error(error, request_id)
 
     def build_not_found(self, path: str, method: str) -> PenstockError:

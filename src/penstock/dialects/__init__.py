@@ -1,4 +1,4 @@
-"""The dialects that clients speak, found by folder: every module here with a `DIALECT` or `DIALECTS` is one."""
+"""Dialects that clients speak. Every module or package here with a `DIALECT` or `DIALECTS` is loaded."""
 
 import importlib
 import pkgutil
@@ -8,9 +8,9 @@ from penstock.dialects.base import Dialect
 
 
 def load() -> tuple[Dialect, ...]:
-    """Return all dialects; raise ValueError when two claim the same name, wire, or method and path."""
-    found: list[Dialect] = []
-    claimed: dict[object, str] = {}
+    """Return all dialects. Raises ValueError if two claim the same name, wire, or method and path."""
+    dialects: list[Dialect] = []
+    owners: dict[object, str] = {}
     for info in pkgutil.iter_modules(__path__):
         for dialect in _list_dialects(importlib.import_module(f"{__name__}.{info.name}")):
             claims: list[object] = [dialect.name]
@@ -18,11 +18,11 @@ def load() -> tuple[Dialect, ...]:
                 claims.append(("wire", endpoint.wire))
                 claims.extend((endpoint.method, path) for path in endpoint.paths)
             for claim in claims:
-                if claim in claimed:
-                    raise ValueError(f"dialects {claimed[claim]} and {info.name} both claim {claim}")
-                claimed[claim] = info.name
-            found.append(dialect)
-    return tuple(found)
+                if claim in owners:
+                    raise ValueError(f"Dialects {owners[claim]} and {info.name} both claim {claim}.")
+                owners[claim] = info.name
+            dialects.append(dialect)
+    return tuple(dialects)
 
 
 def _list_dialects(module: ModuleType) -> tuple[Dialect, ...]:

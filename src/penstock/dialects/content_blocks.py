@@ -1,7 +1,7 @@
-"""Cuts a stream of chunks into the blocks (thinking, text, refusal, tool calls) that some wires are made of.
+"""Grouping a stream of chunks into blocks (thinking, text, refusal, tool call), the units of some wires.
 
-Such wires open a block, add to it and close it; chunks only say what they add. Blocks follow one another, but for tool
-calls whose fragments an engine mixes: one that is not yet whole stays open beside its successors.
+Such wires open a block, add to it and close it; chunks only carry what is added. Blocks follow one another, except
+for tool calls whose fragments an engine interleaves: an incomplete tool call stays open beside its successors.
 """
 
 from abc import ABC, abstractmethod
@@ -20,47 +20,47 @@ TOOL = "tool"
 
 @dataclass(slots=True, eq=False)
 class Block:
-    """A run of one kind. `head` is the writer's own: what every addition to it begins with."""
+    """A run of content of one kind. `delta_prefix` is the rendered beginning of each event that adds to the block."""
 
     kind: str
     id: str = ""
     name: str = ""
     index: int = 0
-    head: bytes = b""
+    delta_prefix: bytes = b""
     signature: str = ""
     pieces: list[str] = field(default_factory=list)
     logprobs: list[Logprob] = field(default_factory=list)
 
     @property
-    def text(self) -> str:
-        """All of it so far."""
+    def joined_text(self) -> str:
+        """Return the text so far."""
         return "".join(self.pieces)
 
     @property
-    def whole(self) -> bool:
-        """Whether this is a tool call whose arguments are all there."""
-        return is_object(self.text)
+    def has_complete_arguments(self) -> bool:
+        """Return whether this is a tool call with complete arguments."""
+        return is_object(self.joined_text)
 
 
 class BlockRenderer(ABC):
-    """Keeps the blocks of one answer in order; a wire says how they are drawn.
+    """Base of renderers that keeps the blocks of one response in order; subclasses render them for their wire.
 
-    An agent's steps are drawn as thinking. Choices other than the first are left out: these wires have but one.
+    An agent's steps become thinking. Choices other than the first are ignored: these wires have only one.
     """
 
     def __init__(self) -> None:
         self.finish = ""
         self.stop_sequence = ""
         self.usage: Usage | None = None
-        self.called = False
+        self.has_tool_calls = False
         self._started = False
         self._text: Block | None = None
         self._current: Block | None = None
-        self._calls: dict[int, Block] = {}
-        self._open: list[Block] = []
+        self._tool_calls: dict[int, Block] = {}
+        self._open_tool_calls: list[Block] = []
 
     def render_chunk(self, chunk: Chunk) -> bytes:
-        """The events that this chunk adds."""
+        """Render the events that this chunk adds. Plain text in an open text block takes the short way."""
         text = chunk.text
         if (
             (block := self._text) is not None
@@ -79,101 +79,103 @@ class BlockRenderer(ABC):
             )
         ):
             block.pieces.append(text)
-            return self._delta(block, text)
-        return b"".join(self._events(chunk))
+            return self._render_delta(block, text)
+        return b"".join(self._render_events(chunk))
 
     @abstractmethod
-    def _start(self) -> bytes:
-        """What opens the stream."""
+    def _render_start(self) -> bytes:
+        """Render the opening events of the stream."""
 
     @abstractmethod
-    def _begin(self, block: Block) -> bytes:
-        """What opens a block; sets its index and head."""
+    def _open_block(self, block: Block) -> bytes:
+        """Render the opening events of a block; set its `index` and `delta_prefix`."""
 
     @abstractmethod
-    def _delta(self, block: Block, text: str, logprobs: tuple[Logprob, ...] = ()) -> bytes:
-        """What adds to a block."""
+    def _render_delta(self, block: Block, text: str, logprobs: tuple[Logprob, ...] = ()) -> bytes:
+        """Render the event that adds `text` to a block."""
 
     @abstractmethod
-    def _end(self, block: Block) -> bytes:
-        """What closes a block."""
+    def _close_block(self, block: Block) -> bytes:
+        """Render the closing events of a block."""
 
-    def _begun(self) -> bytes:
-        """What opens the stream, unless that is done."""
+    def _start_once(self) -> bytes:
+        """Render the opening events unless they have been rendered."""
         if self._started:
             return b""
         self._started = True
-        return self._start()
+        return self._render_start()
 
-    def _unfinished(self) -> list[Block]:
-        """The blocks that are open, in the order of their beginnings."""
-        return [*self._open, self._current] if self._current is not None else self._open
+    def _list_open_blocks(self) -> list[Block]:
+        """Return the open blocks in the order in which they were opened."""
+        return [*self._open_tool_calls, self._current] if self._current is not None else self._open_tool_calls
 
-    def _finished(self) -> Iterator[bytes]:
-        """Opens what was never opened, closes what is open."""
-        yield self._begun()
-        for block in self._unfinished():
-            yield self._end(block)
-        self._open, self._current, self._text = [], None, None
+    def _close_all_blocks(self) -> Iterator[bytes]:
+        """Yield the opening events if they are missing, then the closing events of all open blocks."""
+        yield self._start_once()
+        for block in self._list_open_blocks():
+            yield self._close_block(block)
+        self._open_tool_calls, self._current, self._text = [], None, None
 
-    def _events(self, chunk: Chunk) -> Iterator[bytes]:
-        yield self._begun()
+    def _render_events(self, chunk: Chunk) -> Iterator[bytes]:
+        yield self._start_once()
         self.usage = chunk.usage or self.usage
         if chunk.choice:
             return
         if chunk.step:
-            yield from self._add(THINKING, f"{chunk.step}\n")
+            yield from self._add_text(THINKING, f"{chunk.step}\n")
         if chunk.thinking or chunk.thinking_signature:
-            yield from self._add(THINKING, chunk.thinking, signature=chunk.thinking_signature)
+            yield from self._add_text(THINKING, chunk.thinking, signature=chunk.thinking_signature)
         if chunk.text or (chunk.logprobs and self._text is not None):
-            yield from self._add(TEXT, chunk.text, chunk.logprobs)
+            yield from self._add_text(TEXT, chunk.text, chunk.logprobs)
         if chunk.refusal:
-            yield from self._add(REFUSAL, chunk.refusal)
+            yield from self._add_text(REFUSAL, chunk.refusal)
         for delta in chunk.tool_calls:
-            yield from self._call(delta)
+            yield from self._add_tool_delta(delta)
         self.finish = chunk.finish or self.finish
         self.stop_sequence = chunk.stop_sequence or self.stop_sequence
 
-    def _add(self, kind: str, text: str, logprobs: tuple[Logprob, ...] = (), signature: str = "") -> Iterator[bytes]:
+    def _add_text(
+        self, kind: str, text: str, logprobs: tuple[Logprob, ...] = (), signature: str = ""
+    ) -> Iterator[bytes]:
         block = self._current
         if block is None or block.kind != kind:
             yield from self._close_current()
-            yield from self._close_calls()
+            yield from self._close_complete_tool_calls()
             block = self._current = Block(kind)
             self._text = block if kind == TEXT else None
-            yield self._begin(block)
+            yield self._open_block(block)
         if text or logprobs:
             block.pieces.append(text)
-            yield self._delta(block, text, logprobs)
+            yield self._render_delta(block, text, logprobs)
         block.signature = signature or block.signature
 
-    def _call(self, delta: ToolDelta) -> Iterator[bytes]:
-        block = self._calls.get(delta.index)
+    def _add_tool_delta(self, delta: ToolDelta) -> Iterator[bytes]:
+        block = self._tool_calls.get(delta.index)
         if block is None:
             yield from self._close_current()
-            yield from self._close_calls()
-            block = self._calls[delta.index] = Block(TOOL, delta.id, delta.name)
-            self._open.append(block)
-            self.called = True
-            yield self._begin(block)
-        if delta.arguments and block in self._open:
+            yield from self._close_complete_tool_calls()
+            block = self._tool_calls[delta.index] = Block(TOOL, delta.id, delta.name)
+            self._open_tool_calls.append(block)
+            self.has_tool_calls = True
+            yield self._open_block(block)
+        if delta.arguments and block in self._open_tool_calls:
             block.pieces.append(delta.arguments)
-            yield self._delta(block, delta.arguments)
+            yield self._render_delta(block, delta.arguments)
 
     def _close_current(self) -> Iterator[bytes]:
         if self._current is not None:
-            yield self._end(self._current)
+            yield self._close_block(self._current)
             self._current = self._text = None
 
-    def _close_calls(self) -> Iterator[bytes]:
-        """Ends the tool calls to which nothing can be added any more."""
-        for block in [block for block in self._open if block.whole]:
-            self._open.remove(block)
-            yield self._end(block)
+    def _close_complete_tool_calls(self) -> Iterator[bytes]:
+        """Close the tool calls whose arguments are complete."""
+        for block in [block for block in self._open_tool_calls if block.has_complete_arguments]:
+            self._open_tool_calls.remove(block)
+            yield self._close_block(block)
 
 
 def is_object(text: str) -> bool:
-    """Whether this is one whole JSON object, as a tool call's arguments should be."""
+    """Return whether a text is one complete JSON object, as the arguments of a tool call should be."""
     try:
         return text.lstrip().startswith("{") and msgspec.json.decode(text) is not None
     except (msgspec.DecodeError, RecursionError):

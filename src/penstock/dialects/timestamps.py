@@ -1,4 +1,4 @@
-"""Timestamps as the service API writes them."""
+"""Timestamps in the format of the service API."""
 
 from datetime import UTC, datetime
 

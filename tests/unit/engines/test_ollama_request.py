@@ -265,8 +265,8 @@ TOOLS = st.lists(st.fixed_dictionaries({"type": st.just("function"), "function":
 @settings(deadline=None)
 @given(st.fixed_dictionaries({"messages": st.lists(MESSAGES, max_size=4)}, optional=COMMON | {"tools": TOOLS}))
 def test_a_chat_read_and_asked_again_is_the_same_chat(asked: dict[str, object]):
-    content = request.chat(json.dumps(asked).encode())
-    again = request.chat(ENGINE.translate_request(ASKED, content, MODEL).body)
+    content = request.decode_chat(json.dumps(asked).encode())
+    again = request.decode_chat(ENGINE.translate_request(ASKED, content, MODEL).body)
     assert _plain(again) == _plain(content)
 
 
@@ -278,9 +278,9 @@ def test_a_chat_read_and_asked_again_is_the_same_chat(asked: dict[str, object]):
     | st.fixed_dictionaries({"prompt": TEXTS, "suffix": TEXTS}, optional=COMMON | {"system": TEXTS, "template": TEXTS})
 )
 def test_a_completion_read_and_asked_again_is_the_same_completion(asked: dict[str, object]):
-    content = request.generate(json.dumps(asked).encode())
+    content = request.decode_generate(json.dumps(asked).encode())
     assert isinstance(content, Completion)
-    again = request.generate(ENGINE.translate_request(ASKED, content, MODEL).body)
+    again = request.decode_generate(ENGINE.translate_request(ASKED, content, MODEL).body)
     assert _plain(again) == _plain(content)
 
 
@@ -291,8 +291,8 @@ def test_a_completion_read_and_asked_again_is_the_same_completion(asked: dict[st
     )
 )
 def test_an_embedding_read_and_asked_again_is_the_same_embedding(asked: dict[str, object]):
-    content = request.embed(json.dumps(asked).encode())
-    assert request.embed(ENGINE.translate_request(ASKED, content, MODEL).body) == content
+    content = request.decode_embed(json.dumps(asked).encode())
+    assert request.decode_embed(ENGINE.translate_request(ASKED, content, MODEL).body) == content
 
 
 def _plain(content: Content) -> object:

@@ -10,7 +10,7 @@ from penstock.api.dependencies import ApiDependencies
 from penstock.api.json_responses import json_response, read_body
 from penstock.api.model_listing import ListedModel
 from penstock.api.models import ollama_views
-from penstock.dialects.go_json import relaxed
+from penstock.dialects.go_json import decode_lenient
 from penstock.domain.errors import InvalidRequest, ModelNotFound, PenstockError
 from penstock.domain.fleet import ServerStatus
 from penstock.engines.base import FetchRequest, FetchResponse
@@ -71,7 +71,7 @@ class OllamaRoutes:
 
     async def post_show(self, request: Request) -> Response:
         """What a model is like: in its server's own words where that is an Ollama, else in ours."""
-        asked: _ShowRequest = relaxed(_show, await read_body(request), "ShowRequest")
+        asked: _ShowRequest = decode_lenient(_show, await read_body(request), "ShowRequest")
         name = asked.model or asked.name
         if not name:
             raise InvalidRequest("model is required", param="model")

@@ -1,4 +1,4 @@
-"""Agent chat: a message for Victoria, answered whole, with a plan, or as a stream of events."""
+"""Agent chat: a message to Victoria, answered with one body, a plan, or a stream of events."""
 
 from penstock.dialects.agent_chat import chat, stream
 

@@ -1,4 +1,4 @@
-"""Agent chat: a message for Victoria, with MLX in reserve, answered whole (`send`) or with a plan (`plan`).
+"""Agent chat: a message to Victoria, or to MLX as fallback, answered with a text (`send`) or a plan (`plan`).
 
 Errors are RFC 9457 problem details.
 """
@@ -8,61 +8,55 @@ from typing import Any
 
 import msgspec
 
-from penstock.dialects.agent_chat import request
-from penstock.dialects.base import Dialect, Renderer
-from penstock.dialects.problem_details import problem
+from penstock.dialects.agent_chat.request import explain_error, parse_call, parse_task
+from penstock.dialects.base import Dialect, Renderer, UnstreamedRenderer
+from penstock.dialects.problem_details import render_problem
 from penstock.dialects.service import metadata
+from penstock.dialects.service.unstreamed import UnstreamedEndpoint
 from penstock.domain.content import Content
 from penstock.domain.errors import PenstockError
 from penstock.domain.request import Call
-from penstock.domain.response import Chunk, ModelResponse, Usage
+from penstock.domain.response import ModelResponse
 from penstock.domain.response_metadata import Provenance
 
 
 def render_error(error: PenstockError, request_id: str) -> bytes:
-    """The same in a person's words."""
-    return problem(request.plainly(error), request_id)
+    """Render problem details with a message for the user of the chat."""
+    return render_problem(explain_error(error), request_id)
 
 
 @dataclass(frozen=True, slots=True)
-class _Renderer:
-    """`field` names the place of the answer's text."""
+class _Renderer(UnstreamedRenderer):
+    """Renderer of one body; `field` is the member with the text."""
 
     field: str
     request_id: str
-    content_type: bytes = b"application/json"
-
-    def render_chunk(self, chunk: Chunk) -> bytes:
-        return b""
-
-    def render_end(self) -> bytes:
-        return b""
 
     def render_error(self, error: PenstockError) -> bytes:
         return render_error(error, self.request_id)
 
-    def render_response(self, answer: ModelResponse, provenance: Provenance) -> bytes:
-        choice = metadata.first(answer)
-        text = choice.text or choice.refusal or (answer.steps[-1] if answer.steps else "")
-        drawn: dict[str, Any] = {
+    def render_response(self, response: ModelResponse, provenance: Provenance) -> bytes:
+        choice = metadata.first_choice(response)
+        text = choice.text or choice.refusal or (response.steps[-1] if response.steps else "")
+        body: dict[str, Any] = {
             "status": "success",
             self.field: text,
-            "steps": answer.steps,
+            "steps": response.steps,
             "model": provenance.model,
             "provider": provenance.provider,
         }
         if choice.thinking:
-            drawn["thinking"] = choice.thinking
+            body["thinking"] = choice.thinking
         if provenance.warning:
-            drawn["warning"] = provenance.warning
-        drawn["metadata"] = metadata.metadata(provenance, answer) | metadata.tokens(answer)
-        drawn["timestamp"] = metadata.stamp_answer(provenance)
-        return msgspec.json.encode(drawn)
+            body["warning"] = provenance.warning
+        body["metadata"] = metadata.build_metadata(provenance, response) | metadata.build_token_counts(response)
+        body["timestamp"] = metadata.format_completion_time(provenance)
+        return msgspec.json.encode(body)
 
 
 @dataclass(frozen=True, slots=True)
-class _Endpoint:
-    """`{content, expert_name?, model?, use_victoria?, mode?, chat_id?}`; one whole answer, or a plan."""
+class _Endpoint(UnstreamedEndpoint):
+    """Endpoint of `{content, expert_name?, model?, use_victoria?, mode?, chat_id?}`."""
 
     wire: str
     paths: tuple[str, ...]
@@ -71,19 +65,13 @@ class _Endpoint:
     method: str = "POST"
 
     def parse_request(self, body: bytes, content_type: bytes) -> Call:
-        return request.call(self.wire, body, plan=self.plan)
+        return parse_call(self.wire, body, plan=self.plan)
 
     def decode_content(self, call: Call) -> Content:
-        return request.task(call.body, self.plan)
+        return parse_task(call.body, self.plan)
 
     def create_renderer(self, call: Call, provenance: Provenance) -> Renderer:
         return _Renderer(self.field, provenance.request_id)
-
-    def parse_usage(self, tail: bytes, streamed: bool) -> Usage | None:
-        return metadata.usage(tail)
-
-    def is_complete(self, tail: bytes) -> bool:
-        return tail.rstrip().endswith(b"}")
 
     def render_interruption(self, error: PenstockError) -> bytes:
         return b"\n" + render_error(error, "")

@@ -1,4 +1,4 @@
-"""How Anthropic's API says that something went wrong, in a response and in the middle of a stream."""
+"""Anthropic's error format, in a response and at the end of a stream."""
 
 import msgspec
 
@@ -21,14 +21,14 @@ _TYPES = {
 
 
 def error_type(error: PenstockError) -> str:
-    """Anthropic's word for the kind of error."""
+    """Return Anthropic's name for the kind of error."""
     if isinstance(error, Unavailable) and not error.retryable:
         return "api_error"
     return _TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "api_error")
 
 
 def render_error(error: PenstockError, request_id: str) -> bytes:
-    """The body of an error response."""
+    """Render the body of an error response."""
     return msgspec.json.encode(
         {
             "type": "error",
@@ -39,5 +39,5 @@ def render_error(error: PenstockError, request_id: str) -> bytes:
 
 
 def render_error_event(error: PenstockError, request_id: str = "") -> bytes:
-    """The event that ends a stream which broke."""
+    """Render the last event of an interrupted stream."""
     return b"event: error\ndata: " + render_error(error, request_id) + b"\n\n"

@@ -1,15 +1,16 @@
-"""Draws answers as Anthropic's Messages API does: https://docs.anthropic.com/en/docs/build-with-claude/streaming."""
+"""Rendering of responses in Anthropic's format: https://docs.anthropic.com/en/docs/build-with-claude/streaming."""
 
 from typing import Any
 
 import msgspec
 
 from penstock.dialects.anthropic.errors import render_error_event
+from penstock.dialects.base import EVENT_STREAM, JSON, UnstreamedRenderer
 from penstock.dialects.content_blocks import TEXT, THINKING, TOOL, Block, BlockRenderer, is_object
 from penstock.domain.content import ToolCall
 from penstock.domain.errors import PenstockError
 from penstock.domain.request import Call
-from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, Usage
+from penstock.domain.response import Choice, Logprob, ModelResponse, Usage
 from penstock.domain.response_metadata import Provenance
 
 _encode = msgspec.json.Encoder().encode
@@ -22,65 +23,67 @@ _DELTAS = {
 
 
 class MessageRenderer(BlockRenderer):
-    """One message. A streamed text costs one join: what stands around it is drawn once a block."""
+    """Renderer of one message. The bytes around a streamed text are rendered once a block, for speed."""
 
     def __init__(self, call: Call, provenance: Provenance) -> None:
         super().__init__()
-        self._streamed = call.stream
+        self._is_streamed = call.stream
         self._id = f"msg_{provenance.request_id}"
         self._model = provenance.model or provenance.requested or call.model
         self._request_id = provenance.request_id
-        self._thoughts = "hide_thinking" not in call.flags
-        self._blocks = 0
-        self._refusal: list[str] = []
+        self._includes_thinking = "hide_thinking" not in call.flags
+        self._block_count = 0
+        self._refusals: list[str] = []
 
     @property
     def content_type(self) -> bytes:
-        """Server-sent events when streamed."""
-        return b"text/event-stream; charset=utf-8" if self._streamed else b"application/json"
+        """Return the type of an event stream, or of JSON."""
+        return EVENT_STREAM if self._is_streamed else JSON
 
     def render_end(self) -> bytes:
-        """Ends the blocks, then tells why it ended and what it cost."""
-        events = list(self._finished())
-        refusal = "".join(self._refusal)
-        delta = _stop(self.finish, self.stop_sequence, self.called, refusal)
-        events.append(_event("message_delta", {"delta": delta, "usage": _usage(self.usage)}))
-        events.append(_event("message_stop", {}))
+        """Close the blocks, then render the stop reason and token counts."""
+        events = list(self._close_all_blocks())
+        refusal = "".join(self._refusals)
+        delta = _build_stop_fields(self.finish, self.stop_sequence, self.has_tool_calls, refusal)
+        events.append(_render_event("message_delta", {"delta": delta, "usage": _build_usage(self.usage)}))
+        events.append(_render_event("message_stop", {}))
         return b"".join(events)
 
     def render_error(self, error: PenstockError) -> bytes:
-        """An `render_error` event."""
+        """Render an `error` event."""
         return render_error_event(error, self._request_id)
 
-    def render_response(self, answer: ModelResponse, provenance: Provenance) -> bytes:
-        """A `message` object."""
-        choice = answer.choices[0] if answer.choices else Choice()
-        steps = "".join(f"{step}\n" for step in answer.steps)
-        stop = _stop(choice.finish, choice.stop_sequence, bool(choice.tool_calls), choice.refusal)
-        return _encode(self._message(self._content(choice, steps), stop, answer.usage))
+    def render_response(self, response: ModelResponse, provenance: Provenance) -> bytes:
+        """Render a `message` object."""
+        choice = response.choices[0] if response.choices else Choice()
+        steps = "".join(f"{step}\n" for step in response.steps)
+        stop = _build_stop_fields(choice.finish, choice.stop_sequence, bool(choice.tool_calls), choice.refusal)
+        return _encode(self._build_message(self._build_content(choice, steps), stop, response.usage))
 
-    def _content(self, choice: Choice, steps: str) -> list[dict[str, Any]]:
+    def _build_content(self, choice: Choice, steps: str) -> list[dict[str, Any]]:
         content: list[dict[str, Any]] = []
         thinking = steps + choice.thinking
-        if self._thoughts and (thinking or choice.thinking_signature):
+        if self._includes_thinking and (thinking or choice.thinking_signature):
             content.append({"type": "thinking", "thinking": thinking, "signature": choice.thinking_signature})
         if choice.text:
             content.append({"type": "text", "text": choice.text, "citations": None})
-        content.extend(self._tool_use(at, call) for at, call in enumerate(choice.tool_calls))
+        content.extend(self._build_tool_use(at, call) for at, call in enumerate(choice.tool_calls))
         return content
 
-    def _tool_use(self, at: int, call: ToolCall) -> dict[str, Any]:
+    def _build_tool_use(self, at: int, call: ToolCall) -> dict[str, Any]:
         return {
             "type": "tool_use",
-            "id": call.id or self._call_id(at),
+            "id": call.id or self._generate_call_id(at),
             "name": call.name,
-            "input": _input(call.arguments),
+            "input": _parse_input(call.arguments),
         }
 
-    def _call_id(self, at: int) -> str:
+    def _generate_call_id(self, at: int) -> str:
         return f"toolu_{self._request_id}_{at}"
 
-    def _message(self, content: list[dict[str, Any]], stop: dict[str, Any], usage: Usage | None) -> dict[str, Any]:
+    def _build_message(
+        self, content: list[dict[str, Any]], stop: dict[str, Any], usage: Usage | None
+    ) -> dict[str, Any]:
         return {
             "id": self._id,
             "type": "message",
@@ -88,84 +91,76 @@ class MessageRenderer(BlockRenderer):
             "model": self._model,
             "content": content,
             **stop,
-            "usage": _usage(usage),
+            "usage": _build_usage(usage),
         }
 
-    def _start(self) -> bytes:
-        return _event("message_start", {"message": self._message([], _stop(None, "", False, ""), None)})
+    def _render_start(self) -> bytes:
+        return _render_event(
+            "message_start", {"message": self._build_message([], _build_stop_fields(None, "", False, ""), None)}
+        )
 
-    def _shown(self, block: Block) -> bool:
-        return block.kind in _DELTAS and (self._thoughts or block.kind != THINKING)
+    def _is_rendered(self, block: Block) -> bool:
+        return block.kind in _DELTAS and (self._includes_thinking or block.kind != THINKING)
 
-    def _begin(self, block: Block) -> bytes:
-        if not self._shown(block):
+    def _open_block(self, block: Block) -> bytes:
+        if not self._is_rendered(block):
             return b""
-        block.index = self._blocks
-        self._blocks += 1
-        block.head = (
+        block.index = self._block_count
+        self._block_count += 1
+        block.delta_prefix = (
             b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":{"type":%b'
             % (block.index, _DELTAS[block.kind])
         )
         match block.kind:
             case "text":
-                drawn: dict[str, Any] = {"type": "text", "text": ""}
+                content_block: dict[str, Any] = {"type": "text", "text": ""}
             case "thinking":
-                drawn = {"type": "thinking", "thinking": "", "signature": ""}
+                content_block = {"type": "thinking", "thinking": "", "signature": ""}
             case _:
-                call_id = block.id or self._call_id(block.index)
-                drawn = {"type": "tool_use", "id": call_id, "name": block.name, "input": {}}
-        return _event("content_block_start", {"index": block.index, "content_block": drawn})
+                call_id = block.id or self._generate_call_id(block.index)
+                content_block = {"type": "tool_use", "id": call_id, "name": block.name, "input": {}}
+        return _render_event("content_block_start", {"index": block.index, "content_block": content_block})
 
-    def _delta(self, block: Block, text: str, logprobs: tuple[Logprob, ...] = ()) -> bytes:
-        if not block.head:
+    def _render_delta(self, block: Block, text: str, logprobs: tuple[Logprob, ...] = ()) -> bytes:
+        if not block.delta_prefix:
             if block.kind != THINKING:
-                self._refusal.append(text)
+                self._refusals.append(text)
             return b""
-        return block.head + _encode(text) + b"}}\n\n"
+        return block.delta_prefix + _encode(text) + b"}}\n\n"
 
-    def _end(self, block: Block) -> bytes:
-        if not block.head:
+    def _close_block(self, block: Block) -> bytes:
+        if not block.delta_prefix:
             return b""
-        stop = _event("content_block_stop", {"index": block.index})
+        stop = _render_event("content_block_stop", {"index": block.index})
         if not block.signature:
             return stop
         delta = {"type": "signature_delta", "signature": block.signature}
-        return _event("content_block_delta", {"index": block.index, "delta": delta}) + stop
+        return _render_event("content_block_delta", {"index": block.index, "delta": delta}) + stop
 
 
-class CountRenderer:
-    """The answer of `count_tokens`, which is never streamed."""
-
-    content_type = b"application/json"
+class CountRenderer(UnstreamedRenderer):
+    """Renderer of the response of `count_tokens`."""
 
     def __init__(self, request_id: str) -> None:
         self._request_id = request_id
 
-    def render_chunk(self, chunk: Chunk) -> bytes:
-        """Nothing: a count comes whole."""
-        return b""
-
-    def render_end(self) -> bytes:
-        """Nothing: a count comes whole."""
-        return b""
-
     def render_error(self, error: PenstockError) -> bytes:
-        """An `render_error` event."""
+        """Render an `error` event."""
         return render_error_event(error, self._request_id)
 
-    def render_response(self, answer: ModelResponse, provenance: Provenance) -> bytes:
-        """The number of the prompt's tokens."""
-        return _encode({"input_tokens": answer.usage.prompt_tokens if answer.usage else 0})
+    def render_response(self, response: ModelResponse, provenance: Provenance) -> bytes:
+        """Render the number of prompt tokens."""
+        return _encode({"input_tokens": response.usage.prompt_tokens if response.usage else 0})
 
 
-def _event(name: str, members: dict[str, Any]) -> bytes:
+def _render_event(name: str, members: dict[str, Any]) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (name.encode(), _encode({"type": name} | members))
 
 
-def _stop(finish: str | None, stop_sequence: str, called: bool, refusal: str) -> dict[str, Any]:
-    """Why a message ended; `finish` None is of one that has only begun."""
+def _build_stop_fields(finish: str | None, stop_sequence: str, has_tool_calls: bool, refusal: str) -> dict[str, Any]:
+    """Build the fields on why a message ended. `finish` is None for a message that has only started."""
     reason = None if finish is None else _STOP_REASONS.get(finish, "end_turn")
-    if reason == "end_turn" and called:
+    if reason == "end_turn" and has_tool_calls:
         reason = "tool_use"
     elif reason == "end_turn" and stop_sequence:
         reason = "stop_sequence"
@@ -175,8 +170,8 @@ def _stop(finish: str | None, stop_sequence: str, called: bool, refusal: str) ->
     return {"stop_reason": reason, "stop_sequence": stop_sequence or None, "stop_details": details}
 
 
-def _usage(usage: Usage | None) -> dict[str, Any]:
-    """Tokens as Anthropic counts them: those read from a cache are not among `input_tokens`."""
+def _build_usage(usage: Usage | None) -> dict[str, Any]:
+    """Build `usage`. Anthropic does not include cached tokens in `input_tokens`."""
     usage = usage or Usage()
     counts: dict[str, Any] = {
         "input_tokens": max(usage.prompt_tokens - usage.cached_tokens, 0),
@@ -189,8 +184,8 @@ def _usage(usage: Usage | None) -> dict[str, Any]:
     return counts
 
 
-def _input(arguments: str) -> Any:
-    """A call's arguments as the object that `input` must be; what is none (a call cut short) goes in as text."""
+def _parse_input(arguments: str) -> Any:
+    """Return `input`, which must be an object. Arguments that are none (an incomplete call) become its text."""
     if is_object(arguments):
         return msgspec.Raw(arguments.encode())
     return {"arguments": arguments} if arguments.strip() not in ("", "null") else {}

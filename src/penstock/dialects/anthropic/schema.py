@@ -1,26 +1,26 @@
-"""The shapes of Anthropic's Messages requests, as far as a model can be told of them."""
+"""Structs of Anthropic's Messages requests: the fields that a model can use."""
 
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
-Positive = Annotated[int, msgspec.Meta(ge=1)]
+from penstock.dialects.json_body import PositiveInt
 
 
-class Base64(msgspec.Struct, tag_field="type", tag="base64"):
+class Base64Source(msgspec.Struct, tag_field="type", tag="base64"):
     media_type: str
     data: str
 
 
-class Url(msgspec.Struct, tag_field="type", tag="url"):
+class UrlSource(msgspec.Struct, tag_field="type", tag="url"):
     url: str
 
 
-class Stored(msgspec.Struct, tag_field="type", tag="file"):
+class UploadedFile(msgspec.Struct, tag_field="type", tag="file"):
     file_id: str
 
 
-class Plain(msgspec.Struct, tag_field="type", tag="text"):
+class PlainText(msgspec.Struct, tag_field="type", tag="text"):
     data: str
 
 
@@ -29,15 +29,15 @@ class Text(msgspec.Struct, tag_field="type", tag="text"):
 
 
 class Image(msgspec.Struct, tag_field="type", tag="image"):
-    source: Base64 | Url | Stored
+    source: Base64Source | UrlSource | UploadedFile
 
 
-class Inline(msgspec.Struct, tag_field="type", tag="content"):
+class InlineContent(msgspec.Struct, tag_field="type", tag="content"):
     content: str | list[Text | Image]
 
 
 class Document(msgspec.Struct, tag_field="type", tag="document"):
-    source: Base64 | Url | Stored | Plain | Inline
+    source: Base64Source | UrlSource | UploadedFile | PlainText | InlineContent
     title: str | None = None
     context: str | None = None
 
@@ -69,7 +69,7 @@ class ToolResult(msgspec.Struct, tag_field="type", tag="tool_result"):
     is_error: bool | None = None
 
 
-Shown: TypeAlias = Text | Image | Document | SearchResult
+InputBlock: TypeAlias = Text | Image | Document | SearchResult
 Block: TypeAlias = Text | Image | Document | SearchResult | Thinking | RedactedThinking | ToolUse | ToolResult
 
 
@@ -93,10 +93,10 @@ class ToolChoice(msgspec.Struct):
 
 
 class ThinkingConfig(msgspec.Struct):
-    """How the caller wants thinking: `display` "omitted" asks that it not be shown."""
+    """Settings for thinking. `display` "omitted" leaves it out of the response."""
 
     type: Literal["enabled", "disabled", "adaptive", "between_tools"]
-    budget_tokens: Positive | None = None
+    budget_tokens: PositiveInt | None = None
     display: str | None = None
 
 
@@ -117,7 +117,7 @@ class Metadata(msgspec.Struct):
 class Request(msgspec.Struct):
     model: str
     messages: list[Message]
-    max_tokens: Positive | None = None
+    max_tokens: PositiveInt | None = None
     system: str | list[Text] | None = None
     stream: bool | None = None
     tools: list[Tool] | None = None

@@ -1,6 +1,6 @@
-"""Answers drawn as Ollama draws them: NDJSON lines or one object, key for key in its order.
+"""Rendering of responses in Ollama's format: NDJSON lines or one object, with the keys in Ollama's order.
 
-Every number that is 0 is left out, durations are integer nanoseconds, `model` is what the caller wrote.
+Numbers that are 0 are left out, durations are integer nanoseconds, `model` is the name that the client sent.
 Source: the structs and their order in Ollama's `api/types.go`.
 """
 
@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from penstock.dialects.go_json import one_line, quoted
+from penstock.dialects.base import UnstreamedRenderer
+from penstock.dialects.go_json import encode_string, escape_line_separators
 from penstock.domain.content import ToolCall
 from penstock.domain.errors import PenstockError
 from penstock.domain.request import Call
@@ -26,25 +27,25 @@ JSON = b"application/json; charset=utf-8"
 _encode = msgspec.json.encode
 _decode = msgspec.json.decode
 _SECOND = 1_000_000_000
-_FINISHES = {"length": b'"length"', "load": b'"load"', "unload": b'"unload"'}
+_DONE_REASONS = {"length": b'"length"', "load": b'"load"', "unload": b'"unload"'}
 
 Clock = Callable[[], int]
 
 
 def render_error(error: PenstockError, _request_id: str = "") -> bytes:
-    """The body of an error response."""
-    return b'{"error":%b}' % quoted(error.message)
+    """Render the body of an error response."""
+    return b'{"error":%b}' % encode_string(error.message)
 
 
-def instant(nanoseconds: int) -> bytes:
-    """A UTC time (nanoseconds since the epoch) in RFC 3339 with up to nine digits of fraction, as Go prints it."""
+def format_instant(nanoseconds: int) -> bytes:
+    """Format nanoseconds since the epoch as RFC 3339 in UTC, with up to nine fractional digits, as Go does."""
     second, fraction = divmod(nanoseconds, _SECOND)
     text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
     digits = (b".%09d" % fraction).rstrip(b"0") if fraction else b""
     return text + digits + b"Z"
 
 
-class AnswerRenderer:
+class ChatRenderer:
     """Renderer of chats and generated text, which differ in where the text and the context stand.
 
     `clock` gives nanoseconds since the epoch. Fragments of a tool call are collected until the call is complete, since
@@ -55,83 +56,87 @@ class AnswerRenderer:
         self._clock = clock
         self._provenance = provenance
         self._generate = generate
-        self._stream = call.stream
-        self._model = quoted(call.model)
-        self._started = int(provenance.created * _SECOND) or clock()
-        self._first = 0
-        self._second = -1
-        self._head = b""
-        self._calls: dict[int, ToolDelta] = {}
+        self._is_streamed = call.stream
+        self._model = encode_string(call.model)
+        self._started_at = int(provenance.created * _SECOND) or clock()
+        self._first_rendered_at = 0
+        self._prefix_second = -1
+        self._prefix = b""
+        self._tool_calls: dict[int, ToolDelta] = {}
         self._finish = ""
         self._usage: Usage | None = None
         self._context: tuple[int, ...] = ()
-        self._open = b'Z","response":' if generate else b'Z","message":{"role":"assistant","content":'
-        self._tail = b',"done":false}\n' if generate else b'},"done":false}\n'
+        self._before_text = b'Z","response":' if generate else b'Z","message":{"role":"assistant","content":'
+        self._after_text = b',"done":false}\n' if generate else b'},"done":false}\n'
 
     @property
     def content_type(self) -> bytes:
-        """NDJSON when it streams."""
-        return NDJSON if self._stream else JSON
+        """Return the type of NDJSON if the call streams, else of JSON."""
+        return NDJSON if self._is_streamed else JSON
 
     def render_chunk(self, chunk: Chunk) -> bytes:
-        """The line for a piece of text, thinking or logprobs; tool calls as soon as they are whole."""
-        plain = not (chunk.finish or chunk.tool_calls or chunk.thinking or chunk.logprobs or chunk.usage or chunk.step)
-        if not plain or chunk.choice or chunk.refusal or chunk.context:
-            return self._unusual(chunk)
+        """Render the line of a chunk; tool calls when they are complete. Plain text takes the short way."""
+        is_plain = not (
+            chunk.finish or chunk.tool_calls or chunk.thinking or chunk.logprobs or chunk.usage or chunk.step
+        )
+        if not is_plain or chunk.choice or chunk.refusal or chunk.context:
+            return self._render_any(chunk)
         if not chunk.text:
             return b""
-        return self._begin() + quoted(chunk.text) + self._tail
+        return self._render_prefix() + encode_string(chunk.text) + self._after_text
 
     def render_end(self) -> bytes:
-        """The line with `done`, the reason, durations and counts."""
-        lines = self._called()
+        """Render the line with `done`, the reason, durations and counts."""
+        lines = self._render_tool_calls()
         now = self._clock()
         usage = self._usage or Usage()
-        spent = _nanoseconds(usage, now - self._started, now - self._first if self._first else 0)
-        last = self._line("", finish=self._finish or "stop", spent=spent, context=self._context)
+        counts = _render_counts(
+            usage, now - self._started_at, now - self._first_rendered_at if self._first_rendered_at else 0
+        )
+        last = self._render_line("", finish=self._finish or "stop", counts=counts, context=self._context)
         if resumed := self._provenance.resumed:
             last = b'%b,"penstock":{"resumed":%d}}\n' % (last[:-2], resumed)
         return lines + last
 
     def render_error(self, error: PenstockError) -> bytes:
-        """A last line with the error."""
+        """Render a last line with the error."""
         return render_error(error) + b"\n"
 
-    def render_response(self, answer: ModelResponse, provenance: Provenance) -> bytes:
-        """One object with everything in it."""
-        choice = answer.choices[0] if answer.choices else Choice()
-        spent = b""
+    def render_response(self, response: ModelResponse, provenance: Provenance) -> bytes:
+        """Render the response as one object."""
+        choice = response.choices[0] if response.choices else Choice()
+        counts = b""
         if choice.finish not in ("load", "unload"):
-            usage = answer.usage or Usage()
-            taken = round(provenance.total_seconds * _SECOND) or self._clock() - self._started
+            usage = response.usage or Usage()
+            total = round(provenance.total_seconds * _SECOND) or self._clock() - self._started_at
             generating = (provenance.total_seconds - provenance.ttft_seconds) if provenance.ttft_seconds else 0.0
-            spent = _nanoseconds(usage, taken, round(generating * _SECOND))
-        calls, broken = _whole_calls(choice.tool_calls)
-        line = self._line(
-            choice.text + choice.refusal + broken,
-            thinking=choice.thinking or "\n".join(answer.steps),
+            counts = _render_counts(usage, total, round(generating * _SECOND))
+        calls, invalid_calls = _encode_tool_calls(choice.tool_calls)
+        line = self._render_line(
+            choice.text + choice.refusal + invalid_calls,
+            thinking=choice.thinking or "\n".join(response.steps),
             calls=calls,
             logprobs=choice.logprobs,
             finish=choice.finish or "stop",
-            spent=spent,
+            counts=counts,
             context=choice.context,
         )
         return line[:-1]
 
-    def _begin(self) -> bytes:
-        """The line's beginning up to its text. Its first half changes once a second only."""
+    def _render_prefix(self) -> bytes:
+        """Render the beginning of a line, up to its text. The first half is rendered once a second, for speed."""
         now = self._clock()
         second, fraction = divmod(now, _SECOND)
-        if second != self._second:
-            self._second = second
-            self._first = self._first or now
+        if second != self._prefix_second:
+            self._prefix_second = second
+            self._first_rendered_at = self._first_rendered_at or now
             stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
-            self._head = b'{"model":%b,"created_at":"%b' % (self._model, stamp)
+            self._prefix = b'{"model":%b,"created_at":"%b' % (self._model, stamp)
         if fraction % 10:
-            return b"%b.%09d%b" % (self._head, fraction, self._open)
-        return self._head + (b".%09d" % fraction).rstrip(b"0").rstrip(b".") + self._open
+            return b"%b.%09d%b" % (self._prefix, fraction, self._before_text)
+        return self._prefix + (b".%09d" % fraction).rstrip(b"0").rstrip(b".") + self._before_text
 
-    def _unusual(self, chunk: Chunk) -> bytes:
+    def _render_any(self, chunk: Chunk) -> bytes:
         if chunk.choice:
             return b""
         self._usage = chunk.usage or self._usage
@@ -141,27 +146,27 @@ class AnswerRenderer:
             thinking += chunk.step + "\n"
         lines = b""
         if text or thinking or chunk.logprobs:
-            lines = self._line(text, thinking=thinking, logprobs=chunk.logprobs)
+            lines = self._render_line(text, thinking=thinking, logprobs=chunk.logprobs)
         for delta in chunk.tool_calls:
-            call = self._calls.setdefault(delta.index, ToolDelta(delta.index))
+            call = self._tool_calls.setdefault(delta.index, ToolDelta(delta.index))
             call.id = call.id or delta.id
             call.name = call.name or delta.name
             call.arguments += delta.arguments
         if chunk.finish:
             self._finish = chunk.finish
-            lines += self._called()
+            lines += self._render_tool_calls()
         return lines
 
-    def _called(self) -> bytes:
-        """The line with the tool calls collected so far."""
-        if not self._calls:
+    def _render_tool_calls(self) -> bytes:
+        """Render the line with the tool calls collected so far."""
+        if not self._tool_calls:
             return b""
-        collected = [ToolCall(c.id, c.name, c.arguments) for _, c in sorted(self._calls.items())]
-        self._calls.clear()
-        calls, broken = _whole_calls(collected)
-        return self._line(broken, calls=calls)
+        collected = [ToolCall(c.id, c.name, c.arguments) for _, c in sorted(self._tool_calls.items())]
+        self._tool_calls.clear()
+        calls, invalid_calls = _encode_tool_calls(collected)
+        return self._render_line(invalid_calls, calls=calls)
 
-    def _line(
+    def _render_line(
         self,
         text: str,
         *,
@@ -169,73 +174,65 @@ class AnswerRenderer:
         calls: bytes = b"",
         logprobs: tuple[Logprob, ...] = (),
         finish: str = "",
-        spent: bytes = b"",
+        counts: bytes = b"",
         context: tuple[int, ...] = (),
     ) -> bytes:
-        parts = [self._begin(), quoted(text)]
+        parts = [self._render_prefix(), encode_string(text)]
         if thinking:
-            parts += (b',"thinking":', quoted(thinking))
+            parts += (b',"thinking":', encode_string(thinking))
         if calls and not self._generate:
             parts += (b',"tool_calls":', calls)
         if not self._generate:
             parts.append(b"}")
-        done = b',"done":true,"done_reason":' + _FINISHES.get(finish, b'"stop"')
+        done = b',"done":true,"done_reason":' + _DONE_REASONS.get(finish, b'"stop"')
         parts.append(done if finish else b',"done":false')
-        drawn = b',"logprobs":' + _logprobs(logprobs) if logprobs else b""
+        encoded_logprobs = b',"logprobs":' + _encode_logprobs(logprobs) if logprobs else b""
         if self._generate:
             if context:
                 parts += (b',"context":', _encode(context))
-            parts.append(spent)
+            parts.append(counts)
             if calls:
                 parts += (b',"tool_calls":', calls)
-            parts.append(drawn)
+            parts.append(encoded_logprobs)
         else:
-            parts += (drawn, spent)
+            parts += (encoded_logprobs, counts)
         parts.append(b"}\n")
         return b"".join(parts)
 
 
-class VectorRenderer:
-    """Draws embeddings: `single` is the older answer of one vector and nothing else."""
+class EmbeddingRenderer(UnstreamedRenderer):
+    """Renderer of embeddings; `single` selects the older format of one vector and nothing else."""
 
     content_type = JSON
 
     def __init__(self, call: Call, provenance: Provenance, *, single: bool, clock: Clock = time.time_ns) -> None:
-        self._model = quoted(call.model)
+        self._model = encode_string(call.model)
         self._single = single
         self._clock = clock
-        self._started = int(provenance.created * _SECOND) or clock()
-
-    def render_chunk(self, chunk: Chunk) -> bytes:
-        """Embeddings do not stream."""
-        return b""
-
-    def render_end(self) -> bytes:
-        """Embeddings do not stream."""
-        return b""
+        self._started_at = int(provenance.created * _SECOND) or clock()
 
     def render_error(self, error: PenstockError) -> bytes:
-        """The error as a body."""
+        """Render the error as a body."""
         return render_error(error)
 
-    def render_response(self, answer: ModelResponse, provenance: Provenance) -> bytes:
-        """The vectors in the order of the inputs."""
-        vectors = [floats(vector) for vector in answer.vectors]
+    def render_response(self, response: ModelResponse, provenance: Provenance) -> bytes:
+        """Render the vectors in the order of the inputs."""
+        vectors = [_to_floats(vector) for vector in response.vectors]
         if self._single:
             return b'{"embedding":%b}' % _encode(vectors[0] if vectors else ())
-        usage = answer.usage or Usage()
-        told = usage.total_seconds or provenance.total_seconds
-        taken = round(told * _SECOND) or self._clock() - self._started
+        usage = response.usage or Usage()
+        seconds = usage.total_seconds or provenance.total_seconds
+        total = round(seconds * _SECOND) or self._clock() - self._started_at
         numbers = (
-            (b"total_duration", taken if vectors else 0),
+            (b"total_duration", total if vectors else 0),
             (b"load_duration", int(usage.load_seconds * _SECOND)),
             (b"prompt_eval_count", usage.prompt_tokens),
         )
-        return b'{"model":%b,"embeddings":%b%b}' % (self._model, _encode(vectors), _counted(numbers))
+        return b'{"model":%b,"embeddings":%b%b}' % (self._model, _encode(vectors), _render_numbers(numbers))
 
 
-def floats(vector: tuple[float, ...] | str) -> tuple[float, ...]:
-    """A vector as numbers, also from base64 of little-endian float32."""
+def _to_floats(vector: tuple[float, ...] | str) -> tuple[float, ...]:
+    """Return a vector as numbers; a text is base64 of little-endian float32."""
     if not isinstance(vector, str):
         return vector
     numbers = array.array("f", base64.b64decode(vector))
@@ -244,26 +241,26 @@ def floats(vector: tuple[float, ...] | str) -> tuple[float, ...]:
     return tuple(numbers)
 
 
-def _whole_calls(calls: Iterable[ToolCall]) -> tuple[bytes, str]:
-    """The calls as JSON, and as text those whose arguments are no object: the wire has no other place for them.
+def _encode_tool_calls(calls: Iterable[ToolCall]) -> tuple[bytes, str]:
+    """Return the calls as JSON, and as text those whose arguments are not an object.
 
-    A model cut off in mid-call leaves such; Ollama too hands what it cannot parse on as text.
+    A model that stops in the middle of a call leaves such arguments; Ollama also returns what it cannot parse as text.
     """
-    drawn: list[bytes] = []
-    broken = ""
+    encoded_calls: list[bytes] = []
+    invalid = ""
     for call in calls:
-        arguments = _object(call.arguments)
+        arguments = _encode_arguments(call.arguments)
         if arguments is None:
-            broken += f'{{"name": "{call.name}", "arguments": {call.arguments}'
+            invalid += f'{{"name": "{call.name}", "arguments": {call.arguments}'
             continue
-        identity = quoted(call.id or f"call_{uuid.uuid4().hex[:8]}")
-        function = b'{"index":%d,"name":%b,"arguments":%b}' % (len(drawn), quoted(call.name), arguments)
-        drawn.append(b'{"id":%b,"function":%b}' % (identity, function))
-    return (b"[%b]" % b",".join(drawn) if drawn else b""), broken
+        identity = encode_string(call.id or f"call_{uuid.uuid4().hex[:8]}")
+        function = b'{"index":%d,"name":%b,"arguments":%b}' % (len(encoded_calls), encode_string(call.name), arguments)
+        encoded_calls.append(b'{"id":%b,"function":%b}' % (identity, function))
+    return (b"[%b]" % b",".join(encoded_calls) if encoded_calls else b""), invalid
 
 
-def _object(arguments: str) -> bytes | None:
-    """The arguments as a JSON object on one line, None when they are not one; none at all are an empty one."""
+def _encode_arguments(arguments: str) -> bytes | None:
+    """Return the arguments as a JSON object on one line, None if they are not an object. No arguments are `{}`."""
     try:
         value = _decode(arguments or "{}")
         if value is None:
@@ -272,27 +269,27 @@ def _object(arguments: str) -> bytes | None:
         return None
     if not isinstance(value, dict):
         return None
-    return one_line(msgspec.json.format(arguments.encode() or b"{}", indent=-1))
+    return escape_line_separators(msgspec.json.format(arguments.encode() or b"{}", indent=-1))
 
 
-def _logprobs(logprobs: tuple[Logprob, ...]) -> bytes:
-    return b"[%b]" % b",".join(_logprob(logprob) for logprob in logprobs)
+def _encode_logprobs(logprobs: tuple[Logprob, ...]) -> bytes:
+    return b"[%b]" % b",".join(_encode_logprob(logprob) for logprob in logprobs)
 
 
-def _logprob(logprob: Logprob) -> bytes:
-    drawn = b'{"token":%b,"logprob":%b' % (quoted(logprob.token), _encode(logprob.logprob))
+def _encode_logprob(logprob: Logprob) -> bytes:
+    encoded = b'{"token":%b,"logprob":%b' % (encode_string(logprob.token), _encode(logprob.logprob))
     if logprob.bytes:
-        drawn += b',"bytes":' + _encode(logprob.bytes)
+        encoded += b',"bytes":' + _encode(logprob.bytes)
     if logprob.top:
-        drawn += b',"top_logprobs":' + _logprobs(logprob.top)
-    return drawn + b"}"
+        encoded += b',"top_logprobs":' + _encode_logprobs(logprob.top)
+    return encoded + b"}"
 
 
-def _nanoseconds(usage: Usage, taken: int, generating: int) -> bytes:
-    """Durations and counts; where the engine tells no times, what was measured here stands in."""
-    return _counted(
+def _render_counts(usage: Usage, total: int, generating: int) -> bytes:
+    """Render durations and counts. Measured durations replace those that the server did not report."""
+    return _render_numbers(
         (
-            (b"total_duration", round(usage.total_seconds * _SECOND) or taken),
+            (b"total_duration", round(usage.total_seconds * _SECOND) or total),
             (b"load_duration", round(usage.load_seconds * _SECOND)),
             (b"prompt_eval_count", usage.prompt_tokens),
             (b"prompt_eval_duration", round(usage.prompt_seconds * _SECOND)),
@@ -302,5 +299,5 @@ def _nanoseconds(usage: Usage, taken: int, generating: int) -> bytes:
     )
 
 
-def _counted(numbers: Iterable[tuple[bytes, int]]) -> bytes:
+def _render_numbers(numbers: Iterable[tuple[bytes, int]]) -> bytes:
     return b"".join(b',"%b":%d' % (name, number) for name, number in numbers if number > 0)

@@ -1,7 +1,7 @@
 """OpenAI's API: chat, completions, embeddings and transcriptions."""
 
 from penstock.dialects.base import Dialect
-from penstock.dialects.openai.chat import ChatEndpoint
+from penstock.dialects.openai.chat.endpoints import ChatEndpoint
 from penstock.dialects.openai.completions import CompletionsEndpoint
 from penstock.dialects.openai.embeddings import EmbeddingsEndpoint
 from penstock.dialects.openai.errors import render_error

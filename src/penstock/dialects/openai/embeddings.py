@@ -1,4 +1,4 @@
-"""`/v1/embeddings`: texts to vectors."""
+"""`/v1/embeddings`: vectors of texts."""
 
 import base64
 import struct
@@ -6,110 +6,100 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from penstock.dialects.openai.chat_request import IDLE, leftovers
-from penstock.dialects.openai.errors import error_object, render_error_event
-from penstock.dialects.openai.usage import encode, read_body, read_inputs, whole_usage
+from penstock.dialects.base import NO_FLAGS, UnstreamedRenderer
+from penstock.dialects.json_body import check_utf8, collect_unknown_fields, decode_body
+from penstock.dialects.openai.errors import render_error, render_interruption
+from penstock.dialects.openai.request_fields import IGNORED_FIELDS, to_inputs
+from penstock.dialects.openai.usage import parse_usage
 from penstock.domain.content import Content, Embedding
 from penstock.domain.errors import InvalidRequest, PenstockError, UpstreamGarbage
 from penstock.domain.request import Call, Operation
-from penstock.domain.response import Chunk, ModelResponse, Usage
+from penstock.domain.response import ModelResponse, Usage
 from penstock.domain.response_metadata import Provenance
 
 
-class _Head(msgspec.Struct):
+class _RoutingFields(msgspec.Struct):
     input: msgspec.Raw
     model: str | None = None
     encoding_format: str | None = None
 
 
-class _Fields(msgspec.Struct):
+class _RequestFields(msgspec.Struct):
     input: str | list[str | int | list[int]]
     encoding_format: str | None = None
     dimensions: int | None = None
 
 
-_head = msgspec.json.Decoder(_Head)
-_fields = msgspec.json.Decoder(_Fields)
-_known = IDLE.union(_Fields.__struct_fields__)
-_NO_FLAGS: frozenset[str] = frozenset()
+_routing_decoder = msgspec.json.Decoder(_RoutingFields)
+_request_decoder = msgspec.json.Decoder(_RequestFields)
+_KNOWN_FIELDS = IGNORED_FIELDS.union(_RequestFields.__struct_fields__)
 _BASE64 = frozenset({"base64"})
 
 
 class EmbeddingsEndpoint:
-    """The embeddings wire. Flag: `base64` when vectors are wanted so, as the official clients do."""
+    """The embeddings wire. Flag: `base64` if vectors are requested in that format, as the official clients do."""
 
     wire: ClassVar[str] = "openai.embeddings"
     method: ClassVar[str] = "POST"
     paths: ClassVar[tuple[str, ...]] = ("/v1/embeddings",)
 
     def parse_request(self, body: bytes, content_type: bytes) -> Call:
-        """One pass over the body."""
-        head = read_body(_head, body)
-        if head.encoding_format not in {None, "float", "base64"}:
+        """Parse the routing fields in one pass."""
+        check_utf8(body)
+        fields = decode_body(_routing_decoder, body, brackets=True)
+        if fields.encoding_format not in {None, "float", "base64"}:
             raise InvalidRequest("`encoding_format` must be float or base64.", param="encoding_format")
-        flags = _BASE64 if head.encoding_format == "base64" else _NO_FLAGS
-        return Call("openai.embeddings", Operation.EMBEDDING, head.model or "", False, body, flags=flags)
+        flags = _BASE64 if fields.encoding_format == "base64" else NO_FLAGS
+        return Call("openai.embeddings", Operation.EMBEDDING, fields.model or "", False, body, flags=flags)
 
     def decode_content(self, call: Call) -> Content:
-        """The texts, or lists of tokens."""
-        fields = read_body(_fields, call.body)
+        """Decode the texts or token lists."""
+        check_utf8(call.body)
+        fields = decode_body(_request_decoder, call.body, brackets=True)
         return Embedding(
-            inputs=read_inputs(fields.input, "input"),
+            inputs=to_inputs(fields.input, "input"),
             dimensions=fields.dimensions,
             base64=fields.encoding_format == "base64",
-            options=leftovers(call.body, _known),
+            options=collect_unknown_fields(call.body, _KNOWN_FIELDS),
         )
 
     def create_renderer(self, call: Call, provenance: Provenance) -> "EmbeddingsRenderer":
-        """Draws a list of `embedding` objects."""
+        """Create a renderer of a list of `embedding` objects."""
         return EmbeddingsRenderer(call, provenance)
 
     def parse_usage(self, tail: bytes, streamed: bool) -> Usage | None:
-        """From the last `parse_usage` object."""
-        return whole_usage(tail)
+        """Parse the `usage` object."""
+        return parse_usage(tail, streamed=False)
 
     def is_complete(self, tail: bytes) -> bool:
-        """Embeddings are never streamed."""
+        """Return True: embeddings are never streamed."""
         return True
 
     def render_interruption(self, error: PenstockError) -> bytes:
-        """Embeddings are never streamed; what comes after half a body can only be told apart."""
-        return render_error_event(error)
+        """Render an event with the error, which a client can tell from the incomplete body before it."""
+        return render_interruption(error)
 
 
-class EmbeddingsRenderer:
-    """One answer of embeddings, always whole."""
+class EmbeddingsRenderer(UnstreamedRenderer):
+    """Renderer of one list of embeddings."""
 
     def __init__(self, call: Call, provenance: Provenance) -> None:
         self._base64 = "base64" in call.flags
         self._model = provenance.requested or provenance.model
 
-    @property
-    def content_type(self) -> bytes:
-        """JSON."""
-        return b"application/json"
-
-    def render_chunk(self, chunk: Chunk) -> bytes:
-        """Nothing: the whole comes at once."""
-        return b""
-
-    def render_end(self) -> bytes:
-        """Nothing."""
-        return b""
-
     def render_error(self, error: PenstockError) -> bytes:
-        """The error as a body."""
-        return error_object(error)
+        """Render the error as a body."""
+        return render_error(error)
 
-    def render_response(self, answer: ModelResponse, provenance: Provenance) -> bytes:
-        """The list."""
-        draw = _to_base64 if self._base64 else _to_floats
-        tokens = answer.usage.prompt_tokens if answer.usage else 0
+    def render_response(self, response: ModelResponse, provenance: Provenance) -> bytes:
+        """Render the list."""
+        to_field = _to_base64 if self._base64 else _to_floats
+        tokens = response.usage.prompt_tokens if response.usage else 0
         data: list[dict[str, Any]] = [
-            {"object": "embedding", "index": index, "embedding": draw(vector)}
-            for index, vector in enumerate(answer.vectors)
+            {"object": "embedding", "index": index, "embedding": to_field(vector)}
+            for index, vector in enumerate(response.vectors)
         ]
-        return encode(
+        return msgspec.json.encode(
             {
                 "object": "list",
                 "data": data,
@@ -132,4 +122,4 @@ def _to_floats(vector: tuple[float, ...] | str) -> tuple[float, ...]:
         data = base64.b64decode(vector, validate=True)
         return struct.unpack(f"<{len(data) // 4}f", data)
     except (ValueError, struct.error):
-        raise UpstreamGarbage("The engine sent a vector that is no base64 of float32.") from None
+        raise UpstreamGarbage("The server sent an embedding that is not base64 of float32 numbers.") from None

@@ -1,4 +1,4 @@
-"""How OpenAI's API says that something went wrong, in a response and in the middle of a stream."""
+"""OpenAI's error format, in a response and at the end of a stream."""
 
 import msgspec
 
@@ -26,7 +26,7 @@ _TYPES: tuple[tuple[type[PenstockError], str], ...] = (
 
 
 def error_type(error: PenstockError) -> str:
-    """OpenAI's word for the kind of error; an engine's own word for a refusal is kept."""
+    """Return OpenAI's name for the kind of error. An engine's own name for a rejection is kept."""
     if isinstance(error, UpstreamStatus) and error.status < 500:
         if error.status == 429:
             return "requests"
@@ -37,8 +37,8 @@ def error_type(error: PenstockError) -> str:
     return "server_error"
 
 
-def error_object(error: PenstockError) -> bytes:
-    """The object that both the body and the stream's last event are made of."""
+def render_error(error: PenstockError, request_id: str = "") -> bytes:  # noqa: ARG001
+    """Render the body of an error response. The request id is in a header only."""
     return msgspec.json.encode(
         {
             "error": {
@@ -51,16 +51,11 @@ def error_object(error: PenstockError) -> bytes:
     )
 
 
-def render_error(error: PenstockError, request_id: str) -> bytes:  # noqa: ARG001
-    """The body of an error response; the request's id travels in a header only."""
-    return error_object(error)
-
-
-def error_event(error: PenstockError) -> bytes:
-    """The event that ends a stream which broke: no `[DONE]` follows it."""
-    return b"data: " + error_object(error) + b"\n\n"
-
-
 def render_error_event(error: PenstockError) -> bytes:
-    """The same behind bytes of an engine that may have stopped in the middle of a line."""
-    return b"\n\n" + error_event(error)
+    """Render the last event of an interrupted stream; no `[DONE]` follows."""
+    return b"data: " + render_error(error) + b"\n\n"
+
+
+def render_interruption(error: PenstockError) -> bytes:
+    """Render the error event for a passed-through stream, which may have stopped in the middle of a line."""
+    return b"\n\n" + render_error_event(error)

@@ -1,6 +1,6 @@
-"""Reads requests of OpenAI's Responses API: https://platform.openai.com/docs/api-reference/responses/create.
+"""Decoding of Responses API requests: https://platform.openai.com/docs/api-reference/responses/create.
 
-The gateway keeps no conversations: what points to stored ones is refused, never silently forgotten.
+The gateway stores no conversations. References to stored ones are rejected, never ignored.
 """
 
 from collections.abc import Iterator
@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from penstock.dialects.json_body import decode_body, other_fields, wrong
-from penstock.dialects.openai_responses import schema as wire
+from penstock.dialects.json_body import collect_unknown_fields, decode_body, field_error, missing_field
+from penstock.dialects.openai_responses import schema
 from penstock.domain.content import (
     Audio,
     Chat,
@@ -25,17 +25,17 @@ from penstock.domain.content import (
     ToolCall,
     ToolChoice,
 )
-from penstock.domain.errors import Unsupported
+from penstock.domain.errors import InvalidRequest, Unsupported
 
-_REQUEST = msgspec.json.Decoder(wire.Request)
-_KIND = msgspec.json.Decoder(wire.Kind)
-_MESSAGE = msgspec.json.Decoder(wire.Message)
-_CALL = msgspec.json.Decoder(wire.FunctionCall)
-_OUTPUT = msgspec.json.Decoder(wire.FunctionCallOutput)
-_REASONING = msgspec.json.Decoder(wire.Reasoning)
+_request_decoder = msgspec.json.Decoder(schema.Request)
+_kind_decoder = msgspec.json.Decoder(schema.ItemKind)
+_message_decoder = msgspec.json.Decoder(schema.Message)
+_call_decoder = msgspec.json.Decoder(schema.FunctionCall)
+_output_decoder = msgspec.json.Decoder(schema.FunctionCallOutput)
+_reasoning_decoder = msgspec.json.Decoder(schema.Reasoning)
 
-# About billing, caching, and tools that run at the provider: nothing is lost without them.
-_HINTS = frozenset(
+# Fields on billing, caching and tools at the provider: other servers can ignore them.
+_PROVIDER_FIELDS = frozenset(
     {
         "context_management",
         "max_tool_calls",
@@ -46,36 +46,39 @@ _HINTS = frozenset(
         "stream_options",
     }
 )
-_KNOWN = _HINTS | frozenset(wire.Request.__struct_fields__)
+_KNOWN_FIELDS = _PROVIDER_FIELDS | frozenset(schema.Request.__struct_fields__)
 _LOGPROBS = "message.output_text.logprobs"
 _EFFORTS = {"xhigh": "max"}
 
 
-def decode(body: bytes) -> Chat:
-    """The whole request; raises InvalidRequest naming the field, Unsupported for what OpenAI keeps or runs itself."""
-    request = decode_body(_REQUEST, body)
+def decode_chat(body: bytes) -> Chat:
+    """Decode the complete request.
+
+    Raises InvalidRequest that names the field, and Unsupported for features that need OpenAI's own servers.
+    """
+    request = decode_body(_request_decoder, body)
     _check_stateless(request)
-    tools, choice = _tool_choice(request, tuple(_tools(request.tools or [])))
-    extra = other_fields(body, _KNOWN)
+    tools, choice = _select_tools(request, tuple(_parse_tools(request.tools or [])))
+    extra = collect_unknown_fields(body, _KNOWN_FIELDS)
     if request.text and request.text.verbosity:
         extra += (("verbosity", msgspec.json.encode(request.text.verbosity)),)
-    messages = tuple(_messages(request))
+    messages = tuple(_parse_input(request))
     if not messages:
-        raise wrong("input", "at least one item is required")
+        raise field_error("input", "must have at least one item")
     return Chat(
         messages=messages,
         tools=tools,
         tool_choice=choice,
         parallel_tool_calls=request.parallel_tool_calls,
-        format=_format(request.text.format) if request.text and request.text.format else None,
-        sampling=_sampling(request),
-        thinking=_thinking(request.reasoning),
+        format=_parse_format(request.text.format) if request.text and request.text.format else None,
+        sampling=_parse_sampling(request),
+        thinking=_parse_thinking(request.reasoning),
         user=request.user or request.safety_identifier or "",
         extra=extra,
     )
 
 
-def _check_stateless(request: wire.Request) -> None:
+def _check_stateless(request: schema.Request) -> None:
     stored = {
         "previous_response_id": (request.previous_response_id or "").encode(),
         "conversation": bytes(request.conversation),
@@ -83,14 +86,18 @@ def _check_stateless(request: wire.Request) -> None:
     }
     for name, value in stored.items():
         if value not in (b"", b"null"):
-            raise Unsupported(f"{name}: nothing is stored here. Send the whole conversation in `input`.", param=name)
+            raise Unsupported(
+                f"`{name}` needs stored data, and nothing is stored here. Send the complete conversation in `input`.",
+                param=name,
+            )
     if request.background:
         raise Unsupported(
-            "background: answers are not kept here. Wait for the answer, or stream it.", param="background"
+            "`background` needs stored responses, and none are stored here. Wait for the response, or stream it.",
+            param="background",
         )
 
 
-def _sampling(request: wire.Request) -> Sampling:
+def _parse_sampling(request: schema.Request) -> Sampling:
     logprobs = _LOGPROBS in (request.include or ())
     return Sampling(
         max_tokens=request.max_output_tokens,
@@ -108,7 +115,7 @@ def _sampling(request: wire.Request) -> Sampling:
     )
 
 
-def _thinking(config: wire.ReasoningConfig | None) -> Thinking | None:
+def _parse_thinking(config: schema.ReasoningConfig | None) -> Thinking | None:
     if config is None or config.effort is None:
         return None
     if config.effort == "none":
@@ -116,61 +123,65 @@ def _thinking(config: wire.ReasoningConfig | None) -> Thinking | None:
     return Thinking(effort=_EFFORTS.get(config.effort, config.effort))
 
 
-def _format(config: wire.Format) -> Format | None:
+def _parse_format(config: schema.Format) -> Format | None:
     if config.type == "text":
         return None
     if config.type == "json_object":
         return Format()
-    schema = bytes(config.schema)
-    if not schema.startswith(b"{"):
-        raise wrong("text.format.schema", "must be an object" if schema else "field required")
-    return Format(schema, config.name or "", config.strict, config.description or "")
+    schema_json = bytes(config.schema)
+    if not schema_json.startswith(b"{"):
+        path = "text.format.schema"
+        raise field_error(path, "must be an object") if schema_json else missing_field(path)
+    return Format(schema_json, config.name or "", config.strict, config.description or "")
 
 
-def _tools(tools: list[wire.Tool]) -> Iterator[Tool]:
+def _parse_tools(tools: list[schema.Tool]) -> Iterator[Tool]:
     for at, tool in enumerate(tools):
         if tool.type != "function":
             raise Unsupported(
-                f"tools.{at}: the tool {tool.type} is OpenAI's own. Only function tools can be used here.",
+                f"`tools.{at}` is OpenAI's own tool {tool.type}. Only function tools can be used here.",
                 param=f"tools.{at}.type",
             )
         if not tool.name:
-            raise wrong(f"tools.{at}.name", "field required, beside `type`")
-        schema = bytes(tool.parameters) or b"null"
-        if schema != b"null" and not schema.startswith(b"{"):
-            raise wrong(f"tools.{at}.parameters", "must be an object")
-        yield Tool(tool.name, tool.description or "", b"" if schema == b"null" else schema, tool.strict)
+            raise missing_field(f"tools.{at}.name")
+        parameters = bytes(tool.parameters) or b"null"
+        if parameters != b"null" and not parameters.startswith(b"{"):
+            raise field_error(f"tools.{at}.parameters", "must be an object")
+        yield Tool(tool.name, tool.description or "", b"" if parameters == b"null" else parameters, tool.strict)
 
 
-def _tool_choice(request: wire.Request, tools: tuple[Tool, ...]) -> tuple[tuple[Tool, ...], ToolChoice | None]:
-    """The tools that may be called, and how."""
+def _select_tools(request: schema.Request, tools: tuple[Tool, ...]) -> tuple[tuple[Tool, ...], ToolChoice | None]:
+    """Return the tools that the model may call, and the tool choice."""
     choice = request.tool_choice
     if choice == "required" and not tools:
-        raise wrong("tool_choice", "may be `required` only together with tools")
+        raise field_error("tool_choice", "is `required`, which needs `tools`")
     if choice is None or isinstance(choice, str):
         return tools, ToolChoice(choice) if choice else None
     names = {tool.name for tool in tools}
     if choice.type == "function":
         if choice.name not in names:
-            raise wrong(
-                "tool_choice.name", f"{choice.name!r} is not among the tools" if choice.name else "field required"
-            )
+            path = "tool_choice.name"
+            raise _unknown_tool(path, choice.name) if choice.name else missing_field(path)
         return tools, ToolChoice("function", choice.name or "")
     if choice.type != "allowed_tools":
         raise Unsupported(
-            f"tool_choice: the tool {choice.type} is OpenAI's own. Only function tools can be used here.",
+            f"`tool_choice` is OpenAI's own tool {choice.type}. Only function tools can be used here.",
             param="tool_choice.type",
         )
     for at, allowed in enumerate(choice.tools or []):
         if allowed.name not in names:
-            raise wrong(f"tool_choice.tools.{at}.name", f"{allowed.name!r} is not among the tools")
-    some = {allowed.name for allowed in choice.tools or []}
-    return tuple(tool for tool in tools if tool.name in some), ToolChoice(choice.mode or "auto")
+            raise _unknown_tool(f"tool_choice.tools.{at}.name", allowed.name)
+    allowed_names = {allowed.name for allowed in choice.tools or []}
+    return tuple(tool for tool in tools if tool.name in allowed_names), ToolChoice(choice.mode or "auto")
+
+
+def _unknown_tool(path: str, name: str) -> InvalidRequest:
+    return field_error(path, f"is {name!r}, which is not in `tools`")
 
 
 @dataclass(slots=True)
-class _Turn:
-    """An assistant's turn, gathered from the items that it was cut into."""
+class _AssistantMessage:
+    """An assistant message under construction. The input has it as several items."""
 
     parts: list[Part] = field(default_factory=list)
     thinking: list[str] = field(default_factory=list)
@@ -179,10 +190,10 @@ class _Turn:
     refusal: str = ""
 
     @property
-    def spoken(self) -> bool:
+    def has_content(self) -> bool:
         return bool(self.parts or self.calls or self.refusal)
 
-    def message(self) -> Message:
+    def to_message(self) -> Message:
         return Message(
             "assistant",
             tuple(self.parts),
@@ -193,113 +204,118 @@ class _Turn:
         )
 
 
-def _messages(request: wire.Request) -> Iterator[Message]:
+def _parse_input(request: schema.Request) -> Iterator[Message]:
     if request.instructions:
         yield Message("system", (Text(request.instructions),))
     if isinstance(request.input, str):
         yield Message("user", (Text(request.input),))
         return
     names: dict[str, str] = {}
-    turn: _Turn | None = None
+    message: _AssistantMessage | None = None
     for at, item in enumerate(request.input):
         path = f"input.{at}"
-        kind = decode_body(_KIND, item, path)
+        kind = decode_body(_kind_decoder, item, path)
         assistant = kind.type in ("reasoning", "function_call") or kind.role == "assistant"
-        if turn is not None and (not assistant or (kind.type != "function_call" and turn.spoken)):
-            yield turn.message()
-            turn = None
+        if message is not None and (not assistant or (kind.type != "function_call" and message.has_content)):
+            yield message.to_message()
+            message = None
         if assistant:
-            turn = turn or _Turn()
-            _add(turn, item, kind, path, names)
+            message = message or _AssistantMessage()
+            _add_item(message, item, kind, path, names)
         else:
-            yield _message(item, kind, path, names)
-    if turn is not None:
-        yield turn.message()
+            yield _parse_message(item, kind, path, names)
+    if message is not None:
+        yield message.to_message()
 
 
-def _add(turn: _Turn, item: msgspec.Raw, kind: wire.Kind, path: str, names: dict[str, str]) -> None:
+def _add_item(
+    message: _AssistantMessage, item: msgspec.Raw, kind: schema.ItemKind, path: str, names: dict[str, str]
+) -> None:
     if kind.type == "reasoning":
-        reasoning = decode_body(_REASONING, item, path)
-        turn.thinking.extend(said.text for said in reasoning.content or reasoning.summary or [])
-        turn.signature = reasoning.encrypted_content or turn.signature
+        reasoning = decode_body(_reasoning_decoder, item, path)
+        message.thinking.extend(piece.text for piece in reasoning.content or reasoning.summary or [])
+        message.signature = reasoning.encrypted_content or message.signature
     elif kind.type == "function_call":
-        call = decode_body(_CALL, item, path)
+        call = decode_body(_call_decoder, item, path)
         names[call.call_id] = call.name
-        turn.calls.append(ToolCall(call.call_id, call.name, call.arguments))
+        message.calls.append(ToolCall(call.call_id, call.name, call.arguments))
     else:
-        content = decode_body(_MESSAGE, item, path).content
+        content = decode_body(_message_decoder, item, path).content
         refusals = [] if isinstance(content, str) else [part for part in content if part.type == "refusal"]
-        turn.refusal = "".join(part.refusal or "" for part in refusals)
-        said = content if isinstance(content, str) else [part for part in content if part.type != "refusal"]
-        turn.parts.extend(_parts(said, f"{path}.content"))
+        message.refusal = "".join(part.refusal or "" for part in refusals)
+        parts = content if isinstance(content, str) else [part for part in content if part.type != "refusal"]
+        message.parts.extend(_parse_parts(parts, f"{path}.content"))
 
 
-def _message(item: msgspec.Raw, kind: wire.Kind, path: str, names: dict[str, str]) -> Message:
+def _parse_message(item: msgspec.Raw, kind: schema.ItemKind, path: str, names: dict[str, str]) -> Message:
     if kind.type == "message" or (kind.type is None and kind.role is not None):
-        message = decode_body(_MESSAGE, item, path)
-        return Message(message.role, tuple(_parts(message.content, f"{path}.content")))
+        message = decode_body(_message_decoder, item, path)
+        return Message(message.role, tuple(_parse_parts(message.content, f"{path}.content")))
     if kind.type == "function_call_output":
-        output = decode_body(_OUTPUT, item, path)
-        parts = tuple(_parts(output.output, f"{path}.output"))
+        output = decode_body(_output_decoder, item, path)
+        parts = tuple(_parse_parts(output.output, f"{path}.output"))
         return Message("tool", parts, tool_call_id=output.call_id, name=names.get(output.call_id, ""))
     if kind.type in (None, "item_reference"):
-        raise Unsupported(f"{path}: items are not stored here. Send the item itself.", param=path)
-    raise Unsupported(f"{path}: an item of type {kind.type} cannot be handed to a model here", param=f"{path}.type")
+        raise Unsupported(
+            f"`{path}` refers to a stored item, and items are not stored here. Send the item itself.", param=path
+        )
+    raise Unsupported(f"`{path}` has the type {kind.type}: a model cannot get such an item.", param=f"{path}.type")
 
 
-def _parts(content: str | list[wire.Part], path: str) -> Iterator[Part]:
+def _parse_parts(content: str | list[schema.Part], path: str) -> Iterator[Part]:
     if isinstance(content, str):
         yield Text(content)
         return
     for at, part in enumerate(content):
-        yield _part(part, f"{path}.{at}")
+        yield _parse_part(part, f"{path}.{at}")
 
 
-def _part(part: wire.Part, path: str) -> Part:
+def _parse_part(part: schema.Part, path: str) -> Part:
     match part.type:
         case "input_text" | "output_text" | "text":
             if part.text is None:
-                raise wrong(f"{path}.text", "field required")
+                raise missing_field(f"{path}.text")
             return Text(part.text)
         case "input_image":
-            return _image(part, path)
+            return _parse_image(part, path)
         case "input_file":
-            return _file(part, path)
+            return _parse_file(part, path)
         case "input_audio":
             if part.input_audio is None:
-                raise wrong(f"{path}.input_audio", "field required")
+                raise missing_field(f"{path}.input_audio")
             return Audio(part.input_audio.data, part.input_audio.format)
         case unknown:
-            raise wrong(f"{path}.type", f"content of type {unknown!r} is not known")
+            raise field_error(f"{path}.type", f"is {unknown!r}, which is not a known type of content")
 
 
-def _image(part: wire.Part, path: str) -> Image:
+def _parse_image(part: schema.Part, path: str) -> Image:
     if part.image_url:
-        media_type, data = _data_url(part.image_url)
+        media_type, data = _parse_data_url(part.image_url)
         if data:
             return Image(data=data, media_type=media_type, detail=part.detail or "")
         return Image(url=part.image_url, detail=part.detail or "")
     if part.file_id:
         raise Unsupported(
-            f"{path}.file_id: no files are stored here. Send the image as a data url.", param=f"{path}.file_id"
+            f"`{path}.file_id` refers to a stored file, and files are not stored here. Send the image as a data URL.",
+            param=f"{path}.file_id",
         )
-    raise wrong(f"{path}.image_url", "field required")
+    raise missing_field(f"{path}.image_url")
 
 
-def _file(part: wire.Part, path: str) -> File:
+def _parse_file(part: schema.Part, path: str) -> File:
     if part.file_data:
-        media_type, data = _data_url(part.file_data)
+        media_type, data = _parse_data_url(part.file_data)
         return File(data=data or part.file_data, media_type=media_type, name=part.filename or "")
     if part.file_url:
         return File(url=part.file_url, name=part.filename or "")
     if part.file_id:
         return File(id=part.file_id, name=part.filename or "")
-    raise wrong(f"{path}.file_data", "field required")
+    raise missing_field(f"{path}.file_data")
 
 
-def _data_url(url: str) -> tuple[str, str]:
-    """Media type and base64 data of a data URL; two empty texts when it is none."""
+def _parse_data_url(url: str) -> tuple[str, str]:
+    """Return the media type and base64 data of a data URL, or two empty texts if it is none."""
     if url[:5].lower() != "data:":
         return "", ""
-    head, _, data = url[5:].partition(",")
-    return head.partition(";")[0], data
+    header, _, data = url[5:].partition(",")
+    return header.partition(";")[0], data

@@ -1,9 +1,10 @@
-"""Draws answers as OpenAI's Responses API does: https://platform.openai.com/docs/api-reference/responses-streaming."""
+"""Rendering in the Responses API's format: https://platform.openai.com/docs/api-reference/responses-streaming."""
 
 from typing import Any
 
 import msgspec
 
+from penstock.dialects.base import EVENT_STREAM, JSON
 from penstock.dialects.content_blocks import REFUSAL, TEXT, THINKING, TOOL, Block, BlockRenderer
 from penstock.dialects.json_body import decode_body
 from penstock.dialects.openai_responses.schema import ReasoningConfig
@@ -17,8 +18,8 @@ _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"
 _NULL = msgspec.Raw(b"null")
 
 
-class _Echo(msgspec.Struct):
-    """What a response repeats of its request."""
+class _EchoedFields(msgspec.Struct):
+    """Request fields that the response repeats."""
 
     instructions: msgspec.Raw = _NULL
     max_output_tokens: msgspec.Raw = _NULL
@@ -37,8 +38,8 @@ class _Echo(msgspec.Struct):
     truncation: str | None = None
     user: msgspec.Raw = _NULL
 
-    def drawn(self) -> bytes:
-        """The members, without braces; what was not given is told as OpenAI tells its defaults."""
+    def render_members(self) -> bytes:
+        """Render the members without braces. Absent fields get the defaults that OpenAI reports."""
         members = msgspec.structs.asdict(self)
         members["background"] = False
         members["metadata"] = self.metadata or {}
@@ -57,58 +58,64 @@ class _Echo(msgspec.Struct):
         return _encode(members)[1:-1]
 
 
-_ECHO = msgspec.json.Decoder(_Echo)
+_echo_decoder = msgspec.json.Decoder(_EchoedFields)
 
 
 class ResponseRenderer(BlockRenderer):
-    """One response. A streamed text costs one join: what stands around it is drawn once an item."""
+    """Renderer of one response. The bytes around a streamed text are rendered once an item, for speed."""
 
     def __init__(self, call: Call, provenance: Provenance) -> None:
         super().__init__()
-        self._streamed = call.stream
+        self._is_streamed = call.stream
         self._id = provenance.request_id
         self._created = int(provenance.created)
         self._model = provenance.model or provenance.requested or call.model
-        echo = decode_body(_ECHO, call.body)
-        self._summary = bool(echo.reasoning and echo.reasoning.summary)
-        self._echo = echo.drawn()
+        echo = decode_body(_echo_decoder, call.body)
+        self._uses_summary = bool(echo.reasoning and echo.reasoning.summary)
+        self._echo = echo.render_members()
         self._sequence = -1
-        self._items = 0
+        self._item_count = 0
         self._output: dict[int, dict[str, Any]] = {}
 
     @property
     def content_type(self) -> bytes:
-        """Server-sent events when streamed."""
-        return b"text/event-stream; charset=utf-8" if self._streamed else b"application/json"
+        """Return the type of an event stream, or of JSON."""
+        return EVENT_STREAM if self._is_streamed else JSON
 
     def render_end(self) -> bytes:
-        """Ends the items, then tells the whole response again."""
-        events = list(self._finished())
+        """Close the items, then render the complete response."""
+        events = list(self._close_all_blocks())
         status = "incomplete" if self.finish in _INCOMPLETE else "completed"
-        events.append(self._lifecycle(f"response.{status}", self._response(status, self._done(), self.usage)))
+        events.append(
+            self._render_lifecycle_event(
+                f"response.{status}", self._render_response_object(status, self._list_output(), self.usage)
+            )
+        )
         return b"".join(events)
 
     def render_error(self, error: PenstockError) -> bytes:
-        """An `render_error` event, then `response.failed` with what there is so far."""
-        begun = self._begun()
-        told = self._event("error", {"code": error.code, "message": error.message, "param": error.param})
-        for block in self._unfinished():
-            self._output[block.index] = self._item(block, "incomplete")
-        failed = self._response("failed", self._done(), self.usage, error=error)
-        return begun + told + self._lifecycle("response.failed", failed)
+        """Render an `error` event, then `response.failed` with the output so far."""
+        start = self._start_once()
+        error_event = self._render_event("error", {"code": error.code, "message": error.message, "param": error.param})
+        for block in self._list_open_blocks():
+            self._output[block.index] = self._build_item(block, "incomplete")
+        failed = self._render_response_object("failed", self._list_output(), self.usage, error=error)
+        return start + error_event + self._render_lifecycle_event("response.failed", failed)
 
-    def render_response(self, answer: ModelResponse, provenance: Provenance) -> bytes:
-        """A `response` object."""
-        choice = answer.choices[0] if answer.choices else Choice()
+    def render_response(self, response: ModelResponse, provenance: Provenance) -> bytes:
+        """Render a `response` object."""
+        choice = response.choices[0] if response.choices else Choice()
         status = "incomplete" if choice.finish in _INCOMPLETE else "completed"
         self.finish = choice.finish
-        items = [self._item(block, status) for block in _blocks(choice, answer.steps)]
-        return self._response(status, items, answer.usage, completed=self._created + int(provenance.total_seconds))
+        items = [self._build_item(block, status) for block in _build_blocks(choice, response.steps)]
+        return self._render_response_object(
+            status, items, response.usage, completed=self._created + int(provenance.total_seconds)
+        )
 
-    def _done(self) -> list[dict[str, Any]]:
+    def _list_output(self) -> list[dict[str, Any]]:
         return [item for _, item in sorted(self._output.items())]
 
-    def _response(
+    def _render_response_object(
         self,
         status: str,
         output: list[dict[str, Any]],
@@ -124,101 +131,110 @@ class ResponseRenderer(BlockRenderer):
             "created_at": self._created,
             "completed_at": completed if status == "completed" else None,
             "status": status,
-            "error": {"code": _error_code(error), "message": error.message} if error else None,
+            "error": {"code": _select_error_code(error), "message": error.message} if error else None,
             "incomplete_details": {"reason": reason} if reason else None,
             "model": self._model,
             "output": output,
-            "usage": _usage(usage) if usage else None,
+            "usage": _build_usage(usage) if usage else None,
         }
         return _encode(members)[:-1] + b"," + self._echo + b"}"
 
-    def _lifecycle(self, name: str, response: bytes) -> bytes:
-        return self._event(name, {"response": msgspec.Raw(response)})
+    def _render_lifecycle_event(self, name: str, response: bytes) -> bytes:
+        return self._render_event(name, {"response": msgspec.Raw(response)})
 
-    def _event(self, name: str, members: dict[str, Any]) -> bytes:
+    def _render_event(self, name: str, members: dict[str, Any]) -> bytes:
         self._sequence += 1
-        drawn = _encode({"type": name, "sequence_number": self._sequence} | members)
-        return b"event: %b\ndata: %b\n\n" % (name.encode(), drawn)
+        data = _encode({"type": name, "sequence_number": self._sequence} | members)
+        return b"event: %b\ndata: %b\n\n" % (name.encode(), data)
 
-    def _start(self) -> bytes:
-        response = self._response("in_progress", [], None)
-        return self._lifecycle("response.created", response) + self._lifecycle("response.in_progress", response)
-
-    def _begin(self, block: Block) -> bytes:
-        block.index = self._items
-        self._items += 1
-        added = self._event(
-            "response.output_item.added",
-            {"output_index": block.index, "item": self._item(block, "in_progress", empty=True)},
+    def _render_start(self) -> bytes:
+        response = self._render_response_object("in_progress", [], None)
+        return self._render_lifecycle_event("response.created", response) + self._render_lifecycle_event(
+            "response.in_progress", response
         )
-        name, place = self._place(block)
-        block.head = b'event: %b.delta\ndata: %b,"delta":' % (
+
+    def _open_block(self, block: Block) -> bytes:
+        block.index = self._item_count
+        self._item_count += 1
+        added = self._render_event(
+            "response.output_item.added",
+            {"output_index": block.index, "item": self._build_item(block, "in_progress", empty=True)},
+        )
+        name, location = self._locate_text(block)
+        block.delta_prefix = b'event: %b.delta\ndata: %b,"delta":' % (
             name.encode(),
-            _encode({"type": f"{name}.delta"} | place)[:-1],
+            _encode({"type": f"{name}.delta"} | location)[:-1],
         )
         if block.kind == TEXT:
-            block.head = block.head.removesuffix(b'"delta":') + b'"logprobs":[],"delta":'
-        return added + self._part_event(block, "added")
+            block.delta_prefix = block.delta_prefix.removesuffix(b'"delta":') + b'"logprobs":[],"delta":'
+        return added + self._render_part_event(block, "added")
 
-    def _delta(self, block: Block, text: str, logprobs: tuple[Logprob, ...] = ()) -> bytes:
+    def _render_delta(self, block: Block, text: str, logprobs: tuple[Logprob, ...] = ()) -> bytes:
         if logprobs:
             block.logprobs.extend(logprobs)
-            name, place = self._place(block)
-            return self._event(f"{name}.delta", place | {"delta": text, "logprobs": _logprobs(logprobs)})
+            name, location = self._locate_text(block)
+            return self._render_event(
+                f"{name}.delta", location | {"delta": text, "logprobs": _build_logprobs(logprobs)}
+            )
         self._sequence += 1
-        return block.head + _encode(text) + b',"sequence_number":%d}\n\n' % self._sequence
+        return block.delta_prefix + _encode(text) + b',"sequence_number":%d}\n\n' % self._sequence
 
-    def _end(self, block: Block) -> bytes:
-        name, place = self._place(block)
-        item = self._item(block, "incomplete" if self.finish in _INCOMPLETE else "completed")
+    def _close_block(self, block: Block) -> bytes:
+        name, location = self._locate_text(block)
+        item = self._build_item(block, "incomplete" if self.finish in _INCOMPLETE else "completed")
         self._output[block.index] = item
-        said: dict[str, Any] = {_SAID.get(block.kind, "text"): block.text}
+        content: dict[str, Any] = {_TEXT_FIELDS.get(block.kind, "text"): block.joined_text}
         if block.kind == TEXT:
-            said["logprobs"] = _logprobs(tuple(block.logprobs))
+            content["logprobs"] = _build_logprobs(tuple(block.logprobs))
         elif block.kind == TOOL:
-            said["name"] = block.name
+            content["name"] = block.name
         return (
-            self._event(f"{name}.done", place | said)
-            + self._part_event(block, "done")
-            + self._event("response.output_item.done", {"output_index": block.index, "item": item})
+            self._render_event(f"{name}.done", location | content)
+            + self._render_part_event(block, "done")
+            + self._render_event("response.output_item.done", {"output_index": block.index, "item": item})
         )
 
-    def _part_event(self, block: Block, what: str) -> bytes:
-        """That a part of an item begins or ends; function calls have no parts."""
+    def _render_part_event(self, block: Block, suffix: str) -> bytes:
+        """Render the start (`added`) or end (`done`) of a part of an item. Function calls have no parts."""
         if block.kind == TOOL:
             return b""
-        name = "reasoning_summary_part" if block.kind == THINKING and self._summary else "content_part"
-        part = self._part(block, block.text, tuple(block.logprobs))
-        return self._event(f"response.{name}.{what}", self._place(block)[1] | {"part": part})
+        name = "reasoning_summary_part" if block.kind == THINKING and self._uses_summary else "content_part"
+        part = self._build_part(block, block.joined_text, tuple(block.logprobs))
+        return self._render_event(f"response.{name}.{suffix}", self._locate_text(block)[1] | {"part": part})
 
-    def _place(self, block: Block) -> tuple[str, dict[str, Any]]:
-        """What the events of a block's text are called, and which text they mean."""
-        place: dict[str, Any] = {"item_id": self._item_id(block), "output_index": block.index}
+    def _locate_text(self, block: Block) -> tuple[str, dict[str, Any]]:
+        """Return the name of the events of a block's text, and the fields that identify the text."""
+        location: dict[str, Any] = {"item_id": self._build_item_id(block), "output_index": block.index}
         match block.kind:
             case "tool":
-                return "response.function_call_arguments", place
-            case "thinking" if self._summary:
-                return "response.reasoning_summary_text", place | {"summary_index": 0}
+                return "response.function_call_arguments", location
+            case "thinking" if self._uses_summary:
+                return "response.reasoning_summary_text", location | {"summary_index": 0}
             case "thinking":
-                return "response.reasoning_text", place | {"content_index": 0}
+                return "response.reasoning_text", location | {"content_index": 0}
             case "refusal":
-                return "response.refusal", place | {"content_index": 0}
+                return "response.refusal", location | {"content_index": 0}
             case _:
-                return "response.output_text", place | {"content_index": 0}
+                return "response.output_text", location | {"content_index": 0}
 
-    def _item_id(self, block: Block) -> str:
+    def _build_item_id(self, block: Block) -> str:
         prefix = {THINKING: "rs", TOOL: "fc"}.get(block.kind, "msg")
         return f"{prefix}_{self._id}_{block.index}"
 
-    def _item(self, block: Block, status: str, *, empty: bool = False) -> dict[str, Any]:
-        item: dict[str, Any] = {"id": self._item_id(block), "status": status}
-        parts = [] if empty else [self._part(block, block.text, tuple(block.logprobs))]
+    def _build_item(self, block: Block, status: str, *, empty: bool = False) -> dict[str, Any]:
+        item: dict[str, Any] = {"id": self._build_item_id(block), "status": status}
+        parts = [] if empty else [self._build_part(block, block.joined_text, tuple(block.logprobs))]
         match block.kind:
             case "tool":
                 call_id = block.id or f"call_{self._id}_{block.index}"
-                return item | {"type": "function_call", "call_id": call_id, "name": block.name, "arguments": block.text}
+                return item | {
+                    "type": "function_call",
+                    "call_id": call_id,
+                    "name": block.name,
+                    "arguments": block.joined_text,
+                }
             case "thinking":
-                summary, content = (parts, []) if self._summary else ([], parts)
+                summary, content = (parts, []) if self._uses_summary else ([], parts)
                 signature = block.signature or None
                 return item | {
                     "type": "reasoning",
@@ -229,21 +245,21 @@ class ResponseRenderer(BlockRenderer):
             case _:
                 return item | {"type": "message", "role": "assistant", "content": parts}
 
-    def _part(self, block: Block, text: str, logprobs: tuple[Logprob, ...]) -> dict[str, Any]:
+    def _build_part(self, block: Block, text: str, logprobs: tuple[Logprob, ...]) -> dict[str, Any]:
         match block.kind:
             case "thinking":
-                return {"type": "summary_text" if self._summary else "reasoning_text", "text": text}
+                return {"type": "summary_text" if self._uses_summary else "reasoning_text", "text": text}
             case "refusal":
                 return {"type": "refusal", "refusal": text}
             case _:
-                return {"type": "output_text", "text": text, "annotations": [], "logprobs": _logprobs(logprobs)}
+                return {"type": "output_text", "text": text, "annotations": [], "logprobs": _build_logprobs(logprobs)}
 
 
-_SAID = {TOOL: "arguments", REFUSAL: "refusal"}
+_TEXT_FIELDS = {TOOL: "arguments", REFUSAL: "refusal"}
 
 
-def _blocks(choice: Choice, steps: tuple[str, ...]) -> list[Block]:
-    """The blocks of a whole answer."""
+def _build_blocks(choice: Choice, steps: tuple[str, ...]) -> list[Block]:
+    """The blocks of a complete response."""
     thinking = "".join(f"{step}\n" for step in steps) + choice.thinking
     blocks: list[Block] = []
     if thinking or choice.thinking_signature:
@@ -258,15 +274,22 @@ def _blocks(choice: Choice, steps: tuple[str, ...]) -> list[Block]:
     return blocks
 
 
-def _logprobs(logprobs: tuple[Logprob, ...]) -> list[dict[str, Any]]:
-    return [_logprob(one) | {"top_logprobs": [_logprob(other) for other in one.top]} for one in logprobs]
+def _build_logprobs(logprobs: tuple[Logprob, ...]) -> list[dict[str, Any]]:
+    return [
+        _build_logprob(logprob) | {"top_logprobs": [_build_logprob(other) for other in logprob.top]}
+        for logprob in logprobs
+    ]
 
 
-def _logprob(one: Logprob) -> dict[str, Any]:
-    return {"token": one.token, "logprob": one.logprob, "bytes": one.bytes or list(one.token.encode())}
+def _build_logprob(logprob: Logprob) -> dict[str, Any]:
+    return {
+        "token": logprob.token,
+        "logprob": logprob.logprob,
+        "bytes": logprob.bytes or list(logprob.token.encode()),
+    }
 
 
-def _usage(usage: Usage) -> dict[str, Any]:
+def _build_usage(usage: Usage) -> dict[str, Any]:
     return {
         "input_tokens": usage.prompt_tokens,
         "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
@@ -276,8 +299,8 @@ def _usage(usage: Usage) -> dict[str, Any]:
     }
 
 
-def _error_code(error: PenstockError) -> str:
-    """The nearest of the codes that `ResponseError` of the official client knows."""
+def _select_error_code(error: PenstockError) -> str:
+    """Return the nearest of the codes in `ResponseError` of the official client."""
     if isinstance(error, RateLimited) or error.status == 429:
         return "rate_limit_exceeded"
     return "invalid_prompt" if isinstance(error, InvalidRequest) else "server_error"

@@ -1,10 +1,10 @@
-"""The shapes of requests to OpenAI's Responses API, as far as a model can be told of them."""
+"""Structs of requests to OpenAI's Responses API: the fields that a model can use."""
 
 from typing import Annotated, Literal
 
 import msgspec
 
-Positive = Annotated[int, msgspec.Meta(ge=1)]
+from penstock.dialects.json_body import PositiveInt
 
 
 class Audio(msgspec.Struct):
@@ -25,7 +25,9 @@ class Part(msgspec.Struct):
     input_audio: Audio | None = None
 
 
-class Kind(msgspec.Struct):
+class ItemKind(msgspec.Struct):
+    """Fields of an item that select its struct."""
+
     type: str | None = None
     role: str | None = None
 
@@ -46,13 +48,13 @@ class FunctionCallOutput(msgspec.Struct):
     output: str | list[Part]
 
 
-class Said(msgspec.Struct):
+class ReasoningText(msgspec.Struct):
     text: str
 
 
 class Reasoning(msgspec.Struct):
-    summary: list[Said] | None = None
-    content: list[Said] | None = None
+    summary: list[ReasoningText] | None = None
+    content: list[ReasoningText] | None = None
     encrypted_content: str | None = None
 
 
@@ -64,7 +66,7 @@ class Tool(msgspec.Struct):
     strict: bool | None = None
 
 
-class Allowed(msgspec.Struct):
+class AllowedTool(msgspec.Struct):
     type: str
     name: str = ""
 
@@ -73,7 +75,7 @@ class ToolChoice(msgspec.Struct):
     type: str
     name: str | None = None
     mode: Literal["auto", "required"] | None = None
-    tools: list[Allowed] | None = None
+    tools: list[AllowedTool] | None = None
 
 
 class Format(msgspec.Struct):
@@ -90,7 +92,7 @@ class TextConfig(msgspec.Struct):
 
 
 class ReasoningConfig(msgspec.Struct):
-    """How the caller wants reasoning; with `summary` it is shown in the summary's place."""
+    """Settings for reasoning. With `summary` the reasoning is sent as its summary."""
 
     effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
     summary: Literal["auto", "concise", "detailed"] | None = None
@@ -101,7 +103,7 @@ class Request(msgspec.Struct):
     input: str | list[msgspec.Raw]
     instructions: str | None = None
     stream: bool | None = None
-    max_output_tokens: Positive | None = None
+    max_output_tokens: PositiveInt | None = None
     tools: list[Tool] | None = None
     tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
@@ -120,7 +122,7 @@ class Request(msgspec.Struct):
     temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
-    # not OpenAI's, but what servers of open models take beside it
+    # extensions of servers of open models
     top_k: int | None = None
     min_p: float | None = None
     seed: int | None = None

@@ -1,4 +1,4 @@
-"""The service API: one chat route for programs, and its variant that routes by stated requirements."""
+"""The service API: a chat route for programs, and a variant that routes by stated requirements."""
 
 from penstock.dialects.service import chat, routed_chat
 

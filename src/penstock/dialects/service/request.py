@@ -1,4 +1,4 @@
-"""Strict reading of the gateway's own request bodies: whatever is wrong is told with the field's name."""
+"""Strict decoding of the gateway's own request bodies. Every error names the field."""
 
 import re
 from difflib import get_close_matches
@@ -7,119 +7,94 @@ from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
+from penstock.dialects.json_body import describe_invalid_value, describe_syntax_error, missing_field, split_location
 from penstock.domain.content import Message, Text
 from penstock.domain.errors import InvalidRequest
 
-Words = Annotated[str, msgspec.Meta(min_length=1)]
-Tokens = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+NonEmptyText = Annotated[str, msgspec.Meta(min_length=1)]
+TokenLimit = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 Temperature = Annotated[float, msgspec.Meta(ge=0, le=2)]
 TopP = Annotated[float, msgspec.Meta(gt=0, le=1)]
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 
-class Turn(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+class HistoryMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """An earlier message of the conversation."""
 
     role: Literal["system", "user", "assistant"]
     content: str
 
 
-def read(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
-    """The body as `decoder` wants it. Raises InvalidRequest with the path of the field, or `body`."""
+def decode_body(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """Decode a body. Raises InvalidRequest whose `param` is the path of the field, or `body`."""
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise _invalid(str(error), decoder.type) from None
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(f"The body must be UTF-8: {error.reason} at byte {error.start}.", param="body") from None
-    except (msgspec.DecodeError, RecursionError) as error:
-        if not body.strip():
-            raise InvalidRequest("The body is empty: send a JSON object.", param="body") from None
-        raise InvalidRequest(f"The body is not JSON that can be read: {error}.", param="body") from None
+        raise _invalid_value(error, decoder.type) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(describe_syntax_error(error, body), param="body") from None
 
 
-def spoken(text: str, field: str) -> str:
-    """`text`, or InvalidRequest when nothing is said in it."""
+def check_not_blank(text: str, field: str) -> None:
+    """Raise InvalidRequest if `text` is empty or white space."""
     if not text or text.isspace():
         raise InvalidRequest(f"`{field}` must not be empty.", param=field)
-    return text
 
 
-def chosen(model: str | None) -> str:
-    """What a body's `model` means: "" leaves the choice to the gateway, `auto:…` narrows it."""
+def parse_model(model: str | None) -> str:
+    """Return the model's name: "" leaves the choice to the gateway, `auto:…` restricts it."""
     name = (model or "").strip()
     return "" if name.lower() == "auto" else name
 
 
-def conversation(system: str, history: tuple[Turn, ...] | None, message: str) -> tuple[Message, ...]:
-    """The history and after it the message; `system` joins its opening, as many models take only one."""
-    turns = history or ()
-    opening = list(takewhile(lambda turn: turn.role == "system", turns))
-    standing = "\n\n".join(text for text in (system, *(turn.content for turn in opening)) if text)
-    spoken_of = [("system", standing)] if standing else []
-    spoken_of += [(turn.role, turn.content) for turn in turns[len(opening) :]]
-    return tuple(Message(role, (Text(text),)) for role, text in (*spoken_of, ("user", message)))
+def build_messages(system: str, history: tuple[HistoryMessage, ...] | None, message: str) -> tuple[Message, ...]:
+    """Return the history followed by the message.
+
+    `system` and the history's leading system messages are joined, as many models accept only one.
+    """
+    earlier = history or ()
+    leading = list(takewhile(lambda item: item.role == "system", earlier))
+    system_text = "\n\n".join(text for text in (system, *(item.content for item in leading)) if text)
+    messages = [("system", system_text)] if system_text else []
+    messages += [(item.role, item.content) for item in earlier[len(leading) :]]
+    return tuple(Message(role, (Text(text),)) for role, text in (*messages, ("user", message)))
 
 
-_PLACE = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
-_NAMED = re.compile(r"^Object (?P<how>contains unknown|missing required) field `(?P<field>.*)`$", re.DOTALL)
-_QUOTED = re.compile(r"`([^`]*)`")
-_KINDS = {
-    "str": "text",
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "array": "a list",
-    "object": "an object",
-    "null": "null",
-}
+_FIELD = re.compile(r"^Object (?P<problem>contains unknown|missing required) field `(?P<field>.*)`$", re.DOTALL)
 
 
-def _invalid(told: str, shape: type[msgspec.Struct]) -> InvalidRequest:
-    """The error in words of JSON instead of the library's."""
-    place = _PLACE.match(told)
-    what, path = (place["what"], place["path"] or "") if place else (told, "")
-    if named := _NAMED.match(what):
-        field = f"{path}.{named['field']}" if path else named["field"]
-        if named["how"] == "missing required":
-            return InvalidRequest(f"`{field}` is missing.", param=field)
-        fields = _fields(shape, path)
-        near = get_close_matches(named["field"].lower(), fields, n=1, cutoff=0.5)
-        hint = f"did you mean `{near[0]}`?" if near else f"the fields are {', '.join(fields)}."
-        return InvalidRequest(f"`{field}` is not a field of this request: {hint}", param=field)
-    if what.startswith("Invalid enum value"):
-        return InvalidRequest(f"`{path}` must be one of {', '.join(_allowed(shape, path))}.", param=path)
-    wrong = _QUOTED.sub(_in_words, what.removeprefix("Expected "))
+def _invalid_value(error: msgspec.ValidationError, struct: type[msgspec.Struct]) -> InvalidRequest:
+    """Return the error, with the names of similar fields and the allowed values where they help."""
+    reason, path = split_location(error)
+    if match := _FIELD.match(reason):
+        field = f"{path}.{match['field']}" if path else match["field"]
+        if match["problem"] == "missing required":
+            return missing_field(field)
+        fields = _list_fields(struct, path)
+        similar = get_close_matches(match["field"].lower(), fields, n=1, cutoff=0.5)
+        hint = f"Did you mean `{similar[0]}`?" if similar else f"The fields are {', '.join(fields)}."
+        return InvalidRequest(f"`{field}` is not a field of this request. {hint}", param=field)
+    if reason.startswith("Invalid enum value"):
+        return InvalidRequest(f"`{path}` must be one of {', '.join(_list_allowed_values(struct, path))}.", param=path)
     subject = f"`{path}`" if path else "The body"
-    path = path or "body"
-    if not what.startswith("Expected "):
-        return InvalidRequest(f"{subject} is wrong: {what[:1].lower()}{what[1:]}.", param=path)
-    if wrong == "text of length >= 1":
-        return InvalidRequest(f"{subject} must not be empty.", param=path)
-    return InvalidRequest(f"{subject} must be {wrong}.", param=path)
+    return InvalidRequest(f"{subject} {describe_invalid_value(reason)}.", param=path or "body")
 
 
-def _in_words(quoted: re.Match[str]) -> str:
-    """`str | null` as `text`: that a field may also be null needs no saying."""
-    kinds = quoted[1].split(" | ")
-    return " or ".join(_KINDS.get(kind, kind) for kind in kinds if kind != "null" or len(kinds) == 1)
+def _list_fields(struct: type[msgspec.Struct], path: str) -> tuple[str, ...]:
+    return (HistoryMessage if path.startswith("history[") else struct).__struct_encode_fields__
 
 
-def _fields(shape: type[msgspec.Struct], path: str) -> tuple[str, ...]:
-    return (Turn if path.startswith("history[") else shape).__struct_encode_fields__
-
-
-def _allowed(shape: type[msgspec.Struct], path: str) -> tuple[str, ...]:
-    """The values that a field takes, found by the last name in its path."""
+def _list_allowed_values(struct: type[msgspec.Struct], path: str) -> tuple[str, ...]:
+    """Return the allowed values of a field, which is found by the last name in its path."""
     name = path.rpartition(".")[2]
-    for field in msgspec.structs.fields(Turn if path.startswith("history[") else shape):
+    for field in msgspec.structs.fields(HistoryMessage if path.startswith("history[") else struct):
         if field.encode_name == name:
-            return _literals(msgspec.inspect.type_info(field.type))
+            return _list_literals(msgspec.inspect.type_info(field.type))
     return ()
 
 
-def _literals(kind: msgspec.inspect.Type) -> tuple[str, ...]:
+def _list_literals(kind: msgspec.inspect.Type) -> tuple[str, ...]:
     if isinstance(kind, msgspec.inspect.UnionType):
-        return tuple(value for member in kind.types for value in _literals(member))
+        return tuple(value for member in kind.types for value in _list_literals(member))
     return tuple(str(value) for value in kind.values) if isinstance(kind, msgspec.inspect.LiteralType) else ()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.dialects.ollama import DIALECT
-from penstock.dialects.ollama.response import AnswerRenderer, instant, render_error
+from penstock.dialects.ollama.response import ChatRenderer, format_instant, render_error
 from penstock.domain.content import ToolCall
 from penstock.domain.errors import UpstreamCut
 from penstock.domain.request import Call, Operation
@@ -22,9 +22,9 @@ NOON = 1_787_338_102_123_456_789  # 2026-08-21T18:48:22.123456789Z
 TOLD = Provenance("r", created=NOON / 1e9 - 2)
 
 
-def writer(act: str = "chat", *, stream: bool = True, model: str = "llama3.1:8b", now: int = NOON) -> AnswerRenderer:
+def writer(act: str = "chat", *, stream: bool = True, model: str = "llama3.1:8b", now: int = NOON) -> ChatRenderer:
     call = Call(f"ollama.{act}", Operation.CHAT, model, stream, b"")
-    return AnswerRenderer(call, Provenance("r", created=now / 1e9 - 2), generate=act == "generate", clock=lambda: now)
+    return ChatRenderer(call, Provenance("r", created=now / 1e9 - 2), generate=act == "generate", clock=lambda: now)
 
 
 def lines(data: bytes) -> list[dict[str, object]]:
@@ -50,13 +50,13 @@ def test_a_piece_of_text_is_one_line_in_the_order_of_keys():
 def test_times_lose_their_trailing_zeros(fraction: int, drawn: bytes):
     now = NOON // 10**9 * 10**9 + fraction
     assert b":48:" + drawn in writer(now=now).render_chunk(Chunk("x"))
-    assert instant(now).endswith(b":48:" + drawn)
+    assert format_instant(now).endswith(b":48:" + drawn)
 
 
 def test_every_line_has_a_fresh_time():
     ticks = iter(range(NOON, NOON + 10**10, 600_000_000))
     call = Call("ollama.chat", Operation.CHAT, "m", True, b"")
-    drawing = AnswerRenderer(call, TOLD, generate=False, clock=lambda: next(ticks))
+    drawing = ChatRenderer(call, TOLD, generate=False, clock=lambda: next(ticks))
     stamps = [line["created_at"] for line in lines(b"".join(drawing.render_chunk(Chunk("x")) for _ in range(4)))]
     assert stamps == sorted(set(stamps))
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.dialects.openai.chat import ChatEndpoint
-from penstock.dialects.openai.chat_response import ChatRenderer
+from penstock.dialects.openai.chat.endpoints import ChatEndpoint
+from penstock.dialects.openai.chat.response import ChatRenderer
 from penstock.domain.content import ToolCall
 from penstock.domain.errors import UpstreamCut
 from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, ToolDelta, Usage

@@ -5,7 +5,6 @@ from typing import Any
 
 import anthropic
 import pytest
-from chunk_streams import playing, unhurried
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +25,7 @@ from penstock.domain.content import (
 )
 from penstock.domain.errors import InvalidRequest
 from penstock.domain.request import Operation
+from tests.unit.dialects.chunk_streams import playing, unhurried
 
 MESSAGES, COUNT = DIALECT.endpoints
 HELLO = [{"role": "user", "content": "Привет"}]
@@ -82,15 +82,15 @@ def test_reading_notes_that_thinking_is_not_to_be_shown(thinking: dict[str, Any]
         (b"  ", None, "empty"),
         (b"{", None, "not valid JSON"),
         (b"nonsense", None, "not valid JSON"),
-        (b"[]", None, "expected `object`|Expected `object`"),
+        (b"[]", None, "must be an object"),
         (b'{"model":"m","messages":"\xff","max_tokens":1}', None, "UTF-8"),
-        (request(model=...), "model", "field required"),
-        (request(model=5), "model", "expected `str`"),
-        (request(messages=...), "messages", "field required"),
-        (request(max_tokens=...), "max_tokens", "field required"),
-        (request(max_tokens="9"), "max_tokens", "expected `int"),
+        (request(model=...), "model", "is missing"),
+        (request(model=5), "model", "must be text"),
+        (request(messages=...), "messages", "is missing"),
+        (request(max_tokens=...), "max_tokens", "is missing"),
+        (request(max_tokens="9"), "max_tokens", "must be a whole number"),
         (request(max_tokens=0), "max_tokens", ">= 1"),
-        (request(stream="yes"), "stream", "expected `bool"),
+        (request(stream="yes"), "stream", "must be true or false"),
     ],
 )
 def test_a_body_that_cannot_be_routed_is_refused(body: bytes, param: str | None, words: str) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.dialects.openai import DIALECT
-from penstock.dialects.openai.usage import find_usage, stream_ended
+from penstock.dialects.openai.usage import find_usage, is_stream_complete
 from penstock.domain import errors
 from penstock.domain.errors import PenstockError, UpstreamStatus
 from penstock.domain.response import Usage
@@ -130,4 +130,4 @@ def test_no_tail_is_too_strange(tail: bytes) -> None:
     ],
 )
 def test_whether_a_stream_had_ended_is_seen_at_its_end(tail: bytes, ended: bool) -> None:
-    assert stream_ended(tail) is ended
+    assert is_stream_complete(tail) is ended

@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import pytest
-from chunk_streams import unhurried
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +11,7 @@ from penstock.dialects.openai_responses import DIALECT
 from penstock.domain.content import Chat
 from penstock.domain.errors import InvalidRequest, Unsupported
 from penstock.domain.request import Call, Operation
+from tests.unit.dialects.chunk_streams import unhurried
 
 (RESPONSES,) = DIALECT.endpoints
 FUNCTION = {"type": "function", "name": "get_weather", "parameters": {"type": "object"}, "strict": True}
@@ -104,7 +104,7 @@ AT = "input.1.content.0"
 def test_a_wrong_request_is_refused_naming_the_field(members: dict[str, Any], param: str) -> None:
     error = refused(**members)
     assert error.param == param
-    assert error.message.startswith(f"{param}: ")
+    assert error.message.startswith(f"`{param}` ")
 
 
 @pytest.mark.parametrize(
@@ -113,9 +113,9 @@ def test_a_wrong_request_is_refused_naming_the_field(members: dict[str, Any], pa
         ({"tools": [{"type": "web_search"}]}, "tools.0.type", "web_search"),
         ({"tools": [FUNCTION, {"type": "mcp", "server_label": "x"}]}, "tools.1.type", "mcp"),
         ({"tools": [FUNCTION], "tool_choice": {"type": "file_search"}}, "tool_choice.type", "file_search"),
-        ({"previous_response_id": "resp_1"}, "previous_response_id", "Send the whole conversation"),
-        ({"conversation": "conv_1"}, "conversation", "Send the whole conversation"),
-        ({"conversation": {"id": "conv_1"}}, "conversation", "Send the whole conversation"),
+        ({"previous_response_id": "resp_1"}, "previous_response_id", "Send the complete conversation"),
+        ({"conversation": "conv_1"}, "conversation", "Send the complete conversation"),
+        ({"conversation": {"id": "conv_1"}}, "conversation", "Send the complete conversation"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt", "stored"),
         ({"background": True}, "background", "stream it"),
         (item(type="item_reference", id="msg_1"), "input.1", "Send the item itself"),

@@ -8,7 +8,6 @@ import anthropic
 import pytest
 from anthropic.types import Message as OfficialMessage
 from anthropic.types import RawMessageStreamEvent
-from chunk_streams import BY, drawn, events, playing, streams, unhurried, usages
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,6 +30,7 @@ from penstock.domain.errors import (
 )
 from penstock.domain.request import Call, Operation
 from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, ToolDelta, Usage, assemble_response
+from tests.unit.dialects.chunk_streams import BY, drawn, events, playing, streams, unhurried, usages
 
 MESSAGES, COUNT = DIALECT.endpoints
 CALL = Call("anthropic.messages", Operation.CHAT, "llama3.1", True, b"{}")

@@ -24,11 +24,11 @@ HELLO = [{"role": "user", "content": "hello"}]
 
 
 def chat(**fields: object) -> Chat:
-    return request.chat(json.dumps({"model": "m", "messages": HELLO} | fields).encode())
+    return request.decode_chat(json.dumps({"model": "m", "messages": HELLO} | fields).encode())
 
 
 def generate(**fields: object) -> Chat | Completion:
-    return request.generate(json.dumps({"model": "m"} | fields).encode())
+    return request.decode_generate(json.dumps({"model": "m"} | fields).encode())
 
 
 def test_a_plain_chat_asks_for_nothing_more():
@@ -236,12 +236,12 @@ def test_raw_takes_no_template():
 
 
 def test_embeddings_take_a_text_or_several():
-    assert request.embed(b'{"input":"a"}') == Embedding(("a",))
-    assert request.embed(b'{"input":["a","b"],"dimensions":8,"truncate":false}') == Embedding(
+    assert request.decode_embed(b'{"input":"a"}') == Embedding(("a",))
+    assert request.decode_embed(b'{"input":["a","b"],"dimensions":8,"truncate":false}') == Embedding(
         ("a", "b"), dimensions=8, truncate=False
     )
-    assert request.embed(b'{"input":""}') == request.embed(b"{}") == Embedding(())
-    assert request.embeddings(b'{"prompt":"a","options":{"num_ctx":8}}') == Embedding(
+    assert request.decode_embed(b'{"input":""}') == request.decode_embed(b"{}") == Embedding(())
+    assert request.decode_embeddings(b'{"prompt":"a","options":{"num_ctx":8}}') == Embedding(
         ("a",), options=(("num_ctx", b"8"),)
     )
 
@@ -249,4 +249,4 @@ def test_embeddings_take_a_text_or_several():
 @pytest.mark.parametrize("given", [b"5", b"[1]", b"{}", b"[[1,2]]", b"true"])
 def test_other_inputs_are_refused(given: bytes):
     with pytest.raises(InvalidRequest, match="invalid input type"):
-        request.embed(b'{"input":%b}' % given)
+        request.decode_embed(b'{"input":%b}' % given)

@@ -5,7 +5,6 @@ from typing import Any, get_args
 
 import openai
 import pytest
-from chunk_streams import BY, drawn, events, playing, streams, unhurried, usages
 from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.responses import Response, ResponseStreamEvent
@@ -16,6 +15,7 @@ from penstock.domain.errors import InvalidRequest, NoServer, PenstockError, Rate
 from penstock.domain.request import Call
 from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, ToolDelta, Usage, assemble_response
 from penstock.domain.response_metadata import Provenance
+from tests.unit.dialects.chunk_streams import BY, drawn, events, playing, streams, unhurried, usages
 
 (RESPONSES,) = DIALECT.endpoints
 REQUEST: dict[str, Any] = {"model": "llama3.1", "input": "Привет", "stream": True}

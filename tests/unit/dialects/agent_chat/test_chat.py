@@ -51,11 +51,11 @@ def test_a_plan_is_victorias_alone() -> None:
     ("body", "param", "words"),
     [
         (b"", "body", "empty"),
-        (b"hello", "body", "not JSON"),
+        (b"hello", "body", "not valid JSON"),
         (b"{}", "content", "missing"),
         (b'{"content": " "}', "content", "empty"),
         (b'{"content": 1}', "content", "must be text"),
-        (b'{"contet": "a"}', "contet", "did you mean `content`"),
+        (b'{"contet": "a"}', "contet", "Did you mean `content`"),
         (b'{"content": "a", "use_victoria": "yes"}', "use_victoria", "must be true or false"),
         (b'{"content": "a", "use_victoria": null}', "use_victoria", "must be true or false"),
         (b'{"content": "a", "expert_name": 1}', "expert_name", "must be text"),
@@ -119,7 +119,9 @@ def test_an_error_is_problem_details() -> None:
 def test_that_nobody_is_there_is_told_in_a_persons_words_with_what_to_do() -> None:
     told = json.loads(DIALECT.render_error(NoServer("victoria: connection refused.", retry_after=5), "r"))
     assert (told["status"], told["code"], told["retry_after"]) == (503, "no_server", 5)
-    assert told["detail"].startswith("Nobody is there to answer in this chat just now. Start Victoria")
+    assert told["detail"].startswith(
+        "Neither Victoria nor the MLX API server is available for this chat. Start one of them"
+    )
     assert told["detail"].endswith("send the message again (victoria: connection refused).")
 
 

@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import pytest
-from chunk_streams import unhurried
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +11,7 @@ from penstock.dialects.anthropic import DIALECT
 from penstock.domain.content import Chat
 from penstock.domain.errors import InvalidRequest, Unsupported
 from penstock.domain.request import Call, Operation
+from tests.unit.dialects.chunk_streams import unhurried
 
 MESSAGES, COUNT = DIALECT.endpoints
 HELLO = [{"role": "user", "content": "Привет"}]
@@ -101,7 +101,7 @@ PNG = {"type": "base64", "media_type": "image/png"}
 def test_a_wrong_request_is_refused_naming_the_field(members: dict[str, Any], param: str) -> None:
     error = refused(**members)
     assert error.param == param
-    assert error.message.startswith(f"{param}: ")
+    assert error.message.startswith(f"`{param}` ")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from penstock.dialects.openai.chat import ChatEndpoint
+from penstock.dialects.openai.chat.endpoints import ChatEndpoint
 from penstock.domain.content import (
     Audio,
     Chat,
@@ -120,7 +120,7 @@ def test_parts_keep_their_order() -> None:
         ({"type": "image_url", "image_url": {}}, "messages[0].content[0].image_url.url", "missing"),
         ({"type": "input_audio", "input_audio": {"data": "A"}}, "messages[0].content[0].input_audio.format", "missing"),
         ({"text": "a"}, "messages[0].content[0].type", "missing"),
-        ({"type": 3}, "messages[0].content[0].type", "expected `str`"),
+        ({"type": 3}, "messages[0].content[0].type", "must be text"),
         ({"type": "video_url", "video_url": {"url": "https://x"}}, "messages[0].content[0]", "video_url"),
     ],
 )

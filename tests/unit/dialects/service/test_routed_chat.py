@@ -112,8 +112,8 @@ def test_context_is_what_the_model_knows_beforehand(context: object, standing: s
     [
         ({}, "message", "missing"),
         ({"message": "\t"}, "message", "empty"),
-        ({"message": "a", "provder": "vllm"}, "provder", "did you mean `provider`"),
-        ({"message": "a", "context": 1}, "context", "must be text or an object, got a whole number"),
+        ({"message": "a", "provder": "vllm"}, "provder", "Did you mean `provider`"),
+        ({"message": "a", "context": 1}, "context", "must be text or an object, not a whole number"),
         ({"message": "a", "mode": "turbo"}, "mode", "auto, balanced, code, fast, powerful"),
         ({"message": "a", "max_tokens": 1}, "max_tokens", "not a field"),
     ],

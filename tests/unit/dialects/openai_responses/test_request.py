@@ -5,7 +5,6 @@ from typing import Any
 
 import openai
 import pytest
-from chunk_streams import playing, unhurried
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +26,7 @@ from penstock.domain.content import (
 )
 from penstock.domain.errors import InvalidRequest
 from penstock.domain.request import Operation
+from tests.unit.dialects.chunk_streams import playing, unhurried
 
 (RESPONSES,) = DIALECT.endpoints
 FUNCTION = {"type": "function", "name": "get_weather", "parameters": {"type": "object"}, "strict": True}
@@ -60,13 +60,13 @@ def test_reading_tells_what_routing_needs() -> None:
     [
         (b"", None, "empty"),
         (b"{", None, "not valid JSON"),
-        (b"[]", None, "Expected `object`"),
+        (b"[]", None, "must be an object"),
         (b'{"model":"m","input":"\xff"}', None, "UTF-8"),
-        (request(model=...), "model", "field required"),
-        (request(model=5), "model", "expected `str`"),
-        (request(input=...), "input", "field required"),
+        (request(model=...), "model", "is missing"),
+        (request(model=5), "model", "must be text"),
+        (request(input=...), "input", "is missing"),
         (request(max_output_tokens=0), "max_output_tokens", ">= 1"),
-        (request(stream="yes"), "stream", "expected `bool"),
+        (request(stream="yes"), "stream", "must be true or false"),
     ],
 )
 def test_a_body_that_cannot_be_routed_is_refused(body: bytes, param: str | None, words: str) -> None:
