@@ -75,7 +75,7 @@ class Seen:
     def looked(self) -> bool:
         return self._known[0].looked
 
-    def look_again(self) -> None:
+    def probe_again(self) -> None:
         """There is nothing new."""
 
 
@@ -145,7 +145,7 @@ def as_found(known) -> Iterator[None]:
     yield
     catalog.publish(before)
     catalog.loads["localhost"].running = 0
-    known.settings, known.draining, known.looked = ApiSettings(), False, True
+    known.settings, known.draining, known.has_probed_all = ApiSettings(), False, True
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -288,9 +288,9 @@ async def test_metrics_are_prometheus_text_with_servers_and_calls(metered):
 
 async def test_readiness_waits_for_the_first_look_and_ends_with_the_drain(known, web):
     assert (await web.get("/readyz")).status_code == 200
-    known.looked = False
+    known.has_probed_all = False
     assert (await web.get("/readyz")).status_code == 503
-    known.looked, known.draining = True, True
+    known.has_probed_all, known.draining = True, True
     assert (await web.get("/readyz")).status_code == 503
     assert (await web.get("/livez")).status_code == 200
 

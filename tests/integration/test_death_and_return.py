@@ -38,8 +38,8 @@ async def fleet(*sims: Simulator) -> AsyncIterator[Running]:
         gateway.gateway.failover.breakers = BreakerRegistry(random.Random(1).random, POLICY)
         gateway.gateway.failover.forget()
         for watched in gateway.gateway.watcher._watched.values():
-            watched.pulse.interval, watched.pulse.first_retry = 8 / SCALE, 1 / SCALE
-        gateway.gateway.watcher._look._timeout = 0.1
+            watched.schedule.interval, watched.schedule.first_retry = 8 / SCALE, 1 / SCALE
+        gateway.gateway.watcher._prober._timeout = 0.1
         yield gateway
 
 

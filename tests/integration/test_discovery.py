@@ -121,8 +121,8 @@ async def test_a_suspected_server_is_looked_at_at_once(good):
     async with Watching(server("a", good), interval=600) as w:
         await good.stop()
         began = time.monotonic()
-        w.watcher.suspect("a")
-        w.watcher.suspect("nobody")
+        w.watcher.report_failed_call("a")
+        w.watcher.report_failed_call("nobody")
         await w.until(state_is("a", State.DOWN))
         assert time.monotonic() - began < 5
 
@@ -131,7 +131,7 @@ async def test_there_is_never_more_than_one_look_in_flight_at_a_server():
     async with TinyServer(fault="hang") as tiny, Watching(server("a", tiny), timeout=0.1) as w:
         for _ in range(5):
             tiny.asked.clear()
-            w.watcher.suspect("a")
+            w.watcher.report_failed_call("a")
             async with asyncio.timeout(5):
                 await tiny.asked.wait()
         assert tiny.most_open == 1
@@ -199,7 +199,7 @@ async def test_an_unknown_kind_is_down_and_says_so(good):
 async def test_simulated_servers_leave_for_good_when_the_first_real_one_with_a_model_is_found(away, good):
     found: list[ServerStatus] = []
     default = server("localhost", away, configured=False)
-    simulated = server("remote", good, simulated=True)
+    simulated = server("remote", good, is_simulated=True)
     async with Watching(default, simulated, on_real_server=found.append) as w:
         assert w.catalog.fleet.is_simulated
         await away.start()
@@ -227,7 +227,7 @@ async def test_a_reload_adds_changes_and_removes_servers_without_touching_the_ot
         changed = server("change", three)
         w.watcher.set_servers([server("new", one), changed, server("stay", good)])
         assert w.status("change").state is State.UNKNOWN
-        await w.watcher.first_look()
+        await w.watcher.wait_for_first_probes()
         assert w.names == ["new", "change", "stay"]
         assert [m.name for m in w.status("change").models] == ["z"]
         assert w.catalog.loads["stay"].running == 4
@@ -257,5 +257,5 @@ async def test_stopping_leaves_no_task_behind_even_while_looks_hang(good):
 async def test_a_watcher_without_servers_is_content(caplog):
     caplog.set_level(logging.INFO, "penstock")
     async with Watching() as w:
-        assert w.watcher.looked
+        assert w.watcher.has_probed_all
     assert "Discovery complete: 0/0" in caplog.text

@@ -84,13 +84,13 @@ async def test_a_drained_servers_streams_end_whole_and_new_calls_go_elsewhere():
             stream = await begun(here)
             assert (first.speed_model.counters.started, second.speed_model.counters.started) == (1, 0)
 
-            here.gateway.watcher.drain("a")
+            here.gateway.watcher.drain_server("a")
 
             assert state(here, "a") is State.DRAINING
             for _ in range(3):
                 assert "second" in (await here.ask(ASK, 20)).text
             assert await stream == TEXT
-            here.gateway.watcher.enable("a")
+            here.gateway.watcher.enable_server("a")
             assert state(here, "a") is State.UP
 
 
@@ -110,15 +110,15 @@ async def test_a_server_that_is_taken_away_says_to_the_end_what_it_is_saying():
 async def test_a_gateway_that_others_can_reach_is_announced_while_it_runs():
     other = Mdns([LOOPBACK])
     news = News()
-    other.on_services = news
-    other.browse("_penstock._tcp")
+    other.on_services_changed = news
+    other.start_browsing("_penstock._tcp")
     settings = Settings(
         StorageSettings(Path()), server=ListenSettings("0.0.0.0", announce=True), anything_configured=True
     )
     gateway = Gateway(settings, port=48005)
 
     def ports() -> set[int]:
-        return {service.port for service in other.services("_penstock._tcp")}
+        return {service.port for service in other.list_services("_penstock._tcp")}
 
     try:
         await gateway.start()

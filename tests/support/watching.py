@@ -162,7 +162,7 @@ class Watching:
 
     async def __aenter__(self) -> Self:
         self.watcher.start()
-        await self.watcher.first_look()
+        await self.watcher.wait_for_first_probes()
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -20,11 +20,11 @@ class Watch(Protocol):
     """The part of the watcher that the console needs."""
 
     @property
-    def looked(self) -> bool:
+    def has_probed_all(self) -> bool:
         """Whether every server has been looked at."""
         ...
 
-    def look_again(self) -> Awaitable[None] | None:
+    def probe_again(self) -> Awaitable[None] | None:
         """Begin a look at the servers for what may be new there; None: there is no need."""
         ...
 
@@ -79,7 +79,7 @@ class ApiDependencies:
     async def find(self, name: str) -> ListedModel | None:
         """What goes by this name, after another look at the servers if it is unknown: it may be new."""
         found = find_model(list_models(self.catalog.fleet, self.engines), name, self.catalog.aliases)
-        if found is None and (looks := self.watcher.look_again()):
+        if found is None and (looks := self.watcher.probe_again()):
             await looks
             found = find_model(list_models(self.catalog.fleet, self.engines), name, self.catalog.aliases)
         return found

@@ -20,9 +20,9 @@ from penstock.config.load import find_files_to_watch, load_settings
 from penstock.config.reload import Reloader
 from penstock.config.settings import ServerSettings, Settings
 from penstock.control.discovery.dns_sd import Announcement
-from penstock.control.discovery.lan_search import Network, Search
+from penstock.control.discovery.lan_search import LanSearch, LanSearchSettings
 from penstock.control.discovery.mdns import Mdns
-from penstock.control.discovery.name_resolution import NamesByMdns
+from penstock.control.discovery.name_resolution import MdnsResolver
 from penstock.control.discovery.watcher import Watcher
 from penstock.domain.fleet import Priority, Server, ServerStatus
 from penstock.domain.request import Defaults
@@ -79,12 +79,17 @@ class Gateway:
         self.simulators: list[Simulator] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self.mdns = Mdns()
-        names = NamesByMdns(self.mdns)
+        names = MdnsResolver(self.mdns)
         self.watcher = Watcher(
-            servers(settings), self.engines, self.catalog, self.fetch, on_real_server=self._on_real_server, names=names
+            servers(settings),
+            self.engines,
+            self.catalog,
+            self.fetch,
+            on_real_server=self._on_real_server,
+            resolver=names,
         )
-        self.mdns.on_moved = self.watcher.moved
-        self.network = Network(self.watcher, self.mdns, names)
+        self.mdns.on_address_changed = self.watcher.report_moved_host
+        self.network = LanSearch(self.watcher, self.mdns, names)
         operations = {kind: engine.operations for kind, engine in self.engines.items()}
         self.router = Router(policy(settings), costs.load_costs(), operations)
         self.attempts = Attempts(self.pools, self.engines, self._timeouts, __version__, self.meter)
@@ -92,7 +97,7 @@ class Gateway:
             self.catalog,
             self.attempts,
             defaults(settings),
-            self.watcher.suspect,
+            self.watcher.report_failed_call,
             time.monotonic,
             time.time,
             self.fetch,
@@ -103,9 +108,9 @@ class Gateway:
             self.failover,
             self.meter,
             time.monotonic,
-            self.watcher.look_again,
+            self.watcher.probe_again,
             Classifier(settings.routing.under_cost),
-            self.watcher.suspect,
+            self.watcher.report_failed_call,
         )
         self._limits = timeouts(settings)
 
@@ -115,11 +120,11 @@ class Gateway:
     async def start(self) -> None:
         """Look at every server; with nothing configured and nothing found, start the simulated pair."""
         self.watcher.start()
-        await self.watcher.first_look()
+        await self.watcher.wait_for_first_probes()
         nothing = not any(status.is_up for status in self.catalog.fleet.statuses)
         if self.settings.demo or (nothing and not self.settings.anything_configured):
             await self._simulate()
-        self.network.look(search(self.settings, self._port))
+        self.network.apply(search(self.settings, self._port))
 
     async def stop(self) -> None:
         """Leave nothing behind."""
@@ -142,7 +147,7 @@ class Gateway:
         self.failover.defaults = defaults(settings)
         self.failover.forget()
         self.watcher.set_servers(servers(settings))
-        self.network.look(search(settings, self._port))
+        self.network.apply(search(settings, self._port))
         wanted = {url for server in servers(settings) for url in server.urls}
         wanted |= {status.url for status in self.catalog.fleet.statuses}
         self.pools.retain(wanted.__contains__)
@@ -187,7 +192,7 @@ class Gateway:
         log.warning("No model server was found: two simulated ones answer; every answer begins with [simulated]")
         real = [] if self.settings.demo else [s for s in servers(self.settings) if s.name not in DEMO_SERVER_NAMES]
         self.watcher.set_servers([*pair, *real])
-        await self.watcher.first_look()
+        await self.watcher.wait_for_first_probes()
 
     def _on_real_server(self, status: ServerStatus) -> None:
         """The first real server takes over: the simulated ones end when what they are saying has ended."""
@@ -217,7 +222,7 @@ def servers(settings: Settings) -> tuple[Server, ...]:
     return tuple(_server(one, settings) for one in settings.servers)
 
 
-def search(settings: Settings, port: int | None = None) -> Search:
+def search(settings: Settings, port: int | None = None) -> LanSearchSettings:
     """What settings say of finding servers and of being found; `port` is the one listened on, where it is known."""
     host, port = settings.server.host, port or settings.server.port
     announcement = None
@@ -225,7 +230,7 @@ def search(settings: Settings, port: int | None = None) -> Search:
         here = () if host in ("0.0.0.0", "::", "") else (host,)
         told = {"version": __version__, "path": "/v1"}
         announcement = Announcement("_penstock._tcp", f"Penstock on {socket.gethostname()}"[:63], port, here, told)
-    return Search(servers(settings), settings.auto_discover, settings.discover_subnets, announcement, port)
+    return LanSearchSettings(servers(settings), settings.auto_discover, settings.discover_subnets, announcement, port)
 
 
 def _server(one: ServerSettings, settings: Settings) -> Server:

@@ -110,6 +110,6 @@ class StatusRoutes:
         """200 once every server has been looked at, until the gateway stops; 503 else."""
         if self._context.draining():
             return json_response(b'{"status":"stopping"}', 503)
-        if not self._context.watcher.looked:
+        if not self._context.watcher.has_probed_all:
             return json_response(b'{"status":"starting"}', 503)
         return json_response(b'{"status":"ok"}')

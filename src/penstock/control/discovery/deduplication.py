@@ -1,79 +1,85 @@
-"""Which servers of the network are new: pure, from what was heard to what is to be watched."""
+"""Selects the new servers among those found on the network: one per address, each with a name of its own. Pure."""
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from penstock.control.discovery.dns_sd import Service
-from penstock.control.discovery.name_resolution import Place, touches
+from penstock.control.discovery.name_resolution import ResolvedAddress, overlaps
 from penstock.domain.fleet import Priority, Server
 
-MOST = 256
-"""Servers watched that nobody configured."""
+MAX_FOUND_SERVERS = 256
+"""Servers that are watched although nobody configured them."""
 
-_UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
+MAX_NAME_LENGTH = 56
+_INVALID_CHARACTERS = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """Somewhere a server may be: what to call it, its address, and the places to which that leads."""
+class FoundServer:
+    """A possible server on the network: its name, its URL, and the addresses to which the URL resolves."""
 
     name: str
     url: str
-    places: frozenset[Place]
+    addresses: frozenset[ResolvedAddress]
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
-    """Another gateway of the local network. It is shown and not used, so that no call can go round in a circle."""
+class OtherGateway:
+    """Another gateway on the local network. It is listed but not used, so that no call can loop between gateways."""
 
     name: str
     url: str
     version: str = ""
 
 
-def announced(service: Service, places: frozenset[Place]) -> Candidate:
-    """A service that announces itself, under its own name; its host's name is kept, so that it may move."""
-    return Candidate(fit_name(service.name, service.host), f"http://{bracketed(service.host)}:{service.port}", places)
+def from_service(service: Service, addresses: frozenset[ResolvedAddress]) -> FoundServer:
+    """Return a found server for an announced service. Its URL keeps the host name, so that it may change address."""
+    url = f"http://{format_host(service.host)}:{service.port}"
+    return FoundServer(make_server_name(service.name, service.host), url, addresses)
 
 
-def choose(
-    candidates: Iterable[Candidate], taken: frozenset[Place], names: Iterable[str], before: Iterable[Server] = ()
+def select_new_servers(
+    found: Iterable[FoundServer],
+    known_addresses: frozenset[ResolvedAddress],
+    used_names: Iterable[str],
+    previous: Iterable[Server] = (),
 ) -> tuple[Server, ...]:
-    """The candidates that lead to a place of their own, as servers nobody configured, each with a name of its own.
+    """Return the found servers whose addresses are not taken, as unconfigured servers with unique names.
 
-    `taken` are the places of servers that are known already and of gateways, `names` the names in use. A candidate that
-    was chosen `before` keeps its name and goes before others that lead to the same place.
+    `known_addresses` are those of configured servers and of gateways. A server that was selected in `previous` keeps
+    its name and takes precedence over others with the same address.
     """
-    earlier = {server.url: server.name for server in before}
-    used = set(names)
-    kept = {name for name in earlier.values() if name not in used}
-    chosen: list[Server] = []
-    for candidate in sorted(candidates, key=lambda one: one.url not in earlier):
-        if not candidate.places or touches(candidate.places, taken) or len(chosen) >= MOST:
+    previous_names = {server.url: server.name for server in previous}
+    used = set(used_names)
+    reserved = {name for name in previous_names.values() if name not in used}
+    selected: list[Server] = []
+    taken = known_addresses
+    for server in sorted(found, key=lambda server: server.url not in previous_names):
+        if not server.addresses or overlaps(server.addresses, taken) or len(selected) >= MAX_FOUND_SERVERS:
             continue
-        taken |= candidate.places
-        name = earlier.get(candidate.url, "")
-        if name not in kept:
-            name = _free(candidate.name, used | kept)
+        taken |= server.addresses
+        name = previous_names.get(server.url, "")
+        if name not in reserved:
+            name = _find_free_name(server.name, used | reserved)
         used.add(name)
-        chosen.append(Server(name, "ollama", (candidate.url,), Priority.SECONDARY, configured=False))
-    return tuple(chosen)
+        selected.append(Server(name, "ollama", (server.url,), Priority.SECONDARY, configured=False))
+    return tuple(selected)
 
 
-def fit_name(*wishes: str) -> str:
-    """The first wish that leaves something when only what a server's name may have is kept."""
-    for wish in wishes:
-        if name := _UNFIT.sub("-", wish).strip("._-")[:56]:
-            return name
+def make_server_name(*names: str) -> str:
+    """Return the first of `names` that is not empty once the characters that a server name may not have are removed."""
+    for name in names:
+        if valid := _INVALID_CHARACTERS.sub("-", name).strip("._-")[:MAX_NAME_LENGTH]:
+            return valid
     return "found"
 
 
-def bracketed(host: str) -> str:
-    """A host as URLs have it."""
+def format_host(host: str) -> str:
+    """Return a host as it is written in URLs: IPv6 addresses in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
-def _free(name: str, used: set[str]) -> str:
+def _find_free_name(name: str, used: set[str]) -> str:
     names = (name if count == 1 else f"{name}-{count}" for count in range(1, len(used) + 2))
-    return next(one for one in names if one not in used)
+    return next(candidate for candidate in names if candidate not in used)

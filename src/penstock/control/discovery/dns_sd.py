@@ -1,4 +1,4 @@
-"""What a local network's members tell of themselves."""
+"""Services of the local network, as DNS-SD (RFC 6763) describes them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service that announces itself. `host` is a lower-case name without the final dot, as are names everywhere."""
+    """An announced service. `host` is a name in lower case without the final dot."""
 
     name: str
     host: str
@@ -18,9 +18,9 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What we tell of ourselves: an instance's name of a service type such as `_penstock._tcp`, and its port.
+    """The gateway's own announcement: instance name, service type such as `_penstock._tcp`, and port.
 
-    `addresses` are those it listens on; none: all that lead out of this machine.
+    `addresses` are those it listens on; empty: all addresses that lead out of this machine.
     """
 
     type: str

@@ -1,4 +1,4 @@
-"""Finds model servers that no setting names: by the names that people give them, announcements, and subnets told."""
+"""Finds model servers that nobody configured: by common host names, mDNS announcements, and scans of listed subnets."""
 
 import asyncio
 import contextlib
@@ -8,195 +8,202 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from penstock.control.discovery import deduplication, port_scan
-from penstock.control.discovery.deduplication import Candidate, Peer
+from penstock.control.discovery.deduplication import FoundServer, OtherGateway, format_host
 from penstock.control.discovery.dns_sd import Announcement, Service
 from penstock.control.discovery.mdns import Mdns
-from penstock.control.discovery.name_resolution import NamesByMdns, Place
+from penstock.control.discovery.name_resolution import MdnsResolver, ResolvedAddress
 from penstock.control.discovery.watcher import Watcher
 from penstock.domain.fleet import Server
 
 log = logging.getLogger(__name__)
 
-USUAL_NAMES = ("ollama.local", "ollama-server.local", "ollama", "ollama-server")
-OLLAMA, PENSTOCK = "_ollama._tcp", "_penstock._tcp"
+COMMON_HOSTNAMES = ("ollama.local", "ollama-server.local", "ollama", "ollama-server")
+OLLAMA_SERVICE, PENSTOCK_SERVICE = "_ollama._tcp", "_penstock._tcp"
 OLLAMA_PORT = 11434
-SETTLE = 0.1
-"""Seconds to wait for what comes along with a piece of news."""
+SETTLE_TIME = 0.1
+"""Seconds to wait for further changes after the first one, before searching again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
-    """Where to look, and what to tell. `servers` are those that settings name, `port` the one we listen on ourselves.
+class LanSearchSettings:
+    """Where to search, and what to announce. `servers` are configured, `port` is the one this gateway listens on.
 
-    `names`: look for the usual names and for announcements. `announce`: make this gateway known to the local network.
+    `mdns`: look for common host names and announced services. `announcement`: announce this gateway.
     """
 
     servers: tuple[Server, ...] = ()
-    names: bool = False
+    mdns: bool = False
     subnets: tuple[str, ...] = ()
-    announce: Announcement | None = None
+    announcement: Announcement | None = None
     port: int = 0
 
     @property
-    def wanted(self) -> bool:
-        """Whether there is anything to look for."""
-        return self.names or bool(self.subnets)
+    def is_enabled(self) -> bool:
+        """True if there is anything to search for."""
+        return self.mdns or bool(self.subnets)
 
 
-class Network:
-    """Tells the watcher of servers that were found, in the background, and takes back those that are gone.
+class LanSearch:
+    """Searches the network in the background and keeps the watcher's list of found servers up to date.
 
-    Found ones are looked at again every `interval` seconds, subnets every `scan_interval`. A server that is no longer
-    heard of stays as long as it answers.
+    It searches every `interval` seconds and scans subnets every `scan_interval`. A server that is no longer announced
+    stays as long as it answers.
     """
 
     def __init__(
         self,
         watcher: Watcher,
         mdns: Mdns,
-        names: NamesByMdns,
+        resolver: MdnsResolver,
         *,
-        knock: port_scan.Knock = port_scan.knock,
+        connect: port_scan.TryConnect = port_scan.try_connect,
         clock: Callable[[], float] = time.monotonic,
         interval: float = 30.0,
         scan_interval: float = 600.0,
-        usual_names: tuple[str, ...] = USUAL_NAMES,
+        hostnames: tuple[str, ...] = COMMON_HOSTNAMES,
     ) -> None:
         self._watcher = watcher
         self._mdns = mdns
-        self._names = names
-        self._knock = knock
+        self._resolver = resolver
+        self._connect = connect
         self._clock = clock
         self._interval = interval
         self._scan_interval = scan_interval
-        self._usual = usual_names
-        self._search = Search()
-        self._narrowed = False
-        self._news = asyncio.Event()
+        self._hostnames = hostnames
+        self._settings = LanSearchSettings()
+        self._targets_changed = False
+        self._wake = asyncio.Event()
         self._found: tuple[Server, ...] = ()
-        self._scanned: tuple[str, ...] = ()
-        self._scanned_for: tuple[str, ...] = ()
+        self._scan_hits: tuple[str, ...] = ()
+        self._scanned_subnets: tuple[str, ...] = ()
         self._scanned_at = float("-inf")
-        self._scanning: asyncio.Task[None] | None = None
-        self._greeted: set[Peer] = set()
+        self._scan_task: asyncio.Task[None] | None = None
+        self._logged_gateways: set[OtherGateway] = set()
         self._task: asyncio.Task[None] | None = None
-        self.peers: tuple[Peer, ...] = ()
-        mdns.on_services = self._news.set
+        self.other_gateways: tuple[OtherGateway, ...] = ()
+        mdns.on_services_changed = self._wake.set
 
-    def look(self, search: Search) -> None:
-        """Look for this from now on, in the background; needs a running event loop."""
-        self._narrowed |= (search.names, search.subnets) != (self._search.names, self._search.subnets)
-        self._search = search
-        self._mdns_for(search)
-        self._news.set()
-        if search.wanted and self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._keep_looking(), name="watch the network")
+    def apply(self, settings: LanSearchSettings) -> None:
+        """Search by these settings from now on, in the background; needs a running event loop."""
+        self._targets_changed |= (settings.mdns, settings.subnets) != (self._settings.mdns, self._settings.subnets)
+        self._settings = settings
+        self._configure_mdns(settings)
+        self._wake.set()
+        if settings.is_enabled and self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._search_repeatedly(), name="watch the network")
 
     async def stop(self) -> None:
-        """End; mDNS is not ended with it."""
-        tasks = [task for task in (self._task, self._scanning) if task]
+        """Stop searching; mDNS is stopped by its owner."""
+        tasks = [task for task in (self._task, self._scan_task) if task]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._task = self._scanning = None
+        self._task = self._scan_task = None
 
-    def _mdns_for(self, search: Search) -> None:
-        for type_ in (OLLAMA, PENSTOCK):
-            if search.names:
-                self._mdns.browse(type_)
+    def _configure_mdns(self, settings: LanSearchSettings) -> None:
+        for service_type in (OLLAMA_SERVICE, PENSTOCK_SERVICE):
+            if settings.mdns:
+                self._mdns.start_browsing(service_type)
             else:
-                self._mdns.unbrowse(type_)
-        self._mdns.announce(search.announce)
+                self._mdns.stop_browsing(service_type)
+        self._mdns.set_announcement(settings.announcement)
 
-    async def _keep_looking(self) -> None:
+    async def _search_repeatedly(self) -> None:
         while True:
-            self._news.clear()
+            self._wake.clear()
             try:
-                await self._look_around()
+                await self._search_once()
             except Exception:
                 log.exception("Looking for servers on the network failed")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._interval):
-                    await self._news.wait()
-                await asyncio.sleep(SETTLE)
+                    await self._wake.wait()
+                await asyncio.sleep(SETTLE_TIME)
 
-    async def _look_around(self) -> None:
-        search = self._search
-        self._scan_if_due(search)
-        services = self._mdns.services(OLLAMA) if search.names else ()
-        gateways = self._mdns.services(PENSTOCK) if search.names else ()
-        candidates = [deduplication.announced(service, await self._of_service(service)) for service in services]
-        if search.names:
-            urls = [f"http://{name}:{OLLAMA_PORT}" for name in self._usual]
-            places = await asyncio.gather(*(self._names.places(url) for url in urls))
-            candidates += [Candidate(*one) for one in zip(self._usual, urls, places, strict=True)]
-        for host in self._scanned:
-            url = f"http://{host}:{OLLAMA_PORT}"
-            candidates.append(Candidate(host, url, await self._names.places(url)))
-        if not self._narrowed:  # else they may be of a kind that is no longer looked for
-            candidates += await self._remaining({candidate.url for candidate in candidates if candidate.places})
-        own = frozenset({("localhost", search.port)})
-        taken = await self._places(url for server in search.servers for url in server.urls)
-        circles = [await self._of_service(gateway) for gateway in gateways]
-        if search is not self._search:
+    async def _search_once(self) -> None:
+        settings = self._settings
+        self._start_scan_if_due(settings)
+        found = await self._find_servers(settings)
+        gateways = self._mdns.list_services(PENSTOCK_SERVICE) if settings.mdns else ()
+        gateway_addresses = [await self._resolve_service(gateway) for gateway in gateways]
+        own_address = frozenset({("localhost", settings.port)})
+        configured = await self._resolve_urls(url for server in settings.servers for url in server.urls)
+        if settings is not self._settings:
             return
-        names = [server.name for server in search.servers]
-        self._found = deduplication.choose(candidates, taken.union(own, *circles), names, self._found)
-        self._narrowed = False
-        self._watcher.set_found(self._found)
-        self._greet(gateways, circles, own)
-
-    async def _remaining(self, heard: set[str]) -> list[Candidate]:
-        """What was found before, is not heard of any more, and answers all the same."""
-        up = self._watcher.answering() - heard
-        quiet = [server for server in self._found if server.url in up]
-        return [Candidate(server.name, server.url, await self._places([server.url])) for server in quiet]
-
-    async def _of_service(self, service: Service) -> frozenset[Place]:
-        """Where a service is, by what it says of itself, else by its host's name."""
-        urls = [
-            f"http://{deduplication.bracketed(host)}:{service.port}" for host in service.addresses or (service.host,)
-        ]
-        return await self._places(urls)
-
-    async def _places(self, urls: Iterable[str]) -> frozenset[Place]:
-        found = await asyncio.gather(*(self._names.places(url) for url in urls))
-        return frozenset().union(*found)
-
-    def _scan_if_due(self, search: Search) -> None:
-        """A scan takes seconds: what names tell need not wait for it."""
-        now = self._clock()
-        other = search.subnets != self._scanned_for
-        if self._scanning and not self._scanning.done():
-            if not other:
-                return
-            self._scanning.cancel()
-        if other or (search.subnets and now - self._scanned_at >= self._scan_interval):
-            self._scanned_for, self._scanned_at = search.subnets, now
-            hosts = port_scan.addresses(search.subnets)
-            self._scanned = tuple(host for host in self._scanned if host in hosts)
-            self._scanning = asyncio.get_running_loop().create_task(self._scan(hosts), name="scan")
-
-    async def _scan(self, hosts: tuple[str, ...]) -> None:
-        found = await port_scan.scan(hosts, OLLAMA_PORT, self._knock)
-        log.debug("Scanned %d addresses, something listens at %d", len(hosts), len(found))
-        if found != self._scanned:
-            self._scanned = found
-            self._news.set()
-
-    def _greet(self, gateways: tuple[Service, ...], circles: list[frozenset[Place]], own: frozenset[Place]) -> None:
-        """Other gateways are told of once each."""
-        self.peers = tuple(
-            Peer(service.name, f"http://{deduplication.bracketed(service.host)}:{service.port}", _version(service))
-            for service, places in zip(gateways, circles, strict=True)
-            if not own & places
+        names = [server.name for server in settings.servers]
+        taken = configured.union(own_address, *gateway_addresses)
+        self._found = deduplication.select_new_servers(found, taken, names, self._found)
+        self._targets_changed = False
+        self._watcher.set_found_servers(self._found)
+        self._update_gateways(
+            gateway
+            for gateway, addresses in zip(gateways, gateway_addresses, strict=True)
+            if not own_address & addresses
         )
-        for peer in self.peers:
-            if peer not in self._greeted:
-                self._greeted.add(peer)
+
+    async def _find_servers(self, settings: LanSearchSettings) -> list[FoundServer]:
+        """Return all servers that are announced, have a common name, accepted a scan, or were found before."""
+        services = self._mdns.list_services(OLLAMA_SERVICE) if settings.mdns else ()
+        found = [deduplication.from_service(service, await self._resolve_service(service)) for service in services]
+        if settings.mdns:
+            urls = [f"http://{name}:{OLLAMA_PORT}" for name in self._hostnames]
+            addresses = await asyncio.gather(*(self._resolver.resolve_addresses(url) for url in urls))
+            found += [FoundServer(*fields) for fields in zip(self._hostnames, urls, addresses, strict=True)]
+        for host in self._scan_hits:
+            url = f"http://{host}:{OLLAMA_PORT}"
+            found.append(FoundServer(host, url, await self._resolver.resolve_addresses(url)))
+        if not self._targets_changed:  # otherwise they may come from a source that has been switched off
+            found += await self._find_still_running({server.url for server in found if server.addresses})
+        return found
+
+    async def _find_still_running(self, found_urls: set[str]) -> list[FoundServer]:
+        """Return the servers that were found before, are not found any more, and still answer."""
+        urls = self._watcher.list_reachable_urls() - found_urls
+        servers = [server for server in self._found if server.url in urls]
+        return [FoundServer(server.name, server.url, await self._resolve_urls([server.url])) for server in servers]
+
+    async def _resolve_service(self, service: Service) -> frozenset[ResolvedAddress]:
+        """Return the addresses that a service announces, else those of its host name."""
+        hosts = service.addresses or (service.host,)
+        return await self._resolve_urls([f"http://{format_host(host)}:{service.port}" for host in hosts])
+
+    async def _resolve_urls(self, urls: Iterable[str]) -> frozenset[ResolvedAddress]:
+        addresses = await asyncio.gather(*(self._resolver.resolve_addresses(url) for url in urls))
+        return frozenset().union(*addresses)
+
+    def _start_scan_if_due(self, settings: LanSearchSettings) -> None:
+        """Scan in a task of its own: a scan takes seconds, and results by name need not wait for it."""
+        now = self._clock()
+        subnets_changed = settings.subnets != self._scanned_subnets
+        if self._scan_task and not self._scan_task.done():
+            if not subnets_changed:
+                return
+            self._scan_task.cancel()
+        if subnets_changed or (settings.subnets and now - self._scanned_at >= self._scan_interval):
+            self._scanned_subnets, self._scanned_at = settings.subnets, now
+            hosts = port_scan.list_hosts(settings.subnets)
+            self._scan_hits = tuple(host for host in self._scan_hits if host in hosts)
+            self._scan_task = asyncio.get_running_loop().create_task(self._scan_hosts(hosts), name="scan")
+
+    async def _scan_hosts(self, hosts: tuple[str, ...]) -> None:
+        hits = await port_scan.scan_hosts(hosts, OLLAMA_PORT, self._connect)
+        log.debug("Scanned %d addresses, %d accept connections", len(hosts), len(hits))
+        if hits != self._scan_hits:
+            self._scan_hits = hits
+            self._wake.set()
+
+    def _update_gateways(self, services: Iterable[Service]) -> None:
+        """Remember the other gateways and log each of them once."""
+        self.other_gateways = tuple(
+            OtherGateway(service.name, f"http://{format_host(service.host)}:{service.port}", _get_version(service))
+            for service in services
+        )
+        for gateway in self.other_gateways:
+            if gateway not in self._logged_gateways:
+                self._logged_gateways.add(gateway)
                 use = "it is not used, unless llm.providers.openai.servers names it"
-                log.info("Another gateway is on the network: %s (%s); %s", peer.name, peer.url, use)
+                log.info("Another gateway is on the network: %s (%s); %s", gateway.name, gateway.url, use)
 
 
-def _version(service: Service) -> str:
+def _get_version(service: Service) -> str:
     return service.properties.get("version", "")[:64]

@@ -1,7 +1,7 @@
-"""Multicast DNS by zeroconf: names of the local network, services that announce themselves, and our own announcement.
+"""Multicast DNS by zeroconf: host names of the local network, announced services, and the gateway's own announcement.
 
-Begins when it is first needed. A network without multicast, a port that is taken, a missing package: one line in the
-log, and names are then not found; nothing else fails.
+It starts when it is first needed. Without multicast, with the port taken or without the package it logs one line and
+finds nothing; nothing else fails.
 """
 
 import asyncio
@@ -18,202 +18,208 @@ if TYPE_CHECKING:
     from zeroconf import RecordUpdate, ServiceStateChange, Zeroconf
     from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-    from penstock.control.discovery.mdns_zeroconf import Library
+    from penstock.control.discovery.mdns_zeroconf import ZeroconfLibrary
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 0.75
-"""Seconds to wait for somebody who answers to a name."""
+RESOLVE_TIMEOUT = 0.75
+"""Seconds to wait for an answer to a name."""
 
-FAREWELL = 2.0
-"""Seconds that taking back what was announced may take."""
+STOP_TIMEOUT = 2.0
+"""Seconds that withdrawing the announcement may take."""
 
-MOST_SERVICES = 64
-"""Services kept of one type: a network that announces more is not believed."""
+MAX_SERVICES = 64
+"""Services kept of one type; any more are ignored."""
 
 
 class Mdns:
-    """The local network's names and services. `interfaces` are addresses to use; none: all there are.
+    """Names and services of the local network. `interfaces` are addresses to use; empty: all.
 
-    `patience` is how many seconds somebody has to answer to a name, four times as many to describe a service.
+    `timeout` is the seconds to wait for an answer to a name; descriptions of services may take four times as long.
 
-    `on_moved` is called with a name that has been asked for and now has another address, `on_services` when services of
-    a browsed type have come, changed or gone. `stop` says goodbye and leaves nothing behind.
+    `on_address_changed` is called with a name that was resolved before and now has another address,
+    `on_services_changed` when services of a browsed type have appeared, changed or disappeared.
     """
 
-    def __init__(self, interfaces: Sequence[str] = (), patience: float = PATIENCE) -> None:
+    def __init__(self, interfaces: Sequence[str] = (), timeout: float = RESOLVE_TIMEOUT) -> None:
         self._interfaces = tuple(interfaces)
-        self._patience = patience
-        self.on_moved: Callable[[str], None] | None = None
-        self.on_services: Callable[[], None] | None = None
-        self._beginning: asyncio.Task[AsyncZeroconf | None] | None = None
-        self._library: Library | None = None
-        self._asked: set[str] = set()
+        self._timeout = timeout
+        self.on_address_changed: Callable[[str], None] | None = None
+        self.on_services_changed: Callable[[], None] | None = None
+        self._start_task: asyncio.Task[AsyncZeroconf | None] | None = None
+        self._library: ZeroconfLibrary | None = None
+        self._requested_names: set[str] = set()
         self._services: dict[str, dict[str, Service]] = {}
         self._browsers: dict[str, AsyncServiceBrowser] = {}
-        self._wanted: Announcement | None = None
-        self._told: tuple[Announcement, AsyncServiceInfo] | None = None
-        self._renewing = asyncio.Lock()
+        self._announcement: Announcement | None = None
+        self._registered: tuple[Announcement, AsyncServiceInfo] | None = None
+        self._registration_lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._stopped = False
+        self._is_stopped = False
 
-    def services(self, type_: str) -> tuple[Service, ...]:
-        """The services of a browsed type, by name."""
+    def list_services(self, type_: str) -> tuple[Service, ...]:
+        """Return the services of a browsed type, sorted by name."""
         return tuple(service for _, service in sorted(self._services.get(type_, {}).items()))
 
-    async def addresses(self, name: str, fresh: bool = False) -> tuple[str, ...]:
-        """The addresses of a `.local` name, the newest first; empty when nobody answers in time.
+    async def resolve_host(self, name: str, fresh: bool = False) -> tuple[str, ...]:
+        """Return the addresses of a `.local` name, the newest first; empty if nobody answers in time.
 
-        `fresh`: what is known already is not believed.
+        `fresh`: do not use cached records.
         """
         name = name.lower().rstrip(".")
-        zeroconf = await self._running()
+        zeroconf = await self._get_zeroconf()
         if zeroconf is None or self._library is None:
             return ()
-        self._asked.add(name)
+        self._requested_names.add(name)
         try:
-            found = await self._library.resolve(zeroconf.zeroconf, name, fresh, self._patience)
-        except Exception as error:  # the library's, or the network's that went away: nothing is found
+            addresses = await self._library.resolve_host(zeroconf.zeroconf, name, fresh, self._timeout)
+        except Exception as error:  # from the library, or because the network is gone
             log.debug("mDNS could not resolve %s: %s", name, error)
             return ()
-        return tuple(filter(_reachable, found))
+        return tuple(filter(_is_usable_address, addresses))
 
-    def browse(self, type_: str) -> None:
-        """Look for services of a type, such as `_ollama._tcp`, from now on."""
+    def start_browsing(self, type_: str) -> None:
+        """Keep track of the services of a type, such as `_ollama._tcp`."""
         if type_ not in self._services:
             self._services[type_] = {}
-            self._spawn(self._browse(type_))
+            self._start_background(self._add_browser(type_))
 
-    def unbrowse(self, type_: str) -> None:
-        """Look for them no longer, and forget them."""
+    def stop_browsing(self, type_: str) -> None:
+        """Forget the services of a type."""
         self._services.pop(type_, None)
         if browser := self._browsers.pop(type_, None):
-            self._spawn(browser.async_cancel())
+            self._start_background(browser.async_cancel())
 
-    def announce(self, announcement: Announcement | None) -> None:
-        """Make this known from now on, in place of what was; None: nothing."""
-        if announcement != self._wanted:
-            self._wanted = announcement
-            self._spawn(self._renew())
+    def set_announcement(self, announcement: Announcement | None) -> None:
+        """Announce this service instead of the previous one; None: withdraw it."""
+        if announcement != self._announcement:
+            self._announcement = announcement
+            self._start_background(self._update_registration())
 
     async def stop(self) -> None:
-        """Take back what was announced, and end."""
-        self._stopped = True
-        tasks = [*self._tasks, *([self._beginning] if self._beginning else [])]
+        """Withdraw the announcement and close all sockets."""
+        self._is_stopped = True
+        tasks = [*self._tasks, *([self._start_task] if self._start_task else [])]
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        zeroconf = self._beginning.result() if self._beginning and not self._beginning.cancelled() else None
+        zeroconf = self._start_task.result() if self._start_task and not self._start_task.cancelled() else None
         if zeroconf is not None:
             with contextlib.suppress(Exception):
-                async with asyncio.timeout(FAREWELL):
+                async with asyncio.timeout(STOP_TIMEOUT):
                     for browser in self._browsers.values():
                         await browser.async_cancel()
                     await zeroconf.async_unregister_all_services()
                     await zeroconf.async_close()
-        self._beginning = None
+        self._start_task = None
 
-    async def _running(self) -> "AsyncZeroconf | None":
-        if self._stopped:
+    async def _get_zeroconf(self) -> "AsyncZeroconf | None":
+        if self._is_stopped:
             return None
-        if self._beginning is None:
-            self._beginning = asyncio.get_running_loop().create_task(self._begin(), name="mdns begins")
-        return await asyncio.shield(self._beginning)
+        if self._start_task is None:
+            self._start_task = asyncio.get_running_loop().create_task(self._open_zeroconf(), name="start mdns")
+        return await asyncio.shield(self._start_task)
 
-    async def _begin(self) -> "AsyncZeroconf | None":
+    async def _open_zeroconf(self) -> "AsyncZeroconf | None":
         try:
-            self._library = await asyncio.to_thread(_library)
-            zeroconf = self._library.open(self._interfaces)
-            self._library.listen(zeroconf.zeroconf, self._updated)
-        except Exception as error:  # a package that is not there, a port or network that is not to be had
-            log.warning("mDNS is not to be had, so .local names and announced servers are not found: %s", error)
+            self._library = await asyncio.to_thread(_import_library)
+            zeroconf = self._library.open_sockets(self._interfaces)
+            self._library.add_listener(zeroconf.zeroconf, self._on_records)
+        except Exception as error:  # no package, no network, or the port is taken
+            log.warning("mDNS is not available, so .local names and announced servers are not found: %s", error)
             return None
         return zeroconf
 
-    async def _browse(self, type_: str) -> None:
-        zeroconf = await self._running()
+    async def _add_browser(self, type_: str) -> None:
+        zeroconf = await self._get_zeroconf()
         if zeroconf is None or self._library is None or type_ not in self._services:
             return
-        self._browsers[type_] = self._library.browse(zeroconf.zeroconf, type_, self._changed)
+        self._browsers[type_] = self._library.create_browser(zeroconf.zeroconf, type_, self._on_service_change)
 
-    def _changed(self, zeroconf: "Zeroconf", service_type: str, name: str, state_change: "ServiceStateChange") -> None:
+    def _on_service_change(
+        self, zeroconf: "Zeroconf", service_type: str, name: str, state_change: "ServiceStateChange"
+    ) -> None:
         type_ = service_type.removesuffix(".local.")
         if state_change.name == "Removed":
             if self._services.get(type_, {}).pop(name, None):
-                self._notify()
+                self._report_services()
         else:
-            self._spawn(self._look_at(zeroconf, type_, name))
+            self._start_background(self._update_service(zeroconf, type_, name))
 
-    async def _look_at(self, zeroconf: "Zeroconf", type_: str, name: str) -> None:
+    async def _update_service(self, zeroconf: "Zeroconf", type_: str, name: str) -> None:
         if self._library is None:
             return
-        service = await self._library.describe(zeroconf, type_, name, 4 * self._patience)
-        known = self._services.get(type_)
-        if known is None or service is None or (len(known) >= MOST_SERVICES and name not in known):
+        service = await self._library.fetch_service(zeroconf, type_, name, 4 * self._timeout)
+        services = self._services.get(type_)
+        if services is None or service is None or (len(services) >= MAX_SERVICES and name not in services):
             return
-        service = replace(service, addresses=tuple(filter(_reachable, service.addresses)))
-        if known.get(name) != service:
-            known[name] = service
-            self._notify()
+        service = replace(service, addresses=tuple(filter(_is_usable_address, service.addresses)))
+        if services.get(name) != service:
+            services[name] = service
+            self._report_services()
 
-    def _updated(self, records: "list[RecordUpdate]") -> None:
-        """A name that somebody asked for has got an address that it did not have."""
-        fresh = {update.new.name.lower().rstrip(".") for update in records if update.old is None and is_address(update)}
-        for name in fresh & self._asked:
-            if self.on_moved:
-                self.on_moved(name)
+    def _on_records(self, records: "list[RecordUpdate]") -> None:
+        """Report each requested name that has a new address."""
+        changed = {
+            update.new.name.lower().rstrip(".")
+            for update in records
+            if update.old is None and is_address_record(update)
+        }
+        for name in changed & self._requested_names:
+            if self.on_address_changed:
+                self.on_address_changed(name)
 
-    async def _renew(self) -> None:
-        """Make what is announced what is wanted."""
-        zeroconf = await self._running()
+    async def _update_registration(self) -> None:
+        """Register the announcement that is set, in place of the registered one."""
+        zeroconf = await self._get_zeroconf()
         if zeroconf is None or self._library is None:
             return
-        async with self._renewing:
-            wanted, told = self._wanted, self._told
-            if told is not None and told[0] != wanted:
-                self._told = None
-                await (await zeroconf.async_unregister_service(told[1]))
-            if wanted is None or self._told is not None:
+        async with self._registration_lock:
+            wanted, registered = self._announcement, self._registered
+            if registered is not None and registered[0] != wanted:
+                self._registered = None
+                await (await zeroconf.async_unregister_service(registered[1]))
+            if wanted is None or self._registered is not None:
                 return
-            info = self._library.info(wanted, wanted.addresses or self._interfaces)
+            info = self._library.build_service_info(wanted, wanted.addresses or self._interfaces)
             try:
                 await (await zeroconf.async_register_service(info, allow_name_change=True))
-            except Exception as error:  # whatever the network says to it
+            except Exception as error:  # from the library or the network
                 log.warning("This gateway could not be announced on the local network: %s", error)
                 return
-            self._told = wanted, info
+            self._registered = wanted, info
             log.info("Announced on the local network: %s", info.name.removesuffix("."))
 
-    def _notify(self) -> None:
-        if self.on_services and not self._stopped:
-            self.on_services()
+    def _report_services(self) -> None:
+        if self.on_services_changed and not self._is_stopped:
+            self.on_services_changed()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._on_task_done)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             log.warning("mDNS: %s: %s", type(error).__name__, error)
 
 
-def is_address(update: "RecordUpdate") -> bool:
-    """Whether a record is of type A or AAAA."""
+def is_address_record(update: "RecordUpdate") -> bool:
+    """Return True if a record is of type A or AAAA."""
     return update.new.type in (1, 28)
 
 
-def _reachable(address: str) -> bool:
-    """Addresses that only count on one interface need its name beside them: not told, so not usable."""
+def _is_usable_address(address: str) -> bool:
+    """Return False for multicast, and for link-local IPv6, which is useless without the name of its interface."""
     try:
-        number = ipaddress.ip_address(address)
+        parsed = ipaddress.ip_address(address)
     except ValueError:
         return False
-    return not (number.is_multicast or number.is_unspecified or (number.version == 6 and number.is_link_local))
+    return not (parsed.is_multicast or parsed.is_unspecified or (parsed.version == 6 and parsed.is_link_local))
 
 
-def _library() -> "Library":
-    from penstock.control.discovery import mdns_zeroconf  # noqa: PLC0415  # lazy: zeroconf, only when the network is asked
+def _import_library() -> "ZeroconfLibrary":
+    from penstock.control.discovery import mdns_zeroconf  # noqa: PLC0415  # lazy: zeroconf, only when mDNS is used
 
-    return mdns_zeroconf.Library()
+    return mdns_zeroconf.ZeroconfLibrary()

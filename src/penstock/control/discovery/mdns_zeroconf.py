@@ -1,4 +1,4 @@
-"""What is asked of the zeroconf package; imported when the network is first asked for something."""
+"""Adapter of the zeroconf package; imported when mDNS is first used."""
 
 import socket
 from collections.abc import Callable, Sequence
@@ -17,62 +17,64 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZerocon
 
 from penstock.control.discovery.dns_sd import Announcement, Service
 
-Changed = Callable[[Zeroconf, str, str, ServiceStateChange], None]
+ServiceChangeHandler = Callable[[Zeroconf, str, str, ServiceStateChange], None]
 
 
 class _Listener(RecordUpdateListener):
-    def __init__(self, tell: Callable[[list[RecordUpdate]], None]) -> None:
-        self._tell = tell
+    """Calls `on_records` with every batch of records."""
+
+    def __init__(self, on_records: Callable[[list[RecordUpdate]], None]) -> None:
+        self._on_records = on_records
 
     def async_update_records(self, zc: Zeroconf, now: float, records: list[RecordUpdate]) -> None:
-        self._tell(records)
+        self._on_records(records)
 
     def async_update_records_complete(self) -> None:
-        """Each update is judged alone."""
+        """Do nothing: each batch has been handled alone."""
 
 
-class Library:
-    """zeroconf, in this project's words. Nothing is kept here."""
+class ZeroconfLibrary:
+    """The functions of zeroconf that this project uses. Stateless."""
 
-    def open(self, interfaces: Sequence[str]) -> AsyncZeroconf:
+    def open_sockets(self, interfaces: Sequence[str]) -> AsyncZeroconf:
         """Open the sockets. Raises OSError where there is no multicast."""
         return AsyncZeroconf(interfaces=list(interfaces) or InterfaceChoice.All, ip_version=IPVersion.V4Only)
 
-    def listen(self, zeroconf: Zeroconf, tell: Callable[[list[RecordUpdate]], None]) -> None:
-        """Be told of every record that comes."""
-        zeroconf.async_add_listener(_Listener(tell), None)
+    def add_listener(self, zeroconf: Zeroconf, on_records: Callable[[list[RecordUpdate]], None]) -> None:
+        """Call `on_records` with all records that arrive."""
+        zeroconf.async_add_listener(_Listener(on_records), None)
 
-    async def resolve(self, zeroconf: Zeroconf, name: str, fresh: bool, patience: float) -> tuple[str, ...]:
-        """The addresses of a name, IPv4 first, the newest first; from what has been heard unless it is to be fresh."""
+    async def resolve_host(self, zeroconf: Zeroconf, name: str, fresh: bool, max_seconds: float) -> tuple[str, ...]:
+        """Return the addresses of a name: IPv4 first, the newest first. `fresh`: do not use cached records."""
         if fresh:
             zeroconf.cache.async_remove_records(tuple(zeroconf.cache.entries_with_name(f"{name}.")))
         resolver = AddressResolver(f"{name}.")
-        await resolver.async_request(zeroconf, patience * 1000)
+        await resolver.async_request(zeroconf, max_seconds * 1000)
         return tuple(resolver.parsed_addresses())
 
-    def browse(self, zeroconf: Zeroconf, type_: str, changed: Changed) -> AsyncServiceBrowser:
-        """Tell of services that come, change and go."""
-        return AsyncServiceBrowser(zeroconf, [f"{type_}.local."], handlers=[changed])
+    def create_browser(self, zeroconf: Zeroconf, type_: str, on_change: ServiceChangeHandler) -> AsyncServiceBrowser:
+        """Call `on_change` when services of a type appear, change and disappear."""
+        return AsyncServiceBrowser(zeroconf, [f"{type_}.local."], handlers=[on_change])
 
-    async def describe(self, zeroconf: Zeroconf, type_: str, name: str, patience: float) -> Service | None:
-        """Where a service is; None when it does not say so in time."""
+    async def fetch_service(self, zeroconf: Zeroconf, type_: str, name: str, max_seconds: float) -> Service | None:
+        """Return the description of a service, or None if it does not answer in time."""
         full = f"{type_}.local."
         info = AsyncServiceInfo(full, name)
-        if not await info.async_request(zeroconf, patience * 1000) or not info.port or not info.server:
+        if not await info.async_request(zeroconf, max_seconds * 1000) or not info.port or not info.server:
             return None
-        said = {key: value for key, value in info.decoded_properties.items() if value is not None}
+        properties = {key: value for key, value in info.decoded_properties.items() if value is not None}
         return Service(
             name=name.removesuffix(f".{full}"),
             host=info.server.lower().rstrip("."),
             port=info.port,
             addresses=tuple(info.parsed_addresses()),
-            properties=MappingProxyType(said),
+            properties=MappingProxyType(properties),
         )
 
-    def info(self, announcement: Announcement, addresses: Sequence[str]) -> AsyncServiceInfo:
-        """An announcement in the library's form, by default with this machine's own addresses.
+    def build_service_info(self, announcement: Announcement, addresses: Sequence[str]) -> AsyncServiceInfo:
+        """Convert an announcement; without addresses it gets those of this machine.
 
-        The host has a name of its own: what the operating system tells of this machine's name is left alone.
+        Its host name differs from this machine's, so that it cannot conflict with the operating system's own records.
         """
         full = f"{announcement.type}.local."
         return AsyncServiceInfo(
@@ -81,18 +83,18 @@ class Library:
             port=announcement.port,
             properties=dict(announcement.properties),
             server=f"{socket.gethostname().partition('.')[0] or 'gateway'}-penstock.local.",
-            parsed_addresses=list(addresses) or _own_addresses(),
+            parsed_addresses=list(addresses) or _find_own_addresses(),
         )
 
 
-def _own_addresses() -> list[str]:
-    """The addresses under which others may reach this machine: those that lead out of it."""
-    found = []
-    for family, somewhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:  # nothing is sent: connecting only chooses a way
+def _find_own_addresses() -> list[str]:
+    """Return the addresses under which others may reach this machine: those of its default routes."""
+    addresses = []
+    for family, destination in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:  # connecting sends nothing, it selects a route
             try:
-                probe.connect((somewhere, 9))
-                found.append(probe.getsockname()[0])
+                probe.connect((destination, 9))
+                addresses.append(probe.getsockname()[0])
             except OSError:
                 continue
-    return found
+    return addresses

@@ -1,4 +1,4 @@
-"""What addresses with a name stand for in numbers: `.local` names are asked of the network, others of the system."""
+"""Resolves the host names of URLs: `.local` names by multicast DNS, all others by the operating system."""
 
 import asyncio
 import contextlib
@@ -8,116 +8,116 @@ from collections.abc import Iterable
 from typing import Protocol, TypeAlias
 from urllib.parse import urlsplit
 
-SYSTEM_PATIENCE = 2.0
+SYSTEM_TIMEOUT = 2.0
 """Seconds that the operating system may take to resolve a name."""
 
-Place: TypeAlias = tuple[str, int]
-"""An address in numbers, `localhost` for this machine's own, and a port: equal for two ways to one server."""
+ResolvedAddress: TypeAlias = tuple[str, int]
+"""An IP address, or `localhost` for any of this machine's own, and a port: equal for two names of one server."""
 
 
-class Names(Protocol):
+class UrlResolver(Protocol):
     """Resolves the names that the operating system may not know."""
 
-    async def numbered(self, url: str, fresh: bool) -> tuple[str, ...]:
-        """The same address with numbers in the place of its name, the likeliest first; empty: it is best as it is.
+    async def resolve_url(self, url: str, fresh: bool) -> tuple[str, ...]:
+        """Return the URL with IP addresses in place of the name, the likeliest first; empty: use it unchanged.
 
-        `fresh`: ask again, though the name is known. Never raises.
+        `fresh`: do not use cached results. Never raises.
         """
 
 
-class NumbersAsWritten:
-    """No names but those that the operating system knows."""
+class SystemResolver:
+    """Leaves all names to the operating system."""
 
-    async def numbered(self, url: str, fresh: bool) -> tuple[str, ...]:
-        """Nothing is known."""
+    async def resolve_url(self, url: str, fresh: bool) -> tuple[str, ...]:
+        """Return nothing: the URL is used unchanged."""
         return ()
 
 
-class LocalNames(Protocol):
-    """Asks the local network for names."""
+class MdnsLookup(Protocol):
+    """Looks up `.local` names on the local network."""
 
-    async def addresses(self, name: str, fresh: bool = False) -> tuple[str, ...]:
-        """The addresses of a `.local` name, the newest first; empty when nobody answers to it."""
+    async def resolve_host(self, name: str, fresh: bool = False) -> tuple[str, ...]:
+        """Return the IP addresses of a `.local` name, the newest first; empty if nobody answers."""
 
 
-class NamesByMdns:
+class MdnsResolver:
     """Resolves `.local` names by multicast DNS.
 
-    Addresses with https are left to the system: their certificates are for the name, not for numbers.
+    URLs with https are left to the operating system: their certificates are for the name, not for an address.
     """
 
-    def __init__(self, local: LocalNames) -> None:
-        self._local = local
+    def __init__(self, mdns: MdnsLookup) -> None:
+        self._mdns = mdns
 
-    async def numbered(self, url: str, fresh: bool) -> tuple[str, ...]:
-        """As the protocol says."""
-        host = host_of(url)
-        if not is_local(host) or url.startswith("https:"):
+    async def resolve_url(self, url: str, fresh: bool) -> tuple[str, ...]:
+        """Return the URL once for each address of its `.local` name; empty for other names."""
+        host = get_host(url)
+        if not is_mdns_name(host) or url.startswith("https:"):
             return ()
-        return tuple(with_host(url, address) for address in await self._local.addresses(host, fresh))
+        return tuple(replace_host(url, address) for address in await self._mdns.resolve_host(host, fresh))
 
-    async def places(self, url: str) -> frozenset[Place]:
-        """Where an address leads, by the network for `.local` names and by the operating system; never raises."""
-        host, port = host_of(url), port_of(url)
+    async def resolve_addresses(self, url: str) -> frozenset[ResolvedAddress]:
+        """Return the addresses to which a URL leads. Never raises."""
+        host, port = get_host(url), get_port(url)
         with contextlib.suppress(ValueError):
-            return frozenset({place(str(ipaddress.ip_address(host)), port)})
-        numbers = await self._local.addresses(host) if is_local(host) else ()
-        return frozenset(place(number, port) for number in numbers or await _by_system(host))
+            return frozenset({normalize_address(str(ipaddress.ip_address(host)), port)})
+        addresses = await self._mdns.resolve_host(host) if is_mdns_name(host) else ()
+        return frozenset(normalize_address(address, port) for address in addresses or await _resolve_by_system(host))
 
 
-def is_local(host: str) -> bool:
-    """Whether a name belongs to the local network, by RFC 6762."""
+def is_mdns_name(host: str) -> bool:
+    """Return True if a name belongs to the local network (RFC 6762)."""
     return host.endswith(".local")
 
 
-def host_of(url: str) -> str:
-    """The host of a URL: lower case, without brackets and final dot."""
+def get_host(url: str) -> str:
+    """Return the host of a URL in lower case, without brackets and final dot."""
     return (urlsplit(url).hostname or "").rstrip(".")
 
 
-def port_of(url: str) -> int:
-    """The port of a URL, its scheme's own when it has none."""
+def get_port(url: str) -> int:
+    """Return the port of a URL, or the default port of its scheme."""
     parts = urlsplit(url)
     return parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def with_host(url: str, host: str) -> str:
-    """The same URL at another host; `host` may be IPv6."""
+def replace_host(url: str, host: str) -> str:
+    """Return the URL with another host, which may be an IPv6 address."""
     parts = urlsplit(url)
-    shown = f"[{host}]" if ":" in host else host
+    url_host = f"[{host}]" if ":" in host else host
     port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{shown}{port}{parts.path}"
+    return f"{parts.scheme}://{url_host}{port}{parts.path}"
 
 
-def place(number: str, port: int) -> Place:
-    """An address in numbers and a port, this machine's own addresses made one."""
-    return ("localhost" if is_own(number) else number, port)
+def normalize_address(address: str, port: int) -> ResolvedAddress:
+    """Return IP address and port; all addresses of this machine become `localhost`."""
+    return ("localhost" if is_own_address(address) else address, port)
 
 
-def is_own(number: str) -> bool:
-    """Whether an address is this machine's: only then can it be bound."""
-    address = ipaddress.ip_address(number.partition("%")[0])
+def is_own_address(text: str) -> bool:
+    """Return True if an IP address is this machine's: only such an address can be bound."""
+    address = ipaddress.ip_address(text.partition("%")[0])
     if address.is_loopback or address.is_unspecified:
         return True
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind((number, 0))
+            probe.bind((text, 0))
     except OSError:
         return False
     return True
 
 
-def touches(places: Iterable[Place], taken: Iterable[Place]) -> bool:
-    """Whether two sets of places have one in common."""
-    return not frozenset(places).isdisjoint(taken)
+def overlaps(first: Iterable[ResolvedAddress], second: Iterable[ResolvedAddress]) -> bool:
+    """Return True if two sets of addresses have one in common."""
+    return not frozenset(first).isdisjoint(second)
 
 
-async def _by_system(host: str) -> tuple[str, ...]:
+async def _resolve_by_system(host: str) -> tuple[str, ...]:
     loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(SYSTEM_PATIENCE):
+        async with asyncio.timeout(SYSTEM_TIMEOUT):
             found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError, TimeoutError):
         return ()
-    return tuple(dict.fromkeys(str(address[4][0]).partition("%")[0] for address in found))
+    return tuple(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found))

@@ -1,4 +1,4 @@
-"""Looks through the address ranges that the settings tell, and only those, for something that listens."""
+"""Scans the address ranges listed in the settings, and only those, for open ports."""
 
 import asyncio
 import contextlib
@@ -6,49 +6,51 @@ import ipaddress
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeAlias
 
-PARALLEL = 64
-"""Connections being tried at a time."""
+MAX_PARALLEL = 64
+"""Connection attempts at a time."""
 
-PATIENCE = 0.5
-"""Seconds for a connection: in one's own network a server answers in a few milliseconds."""
+CONNECT_TIMEOUT = 0.5
+"""Seconds for a connection: in a local network a server answers in a few milliseconds."""
 
-LARGEST = 22
-"""The shortest prefix that is scanned: 1,022 addresses, about eight seconds."""
+MIN_PREFIX_LENGTH = 22
+"""The largest range that is scanned: 1,022 addresses, about eight seconds."""
 
-Knock: TypeAlias = Callable[[str, int], Awaitable[bool]]
-"""Whether something listens at an address and port. Never raises."""
+TryConnect: TypeAlias = Callable[[str, int], Awaitable[bool]]
+"""Returns True if a port of a host accepts connections. Never raises."""
 
 
-def addresses(subnets: Iterable[str]) -> tuple[str, ...]:
-    """The addresses of hosts in private IPv4 ranges (CIDR), each once; what is public or too large is left out."""
-    found: dict[str, None] = {}
+def list_hosts(subnets: Iterable[str]) -> tuple[str, ...]:
+    """Return the host addresses of private IPv4 ranges (CIDR), each once; skip public ranges and too large ones."""
+    hosts: dict[str, None] = {}
     for subnet in subnets:
         try:
             network = ipaddress.IPv4Network(subnet, strict=False)
         except ValueError:
             continue
-        if network.is_private and network.prefixlen >= LARGEST:
-            found.update((str(address), None) for address in network.hosts())
-    return tuple(found)
+        if network.is_private and network.prefixlen >= MIN_PREFIX_LENGTH:
+            hosts.update((str(address), None) for address in network.hosts())
+    return tuple(hosts)
 
 
-async def scan(hosts: Iterable[str], port: int, knock: Knock, parallel: int = PARALLEL) -> tuple[str, ...]:
-    """Those of the hosts where something listens, in their order."""
+async def scan_hosts(
+    hosts: Iterable[str], port: int, connect: TryConnect, parallel: int = MAX_PARALLEL
+) -> tuple[str, ...]:
+    """Return those of the hosts, in their order, that accept connections at `port`."""
     hosts = tuple(hosts)
-    gate = asyncio.Semaphore(parallel)
+    semaphore = asyncio.Semaphore(parallel)
 
-    async def one(host: str) -> bool:
-        async with gate:
-            return await knock(host, port)
+    async def scan_host(host: str) -> bool:
+        async with semaphore:
+            return await connect(host, port)
 
-    open_ = await asyncio.gather(*(one(host) for host in hosts))
-    return tuple(host for host, listens in zip(hosts, open_, strict=True) if listens)
+    results = await asyncio.gather(*(scan_host(host) for host in hosts))
+    return tuple(host for host, is_open in zip(hosts, results, strict=True) if is_open)
 
 
-async def knock(host: str, port: int) -> bool:
-    """Connect and say nothing."""
+async def try_connect(host: str, port: int) -> bool:
+    """Return True if a connection can be opened; close it without sending anything."""
     with contextlib.suppress(OSError, TimeoutError):
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(CONNECT_TIMEOUT):
             _, writer = await asyncio.open_connection(host, port)
             writer.transport.abort()
             return True
