@@ -1,4 +1,4 @@
-"""What any OpenAI-compatible server is asked: forwarded as it came, or said in OpenAI's words."""
+"""Requests to OpenAI-compatible servers, forwarded and translated."""
 
 from typing import Any
 
@@ -6,7 +6,6 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openai_engine import ask, call
 
 from penstock.domain.content import (
     AgentTask,
@@ -30,37 +29,38 @@ from penstock.domain.fleet import Model
 from penstock.domain.request import Call, Operation
 from penstock.engines.openai_compatible.engine import ENGINE
 from penstock.engines.openai_compatible.multipart import form_content_type, rename_model
+from tests.unit.engines.engine_calls import make_call, translate
 
 HI = Message("user", (Text("hi"),))
 
 
-def fields(content: Any, **asked: Any) -> Any:
-    return ask(ENGINE, content, call(**asked))[1]
+def translate_fields(content: Any, **call: Any) -> Any:
+    return translate(ENGINE, content, make_call(**call))[1]
 
 
-def chat(**said: Any) -> Any:
-    return fields(Chat((HI,), **said))
+def translate_chat(**settings: Any) -> Any:
+    return translate_fields(Chat((HI,), **settings))
 
 
-def message(sent: Message) -> Any:
-    return fields(Chat((sent,)))["messages"][0]
+def translate_message(sent: Message) -> Any:
+    return translate_fields(Chat((sent,)))["messages"][0]
 
 
-def test_a_plain_chat_says_only_what_is_needed() -> None:
-    outgoing, body = ask(ENGINE, Chat((HI,)))
+def test_a_plain_chat_has_only_the_necessary_fields() -> None:
+    outgoing, body = translate(ENGINE, Chat((HI,)))
     assert body == {"model": "served", "messages": [{"role": "user", "content": "hi"}]}
     assert (outgoing.method, outgoing.path, outgoing.stream) == ("POST", "/v1/chat/completions", False)
     assert outgoing.content_type == b"application/json"
 
 
-def test_a_stream_is_always_asked_for_its_usage() -> None:
-    outgoing, body = ask(ENGINE, Chat((HI,)), call(stream=True))
+def test_a_stream_always_requests_usage() -> None:
+    outgoing, body = translate(ENGINE, Chat((HI,)), make_call(stream=True))
     assert outgoing.stream
     assert (body["stream"], body["stream_options"]) == (True, {"include_usage": True})
 
 
 @pytest.mark.parametrize(
-    ("part", "drawn"),
+    ("part", "expected"),
     [
         (Text("a"), {"type": "text", "text": "a"}),
         (Image(url="https://x"), {"type": "image_url", "image_url": {"url": "https://x"}}),
@@ -77,17 +77,17 @@ def test_a_stream_is_always_asked_for_its_usage() -> None:
         ),
     ],
 )
-def test_parts_are_drawn(part: Any, drawn: Any) -> None:
-    assert message(Message("user", (Text("x"), part)))["content"] == [{"type": "text", "text": "x"}, drawn]
+def test_parts_are_translated(part: Any, expected: Any) -> None:
+    assert translate_message(Message("user", (Text("x"), part)))["content"] == [{"type": "text", "text": "x"}, expected]
 
 
 def test_a_document_by_address_is_refused() -> None:
     with pytest.raises(Unsupported, match="Send the document itself"):
-        message(Message("user", (File(url="https://x"),)))
+        translate_message(Message("user", (File(url="https://x"),)))
 
 
 @pytest.mark.parametrize(
-    ("sent", "drawn"),
+    ("sent", "expected"),
     [
         (Message("system", (Text("s"),)), {"role": "system", "content": "s"}),
         (Message("developer", (Text("s"),)), {"role": "developer", "content": "s"}),
@@ -110,12 +110,12 @@ def test_a_document_by_address_is_refused() -> None:
         ),
     ],
 )
-def test_messages_are_drawn(sent: Message, drawn: Any) -> None:
-    assert message(sent) == drawn
+def test_messages_are_translated(sent: Message, expected: Any) -> None:
+    assert translate_message(sent) == expected
 
 
 @pytest.mark.parametrize(
-    ("said", "drawn"),
+    ("settings", "expected"),
     [
         ({"tools": (Tool("f"),)}, {"tools": [{"type": "function", "function": {"name": "f"}}]}),
         (
@@ -174,12 +174,12 @@ def test_messages_are_drawn(sent: Message, drawn: Any) -> None:
         ({"sampling": Sampling(logprobs=True, top_logprobs=2)}, {"logprobs": True, "top_logprobs": 2}),
     ],
 )
-def test_what_was_asked_is_drawn(said: Any, drawn: Any) -> None:
-    assert chat(**said) == chat() | drawn
+def test_settings_are_translated(settings: Any, expected: Any) -> None:
+    assert translate_chat(**settings) == translate_chat() | expected
 
 
 @pytest.mark.parametrize(
-    ("content", "drawn"),
+    ("content", "expected"),
     [
         (Completion(("a",)), {"prompt": "a"}),
         (Completion(("a", "b")), {"prompt": ["a", "b"]}),
@@ -190,76 +190,76 @@ def test_what_was_asked_is_drawn(said: Any, drawn: Any) -> None:
         (Completion(("a",), format=Format()), {"prompt": "a", "response_format": {"type": "json_object"}}),
     ],
 )
-def test_completions_are_drawn(content: Completion, drawn: Any) -> None:
-    outgoing, body = ask(ENGINE, content, call(operation=Operation.COMPLETION))
+def test_completions_are_translated(content: Completion, expected: Any) -> None:
+    outgoing, body = translate(ENGINE, content, make_call(operation=Operation.COMPLETION))
     assert outgoing.path == "/v1/completions"
-    assert body == {"model": "served"} | drawn
+    assert body == {"model": "served"} | expected
 
 
 def test_images_in_raw_completions_are_refused() -> None:
     with pytest.raises(Unsupported, match="images"):
-        fields(Completion(("a",), images=(Image("AAAA"),)))
+        translate_fields(Completion(("a",), images=(Image("AAAA"),)))
 
 
 @pytest.mark.parametrize(
-    ("content", "drawn"),
+    ("content", "expected"),
     [
         (Embedding(("a",)), {"input": "a", "encoding_format": "float"}),
         (Embedding(("a", "b"), base64=True), {"input": ["a", "b"], "encoding_format": "base64"}),
         (Embedding(((1, 2),), dimensions=8), {"input": [1, 2], "encoding_format": "float", "dimensions": 8}),
     ],
 )
-def test_embeddings_are_drawn(content: Embedding, drawn: Any) -> None:
-    outgoing, body = ask(ENGINE, content, call(operation=Operation.EMBEDDING))
+def test_embeddings_are_translated(content: Embedding, expected: Any) -> None:
+    outgoing, body = translate(ENGINE, content, make_call(operation=Operation.EMBEDDING))
     assert outgoing.path == "/v1/embeddings"
-    assert body == {"model": "served"} | drawn
+    assert body == {"model": "served"} | expected
 
 
-def test_a_model_is_no_agent() -> None:
+def test_agent_tasks_are_refused() -> None:
     with pytest.raises(Unsupported, match="cannot run agent tasks"):
-        fields(AgentTask("do it"))
+        translate_fields(AgentTask("do it"))
 
 
-def test_counting_is_not_for_everybody() -> None:
+def test_counting_is_refused_by_default() -> None:
     with pytest.raises(Unsupported, match="count"):
-        fields(Chat((HI,)), operation=Operation.COUNT)
+        translate_fields(Chat((HI,)), operation=Operation.COUNT)
 
 
 @pytest.mark.parametrize("name", ["num_ctx", "num_gpu", "num_thread", "use_mmap", "tfs_z", "truncate", "shift", "raw"])
-def test_how_another_engine_would_load_its_model_is_passed_over(name: str) -> None:
-    assert chat(options=((name, b"7"),)) == chat()
-    assert chat(extra=((name, b"true"),)) == chat()
+def test_load_options_of_other_servers_are_ignored(name: str) -> None:
+    assert translate_chat(options=((name, b"7"),)) == translate_chat()
+    assert translate_chat(extra=((name, b"true"),)) == translate_chat()
 
 
 @pytest.mark.parametrize("name", ["template", "context", "cosmic_rays", "mirostat"])
-def test_what_it_does_not_know_is_refused_by_name(name: str) -> None:
+def test_unknown_fields_are_refused_by_name(name: str) -> None:
     with pytest.raises(Unsupported) as caught:
-        chat(extra=((name, b'"x"'),))
+        translate_chat(extra=((name, b'"x"'),))
     assert caught.value.param == name
     assert name in caught.value.message
     assert ENGINE.title in caught.value.message
 
 
 @pytest.mark.parametrize("value", [b"null", b"false", b"[]", b"{}", b'""'])
-def test_what_says_nothing_is_passed_over(value: bytes) -> None:
-    assert chat(extra=(("cosmic_rays", value),)) == chat()
+def test_unset_values_are_ignored(value: bytes) -> None:
+    assert translate_chat(extra=(("cosmic_rays", value),)) == translate_chat()
 
 
 @pytest.mark.parametrize(("name", "value"), [("mirostat", b"0"), ("typical_p", b"1.0")])
-def test_an_option_that_is_turned_off_is_passed_over(name: str, value: bytes) -> None:
-    assert chat(options=((name, value),)) == chat()
+def test_an_option_that_is_turned_off_is_ignored(name: str, value: bytes) -> None:
+    assert translate_chat(options=((name, value),)) == translate_chat()
 
 
-def test_what_openais_own_callers_say_goes_on_as_it_came() -> None:
-    body = fields(Chat((HI,), extra=(("cosmic_rays", b'{"a":[1.50]}'),)), wire="openai.chat")
+def test_fields_of_openais_own_wires_are_forwarded_unchanged() -> None:
+    body = translate_fields(Chat((HI,), extra=(("cosmic_rays", b'{"a":[1.50]}'),)), wire="openai.chat")
     assert body["cosmic_rays"] == {"a": [1.5]}
 
 
-def forwarded(body: bytes, asked: str, served: str) -> bytes:
-    return ENGINE.forward_request(Call("openai.chat", Operation.CHAT, asked, False, body), Model(served)).body
+def forwarded(body: bytes, requested: str, served: str) -> bytes:
+    return ENGINE.forward_request(Call("openai.chat", Operation.CHAT, requested, False, body), Model(served)).body
 
 
-def test_the_body_goes_as_it_came_when_the_name_is_right() -> None:
+def test_the_body_is_forwarded_unchanged_if_the_name_matches() -> None:
     body = b'{ "model" : "tiny", "messages":[1] , "x":1.50}'
     assert forwarded(body, "tiny", "tiny") is body
 
@@ -318,7 +318,7 @@ END = b"--XX--\r\n"
         (FILE + END, NAMED % b"b" + FILE + END),
     ],
 )
-def test_a_form_is_given_another_models_name(before: bytes, after: bytes) -> None:
+def test_the_model_in_a_form_is_replaced(before: bytes, after: bytes) -> None:
     assert rename_model(before, "b") == after
     outgoing = ENGINE.forward_request(
         Call("openai.transcriptions", Operation.COMPLETION, "a", False, before), Model("b")
@@ -327,7 +327,7 @@ def test_a_form_is_given_another_models_name(before: bytes, after: bytes) -> Non
     assert outgoing.content_type == b"multipart/form-data; boundary=XX"
 
 
-def test_a_form_goes_as_it_came_when_the_name_is_right() -> None:
+def test_a_form_is_forwarded_unchanged_if_the_name_matches() -> None:
     body = FILE + NAMED % b"a" + END
     assert (
         ENGINE.forward_request(Call("openai.transcriptions", Operation.COMPLETION, "a", False, body), Model("a")).body

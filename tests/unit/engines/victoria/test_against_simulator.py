@@ -1,4 +1,4 @@
-"""Victoria as it is simulated, asked over real sockets: request and answer fit each other."""
+"""Victoria against the simulated server, over real sockets."""
 
 import asyncio
 import math
@@ -36,8 +36,8 @@ async def exchange(port: int, method: str, path: str, body: bytes) -> FetchRespo
     return await asyncio.to_thread(talk)
 
 
-async def ask(task: AgentTask, options: SimOptions = FAST, stream: bool = False) -> ModelResponse:
-    """What the gateway does with a task, in small."""
+async def run_task(task: AgentTask, options: SimOptions = FAST, stream: bool = False) -> ModelResponse:
+    """Run a task as the gateway does."""
     call = Call("agent.stream", Operation.AGENT, "", stream, b"")
     outgoing = ENGINE.translate_request(call, task, Model("victoria"))
     async with Simulator(options) as simulator:
@@ -54,29 +54,29 @@ async def ask(task: AgentTask, options: SimOptions = FAST, stream: bool = False)
     return assemble_response(chunks)
 
 
-async def test_a_task_is_answered_whole_and_streamed_alike() -> None:
-    whole = await ask(AgentTask("Сделай отчёт"))
-    streamed = await ask(AgentTask("Сделай отчёт"), stream=True)
-    assert "Сделай отчёт" in whole.choices[0].text
-    assert streamed.choices == whole.choices
+async def test_a_task_gives_the_same_text_streamed_or_not() -> None:
+    single = await run_task(AgentTask("Сделай отчёт"))
+    streamed = await run_task(AgentTask("Сделай отчёт"), stream=True)
+    assert "Сделай отчёт" in single.choices[0].text
+    assert streamed.choices == single.choices
     assert streamed.steps == ("Читаю цель", "Выбираю эксперта", "Пишу ответ")
-    assert set(whole.steps) <= set(streamed.steps)
+    assert set(single.steps) <= set(streamed.steps)
 
 
-async def test_an_older_version_without_a_stream_answers_all_the_same() -> None:
-    answer = await ask(AgentTask("go"), replace(FAST, progress=False), stream=True)
+async def test_an_older_version_without_a_stream_responds_too() -> None:
+    answer = await run_task(AgentTask("go"), replace(FAST, progress=False), stream=True)
     assert "go" in answer.choices[0].text
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_question_back_is_heard(stream: bool) -> None:
-    answer = await ask(AgentTask("Сделай [уточни]"), stream=stream)
+async def test_a_clarification_is_read(stream: bool) -> None:
+    answer = await run_task(AgentTask("Сделай [уточни]"), stream=stream)
     assert answer.steps == ("Нужно уточнение:\n1. Что именно должно получиться?\nЦель понята так: Сделай",)
     assert answer.choices[0].text == ""
 
 
 async def test_a_plan_comes_in_lines() -> None:
-    answer = await ask(AgentTask("go", plan=True))
+    answer = await run_task(AgentTask("go", plan=True))
     assert answer.choices[0].text.splitlines()[0] == "1. Reading the goal"
 
 
@@ -84,17 +84,17 @@ async def test_a_plan_comes_in_lines() -> None:
 @pytest.mark.parametrize("fault", ["crash_before", "status_500", "status_503", "bad_json"])
 async def test_a_fault_is_an_upstream_error(stream: bool, fault: str) -> None:
     with pytest.raises(UpstreamError) as caught:
-        await ask(AgentTask("go"), replace(FAST, faults=Faults.parse(fault)), stream)
+        await run_task(AgentTask("go"), replace(FAST, faults=Faults.parse(fault)), stream)
     assert caught.value.message.startswith("Victoria")
     assert caught.value.retryable
 
 
-async def test_a_cut_stream_is_not_taken_for_a_whole_one() -> None:
+async def test_a_cut_stream_is_not_complete() -> None:
     with pytest.raises(UpstreamCut):
-        await ask(AgentTask("go"), replace(FAST, faults=Faults.parse("cut")), stream=True)
+        await run_task(AgentTask("go"), replace(FAST, faults=Faults.parse("cut")), stream=True)
 
 
-async def test_looking_at_it_finds_the_agent() -> None:
+async def test_a_probe_finds_the_agent() -> None:
     async with Simulator(FAST) as simulator:
         look = ENGINE.inspect_server(())
         wanted = next(look)

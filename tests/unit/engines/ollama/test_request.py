@@ -1,4 +1,4 @@
-"""Asking Ollama: bodies as they came, and what other callers asked in Ollama's words."""
+"""Requests to Ollama, forwarded and translated."""
 
 import json
 
@@ -36,42 +36,42 @@ ASKED = Call("openai.chat", Operation.CHAT, "gpt", True, b"{}")
 HELLO = Message("user", (Text("hello"),))
 
 
-def sent(content: Content, call: Call = ASKED, model: Model = MODEL) -> dict[str, object]:
+def translate(content: Content, call: Call = ASKED, model: Model = MODEL) -> dict[str, object]:
     return json.loads(ENGINE.translate_request(call, content, model).body)
 
 
-def forwarded(act: str, body: bytes, model: Model = MODEL) -> bytes:
+def forward(act: str, body: bytes, model: Model = MODEL) -> bytes:
     return ENGINE.forward_request(WIRES[f"ollama.{act}"].parse_request(body, b""), model).body
 
 
 @pytest.mark.parametrize("name", [b"llama3.1", b"llama3.1:latest", b"LLAMA3.1", b"Llama3.1:Latest"])
-def test_a_name_that_ollama_itself_finds_leaves_the_body_as_it_came(name: bytes):
+def test_a_name_that_ollama_resolves_leaves_the_body_unchanged(name: bytes):
     body = b'{ "model": "%b",  "messages": [{"role":"user","content":"x"}], "new_field": 1e400 }' % name
-    assert forwarded("chat", body) == body
+    assert forward("chat", body) == body
 
 
-def test_another_model_is_put_in_and_the_rest_kept_to_the_byte():
+def test_another_models_name_is_replaced_and_the_rest_kept_to_the_byte():
     body = (
         b'{"messages":[ {"role":"user","content":"\\u00e9"} ],"Model":"auto","options":{"big":12345678901234567890123}}'
     )
-    out = forwarded("chat", body)
+    out = forward("chat", body)
     assert json.loads(out) == {"model": "llama3.1:latest"} | {k: v for k, v in json.loads(body).items() if k != "Model"}
     assert b'[ {"role":"user","content":"\\u00e9"} ]' in out
 
 
-def test_a_body_with_something_after_it_can_be_renamed_too():
-    out = forwarded("generate", b'{"model":"auto","prompt":"x\xff"} {"and": "more"}')
+def test_the_model_is_replaced_in_a_body_with_trailing_data_too():
+    out = forward("generate", b'{"model":"auto","prompt":"x\xff"} {"and": "more"}')
     assert json.loads(out) == {"model": "llama3.1:latest", "prompt": "x\ufffd"}
 
 
-def test_the_older_embeddings_need_the_name_to_the_letter():
-    assert json.loads(forwarded("embeddings", b'{"model":"LLAMA3.1","prompt":"x"}'))["model"] == "llama3.1:latest"
-    assert json.loads(forwarded("embed", b'{"model":"LLAMA3.1","input":"x"}'))["model"] == "LLAMA3.1"
+def test_the_older_embeddings_need_the_exact_name():
+    assert json.loads(forward("embeddings", b'{"model":"LLAMA3.1","prompt":"x"}'))["model"] == "llama3.1:latest"
+    assert json.loads(forward("embed", b'{"model":"LLAMA3.1","input":"x"}'))["model"] == "LLAMA3.1"
 
 
-def test_management_passes_on_what_it_is_about_but_not_the_servers_name():
-    assert forwarded("pull", b'{"name":"other","server":"gpu","insecure":true}') == b'{"name":"other","insecure":true}'
-    assert forwarded("pull", b'{"name": "other"}') == b'{"name": "other"}'
+def test_management_bodies_are_forwarded_without_the_server_name():
+    assert forward("pull", b'{"name":"other","server":"gpu","insecure":true}') == b'{"name":"other","insecure":true}'
+    assert forward("pull", b'{"name": "other"}') == b'{"name": "other"}'
     delete = ENGINE.forward_request(WIRES["ollama.delete"].parse_request(b'{"model":"m"}', b""), MODEL)
     assert (delete.method, delete.path, delete.body, delete.stream) == (
         "DELETE",
@@ -85,19 +85,19 @@ def test_every_wire_of_the_dialect_is_native():
     assert dict(ENGINE.native_paths) == {endpoint.wire: endpoint.paths[0] for endpoint in DIALECT.endpoints}
 
 
-def test_a_plain_chat_sends_no_more_than_was_asked():
-    assert sent(Chat((HELLO,))) == {
+def test_a_plain_chat_has_no_extra_fields():
+    assert translate(Chat((HELLO,))) == {
         "model": "llama3.1:latest", "stream": True, "messages": [{"role": "user", "content": "hello"}]
     }  # fmt: skip
 
 
-def test_everything_that_ollama_knows_is_sent_under_its_names():
+def test_all_supported_settings_are_sent_under_ollamas_names():
     sampling = Sampling(5, 0.5, 0.9, 40, 0.1, 7, ("a",), 1.0, 2.0, 1.1, 1, True, 3)
     content = Chat(
         (HELLO,), (Tool("f", "d", b"{}"),), ToolChoice("auto"), None, Format(b'{"a":1}'), sampling,
         Thinking(effort="minimal"), b'"5m"', "someone", (("num_ctx", b"4096"),), (("truncate", b"false"),),
     )  # fmt: skip
-    assert sent(content) == {
+    assert translate(content) == {
         "model": "llama3.1:latest",
         "stream": True,
         "messages": [{"role": "user", "content": "hello"}],
@@ -115,14 +115,14 @@ def test_everything_that_ollama_knows_is_sent_under_its_names():
     }  # fmt: skip
 
 
-def test_roles_images_and_tool_results_find_their_places():
+def test_roles_images_and_tool_results_are_translated():
     messages = (
         Message("developer", (Text("be"), Text(" brief"))),
         Message("user", (Image("AAAA", "image/png"), Text("look"))),
         Message("assistant", tool_calls=(ToolCall("a", "f", '{"x": 1}'), ToolCall("b", "g", "{broken")), thinking="hm"),
         Message("tool", (Text("42"),), tool_call_id="a"),
     )
-    assert sent(Chat(messages))["messages"] == [
+    assert translate(Chat(messages))["messages"] == [
         {"role": "system", "content": "be brief"},
         {"role": "user", "content": "look", "images": ["AAAA"]},
         {
@@ -148,27 +148,27 @@ def test_roles_images_and_tool_results_find_their_places():
         (Thinking(budget=100), None),
     ],
 )
-def test_thinking_is_asked_as_ollama_knows_it(thinking: Thinking, think: object):
-    assert sent(Chat((HELLO,), thinking=thinking)).get("think") == think
+def test_thinking_is_translated_for_ollama(thinking: Thinking, think: object):
+    assert translate(Chat((HELLO,), thinking=thinking)).get("think") == think
 
 
-def test_a_budget_for_thinking_turns_it_on_where_the_model_can():
+def test_a_thinking_budget_turns_thinking_on_if_the_model_can():
     thinks = Model("m", capabilities=frozenset({"completion", "thinking"}))
-    assert sent(Chat((HELLO,), thinking=Thinking(budget=100)), model=thinks)["think"] is True
-    assert sent(Chat((HELLO,), thinking=Thinking(budget=100)), model=Model("m"))["think"] is True
+    assert translate(Chat((HELLO,), thinking=Thinking(budget=100)), model=thinks)["think"] is True
+    assert translate(Chat((HELLO,), thinking=Thinking(budget=100)), model=Model("m"))["think"] is True
 
 
-def test_any_json_is_asked_by_a_word_and_no_tools_by_sending_none():
+def test_any_json_is_requested_by_name_and_no_tools_by_sending_none():
     content = Chat((HELLO,), (Tool("f"),), ToolChoice("none"), parallel_tool_calls=False, format=Format())
-    assert "tools" not in sent(content)
-    assert sent(content)["format"] == "json"
+    assert "tools" not in translate(content)
+    assert translate(content)["format"] == "json"
 
 
-def test_options_that_an_openai_client_adds_reach_ollama():
+def test_options_of_an_openai_client_reach_ollama():
     extra = (("keep_alive", b"-1"), ("num_ctx", b"8192"), ("metadata", b'{"a":1}'), ("logit_bias", b"{}"))
-    told = sent(Chat((HELLO,), extra=extra))
-    assert (told["keep_alive"], told["options"]) == (-1, {"num_ctx": 8192})
-    assert not {"metadata", "logit_bias"} & set(told)
+    fields = translate(Chat((HELLO,), extra=extra))
+    assert (fields["keep_alive"], fields["options"]) == (-1, {"num_ctx": 8192})
+    assert not {"metadata", "logit_bias"} & set(fields)
 
 
 @pytest.mark.parametrize(
@@ -190,34 +190,34 @@ def test_options_that_an_openai_client_adds_reach_ollama():
         (Embedding(((1, 2),)), "input"),
     ],
 )
-def test_what_ollama_cannot_do_is_refused_by_name(content: Content, field: str):
+def test_unsupported_fields_are_refused_by_name(content: Content, field: str):
     with pytest.raises(Unsupported, match=f"^Ollama does not support `{field}`") as raised:
-        sent(content)
+        translate(content)
     assert (raised.value.status, raised.value.param) == (400, field)
 
 
-def test_an_address_of_an_image_is_refused_with_the_way_out():
+def test_an_image_address_is_refused_with_advice():
     with pytest.raises(Unsupported, match="base64"):
-        sent(Chat((Message("user", (Image(url="https://example.org/a.png"),)),)))
+        translate(Chat((Message("user", (Image(url="https://example.org/a.png"),)),)))
 
 
-def test_counting_and_goals_are_not_for_ollama():
+def test_counting_and_agent_tasks_are_refused():
     with pytest.raises(Unsupported, match="count tokens"):
-        sent(Chat((HELLO,)), Call("anthropic.count_tokens", Operation.COUNT, "m", False, b""))
+        translate(Chat((HELLO,)), Call("anthropic.count_tokens", Operation.COUNT, "m", False, b""))
     with pytest.raises(Unsupported, match="agent tasks"):
-        sent(AgentTask("win"))
+        translate(AgentTask("win"))
 
 
-def test_raw_text_is_continued_without_a_template_and_gaps_filled_with_one():
-    assert sent(Completion(("a",), sampling=Sampling(max_tokens=3))) == {
+def test_completions_are_raw_unless_there_is_a_suffix():
+    assert translate(Completion(("a",), sampling=Sampling(max_tokens=3))) == {
         "model": "llama3.1:latest", "stream": True, "prompt": "a", "raw": True, "options": {"num_predict": 3}
     }  # fmt: skip
-    assert sent(Completion(("a",), suffix="z")) == {
+    assert translate(Completion(("a",), suffix="z")) == {
         "model": "llama3.1:latest", "stream": True, "prompt": "a", "suffix": "z"
     }  # fmt: skip
 
 
-def test_embeddings_are_asked_all_at_once():
+def test_embeddings_are_requested_all_at_once():
     outgoing = ENGINE.translate_request(ASKED, Embedding(("a", "b"), dimensions=8, base64=True), MODEL)
     assert (outgoing.path, outgoing.stream) == ("/api/embed", False)
     assert json.loads(outgoing.body) == {"model": "llama3.1:latest", "input": ["a", "b"], "dimensions": 8}
@@ -264,8 +264,8 @@ TOOLS = st.lists(st.fixed_dictionaries({"type": st.just("function"), "function":
 
 @settings(deadline=None)
 @given(st.fixed_dictionaries({"messages": st.lists(MESSAGES, max_size=4)}, optional=COMMON | {"tools": TOOLS}))
-def test_a_chat_read_and_asked_again_is_the_same_chat(asked: dict[str, object]):
-    content = request.decode_chat(json.dumps(asked).encode())
+def test_a_chat_survives_decoding_and_encoding(body: dict[str, object]):
+    content = request.decode_chat(json.dumps(body).encode())
     again = request.decode_chat(ENGINE.translate_request(ASKED, content, MODEL).body)
     assert _plain(again) == _plain(content)
 
@@ -277,8 +277,8 @@ def test_a_chat_read_and_asked_again_is_the_same_chat(asked: dict[str, object]):
     )
     | st.fixed_dictionaries({"prompt": TEXTS, "suffix": TEXTS}, optional=COMMON | {"system": TEXTS, "template": TEXTS})
 )
-def test_a_completion_read_and_asked_again_is_the_same_completion(asked: dict[str, object]):
-    content = request.decode_generate(json.dumps(asked).encode())
+def test_a_completion_survives_decoding_and_encoding(body: dict[str, object]):
+    content = request.decode_generate(json.dumps(body).encode())
     assert isinstance(content, Completion)
     again = request.decode_generate(ENGINE.translate_request(ASKED, content, MODEL).body)
     assert _plain(again) == _plain(content)
@@ -290,8 +290,8 @@ def test_a_completion_read_and_asked_again_is_the_same_completion(asked: dict[st
         {"input": st.lists(TEXTS)}, optional={"dimensions": st.integers(1, 9), "truncate": st.booleans()}
     )
 )
-def test_an_embedding_read_and_asked_again_is_the_same_embedding(asked: dict[str, object]):
-    content = request.decode_embed(json.dumps(asked).encode())
+def test_an_embedding_survives_decoding_and_encoding(body: dict[str, object]):
+    content = request.decode_embed(json.dumps(body).encode())
     assert request.decode_embed(ENGINE.translate_request(ASKED, content, MODEL).body) == content
 
 

@@ -1,4 +1,4 @@
-"""Asking Victoria: what is sent, what looking at it finds."""
+"""Requests to Victoria and its probe."""
 
 import json
 from typing import Any
@@ -32,17 +32,17 @@ def turn(role: str, text: str) -> Message:
     return Message(role, (Text(text),))
 
 
-def ask(content: Content, stream: bool = False) -> EngineRequest:
+def translate(content: Content, stream: bool = False) -> EngineRequest:
     call = Call("openai.chat", Operation.CHAT, "victoria", stream, b"")
     return ENGINE.translate_request(call, content, VICTORIA)
 
 
-def sent(content: Content, stream: bool = False) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads(ask(content, stream).body)
+def translate_fields(content: Content, stream: bool = False) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(translate(content, stream).body)
     return body
 
 
-def look(*answers: FetchResponse) -> tuple[Inventory, list[str]]:
+def inspect(*answers: FetchResponse) -> tuple[Inventory, list[str]]:
     inspection = ENGINE.inspect_server(())
     paths = [next(inspection).path]
     waiting = list(answers)
@@ -61,37 +61,37 @@ def test_it_is_found_by_its_kind() -> None:
 def test_a_task_is_a_goal_with_pairs_of_history() -> None:
     history = (turn("user", "a"), turn("assistant", "b"), turn("user", "c"))
     task = AgentTask("Построй план", history, session="chat-7")
-    assert sent(task) == {
+    assert translate_fields(task) == {
         "goal": "Построй план",
         "session_id": "chat-7",
         "chat_history": [{"user": "a", "assistant": "b"}, {"user": "c", "assistant": ""}],
     }
-    assert "Построй".encode() in ask(task).body
+    assert "Построй".encode() in translate(task).body
 
 
-def test_a_bare_task_sends_a_goal_and_nothing_else() -> None:
-    assert sent(AgentTask("go")) == {"goal": "go"}
+def test_a_bare_task_sends_only_a_goal() -> None:
+    assert translate_fields(AgentTask("go")) == {"goal": "go"}
 
 
 def test_a_goal_is_addressed_to_the_expert() -> None:
-    assert sent(AgentTask("check it", expert="Виктор"))["goal"] == "Виктор: check it"
+    assert translate_fields(AgentTask("check it", expert="Виктор"))["goal"] == "Виктор: check it"
 
 
-def test_a_stream_falls_back_on_run_where_there_is_none() -> None:
-    outgoing = ask(AgentTask("go"), stream=True)
+def test_a_stream_falls_back_to_run() -> None:
+    outgoing = translate(AgentTask("go"), stream=True)
     assert (outgoing.path, outgoing.stream) == ("/stream", True)
     later = outgoing.fallback
     assert later is not None
     assert (later.path, later.stream, later.body) == ("/run?async_mode=true", False, outgoing.body)
-    assert ask(AgentTask("go")) == later
+    assert translate(AgentTask("go")) == later
 
 
 def test_a_plan_is_asked_of_plan() -> None:
-    outgoing = ask(AgentTask("go", plan=True, session="s"), stream=True)
+    outgoing = translate(AgentTask("go", plan=True, session="s"), stream=True)
     assert (outgoing.path, json.loads(outgoing.body), outgoing.stream) == ("/plan", {"goal": "go"}, False)
 
 
-def test_a_conversation_becomes_the_last_users_message_and_history() -> None:
+def test_a_conversation_becomes_a_goal_and_history() -> None:
     chat = Chat(
         (
             turn("system", "Be brief"),
@@ -102,18 +102,21 @@ def test_a_conversation_becomes_the_last_users_message_and_history() -> None:
             turn("user", "d"),
         )
     )
-    assert sent(chat) == {"goal": "Be brief\n\nc\n\nd", "chat_history": [{"user": "a\n\na2", "assistant": "b"}]}
+    assert translate_fields(chat) == {
+        "goal": "Be brief\n\nc\n\nd",
+        "chat_history": [{"user": "a\n\na2", "assistant": "b"}],
+    }
 
 
-def test_a_conversation_may_open_with_an_answer() -> None:
-    assert sent(Chat((turn("assistant", "hello"), turn("user", "a"))))["chat_history"] == [
+def test_a_conversation_may_start_with_an_assistant_message() -> None:
+    assert translate_fields(Chat((turn("assistant", "hello"), turn("user", "a"))))["chat_history"] == [
         {"user": "", "assistant": "hello"}
     ]
 
 
-def test_sampling_that_an_agent_has_no_use_for_is_no_obstacle() -> None:
+def test_sampling_that_an_agent_ignores_is_accepted() -> None:
     chat = Chat((turn("user", "a"),), sampling=Sampling(max_tokens=9, temperature=0.1, n=1))
-    assert sent(chat) == {"goal": "a"}
+    assert translate_fields(chat) == {"goal": "a"}
 
 
 @pytest.mark.parametrize(
@@ -131,9 +134,9 @@ def test_sampling_that_an_agent_has_no_use_for_is_no_obstacle() -> None:
         (Completion(("a",)), None, "another model"),
     ],
 )
-def test_what_it_cannot_do_is_refused_by_name(content: Content, param: str | None, words: str) -> None:
+def test_unsupported_fields_are_refused_by_name(content: Content, param: str | None, words: str) -> None:
     with pytest.raises(Unsupported) as caught:
-        ask(content)
+        translate(content)
     assert caught.value.param == param
     assert "Victoria" in caught.value.message
     assert words in caught.value.message
@@ -141,10 +144,10 @@ def test_what_it_cannot_do_is_refused_by_name(content: Content, param: str | Non
 
 def test_a_conversation_without_a_question_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="no user message"):
-        ask(Chat((turn("system", "a"),)))
+        translate(Chat((turn("system", "a"),)))
 
 
-def test_nothing_passes_through_unread() -> None:
+def test_no_event_is_forwarded_unread() -> None:
     assert not ENGINE.native_paths
     with pytest.raises(Unsupported):
         ENGINE.forward_request(Call("openai.chat", Operation.CHAT, "victoria", False, b""), VICTORIA)
@@ -152,7 +155,7 @@ def test_nothing_passes_through_unread() -> None:
 
 @pytest.mark.parametrize("word", ["ok", "healthy", "OK"])
 def test_a_healthy_one_has_one_model(word: str) -> None:
-    found, paths = look(
+    found, paths = inspect(
         FetchResponse(200, json.dumps({"status": word, "agent": "Виктория", "version": "2.1"}).encode())
     )
     assert (found.state, found.version, found.detail) == (State.UP, "2.1", "Виктория")
@@ -161,19 +164,19 @@ def test_a_healthy_one_has_one_model(word: str) -> None:
     assert paths == ["/health"]
 
 
-def test_one_that_names_no_agent_must_show_its_status() -> None:
-    found, paths = look(FetchResponse(200, b'{"status":"ok"}'), FetchResponse(200, b"{}"))
+def test_a_server_without_an_agent_name_must_have_a_status_page() -> None:
+    found, paths = inspect(FetchResponse(200, b'{"status":"ok"}'), FetchResponse(200, b"{}"))
     assert (found.state, paths) == (State.UP, ["/health", "/status"])
     with pytest.raises(UpstreamError, match="not Victoria"):
-        look(FetchResponse(200, b'{"status":"ok"}'), FetchResponse(404))
+        inspect(FetchResponse(200, b'{"status":"ok"}'), FetchResponse(404))
 
 
 @pytest.mark.parametrize(
     ("status", "word", "state"),
     [(200, "starting", State.LOADING), (503, "loading", State.LOADING), (200, "degraded", State.DOWN)],
 )
-def test_one_that_is_not_well_is_given_no_work(status: int, word: str, state: State) -> None:
-    found, _ = look(FetchResponse(status, json.dumps({"status": word, "agent": "v"}).encode()))
+def test_an_unhealthy_server_is_not_up(status: int, word: str, state: State) -> None:
+    found, _ = inspect(FetchResponse(status, json.dumps({"status": word, "agent": "v"}).encode()))
     assert (found.state, found.detail) == (state, f"its status is {word}")
 
 
@@ -189,9 +192,9 @@ def test_one_that_is_not_well_is_given_no_work(status: int, word: str, state: St
         FetchResponse(500, b'{"status":"ok","agent":"v"}'),
     ],
 )
-def test_what_is_not_victoria_is_told_apart(answer: FetchResponse) -> None:
+def test_another_server_is_not_victoria(answer: FetchResponse) -> None:
     with pytest.raises(UpstreamError):
-        look(answer)
+        inspect(answer)
 
 
 def test_a_key_is_sent_as_a_bearer_token() -> None:
@@ -209,7 +212,7 @@ def test_a_key_is_sent_as_a_bearer_token() -> None:
         (400, b"", "gave no reason", False),
     ],
 )
-def test_an_error_keeps_its_status_and_its_words(status: int, body: bytes, words: str, retryable: bool) -> None:
+def test_an_error_keeps_its_status_and_message(status: int, body: bytes, words: str, retryable: bool) -> None:
     error = ENGINE.parse_error_response(status, body, 3.0)
     assert isinstance(error, UpstreamStatus)
     assert words in error.message

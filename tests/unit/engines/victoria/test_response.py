@@ -1,4 +1,4 @@
-"""Reading what Victoria says, however it is cut."""
+"""Responses of Victoria, however they are split."""
 
 import json
 from collections.abc import Iterable
@@ -32,7 +32,7 @@ CLARIFY = {
 CLARIFIED = "Нужно уточнение:\n1. Какой проект?\n2. К какому сроку?\nЦель понята так: Составить отчёт о продажах"
 
 
-def read(*pieces: bytes, question_is_text: bool = False) -> list[Chunk]:
+def read_chunks(*pieces: bytes, question_is_text: bool = False) -> list[Chunk]:
     reader = VictoriaReader(question_is_text)
     chunks: list[Chunk] = []
     for piece in pieces:
@@ -41,7 +41,7 @@ def read(*pieces: bytes, question_is_text: bool = False) -> list[Chunk]:
     return chunks
 
 
-def cut(data: bytes, at: Iterable[int]) -> list[bytes]:
+def split_at(data: bytes, at: Iterable[int]) -> list[bytes]:
     points = [0, *sorted({point % (len(data) + 1) for point in at}), len(data)]
     return [data[begin:end] for begin, end in pairwise(points)]
 
@@ -55,33 +55,33 @@ def event(name: str, **value: object) -> bytes:
 
 
 def test_a_stream_gives_steps_and_text_and_an_end() -> None:
-    answer = assemble_response(read(STREAM))
+    answer = assemble_response(read_chunks(STREAM))
     assert answer.choices[0].text == "Привет мир\n!"
     assert answer.choices[0].finish == "stop"
     assert answer.steps == ("Ищу файлы", "40 %")
 
 
 @given(st.lists(st.integers(min_value=0), max_size=12))
-def test_any_cut_of_a_stream_gives_the_same_answer(at: list[int]) -> None:
-    assert assemble_response(read(*cut(STREAM, at))) == assemble_response(read(STREAM))
+def test_any_split_of_a_stream_gives_the_same_response(at: list[int]) -> None:
+    assert assemble_response(read_chunks(*split_at(STREAM, at))) == assemble_response(read_chunks(STREAM))
 
 
 @given(st.integers(min_value=0, max_value=STREAM.index(b"event: end")))
 def test_a_stream_without_its_end_was_cut(length: int) -> None:
     with pytest.raises(UpstreamCut):
-        read(STREAM[:length])
+        read_chunks(STREAM[:length])
 
 
 @given(st.lists(st.integers(min_value=0), max_size=6), st.booleans())
-def test_any_cut_of_a_whole_answer_gives_the_same(at: list[int], padded: bool) -> None:
+def test_any_split_of_one_body_gives_the_same_response(at: list[int], padded: bool) -> None:
     data = (b"\n \n" if padded else b"") + body(status="success", output="Готово", correlation_id="c")
-    assert assemble_response(read(*cut(data, at))).choices[0].text == "Готово"
+    assert assemble_response(read_chunks(*split_at(data, at))).choices[0].text == "Готово"
 
 
 @given(st.binary(max_size=80))
-def test_no_bytes_whatever_do_anything_but_answer_or_fail_as_an_engine_does(data: bytes) -> None:
+def test_any_bytes_give_chunks_or_an_upstream_error(data: bytes) -> None:
     try:
-        chunks = read(data)
+        chunks = read_chunks(data)
     except PenstockError as error:
         chunks = []
         failed = isinstance(error, UpstreamError)
@@ -109,45 +109,45 @@ def test_tokens_come_out_as_they_come_in() -> None:
         ({"status": "success", "plan": "first this"}, "first this"),
     ],
 )
-def test_the_answer_is_output_else_result_else_response_else_plan(value: dict[str, object], text: str) -> None:
-    answer = assemble_response(read(body(**value)))
+def test_the_text_is_output_else_result_else_response_else_plan(value: dict[str, object], text: str) -> None:
+    answer = assemble_response(read_chunks(body(**value)))
     assert (answer.choices[0].text, answer.choices[0].finish) == (text, "stop")
 
 
-def test_a_question_back_is_a_step_of_a_task_and_the_answer_of_a_chat() -> None:
-    task = assemble_response(read(body(**CLARIFY)))
+def test_a_clarification_is_a_step_of_a_task_and_the_text_of_a_chat() -> None:
+    task = assemble_response(read_chunks(body(**CLARIFY)))
     assert (task.choices[0].text, task.steps, task.choices[0].finish) == ("", (CLARIFIED,), "stop")
-    chat = assemble_response(read(body(**CLARIFY), question_is_text=True))
+    chat = assemble_response(read_chunks(body(**CLARIFY), question_is_text=True))
     assert (chat.choices[0].text, chat.steps) == (CLARIFIED, ())
 
 
 @pytest.mark.parametrize("name", ["end", "step", "chunk", "clarification"])
-def test_a_question_back_is_heard_in_a_stream_too(name: str) -> None:
-    answer = assemble_response(read(event("start") + event(name, **CLARIFY)))
+def test_a_clarification_is_read_in_a_stream_too(name: str) -> None:
+    answer = assemble_response(read_chunks(event("start") + event(name, **CLARIFY)))
     assert answer.steps == (CLARIFIED,)
 
 
-def test_an_english_question_back_is_in_english() -> None:
-    told = {"status": "needs_clarification", "clarification_questions": "Which?", "original_goal": "do it"}
-    assert assemble_response(read(body(**told))).steps == (
+def test_an_english_clarification_is_in_english() -> None:
+    question = {"status": "needs_clarification", "clarification_questions": "Which?", "original_goal": "do it"}
+    assert assemble_response(read_chunks(body(**question))).steps == (
         "More needs to be known first:\n1. Which?\nThe goal as understood: do it",
     )
 
 
-def test_an_end_that_brings_the_whole_answer_does_not_repeat_what_was_streamed() -> None:
-    whole = event("end", status="success", output="abc")
-    assert assemble_response(read(event("step", message="s") + whole)).choices[0].text == "abc"
-    assert assemble_response(read(event("chunk", content="abc") + whole)).choices[0].text == "abc"
+def test_an_end_with_the_complete_response_does_not_repeat_streamed_text() -> None:
+    end = event("end", status="success", output="abc")
+    assert assemble_response(read_chunks(event("step", message="s") + end)).choices[0].text == "abc"
+    assert assemble_response(read_chunks(event("chunk", content="abc") + end)).choices[0].text == "abc"
 
 
 def test_done_is_an_end_and_nothing_counts_after_one() -> None:
-    assert assemble_response(read(event("chunk", content="a") + b"data: [DONE]\n\n")).choices[0].finish == "stop"
+    assert assemble_response(read_chunks(event("chunk", content="a") + b"data: [DONE]\n\n")).choices[0].finish == "stop"
     after = event("end") + event("chunk", content="b") + event("error", error="late")
-    assert assemble_response(read(event("chunk", content="a") + after)).choices[0].text == "a"
+    assert assemble_response(read_chunks(event("chunk", content="a") + after)).choices[0].text == "a"
 
 
 def test_an_end_without_its_blank_line_is_an_end() -> None:
-    assert read(b"event: chunk\ndata: a\n\nevent: end\ndata: {}")[-1].finish == "stop"
+    assert read_chunks(b"event: chunk\ndata: a\n\nevent: end\ndata: {}")[-1].finish == "stop"
 
 
 @pytest.mark.parametrize(
@@ -164,15 +164,15 @@ def test_an_end_without_its_blank_line_is_an_end() -> None:
         (body(status=7), "7"),
     ],
 )
-def test_a_failure_is_told_in_its_own_words(data: bytes, words: str) -> None:
+def test_an_error_keeps_its_message(data: bytes, words: str) -> None:
     with pytest.raises(UpstreamError) as caught:
-        read(data)
+        read_chunks(data)
     assert caught.value.message.startswith("Victoria failed: ")
     assert words in caught.value.message
     assert caught.value.retryable
 
 
-def test_what_came_before_a_failure_is_not_lost() -> None:
+def test_chunks_before_an_error_are_not_lost() -> None:
     reader = VictoriaReader(question_is_text=False)
     chunks = iter(reader.feed(event("chunk", content="a") + event("error", error="b")))
     assert next(chunks).text == "a"
@@ -194,14 +194,14 @@ def test_what_came_before_a_failure_is_not_lost() -> None:
         (b"event: chunk\ndata: {]\n\n", UpstreamGarbage),
     ],
 )
-def test_what_is_no_answer_is_not_taken_for_one(data: bytes, error: type[PenstockError]) -> None:
+def test_invalid_responses_are_garbage(data: bytes, error: type[PenstockError]) -> None:
     with pytest.raises(error):
-        read(data)
+        read_chunks(data)
 
 
-def test_an_event_without_end_is_not_kept_for_ever() -> None:
+def test_an_endless_event_is_refused() -> None:
     line = b"data: " + b"x" * (1 << 20) + b"\n"
     with pytest.raises(UpstreamGarbage, match="16 MiB"):
-        read(*[line] * 17)
+        read_chunks(*[line] * 17)
     with pytest.raises(UpstreamGarbage, match="16 MiB"):
         list(VictoriaReader(question_is_text=False).feed(b"data: " + b"x" * (17 << 20)))

@@ -1,4 +1,4 @@
-"""Asking the MLX API server and reading what it answers."""
+"""Requests to the MLX API server, its responses and its probe."""
 
 import json
 
@@ -32,12 +32,12 @@ ASKED = Call("openai.chat", Operation.CHAT, "x", True, b"{}")
 HELLO = Message("user", (Text("hello"),))
 
 
-def ask(content: Content, call: Call = ASKED) -> EngineRequest:
+def translate(content: Content, call: Call = ASKED) -> EngineRequest:
     return ENGINE.translate_request(call, content, MODEL)
 
 
-def test_a_chat_is_asked_as_one_and_of_older_versions_as_a_prompt():
-    outgoing = ask(Chat((HELLO,), sampling=Sampling(max_tokens=9, temperature=0.5, top_p=1.0, n=1)))
+def test_a_chat_has_a_prompt_as_its_fallback_for_older_versions():
+    outgoing = translate(Chat((HELLO,), sampling=Sampling(max_tokens=9, temperature=0.5, top_p=1.0, n=1)))
     common = {"stream": True, "model": "qwen2.5-coder", "max_tokens": 9, "temperature": 0.5}
     assert (outgoing.path, outgoing.stream) == ("/api/chat", True)
     assert json.loads(outgoing.body) == {"messages": [{"role": "user", "content": "hello"}]} | common
@@ -53,7 +53,7 @@ def test_a_conversation_becomes_a_prompt_with_its_speakers():
         Message("assistant", (Text("Hi!"),), (ToolCall("a", "look", '{"x":1}'),)),
         Message("tool", (Text("42"),), tool_call_id="a"),
     )
-    outgoing = ask(Chat(history))
+    outgoing = translate(Chat(history))
     assert outgoing.fallback is not None
     assert json.loads(outgoing.fallback.body)["prompt"] == (
         'Be brief.\n\nUser: hello\n\nAssistant: Hi!\n[look({"x":1})]\n\nTool: 42\n\nAssistant:'
@@ -63,17 +63,17 @@ def test_a_conversation_becomes_a_prompt_with_its_speakers():
     ]  # fmt: skip
 
 
-def test_a_goal_is_asked_as_a_chat_with_its_history():
+def test_a_goal_becomes_a_chat_with_its_history():
     task = AgentTask("win", (HELLO,), expert="a chess master", sampling=Sampling(max_tokens=5))
-    told = json.loads(ask(task).body)
-    assert [message["content"] for message in told["messages"]] == ["Answer as a chess master.", "hello", "win"]
-    assert told["max_tokens"] == 5
+    fields = json.loads(translate(task).body)
+    assert [message["content"] for message in fields["messages"]] == ["Answer as a chess master.", "hello", "win"]
+    assert fields["max_tokens"] == 5
     with pytest.raises(Unsupported, match="plan"):
-        ask(AgentTask("win", plan=True))
+        translate(AgentTask("win", plan=True))
 
 
 def test_raw_text_goes_to_generate():
-    outgoing = ask(Completion(("a",), sampling=Sampling(max_tokens=3)))
+    outgoing = translate(Completion(("a",), sampling=Sampling(max_tokens=3)))
     assert (outgoing.path, outgoing.fallback) == ("/api/generate", None)
     assert json.loads(outgoing.body) == {"prompt": "a", "stream": True, "model": "qwen2.5-coder", "max_tokens": 3}
 
@@ -98,22 +98,22 @@ def test_raw_text_goes_to_generate():
         (Embedding(("a",)), None),
     ],
 )
-def test_what_it_cannot_do_is_refused_by_name(content: Content, field: str | None):
+def test_unsupported_fields_are_refused_by_name(content: Content, field: str | None):
     with pytest.raises(Unsupported, match="MLX API server") as raised:
-        ask(content)
+        translate(content)
     assert raised.value.param == field
 
 
-def test_what_asks_for_nothing_is_no_reason_to_refuse():
+def test_neutral_settings_are_not_refused():
     quiet = Chat(
         (HELLO,), (Tool("f"),), ToolChoice("none"), thinking=Thinking(False), keep_alive=b"5",
         sampling=Sampling(top_p=1.0, top_k=0, presence_penalty=0.0, repeat_penalty=1.0, top_logprobs=0),
         extra=(("metadata", b'{"a":1}'), ("logit_bias", b"{}")),
     )  # fmt: skip
-    assert set(json.loads(ask(quiet).body)) == {"messages", "stream", "model"}
+    assert set(json.loads(translate(quiet).body)) == {"messages", "stream", "model"}
 
 
-def read(*pieces: bytes, streamed: bool = True) -> list[Chunk]:
+def read_chunks(*pieces: bytes, streamed: bool = True) -> list[Chunk]:
     reader = ENGINE.create_reader(ASKED, Chat((HELLO,)), EngineRequest("/api/generate", stream=streamed))
     return [chunk for piece in pieces for chunk in reader.feed(piece)] + list(reader.close())
 
@@ -125,36 +125,36 @@ STREAM = (
 
 
 def test_lines_are_read_however_they_are_split():
-    whole = read(STREAM)
-    assert [chunk.text for chunk in whole] == ["Hé", "llo", ""]
-    assert (whole[-1].finish, whole[-1].usage) == ("stop", None)
+    expected = read_chunks(STREAM)
+    assert [chunk.text for chunk in expected] == ["Hé", "llo", ""]
+    assert (expected[-1].finish, expected[-1].usage) == ("stop", None)
     for cut in range(len(STREAM)):
-        assert read(STREAM[:cut], STREAM[cut:]) == whole
+        assert read_chunks(STREAM[:cut], STREAM[cut:]) == expected
 
 
-def test_a_whole_answer_and_a_chats_message_are_read():
-    assert read(b'{"model":"m","response":"Hi","done":true}', streamed=False) == [Chunk("Hi", finish="stop")]
+def test_one_body_and_a_chats_message_are_read():
+    assert read_chunks(b'{"model":"m","response":"Hi","done":true}', streamed=False) == [Chunk("Hi", finish="stop")]
     message = b'{"model":"m","message":{"role":"assistant","content":"Hi"},"done":true}'
-    assert read(message, streamed=False) == [Chunk("Hi", finish="stop")]
+    assert read_chunks(message, streamed=False) == [Chunk("Hi", finish="stop")]
 
 
-def test_a_stream_that_ends_early_or_tells_of_an_error_fails():
+def test_a_stream_that_ends_early_or_has_an_error_fails():
     with pytest.raises(UpstreamCut, match="MLX API server"):
-        read(STREAM[:60])
+        read_chunks(STREAM[:60])
     with pytest.raises(UpstreamError, match="out of memory"):
-        read(b'{"error": "out of memory"}\n')
+        read_chunks(b'{"error": "out of memory"}\n')
     with pytest.raises(UpstreamGarbage):
-        read(b"<html>\n")
+        read_chunks(b"<html>\n")
 
 
 @pytest.mark.parametrize("status", [429, 503, 504])
-def test_a_busy_server_may_be_tried_again(status: int):
+def test_a_busy_server_is_retryable(status: int):
     error = ENGINE.parse_error_response(status, b'{"detail":"queue full"}', 4.0)
     assert (error.status, error.retryable, error.retry_after) == (status, True, 4.0)
     assert "queue full" in error.message
 
 
-def test_other_failures_are_told_in_its_words():
+def test_other_errors_keep_their_message():
     assert isinstance(ENGINE.parse_error_response(404, b'{"detail":"Model x is not loaded"}', None), ModelNotFound)
     missing = ENGINE.parse_error_response(404, b'{"detail":"Not Found"}', None)
     assert not isinstance(missing, ModelNotFound)
@@ -164,7 +164,7 @@ def test_other_failures_are_told_in_its_words():
     assert ENGINE.parse_error_response(401, b"", None).status == 502
 
 
-def look(health: FetchResponse, tags: FetchResponse) -> Inventory:
+def inspect(health: FetchResponse, tags: FetchResponse) -> Inventory:
     looking = ENGINE.inspect_server(())
     assert next(looking).optional
     looking.send(health)
@@ -180,13 +180,15 @@ TAGS = FetchResponse(200, b'{"models":[{"name":"qwen2.5-coder:14b","size":9,"det
     ("feeling", "state"),
     [("healthy", State.UP), ("degraded", State.UP), ("warning", State.DOWN), ("critical", State.DOWN)],
 )
-def test_two_of_its_four_words_for_health_count_as_up(feeling: str, state: State):
-    inventory = look(FetchResponse(503 if state is State.DOWN else 200, json.dumps({"status": feeling}).encode()), TAGS)
+def test_two_of_its_four_health_statuses_count_as_up(feeling: str, state: State):
+    inventory = inspect(
+        FetchResponse(503 if state is State.DOWN else 200, json.dumps({"status": feeling}).encode()), TAGS
+    )
     assert (inventory.state, inventory.detail) == (state, f"health: {feeling}")
 
 
-def test_its_models_are_listed_even_when_it_has_no_health():
-    inventory = look(FetchResponse(0), TAGS)
+def test_models_are_listed_even_without_a_health_endpoint():
+    inventory = inspect(FetchResponse(0), TAGS)
     assert inventory.state is State.UP
     completion = frozenset({"completion"})
     assert inventory.models == (
@@ -199,7 +201,7 @@ def test_its_models_are_listed_even_when_it_has_no_health():
     "tags",
     [FetchResponse(200, b"{}"), FetchResponse(200, b"<html>"), FetchResponse(500, b"x"), FetchResponse(404, b"")],
 )
-def test_what_lists_no_models_is_no_such_server(tags: FetchResponse):
+def test_a_server_without_a_model_list_is_another_kind(tags: FetchResponse):
     looking = ENGINE.inspect_server(())
     next(looking)
     looking.send(FetchResponse(200, b'{"status":"healthy"}'))

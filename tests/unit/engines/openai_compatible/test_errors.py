@@ -1,4 +1,4 @@
-"""What OpenAI-compatible servers say when they fail, in all the shapes that they have for it."""
+"""Error responses of OpenAI-compatible servers, in all formats."""
 
 import msgspec
 import pytest
@@ -16,13 +16,13 @@ from penstock.domain.errors import (
 from penstock.engines.openai_compatible.errors import extract_message, parse_error_response
 
 
-def failure(status: int, body: object, retry_after: float | None = None) -> PenstockError:
+def parse_error(status: int, body: object, retry_after: float | None = None) -> PenstockError:
     data = body if isinstance(body, bytes) else msgspec.json.encode(body)
     return parse_error_response(status, data, retry_after, "vLLM")
 
 
 @pytest.mark.parametrize(
-    ("message", "asked", "limit"),
+    ("message", "requested", "limit"),
     [
         (
             (
@@ -79,16 +79,16 @@ def failure(status: int, body: object, retry_after: float | None = None) -> Pens
         ),
     ],
 )
-def test_an_overflow_tells_both_numbers(message: str, asked: int, limit: int) -> None:
-    error = failure(400, {"error": {"message": message, "type": "BadRequestError", "param": None, "code": 400}})
+def test_an_overflow_tells_both_numbers(message: str, requested: int, limit: int) -> None:
+    error = parse_error(400, {"error": {"message": message, "type": "BadRequestError", "param": None, "code": 400}})
     assert isinstance(error, ContextLengthExceeded)
-    assert str(asked) in error.message
+    assert str(requested) in error.message
     assert str(limit) in error.message
     assert not error.retryable
 
 
 def test_llamacpps_own_numbers_are_preferred() -> None:
-    error = failure(
+    error = parse_error(
         400,
         {
             "error": {
@@ -105,14 +105,16 @@ def test_llamacpps_own_numbers_are_preferred() -> None:
     assert "8" in error.message
 
 
-def test_an_overflow_counted_in_characters_is_told_in_the_engines_own_words() -> None:
-    said = (
+def test_an_overflow_counted_in_characters_keeps_the_servers_message() -> None:
+    message = (
         "This model's maximum context length is 2048 tokens. However, your prompt contains 240050 characters (more "
         "than 36864 characters, which is the upper bound for 2048 input tokens). Please reduce the length of it."
     )
-    error = failure(400, {"error": {"message": said, "type": "BadRequestError", "param": "input_text", "code": 400}})
+    error = parse_error(
+        400, {"error": {"message": message, "type": "BadRequestError", "param": "input_text", "code": 400}}
+    )
     assert isinstance(error, ContextLengthExceeded)
-    assert error.message == said
+    assert error.message == message
 
 
 @pytest.mark.parametrize(
@@ -123,7 +125,7 @@ def test_an_overflow_counted_in_characters_is_told_in_the_engines_own_words() ->
     ],
 )
 def test_an_overflow_without_numbers_is_still_one(body: object) -> None:
-    error = failure(400, body)
+    error = parse_error(400, body)
     assert isinstance(error, ContextLengthExceeded)
     assert error.message
 
@@ -147,8 +149,8 @@ def test_an_overflow_without_numbers_is_still_one(body: object) -> None:
         ({}, "does not have this model"),
     ],
 )
-def test_an_unknown_model_is_told(body: object, words: str) -> None:
-    error = failure(404, body)
+def test_an_unknown_model_is_model_not_found(body: object, words: str) -> None:
+    error = parse_error(404, body)
     assert isinstance(error, ModelNotFound)
     assert words in error.message
     assert error.param == "model"
@@ -176,8 +178,8 @@ def test_an_unknown_model_is_told(body: object, words: str) -> None:
         (400, {"error": {"message": "tiny is not a multimodal model", "type": "BadRequestError", "code": 400}}),
     ],
 )
-def test_what_the_server_cannot_do_names_the_engine(status: int, body: object) -> None:
-    error = failure(status, body)
+def test_an_unsupported_request_names_the_server(status: int, body: object) -> None:
+    error = parse_error(status, body)
     assert isinstance(error, Unsupported)
     assert "vLLM does not support this" in error.message
     assert error.status == 400
@@ -225,10 +227,10 @@ def test_what_the_server_cannot_do_names_the_engine(status: int, body: object) -
         ({"error": {"message": "two\n  lines"}}, "two lines", None, None),
     ],
 )
-def test_the_engines_own_sentence_reaches_the_caller(
+def test_the_servers_message_reaches_the_caller(
     body: object, message: str, kind: str | None, param: str | None
 ) -> None:
-    error = failure(400, body)
+    error = parse_error(400, body)
     assert isinstance(error, UpstreamStatus)
     assert (error.message, error.kind, error.param, error.status) == (message, kind, param, 400)
     assert not error.retryable
@@ -237,8 +239,8 @@ def test_the_engines_own_sentence_reaches_the_caller(
 @pytest.mark.parametrize(
     "body", [b"", b"<html>502</html>", b"null", b"[]", b"3", b"{}", {"error": None}, {"error": 3}, {"error": {}}]
 )
-def test_an_error_that_says_nothing_is_still_a_sentence(body: object) -> None:
-    error = failure(400, body)
+def test_an_error_without_a_message_still_gives_a_sentence(body: object) -> None:
+    error = parse_error(400, body)
     assert isinstance(error, UpstreamStatus)
     assert "status 400" in error.message
     assert "vLLM" in error.message
@@ -246,32 +248,32 @@ def test_an_error_that_says_nothing_is_still_a_sentence(body: object) -> None:
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
-def test_what_may_go_better_elsewhere_can_be_retried(status: int) -> None:
-    error = failure(status, {"error": {"message": "busy"}}, 7.5)
+def test_temporary_failures_can_be_retried(status: int) -> None:
+    error = parse_error(status, {"error": {"message": "busy"}}, 7.5)
     assert isinstance(error, UpstreamStatus)
     assert error.retryable
     assert (error.status, error.retry_after) == (status, 7.5)
     assert "busy" in error.message
 
 
-def test_a_failure_of_the_engine_names_it() -> None:
-    assert failure(500, b"Internal Server Error").message == "vLLM failed: Internal Server Error"
+def test_a_server_error_names_the_server() -> None:
+    assert parse_error(500, b"Internal Server Error").message == "vLLM failed: Internal Server Error"
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_refused_key_is_the_gateways_to_mend(status: int) -> None:
-    error = failure(status, {"error": {"message": "Unauthorized"}})
+def test_a_rejected_key_is_not_the_callers_error(status: int) -> None:
+    error = parse_error(status, {"error": {"message": "Unauthorized"}})
     assert isinstance(error, UpstreamError)
     assert error.status == 502
     assert "api_key" in error.message
 
 
-def test_a_long_sentence_is_cut() -> None:
-    assert len(failure(400, b"x " * 100_000).message) <= 2000
+def test_a_long_message_is_shortened() -> None:
+    assert len(parse_error(400, b"x " * 100_000).message) <= 2000
 
 
 @given(st.integers(400, 599), st.binary(max_size=200))
-def test_no_body_is_too_strange(status: int, body: bytes) -> None:
+def test_any_error_body_is_parsed(status: int, body: bytes) -> None:
     assert parse_error_response(status, body, None, "vLLM").message
 
 
@@ -285,12 +287,12 @@ def test_no_body_is_too_strange(status: int, body: bytes) -> None:
         max_leaves=8,
     )
 )
-def test_no_json_is_too_strange(body: object) -> None:
+def test_any_error_json_is_parsed(body: object) -> None:
     data = msgspec.json.encode(body)
     assert isinstance(parse_error_response(422, data, None, "vLLM"), PenstockError)
 
 
-def test_the_sentence_alone_can_be_had() -> None:
+def test_the_message_can_be_extracted() -> None:
     assert (
         extract_message(b'{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}')
         == "Loading model"

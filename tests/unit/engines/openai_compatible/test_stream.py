@@ -1,4 +1,4 @@
-"""Streams of OpenAI-compatible servers, however they are cut and whatever liberties they take."""
+"""Streams of OpenAI-compatible servers, however they are split and whatever their deviations."""
 
 import contextlib
 import itertools
@@ -110,25 +110,25 @@ def test_bytes_may_come_one_by_one(name: str) -> None:
     assert read(*(data[i : i + 1] for i in range(len(data)))) == read(data)
 
 
-def test_a_whole_event_in_one_piece_is_one_chunk_at_once() -> None:
+def test_one_complete_event_is_one_chunk_at_once() -> None:
     reader = EventStreamReader("vLLM")
     assert list(reader.feed(text("a"))) == [Chunk("a")]
     assert list(reader.feed(text("b"))) == [Chunk("b")]
 
 
-def test_an_event_is_held_until_it_is_whole() -> None:
+def test_an_event_is_buffered_until_it_is_complete() -> None:
     reader = EventStreamReader("vLLM")
     data = text("a")
     assert list(reader.feed(data[:-1])) == []
     assert list(reader.feed(data[-1:])) == [Chunk("a")]
 
 
-def test_events_in_one_piece_are_told_in_order() -> None:
+def test_several_events_at_once_are_read_in_order() -> None:
     assert [chunk.text for chunk in read(HELLO)] == ["Hel", "lo", ""]
 
 
 @pytest.mark.parametrize("content", ["\n\n", "data: [DONE]", "🙂", "\u2028", "\r\n\r\n", '"}]}'])
-def test_no_text_can_break_the_reading(content: str) -> None:
+def test_any_text_can_be_read(content: str) -> None:
     assert answer(text(content) + HELLO).choices[0].text == content + "Hello"
 
 
@@ -149,7 +149,7 @@ def test_thoughts_are_told_apart(delta: dict, thinking: str) -> None:
     assert (found.thinking, found.text) == (thinking, "Hello")
 
 
-def test_thought_and_text_in_one_event_are_both_told() -> None:
+def test_thinking_and_text_in_one_event_are_both_read() -> None:
     assert read(event({"reasoning": "hm", "content": "a"}) + END)[0] == Chunk("a", thinking="hm")
 
 
@@ -183,7 +183,7 @@ def test_tool_calls_are_put_together_from_fragments() -> None:
         ({"index": 1}, ToolDelta(1)),
     ],
 )
-def test_careless_tool_calls_are_understood(call: dict, delta: ToolDelta) -> None:
+def test_incomplete_tool_calls_are_accepted(call: dict, delta: ToolDelta) -> None:
     assert read(event({"tool_calls": [call]}) + END)[0].tool_calls == (delta,)
 
 
@@ -210,12 +210,12 @@ def test_finish_reasons_are_ours(reason: str, finish: str) -> None:
 
 
 @pytest.mark.parametrize("reason", ["abort", "error"])
-def test_an_answer_that_the_engine_gave_up_is_cut(reason: str) -> None:
+def test_a_response_aborted_by_the_server_was_cut(reason: str) -> None:
     with pytest.raises(UpstreamCut):
         read(text("a") + event(finish=reason) + DONE)
 
 
-def test_the_stop_sequence_is_told() -> None:
+def test_the_stop_sequence_is_read() -> None:
     assert answer(text("a") + event(finish="stop", stop_reason="END") + DONE).choices[0].stop_sequence == "END"
     assert answer(text("a") + event(finish="stop", stop_reason=128) + DONE).choices[0].stop_sequence == ""
 
@@ -229,7 +229,7 @@ def test_the_stop_sequence_is_told() -> None:
         b'data: {"choices":null,"usage":{"prompt_tokens":14,"completion_tokens":3}}\n\n',
     ],
 )
-def test_usage_is_read_wherever_it_rides(usage: bytes) -> None:
+def test_usage_is_read_in_any_event(usage: bytes) -> None:
     assert answer(text("a") + END + usage + DONE).usage == Usage(14, 3)
 
 
@@ -238,7 +238,7 @@ def test_usage_on_the_finishing_event_is_read() -> None:
     assert read(text("a") + data)[-1] == Chunk(finish="stop", usage=Usage(1, 2))
 
 
-def test_llamacpps_timings_tell_tokens_and_seconds() -> None:
+def test_llamacpps_timings_become_tokens_and_seconds() -> None:
     timings = b'"timings":{"cache_n":13,"prompt_n":1,"prompt_ms":5.0,"predicted_n":5,"predicted_ms":2.5}'
     found = answer(text("a") + END.replace(b'"id":"x"', timings))
     assert found.usage == Usage(14, 5, 13, prompt_seconds=0.005, completion_seconds=0.0025)
@@ -252,7 +252,7 @@ def test_logprobs_are_read() -> None:
     assert read(text("a", logprobs={"content": None}) + END)[0].logprobs == ()
 
 
-def test_several_answers_are_told_apart() -> None:
+def test_several_choices_are_kept_apart() -> None:
     data = text("a") + text("b", index=1) + text("c") + END + event(finish="length", index=1) + DONE
     assert answer(data).choices == (Choice("ac", finish="stop"), Choice("b", finish="length"))
 
@@ -342,7 +342,7 @@ def test_an_endless_line_is_refused() -> None:
     ],
 )
 @pytest.mark.parametrize("before", [b"", text("a")])
-def test_an_error_in_a_stream_is_raised_after_what_came_before(
+def test_an_error_in_a_stream_is_raised_after_the_chunks_before_it(
     data: bytes, kind: type[PenstockError], words: str, before: bytes
 ) -> None:
     found, error = until_error(before + data)
@@ -352,7 +352,7 @@ def test_an_error_in_a_stream_is_raised_after_what_came_before(
     assert until_error(before, data)[0] == found
 
 
-def test_an_error_in_place_of_a_stream_is_raised() -> None:
+def test_an_error_instead_of_a_stream_is_raised() -> None:
     with pytest.raises(UpstreamError) as caught:
         read(b'{"error":{"message":', b'"boom"}}')
     assert "boom" in caught.value.message
@@ -364,7 +364,7 @@ def test_no_bytes_are_too_strange(data: bytes) -> None:
         assert all(isinstance(chunk, Chunk) for chunk in read(data))
 
 
-def whole(data: bytes, parse=parse_response) -> ModelResponse:
+def read_body(data: bytes, parse=parse_response) -> ModelResponse:
     reader = BodyReader("vLLM", parse)
     chunks = list(reader.feed(data[:5])) + list(reader.feed(data[5:])) + list(reader.close())
     return assemble_response(chunks)
@@ -373,14 +373,14 @@ def whole(data: bytes, parse=parse_response) -> ModelResponse:
 def test_a_whole_chat_is_read() -> None:
     data = b"""{"choices":[{"index":0,"message":{"role":"assistant","content":"a","reasoning":"b","refusal":null},
       "finish_reason":"stop","logprobs":null}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"""
-    assert whole(data) == ModelResponse((Choice("a", thinking="b", finish="stop"),), Usage(1, 2))
+    assert read_body(data) == ModelResponse((Choice("a", thinking="b", finish="stop"),), Usage(1, 2))
 
 
 def test_whole_texts_are_read() -> None:
     data = (
         b'{"choices":[{"text":"a","index":0,"finish_reason":"stop"},{"text":"b","index":1,"finish_reason":"length"}]}'
     )
-    assert whole(data) == ModelResponse((Choice("a", finish="stop"), Choice("b", finish="length")))
+    assert read_body(data) == ModelResponse((Choice("a", finish="stop"), Choice("b", finish="length")))
 
 
 @pytest.mark.parametrize(
@@ -392,28 +392,28 @@ def test_whole_texts_are_read() -> None:
 )
 def test_logprobs_of_texts_are_read_in_both_forms(logprobs: dict) -> None:
     data = msgspec.json.encode({"choices": [{"text": "a", "logprobs": logprobs, "finish_reason": "stop"}]})
-    assert whole(data).choices[0].logprobs == (Logprob("a", -0.5, None, (Logprob("b", -1.0),)),)
+    assert read_body(data).choices[0].logprobs == (Logprob("a", -0.5, None, (Logprob("b", -1.0),)),)
 
 
 def test_the_first_token_of_an_echo_has_no_logprob() -> None:
     logprobs = {"tokens": ["a", "b"], "token_logprobs": [None, -1.0], "top_logprobs": [None, {"b": -1.0}]}
     data = msgspec.json.encode({"choices": [{"text": "ab", "logprobs": logprobs, "finish_reason": "stop"}]})
-    assert [one.token for one in whole(data).choices[0].logprobs] == ["a", "b"]
+    assert [one.token for one in read_body(data).choices[0].logprobs] == ["a", "b"]
 
 
 def test_vectors_are_read_in_the_order_of_the_inputs() -> None:
     data = b'{"data":[{"index":1,"embedding":[2.5]},{"index":0,"embedding":[1,2]}],"usage":{"prompt_tokens":3}}'
-    assert whole(data, parse_embeddings).vectors == ((1.0, 2.0), (2.5,))
-    assert whole(data, parse_embeddings).usage == Usage(3)
+    assert read_body(data, parse_embeddings).vectors == ((1.0, 2.0), (2.5,))
+    assert read_body(data, parse_embeddings).usage == Usage(3)
 
 
 def test_vectors_may_be_base64() -> None:
-    assert whole(b'{"data":[{"embedding":"AACAPw=="}]}', parse_embeddings).vectors == ("AACAPw==",)
+    assert read_body(b'{"data":[{"embedding":"AACAPw=="}]}', parse_embeddings).vectors == ("AACAPw==",)
 
 
 @pytest.mark.parametrize("data", [b'{"count":18,"max_model_len":256,"tokens":[1]}', b'{"input_tokens":18}'])
 def test_counts_are_read(data: bytes) -> None:
-    assert whole(data, parse_token_count).usage == Usage(18)
+    assert read_body(data, parse_token_count).usage == Usage(18)
 
 
 @pytest.mark.parametrize(
@@ -429,19 +429,19 @@ def test_counts_are_read(data: bytes) -> None:
         (b'{"count":"x"}', parse_token_count),
     ],
 )
-def test_a_whole_that_is_none_is_garbage(data: bytes, parse) -> None:
+def test_an_invalid_body_is_garbage(data: bytes, parse) -> None:
     with pytest.raises(UpstreamGarbage):
-        whole(data, parse)
+        read_body(data, parse)
 
 
 @pytest.mark.parametrize("data", [b"", b"  \n"])
 def test_an_empty_whole_is_cut(data: bytes) -> None:
     with pytest.raises(UpstreamCut):
-        whole(data)
+        read_body(data)
 
 
 @pytest.mark.parametrize("parse", [parse_response, parse_embeddings])
 def test_an_error_with_status_200_is_an_error(parse) -> None:
     with pytest.raises(UpstreamError) as caught:
-        whole(b'{"error":{"message":"boom"}}', parse)
+        read_body(b'{"error":{"message":"boom"}}', parse)
     assert "boom" in caught.value.message

@@ -1,4 +1,4 @@
-"""Reading what Ollama answers."""
+"""Responses of Ollama."""
 
 import json
 
@@ -23,7 +23,7 @@ def line(**fields: object) -> bytes:
     return json.dumps(HEAD | fields, ensure_ascii=False).encode() + b"\n"
 
 
-def said(text: str, **more: object) -> bytes:
+def text_line(text: str, **more: object) -> bytes:
     return line(message={"role": "assistant", "content": text} | more, done=False)
 
 
@@ -38,22 +38,30 @@ CALLS = [
     {"function": {"name": "g", "arguments": {}}},
 ]
 STREAM = b"".join(
-    (said("", thinking="hm"), said("Hé"), said("\u2028<b>"), said("", tool_calls=CALLS), said("x\ny"), b"\n", DONE)
+    (
+        text_line("", thinking="hm"),
+        text_line("Hé"),
+        text_line("\u2028<b>"),
+        text_line("", tool_calls=CALLS),
+        text_line("x\ny"),
+        b"\n",
+        DONE,
+    )
 )
 
 
-def reader(*, streamed: bool = True) -> OllamaReader:
+def create_reader(*, streamed: bool = True) -> OllamaReader:
     return OllamaReader("Ollama", parse_stream_error, streamed=streamed)
 
 
-def read(*pieces: bytes, streamed: bool = True) -> list[Chunk]:
-    reading = reader(streamed=streamed)
+def read_chunks(*pieces: bytes, streamed: bool = True) -> list[Chunk]:
+    reading = create_reader(streamed=streamed)
     chunks = [chunk for piece in pieces for chunk in reading.feed(piece)]
     return chunks + list(reading.close())
 
 
 def test_a_stream_gives_its_pieces_in_order():
-    chunks = read(STREAM)
+    chunks = read_chunks(STREAM)
     assert [chunk.text for chunk in chunks] == ["", "Hé", "\u2028<b>", "", "x\ny", ""]
     assert chunks[0].thinking == "hm"
     assert chunks[3].tool_calls[0] == ToolDelta(0, "call_1", "f", '{"city": "Tōkyō"}')
@@ -65,17 +73,17 @@ def test_a_stream_gives_its_pieces_in_order():
 @example(list(range(len(STREAM))))
 def test_any_split_of_a_stream_gives_the_same_chunks(cuts: list[int]):
     pieces = [STREAM[a:b] for a, b in zip([0, *cuts], [*cuts, len(STREAM)], strict=True)]
-    assert read(*pieces) == read(STREAM)
+    assert read_chunks(*pieces) == read_chunks(STREAM)
 
 
-def test_a_call_without_an_id_gets_one_that_is_always_the_same():
-    ids = {read(STREAM)[3].tool_calls[1].id for _ in range(2)}
+def test_a_call_without_an_id_gets_a_stable_one():
+    ids = {read_chunks(STREAM)[3].tool_calls[1].id for _ in range(2)}
     assert len(ids) == 1
     assert ids.pop().startswith("call_")
 
 
-def test_generate_reads_alike():
-    chunks = read(
+def test_generate_is_read_like_chat():
+    chunks = read_chunks(
         line(response="", thinking="hm", done=False),
         line(response="Hi", done=False),
         line(response="", done=True, done_reason="length", context=[1, 2], eval_count=1),
@@ -85,85 +93,87 @@ def test_generate_reads_alike():
     )
 
 
-def test_a_whole_answer_may_come_in_pieces_and_on_several_lines():
+def test_one_body_may_come_in_parts_and_on_several_lines():
     body = json.dumps(HEAD | {"message": {"content": "Hi"}, "done": True, "done_reason": "stop"}, indent=1).encode()
-    assert read(body[:30], body[30:], streamed=False) == [Chunk("Hi", finish="stop")]
+    assert read_chunks(body[:30], body[30:], streamed=False) == [Chunk("Hi", finish="stop")]
 
 
 @pytest.mark.parametrize("reason", ["load", "unload"])
-def test_loading_is_told_as_a_reason_without_usage(reason: str):
+def test_loading_is_a_finish_reason_without_usage(reason: str):
     body = line(message={"role": "assistant", "content": ""}, done=True, done_reason=reason)
-    assert read(body, streamed=False) == [Chunk(finish=reason)]
+    assert read_chunks(body, streamed=False) == [Chunk(finish=reason)]
 
 
-def test_vectors_come_in_order_with_what_they_cost():
+def test_vectors_come_in_order_with_their_usage():
     body = json.dumps({"model": "m", "embeddings": [[0.5, 1], [2, 3]], "prompt_eval_count": 4}).encode()
-    assert read(body, streamed=False) == [Chunk(vectors=((0.5, 1.0), (2.0, 3.0)), usage=Usage(4))]
-    assert read(b'{"embedding":[1]}', streamed=False) == [Chunk(vectors=((1.0,),))]
-    assert read(b'{"model":"m","embeddings":[]}', streamed=False) == [Chunk()]
+    assert read_chunks(body, streamed=False) == [Chunk(vectors=((0.5, 1.0), (2.0, 3.0)), usage=Usage(4))]
+    assert read_chunks(b'{"embedding":[1]}', streamed=False) == [Chunk(vectors=((1.0,),))]
+    assert read_chunks(b'{"model":"m","embeddings":[]}', streamed=False) == [Chunk()]
 
 
 def test_logprobs_sit_on_their_chunk():
-    told = [{"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": [{"token": "b", "logprob": -1}]}]
-    chunk = read(line(message={"content": "a"}, done=False, logprobs=told), DONE)[0]
+    logprobs = [{"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": [{"token": "b", "logprob": -1}]}]
+    chunk = read_chunks(line(message={"content": "a"}, done=False, logprobs=logprobs), DONE)[0]
     assert chunk.logprobs == (Logprob("a", -0.5, (97,), (Logprob("b", -1.0),)),)
 
 
-def test_a_line_without_end_is_refused_before_it_fills_the_memory():
-    reading = reader()
+def test_an_endless_line_is_refused_before_it_fills_the_memory():
+    reading = create_reader()
     piece = b"x" * (1 << 20)
     with pytest.raises(UpstreamGarbage, match="64 MiB"):
         [chunk for _ in range(65) for chunk in reading.feed(piece)]
 
 
 def test_a_last_line_without_its_newline_is_read():
-    assert read(said("Hi"), DONE.rstrip())[-1].finish == "stop"
+    assert read_chunks(text_line("Hi"), DONE.rstrip())[-1].finish == "stop"
 
 
 def test_older_versions_give_no_reason():
-    assert read(line(message={"content": "x"}, done=True))[0].finish == "stop"
+    assert read_chunks(line(message={"content": "x"}, done=True))[0].finish == "stop"
 
 
 def test_a_stream_that_just_ends_was_cut():
-    reading = reader()
-    assert [chunk.text for chunk in reading.feed(said("la") * 3)] == ["la"] * 3
+    reading = create_reader()
+    assert [chunk.text for chunk in reading.feed(text_line("la") * 3)] == ["la"] * 3
     with pytest.raises(UpstreamCut):
         list(reading.close())
 
 
-def test_a_whole_answer_that_is_not_done_was_cut():
+def test_one_body_that_is_not_done_was_cut():
     with pytest.raises(UpstreamCut):
-        read(said("la la la"), streamed=False)
+        read_chunks(text_line("la la la"), streamed=False)
     with pytest.raises(UpstreamCut):
-        read(streamed=False)
+        read_chunks(streamed=False)
 
 
-def test_an_error_line_raises_after_what_came_before_it():
-    chunks = iter(reader().feed(said("Hi") + line(error="model runner has unexpectedly stopped, check the logs")))
+def test_an_error_line_raises_after_the_chunks_before_it():
+    chunks = iter(
+        create_reader().feed(text_line("Hi") + line(error="model runner has unexpectedly stopped, check the logs"))
+    )
     assert next(chunks).text == "Hi"
     with pytest.raises(UpstreamStatus, match="model runner has unexpectedly stopped") as raised:
         next(chunks)
     assert (raised.value.status, raised.value.retryable) == (500, True)
 
 
-def test_an_overflow_told_in_nested_json_has_both_numbers():
+def test_an_overflow_in_nested_json_has_both_numbers():
     inner = {"error": {"code": 400, "message": "request (26 tokens) exceeds the available context size (16 tokens), "
              "try increasing it", "type": "exceed_context_size_error", "n_prompt_tokens": 26, "n_ctx": 16}}  # fmt: skip
     with pytest.raises(ContextLengthExceeded, match=r"26 .* 16"):
-        read(json.dumps({"error": json.dumps(inner)}).encode() + b"\n")
+        read_chunks(json.dumps({"error": json.dumps(inner)}).encode() + b"\n")
 
 
 @pytest.mark.parametrize(
     "data",
     [b"<html>\n", b'{"message": 5}\n', b"data: {}\n\n", b'["a"]\n', b"{" * 3 + b"\n", b'{"x":' + b"[" * 9999 + b"\n"],
 )
-def test_what_is_no_line_of_ollamas_is_garbage(data: bytes):
+def test_lines_of_another_protocol_are_garbage(data: bytes):
     with pytest.raises(UpstreamGarbage):
-        read(data)
+        read_chunks(data)
 
 
 def test_broken_utf8_is_replaced_not_refused():
-    assert read(b'{"message":{"content":"a\xff"},"done":false}\n', DONE)[0].text == "a\ufffd"
+    assert read_chunks(b'{"message":{"content":"a\xff"},"done":false}\n', DONE)[0].text == "a\ufffd"
 
 
 TEXTS = st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
@@ -181,7 +191,7 @@ CALLED = st.lists(st.tuples(TEXTS, ARGUMENTS), max_size=3)
     usage=st.builds(Usage, st.integers(1, 2**31), st.integers(1, 2**31), total_seconds=st.just(1.5)),
     streamed=st.booleans(),
 )
-def test_what_the_dialect_draws_the_engine_reads_as_the_same_answer(
+def test_the_engine_reads_what_the_dialect_renders(
     act: str,
     texts: list[str],
     thoughts: list[str],
@@ -207,18 +217,21 @@ def test_what_the_dialect_draws_the_engine_reads_as_the_same_answer(
         if streamed
         else [writer.render_response(meant, Provenance("r"))]
     )
-    drawn = b"".join(pieces)
-    told = assemble_response(read(drawn, streamed=streamed))
+    expected = b"".join(pieces)
+    result = assemble_response(read_chunks(expected, streamed=streamed))
 
-    assert [drawn.decode().count("\n")] == [len(drawn.decode().splitlines()) if streamed else 0]
-    one, other = meant.choices[0], told.choices[0]
+    assert [expected.decode().count("\n")] == [len(expected.decode().splitlines()) if streamed else 0]
+    one, other = meant.choices[0], result.choices[0]
     assert (other.text, other.thinking, other.finish) == (one.text, one.thinking, one.finish)
     assert [(c.id, c.name, json.loads(c.arguments)) for c in other.tool_calls] == [
         (c.id, c.name, json.loads(c.arguments)) for c in one.tool_calls
     ]
-    assert told.usage is not None
-    assert (told.usage.prompt_tokens, told.usage.completion_tokens) == (usage.prompt_tokens, usage.completion_tokens)
-    assert WIRES[f"ollama.{act}"].is_complete(drawn)
-    counted = WIRES[f"ollama.{act}"].parse_usage(drawn[-4096:] if streamed else drawn, streamed)
+    assert result.usage is not None
+    assert (result.usage.prompt_tokens, result.usage.completion_tokens) == (
+        usage.prompt_tokens,
+        usage.completion_tokens,
+    )
+    assert WIRES[f"ollama.{act}"].is_complete(expected)
+    counted = WIRES[f"ollama.{act}"].parse_usage(expected[-4096:] if streamed else expected, streamed)
     assert counted is not None
     assert counted.total_tokens == usage.total_tokens

@@ -1,4 +1,4 @@
-"""What may be gone on with after a break, and how each engine is asked for the rest."""
+"""Content that can be continued, and the requests for the rest."""
 
 from dataclasses import replace
 
@@ -32,9 +32,11 @@ CHAT = Chat((Message("system", (Text("Be brief."),)), Message("user", (Text("hi"
 TEXT = Completion(("Once upon",))
 
 
-def asked(kind: str, content: Content, said: str, model: Model | None = None) -> dict[str, object] | None:
+def continuation_fields(
+    kind: str, content: Content, sent_text: str, model: Model | None = None
+) -> dict[str, object] | None:
     outgoing = ENGINES[kind].build_continuation(
-        CALL if isinstance(content, Chat) else RAW, content, model or Model("m"), said
+        CALL if isinstance(content, Chat) else RAW, content, model or Model("m"), sent_text
     )
     if outgoing is None:
         return None
@@ -43,41 +45,43 @@ def asked(kind: str, content: Content, said: str, model: Model | None = None) ->
 
 
 @pytest.mark.parametrize("kind", ["vllm", "llamacpp", "ollama"])
-def test_a_chat_goes_on_as_the_assistants_last_turn(kind: str):
-    body = asked(kind, CHAT, "Hello, ho")
+def test_a_chat_continues_its_last_assistant_message(kind: str):
+    body = continuation_fields(kind, CHAT, "Hello, ho")
     assert body is not None
     assert body["messages"][-1] == {"role": "assistant", "content": "Hello, ho"}
     assert [message["role"] for message in body["messages"]] == ["system", "user", "assistant"]
 
 
-def test_vllm_is_told_to_leave_the_last_turn_open():
-    body = asked("vllm", CHAT, "Hello")
+def test_vllm_leaves_the_last_message_open():
+    body = continuation_fields("vllm", CHAT, "Hello")
     assert (body["continue_final_message"], body["add_generation_prompt"]) == (True, False)
 
 
-def test_llamacpp_is_told_not_to_think_which_it_refuses_to_do_in_mid_turn():
-    assert asked("llamacpp", replace(CHAT, thinking=Thinking()), "Hello")["chat_template_kwargs"] == {
+def test_llamacpp_continues_with_thinking_disabled():
+    assert continuation_fields("llamacpp", replace(CHAT, thinking=Thinking()), "Hello")["chat_template_kwargs"] == {
         "enable_thinking": False
     }
 
 
-def test_ollama_does_not_think_again_where_the_model_could():
-    assert asked("ollama", CHAT, "Hello", Model("m", capabilities=frozenset({"thinking"})))["think"] is False
-    assert "think" not in asked("ollama", CHAT, "Hello")
+def test_ollama_continues_with_thinking_disabled_if_the_model_can_think():
+    assert (
+        continuation_fields("ollama", CHAT, "Hello", Model("m", capabilities=frozenset({"thinking"})))["think"] is False
+    )
+    assert "think" not in continuation_fields("ollama", CHAT, "Hello")
 
 
 @pytest.mark.parametrize("kind", ["vllm", "llamacpp", "ollama", "openai"])
-def test_raw_text_goes_on_where_the_prompt_ends(kind: str):
-    assert asked(kind, TEXT, " a time")["prompt"] == "Once upon a time"
+def test_a_completion_continues_after_the_prompt(kind: str):
+    assert continuation_fields(kind, TEXT, " a time")["prompt"] == "Once upon a time"
 
 
 @pytest.mark.parametrize("kind", ["openai", "mlx", "victoria"])
-def test_who_has_no_word_for_it_is_not_asked(kind: str):
-    assert asked(kind, CHAT, "Hello") is None
+def test_other_engines_have_no_continuation(kind: str):
+    assert continuation_fields(kind, CHAT, "Hello") is None
 
 
 @pytest.mark.parametrize("content", [CHAT, TEXT, replace(CHAT, extra=(("user", b'"me"'),))])
-def test_plain_text_may_be_gone_on_with(content: Content):
+def test_plain_text_can_be_continued(content: Content):
     assert is_resumable(content)
 
 
@@ -100,12 +104,12 @@ def test_plain_text_may_be_gone_on_with(content: Content):
         AgentTask("go"),
     ],
 )
-def test_what_is_more_than_one_plain_text_may_not(content: Content):
+def test_only_one_plain_text_can_be_continued(content: Content):
     assert not is_resumable(content)
 
 
 @given(st.none() | st.integers(-1, 100), st.integers(0, 200))
-def test_what_was_said_counts_against_the_limit(limit: int | None, tokens: int):
+def test_sent_text_counts_against_the_token_limit(limit: int | None, tokens: int):
     rest = reduce_token_limit(Sampling(max_tokens=limit), tokens)
     if limit is None or limit < 0:
         assert rest is not None

@@ -1,4 +1,4 @@
-"""Looking at an Ollama server."""
+"""Probe of an Ollama server."""
 
 import json
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ SHOWN = {
 }
 
 
-class Server:
+class FakeOllama:
     """Answers what a look fetches, and remembers what was fetched."""
 
     def __init__(self, answers: Mapping[str, object], status: int = 200) -> None:
@@ -40,7 +40,7 @@ class Server:
         self.status = status
         self.fetched: list[str] = []
 
-    def look(self, known: tuple[Model, ...] = ()) -> Inventory:
+    def inspect(self, known: tuple[Model, ...] = ()) -> Inventory:
         looking = ENGINE.inspect_server(known)
         fetch = next(looking)
         while True:
@@ -57,12 +57,12 @@ class Server:
         return FetchResponse(self.status, answer if isinstance(answer, bytes) else json.dumps(answer).encode())
 
 
-def test_a_recent_server_tells_all_in_its_lists():
+def test_a_recent_server_needs_no_show_requests():
     loaded = {"name": "llama3.1:8b", "size_vram": 5, "expires_at": "2026-08-21T19:00:00Z", "context_length": 8192}
-    server = Server(
+    server = FakeOllama(
         {"/api/tags": {"models": [LISTED]}, "/api/ps": {"models": [loaded]}, "/api/version": {"version": "0.32.15"}}
     )
-    inventory = server.look()
+    inventory = server.inspect()
     assert inventory == Inventory(
         (
             Model(
@@ -76,46 +76,46 @@ def test_a_recent_server_tells_all_in_its_lists():
     assert server.fetched == ["/api/tags", "/api/ps", "/api/version"]
 
 
-def test_of_an_older_server_each_model_is_asked_once():
-    server = Server({"/api/tags": {"models": [OLDER]}, "/api/show": SHOWN})
-    model = server.look().models[0]
+def test_each_model_of_an_older_server_is_shown_once():
+    server = FakeOllama({"/api/tags": {"models": [OLDER]}, "/api/show": SHOWN})
+    model = server.inspect().models[0]
     assert (model.context_length, model.embedding_length, model.capabilities) == (8192, 64, frozenset({"completion"}))
     server.fetched.clear()
-    assert server.look((model,)).models == (model,)
+    assert server.inspect((model,)).models == (model,)
     assert "/api/show" not in server.fetched
 
 
-def test_a_model_that_has_changed_is_asked_again():
-    server = Server({"/api/tags": {"models": [OLDER]}, "/api/show": SHOWN})
-    server.look((Model("llama3.1:8b", digest="b" * 64, capabilities=frozenset({"completion"})),))
+def test_a_model_with_a_new_digest_is_shown_again():
+    server = FakeOllama({"/api/tags": {"models": [OLDER]}, "/api/show": SHOWN})
+    server.inspect((Model("llama3.1:8b", digest="b" * 64, capabilities=frozenset({"completion"})),))
     assert "/api/show" in server.fetched
 
 
-def test_before_there_were_capabilities_the_family_tells():
+def test_without_capabilities_the_family_decides():
     bert = OLDER | {"name": "embedder:latest", "model": "embedder:latest"}
     for architecture, meant in (("nomic-bert", "embedding"), ("llama", "completion")):
         shown = {"model_info": {"general.architecture": architecture}}
-        models = Server({"/api/tags": {"models": [bert]}, "/api/show": shown}).look().models
+        models = FakeOllama({"/api/tags": {"models": [bert]}, "/api/show": shown}).inspect().models
         assert models[0].capabilities == {meant}
 
 
-def test_no_more_than_64_models_are_asked_in_one_look_and_the_rest_in_the_next():
+def test_one_probe_shows_at_most_64_models_and_the_next_the_rest():
     many = [OLDER | {"name": f"m{n}:1", "model": f"m{n}:1"} for n in range(100)]
-    server = Server({"/api/tags": {"models": many}, "/api/show": SHOWN})
-    models = server.look().models
+    server = FakeOllama({"/api/tags": {"models": many}, "/api/show": SHOWN})
+    models = server.inspect().models
     assert len(models) == 100
     assert server.fetched.count("/api/show") == 64
-    assert all(model.context_length for model in server.look(models).models)
+    assert all(model.context_length for model in server.inspect(models).models)
     assert server.fetched.count("/api/show") == 100
 
 
-def test_models_that_cannot_be_shown_are_listed_all_the_same():
-    assert Server({"/api/tags": {"models": [OLDER]}}).look().models[0].name == "llama3.1:8b"
+def test_models_without_details_are_listed_too():
+    assert FakeOllama({"/api/tags": {"models": [OLDER]}}).inspect().models[0].name == "llama3.1:8b"
 
 
-def test_a_name_given_twice_counts_once_and_the_other_name_is_an_alias():
+def test_a_duplicate_name_counts_once_and_the_other_name_is_an_alias():
     entries = [LISTED, LISTED, LISTED | {"name": "short", "model": "registry/short:latest"}]
-    models = Server({"/api/tags": {"models": entries}}).look().models
+    models = FakeOllama({"/api/tags": {"models": entries}}).inspect().models
     assert [(model.name, model.aliases) for model in models] == [
         ("llama3.1:8b", ()),
         ("short", ("registry/short:latest",)),
@@ -125,20 +125,20 @@ def test_a_name_given_twice_counts_once_and_the_other_name_is_an_alias():
 @pytest.mark.parametrize(
     "answer", [b"<html>", b"Ollama is running", b"[]", b"{}", b'{"models":5}', b"\xff", b'{"models":"x"}']
 )
-def test_what_does_not_list_models_is_no_ollama(answer: bytes):
+def test_a_server_without_a_model_list_is_not_ollama(answer: bytes):
     with pytest.raises(UpstreamGarbage, match="is not Ollama"):
-        Server({"/api/tags": answer}).look()
+        FakeOllama({"/api/tags": answer}).inspect()
 
 
-def test_no_models_at_all_are_fine():
-    assert Server({"/api/tags": {"models": None}}).look().models == ()
-    assert Server({"/api/tags": {"models": []}}).look().models == ()
+def test_an_empty_listing_is_valid():
+    assert FakeOllama({"/api/tags": {"models": None}}).inspect().models == ()
+    assert FakeOllama({"/api/tags": {"models": []}}).inspect().models == ()
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 500, 503])
-def test_an_error_says_that_the_server_is_not_well(status: int):
+def test_an_error_status_means_that_the_server_is_down(status: int):
     with pytest.raises(UpstreamError):
-        Server({"/api/tags": b'{"error":"no"}'}, status).look()
+        FakeOllama({"/api/tags": b'{"error":"no"}'}, status).inspect()
 
 
 JUNK = st.recursive(
@@ -154,7 +154,7 @@ ENTRY = st.fixed_dictionaries(
 
 @settings(deadline=None)
 @given(st.lists(ENTRY | JUNK, max_size=4), JUNK, JUNK, JUNK)
-def test_wrong_types_anywhere_cost_only_what_they_would_have_told(
+def test_wrong_types_anywhere_lose_only_their_own_field(
     entries: list[object], loaded: object, shown: object, version: object
 ):
     answers = {
@@ -163,6 +163,6 @@ def test_wrong_types_anywhere_cost_only_what_they_would_have_told(
         "/api/show": shown,
         "/api/version": version,
     }
-    for model in Server(answers).look().models:
+    for model in FakeOllama(answers).inspect().models:
         assert model.name
         assert min(model.size, model.context_length, model.size_vram) >= 0
