@@ -201,7 +201,7 @@ def check(source: Source, rules: tuple[Rule, ...] | None = None) -> list[Finding
 def sources(root: Path) -> Iterator[Source]:
     """Every text file of the checkout that people write."""
     folders = [path for place in PLACES if (path := root / place).is_dir()]
-    files = [path for path in root.iterdir() if path.is_file() and path.name != ".env"]
+    files = [path for path in root.iterdir() if path.is_file() and path.name not in (".env", ".git")]
     files += [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     for path in sorted(files):
         if path.suffix in TEXT and "__pycache__" not in path.parts and ".egg-info" not in str(path):
