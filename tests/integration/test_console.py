@@ -72,8 +72,8 @@ class Seen:
         self._known = known
 
     @property
-    def looked(self) -> bool:
-        return self._known[0].looked
+    def has_probed_all(self) -> bool:
+        return self._known[0].has_probed_all
 
     def probe_again(self) -> None:
         """There is nothing new."""
@@ -119,7 +119,7 @@ async def known() -> AsyncIterator[Known]:
         watcher = Watcher(servers, ENGINES, catalog, fetch, timeout=10, interval=600)
         watcher.start()
         stack.push_async_callback(watcher.stop)
-        await watcher.first_look()
+        await watcher.wait_for_first_probes()
         box: list[Known] = []
         box.append(Known(context_of(catalog, fetch, box)))
         yield box[0]
