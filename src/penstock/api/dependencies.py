@@ -9,7 +9,7 @@ from penstock.dialects.base import Dialect
 from penstock.engines.base import Engine, FetchFunction
 from penstock.gateway.fleet.catalog import Catalog
 from penstock.gateway.metrics.meter import Meter
-from penstock.gateway.pipeline import Decided
+from penstock.gateway.observers.decision_log import DecisionRecord
 from penstock.gateway.routing.complexity.classifier import Classifier
 from penstock.gateway.routing.router import Router
 
@@ -47,7 +47,7 @@ class RoutingInspection:
 
     router: Router
     classifier: Callable[[], Classifier]
-    decisions: Callable[[], Sequence[Decided]]
+    decisions: Callable[[], Sequence[DecisionRecord]]
     levels: Callable[[], Mapping[str, int]] = dict
     breakers: Callable[[], Mapping[tuple[str, str], str]] = dict
     retries: Callable[[], tuple[int, int]] = lambda: (0, 0)

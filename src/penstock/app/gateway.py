@@ -26,6 +26,7 @@ from penstock.control.discovery.name_resolution import MdnsResolver
 from penstock.control.discovery.watcher import Watcher
 from penstock.domain.fleet import Priority, Server, ServerStatus
 from penstock.domain.request import Defaults
+from penstock.gateway import observers
 from penstock.gateway.fleet.catalog import Catalog
 from penstock.gateway.metrics.meter import Meter
 from penstock.gateway.pipeline import Pipeline
@@ -102,15 +103,21 @@ class Gateway:
             time.time,
             self.fetch,
         )
+        self.decision_log = observers.DecisionLog()
         self.pipeline = Pipeline(
-            self.catalog,
-            self.router,
-            self.failover,
-            self.meter,
-            time.monotonic,
-            self.watcher.probe_again,
-            Classifier(settings.routing.under_cost),
-            self.watcher.report_failed_call,
+            catalog=self.catalog,
+            router=self.router,
+            failover=self.failover,
+            observers=(
+                observers.MetricsRecorder(self.meter),
+                self.decision_log,
+                observers.ThroughputLearner(self.catalog, self.watcher.report_failed_call),
+                observers.SessionAffinity(self.router.ranker.note),
+                observers.AccessLog(),
+            ),
+            classifier=Classifier(settings.routing.under_cost),
+            clock=time.monotonic,
+            probe_servers=self.watcher.probe_again,
         )
         self._limits = timeouts(settings)
 
@@ -169,8 +176,8 @@ class Gateway:
             routing=RoutingInspection(
                 self.router,
                 lambda: self.pipeline.classifier,
-                lambda: self.pipeline.decisions,
-                lambda: self.pipeline.levels,
+                lambda: self.decision_log.records,
+                lambda: self.decision_log.calls_by_level,
                 self.failover.breakers.list_states,
                 lambda: (self.failover.budget.taken, self.failover.budget.denied),
             ),

@@ -11,12 +11,15 @@ from penstock.domain.response import Usage
 from penstock.domain.routing_decision import Decision
 from penstock.gateway.client import Client
 from penstock.gateway.metrics.meter import SeriesByWire
+from penstock.gateway.metrics.series import OK
 from penstock.gateway.resumable_stream import ResumableStream
 
 UNREAD_CALL = Call(wire="", operation=Operation.CHAT, model="", stream=False, body=b"")
 """Stands for the call until its body has been read."""
 UNROUTED = Decision(())
 """Stands for the decision until there is one."""
+NO_USAGE = Usage(estimated=True)
+"""Stands for the usage of a call that no server answered."""
 
 
 class RelayedResponse(Protocol):
@@ -52,12 +55,19 @@ class RequestContext:
     (the model was in memory) and `running_before` (calls that its server had). `queue_seconds` is how long the call
     waited in swap queues. `content` is the call fully decoded, where an attempt needed that; `stream` is set for a
     stream that another server may continue. `failure` is the error that ended the call.
+
+    `finish` sets what observers need: `finished_at` (monotonic), `code` (`ok` or the failure's) and `usage`, estimated
+    where the server reported none.
     """
 
     __slots__ = (
-        "attempts", "call", "client", "content", "decision", "deployment", "endpoint", "failure", "model_was_loaded",
-        "queue_seconds", "relay", "running_before", "series", "started_at", "stream",
+        "attempts", "call", "client", "code", "content", "decision", "deployment", "endpoint", "failure", "finished_at",
+        "model_was_loaded", "queue_seconds", "relay", "running_before", "series", "started_at", "stream", "usage",
     )  # fmt: skip
+
+    finished_at: float
+    code: str
+    usage: Usage
 
     def __init__(self, client: Client, endpoint: Endpoint, started_at: float) -> None:
         self.client = client
@@ -75,6 +85,16 @@ class RequestContext:
         self.queue_seconds = 0.0
         self.content: Content | None = None
         self.stream: ResumableStream | None = None
+
+    def finish(self, now: float) -> None:
+        """Complete the record of a call that has ended; `now` is monotonic seconds."""
+        failure, relay = self.failure, self.relay
+        self.finished_at = now
+        self.code = OK if failure is None else failure.code
+        if relay is None:
+            self.usage = NO_USAGE
+        else:  # a stream without a report of its usage has about one token a piece
+            self.usage = relay.usage or Usage(completion_tokens=relay.piece_count, estimated=True)
 
     def fork(self, client: Client, attempts: int) -> "RequestContext":
         """Return a context for an attempt made in parallel: `client` is its own side of the client, `attempts` the

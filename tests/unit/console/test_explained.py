@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 
 from penstock.api.routing import views as drawing
 from penstock.domain.complexity import Level, RequestProfile, TaskType
-from penstock.domain.errors import InvalidRequest
+from penstock.domain.errors import ClientGone, InvalidRequest, PenstockError
 from penstock.domain.fleet import Deployment, Model, Server
 from penstock.domain.request import Call, Operation
 from penstock.domain.routing_decision import Candidate, Decision, Reason
+from penstock.gateway.observers.decision_log import DecisionRecord
+from tests.unit.gateway.finished_contexts import finished_context
 
 CALL = Call("service.routed", Operation.CHAT, "", False, b"")
 ASK = RequestProfile(Level.MODERATE, TaskType.CODE, scores=(0.1, 0.2, 0.4, 0.3))
@@ -25,6 +27,24 @@ reasons = st.lists(st.builds(Reason, st.sampled_from(["fit", "queue", "reading"]
 
 def at(server: str, model: str) -> Deployment:
     return Deployment(Server(server, "ollama", ("http://box:1",)), Model(model), "http://box:1", 2)
+
+
+def record_of(
+    decision: Decision,
+    deployment: Deployment | None = None,
+    attempts: int = 1,
+    *,
+    failure: PenstockError | None = None,
+    model: str = "",
+) -> DecisionRecord:
+    ctx = finished_context(
+        call=Call("openai.chat", Operation.CHAT, model, False, b""),
+        decision=decision,
+        deployment=deployment,
+        attempts=attempts,
+        failure=failure,
+    )
+    return DecisionRecord(ctx)
 
 
 candidates = st.lists(
@@ -93,7 +113,7 @@ def test_a_past_decision_tells_who_answered_and_with_which_warning(
 ) -> None:
     answered = found[place % len(found)]
     decision = Decision(tuple(found), "why", found[0].warning, bool(found[0].warning))
-    told = drawing.render_decision(0.25, "id", "w", "", decision, answered.deployment, attempts, "ok")
+    told = drawing.render_decision(record_of(decision, answered.deployment, attempts), 0.25)
     assert (told["server"], told["time"]) == (answered.deployment.server.name, "1970-01-01T00:00:00.250")
     assert told["fallback"] == (decision.fallback or attempts > 1)
     assert len(told["candidates"]) == min(len(found), drawing.MAX_CANDIDATES)
@@ -103,7 +123,7 @@ def test_a_past_decision_tells_who_answered_and_with_which_warning(
 
 def test_a_decision_that_reached_nobody_tells_whom_it_meant() -> None:
     decision = Decision((Candidate(at("a", "m:1b")),), "why")
-    told = drawing.render_decision(1e9, "id", "w", "", decision, None, 0, "client_gone")
+    told = drawing.render_decision(record_of(decision, attempts=0, failure=ClientGone("gone")), 1e9)
     assert (told["server"], told["model"], told["outcome"], told["requested_model"]) == (
         "a",
         "m:1b",
@@ -113,5 +133,5 @@ def test_a_decision_that_reached_nobody_tells_whom_it_meant() -> None:
 
 
 def test_a_models_name_that_is_a_novel_is_not_kept() -> None:
-    told = drawing.render_decision(1e9, "id", "w", "x" * 10_000, Decision((Candidate(at("a", "m")),)), None, 1, "ok")
+    told = drawing.render_decision(record_of(Decision((Candidate(at("a", "m")),)), model="x" * 10_000), 1e9)
     assert told["requested_model"] == "x" * drawing.MAX_NAME_LENGTH

@@ -1,5 +1,6 @@
 """Why a request goes where it goes: what would be decided now, and what has been decided of late."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -9,7 +10,7 @@ from penstock.api.json_responses import json_response, read_body
 from penstock.api.routing import views as drawing
 from penstock.domain.errors import InvalidRequest
 from penstock.domain.request import Call
-from penstock.gateway.pipeline import MOST_DECISIONS
+from penstock.gateway.observers.decision_log import MAX_DECISIONS
 from penstock.gateway.routing import costs
 from penstock.gateway.routing.complexity.request_profile import profile_request
 
@@ -64,46 +65,43 @@ class RoutingRoutes:
         reasons, best first. Generates nothing."""
         wire, body = drawing.parse_question(await read_body(request, MAX_BODY))
         endpoint = self._endpoints[wire]
-        call = endpoint.parse_request(body, b"application/json")
-        _apply_headers(call, request)
+        call = _apply_headers(endpoint.parse_request(body, b"application/json"), request)
         context, routing = self._context, self._context.routing
         fleet = context.catalog.fleet
         ask = profile_request(endpoint.decode_content(call), routing.classifier()) if call.is_automatic else None
         if ask is not None and routing.router.should_select_model(fleet, call):
-            call.profile = ask
+            call = replace(call, profile=ask)
         decision = routing.router.decide(fleet, call, context.catalog.loads, context.clock(), explain=True)
         return json_response(drawing.render_explanation(decision, call, ask, self._waits))
 
-    async def get_decisions(self, limit: Annotated[int, Query(ge=1, le=MOST_DECISIONS)] = DEFAULT_LIMIT) -> Response:
+    async def get_decisions(self, limit: Annotated[int, Query(ge=1, le=MAX_DECISIONS)] = DEFAULT_LIMIT) -> Response:
         """The last decisions, newest first, and what became of each; never a word of what was said."""
         context = self._context
-        made = context.routing.decisions()
+        records = context.routing.decisions()
         offset = context.wall() - context.clock()
-        shown = [
-            drawing.render_decision(
-                one.at + offset,
-                one.request_id.decode("latin-1"),
-                one.wire,
-                one.requested,
-                one.decision,
-                one.deployment,
-                one.attempts,
-                one.code,
-            )
-            for one in reversed(made[-limit:])
+        decisions = [
+            drawing.render_decision(record, record.started_at + offset) for record in reversed(records[-limit:])
         ]
-        return json_response(drawing.render_history(shown, len(made), context.wall()))
+        return json_response(drawing.render_history(decisions, len(records), context.wall()))
 
 
-def _apply_headers(call: Call, request: Request) -> None:
-    """The headers that the request itself would be sent with."""
-    wait, session = request.headers.get("x-penstock-max-wait"), request.headers.get("x-session-id", "")
-    call.session = session.encode("latin-1")[:MAX_SESSION_LENGTH]
-    if wait is None:
-        return
+def _apply_headers(call: Call, request: Request) -> Call:
+    """Return the call with the headers that the request itself would be sent with."""
+    max_wait, session = request.headers.get("x-penstock-max-wait"), request.headers.get("x-session-id", "")
+    return replace(
+        call,
+        max_wait=None if max_wait is None else _parse_max_wait(max_wait),
+        session=session.encode("latin-1")[:MAX_SESSION_LENGTH],
+    )
+
+
+def _parse_max_wait(text: str) -> float:
     try:
-        call.max_wait = float(wait)
+        seconds = float(text)
     except ValueError:
-        call.max_wait = -1.0
-    if not 0 <= call.max_wait < MAX_WAIT_SECONDS:
-        raise InvalidRequest("x-penstock-max-wait is a number of seconds, such as 20", param="x-penstock-max-wait")
+        seconds = -1.0
+    if not 0 <= seconds < MAX_WAIT_SECONDS:
+        raise InvalidRequest(
+            "The header x-penstock-max-wait must be a number of seconds, such as 20.", param="x-penstock-max-wait"
+        )
+    return seconds

@@ -10,9 +10,9 @@ from penstock.api.models.views import display_name
 from penstock.dialects.timestamps import format_timestamp
 from penstock.domain.complexity import Level, RequestProfile
 from penstock.domain.errors import InvalidRequest
-from penstock.domain.fleet import Deployment
 from penstock.domain.request import Call
 from penstock.domain.routing_decision import Candidate, Decision
+from penstock.gateway.observers.decision_log import DecisionRecord
 
 SERVICE, CHAT = "service.routed", "openai.chat"
 """The wires that a question may be written in."""
@@ -79,36 +79,27 @@ def render_explanation(decision: Decision, call: Call, ask: RequestProfile | Non
     return msgspec.json.encode(drawn | ({"simulated": True} if first.server.is_simulated else {}))
 
 
-def render_decision(
-    at: float,
-    request_id: str,
-    wire: str,
-    requested: str,
-    decision: Decision,
-    deployment: Deployment | None,
-    attempts: int,
-    code: str,
-) -> dict[str, Any]:
-    """One decision of the past, `at` seconds since the epoch; `requested` is the model that was named; `deployment` is
-    where it ended, `code` how."""
+def render_decision(record: DecisionRecord, started_at: float) -> dict[str, Any]:
+    """Render a past decision; `started_at` is when its call arrived, in seconds since the epoch."""
+    decision = record.decision
     first = decision.candidates[0]
-    where = deployment or first.deployment
-    answered = next((one for one in decision.candidates if one.deployment is where), first)
+    deployment = record.deployment or first.deployment
+    answered = next((candidate for candidate in decision.candidates if candidate.deployment is deployment), first)
     return {
-        "time": f"{format_timestamp(at)}.{int(at * 1000) % 1000:03d}",
-        "request_id": request_id,
-        "wire": wire,
-        "requested_model": _cut_name(requested),
+        "time": f"{format_timestamp(started_at)}.{int(started_at * 1000) % 1000:03d}",
+        "request_id": record.request_id.decode("latin-1"),
+        "wire": record.wire,
+        "requested_model": _cut_name(record.requested_model),
         "complexity_level": decision.level or None,
         "task_type": decision.task_type or None,
-        "model": display_name(where.model.name),
-        "server": where.server.name,
-        "provider": where.server.kind,
+        "model": display_name(deployment.model.name),
+        "server": deployment.server.name,
+        "provider": deployment.server.kind,
         "reason": decision.reason,
         "warning": answered.warning or decision.warning or None,
-        "fallback": decision.fallback or attempts > 1,
-        "attempts": attempts,
-        "outcome": code,
+        "fallback": decision.fallback or record.attempts > 1,
+        "attempts": record.attempts,
+        "outcome": record.code,
         "candidates": [_render_candidate(candidate) for candidate in decision.candidates[:MAX_CANDIDATES]],
     }
 

@@ -59,7 +59,7 @@ class Meter:
     def take_snapshot(self, now: float) -> Snapshot:
         """Compute all figures; `now` is monotonic."""
         self._count_pending()
-        return summarize_series(self._series, self._retries.total(), self._call_log.outcomes_since(now - LAST_MINUTE))
+        return summarize_series(self._series, self._retries.total(), self._call_log.count_since(now - LAST_MINUTE))
 
     def render_prometheus(self, gauges: Iterable[Gauge] = ()) -> bytes:
         """Render everything, and `gauges`, in Prometheus' text format 0.0.4."""

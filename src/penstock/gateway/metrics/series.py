@@ -4,7 +4,7 @@ Calls are recorded one by one and counted in batches, which takes a third of the
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from penstock.domain.response import Usage
 from penstock.gateway.metrics.histogram import DURATION_BOUNDS, TOKEN_BOUNDS, TTFT_BOUNDS, Histogram
@@ -41,10 +41,13 @@ class CallOutcome(NamedTuple):
     ended_at: float
 
 
+BatchListener: TypeAlias = Callable[[Sequence[float], Sequence[str], Sequence[Usage]], None]
+
+
 class Series:
     """Counts of one label set. `duration` and `first_byte` hold the calls that succeeded.
 
-    `on_batch` receives the outcomes of each batch when they are counted.
+    `on_batch` receives end times, codes and usages of each batch when it is counted.
     """
 
     __slots__ = (
@@ -52,7 +55,7 @@ class Series:
         "prompt_tokens", "streamed",
     )  # fmt: skip
 
-    def __init__(self, on_batch: Callable[[Iterable[CallOutcome]], None] | None = None) -> None:
+    def __init__(self, on_batch: BatchListener | None = None) -> None:
         self.errors: dict[str, int] = {}
         self.disconnects = 0
         self.streamed = 0
@@ -83,9 +86,9 @@ class Series:
         outcomes, self._pending = self._pending, []
         if not outcomes:
             return
+        codes, usages, first_bytes, durations, ended_at = zip(*outcomes, strict=True)
         if self._on_batch is not None:
-            self._on_batch(outcomes)
-        codes, usages, first_bytes, durations, _ = zip(*outcomes, strict=True)
+            self._on_batch(ended_at, codes, usages)
         if codes.count(OK) < len(codes):
             successes = self._count_failures(outcomes)
             first_bytes = tuple([outcome.first_byte_seconds for outcome in successes])

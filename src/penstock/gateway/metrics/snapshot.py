@@ -1,10 +1,11 @@
 """Figures about all calls at one moment, as `/stats` shows them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from penstock.gateway.metrics.call_log import RecentCalls
 from penstock.gateway.metrics.histogram import Histogram
-from penstock.gateway.metrics.series import CLIENT_GONE, OK, CallOutcome, Series, SeriesKey, merge_by
+from penstock.gateway.metrics.series import Series, SeriesKey, merge_by
 
 _QUANTILES = (0.5, 0.9, 0.95, 0.99)
 
@@ -41,15 +42,6 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
-class Recent:
-    """Calls that ended within the last 60 seconds; `tokens` are those of prompts and answers."""
-
-    requests: int = 0
-    errors: int = 0
-    tokens: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything counted up to one moment. `codes` and `wires` are calls by code and by wire format."""
 
@@ -59,13 +51,11 @@ class Snapshot:
     codes: Mapping[str, int]
     wires: Mapping[str, int]
     retries: int
-    last_minute: Recent
+    last_minute: RecentCalls
 
 
-def summarize_series(
-    all_series: Mapping[SeriesKey, Series], retries: int, last_minute: Sequence[CallOutcome]
-) -> Snapshot:
-    """Compute the figures. `last_minute` is the outcomes of that minute."""
+def summarize_series(all_series: Mapping[SeriesKey, Series], retries: int, last_minute: RecentCalls) -> Snapshot:
+    """Compute the figures."""
     everything = Series()
     for series in all_series.values():
         everything.merge(series)
@@ -77,11 +67,7 @@ def summarize_series(
         codes=everything.calls_by_code,
         wires={wire: sum(series.calls_by_code.values()) for wire, series in sorted(by_wire.items())},
         retries=retries,
-        last_minute=Recent(
-            requests=len(last_minute),
-            errors=sum(outcome.code not in (OK, CLIENT_GONE) for outcome in last_minute),
-            tokens=sum(outcome.usage.total_tokens for outcome in last_minute),
-        ),
+        last_minute=last_minute,
     )
 
 
