@@ -15,12 +15,12 @@ from functools import partial
 from pathlib import Path
 
 from penstock import engines
-from penstock.domain.call import Call, Operation
+from penstock.domain.complexity import Level, RequestProfile, TaskType
 from penstock.domain.fleet import Model, Priority, Server, ServerStatus, State
-from penstock.domain.task import Ask, Level, TaskType
-from penstock.gateway.catalog import Catalog
-from penstock.gateway.routing import signals
-from penstock.gateway.routing.classifier import Classifier
+from penstock.domain.request import Call, Operation
+from penstock.gateway.fleet.catalog import Catalog
+from penstock.gateway.routing.complexity.classifier import Classifier
+from penstock.gateway.routing.costs import load_costs
 from penstock.gateway.routing.router import Policy, Router
 
 FAMILIES = ("llama3.1", "qwen2.5", "gemma3", "qwen3", "mistral")
@@ -57,23 +57,23 @@ def decisions() -> None:
     operations = {kind: engine.operations for kind, engine in engines.load().items()}
     print("| fleet | model named, µs | model chosen, µs | after the fleet changed, ms |\n| --- | ---: | ---: | ---: |")
     for servers, models in ((2, 4), (10, 10), (1000, 50)):
-        catalog, router = fleet(servers, models), Router(Policy(), signals.load(), operations)
+        catalog, router = fleet(servers, models), Router(Policy(), load_costs(), operations)
         named = Call("openai.chat", Operation.CHAT, "llama3.1:1b", False, b"x" * 200)
-        ask = Ask(Level.MODERATE, TaskType.EXPLANATION, context_tokens=50)
-        chosen = Call("openai.chat", Operation.CHAT, "auto", False, b"x" * 200, ask=ask)
+        ask = RequestProfile(Level.MODERATE, TaskType.EXPLANATION, context_tokens=50)
+        chosen = Call("openai.chat", Operation.CHAT, "auto", False, b"x" * 200, profile=ask)
         begin = time.process_time()
         for call in (named, chosen):
-            router.decide(catalog.fleet, call, catalog.live, 5.0)
+            router.decide(catalog.fleet, call, catalog.loads, 5.0)
         anew = (time.process_time() - begin) * 1e3
-        costs = [best(partial(router.decide, catalog.fleet, call, catalog.live, 5.0)) for call in (named, chosen)]
+        costs = [best(partial(router.decide, catalog.fleet, call, catalog.loads, 5.0)) for call in (named, chosen)]
         print(f"| {servers} servers × {models} models | {costs[0]:.1f} | {costs[1]:.1f} | {anew:.1f} |")
 
 
 def judgements(texts: list[str]) -> None:
     """Of the classifier: each text by the best of five looks, none of them remembered."""
-    classifier = Classifier(cache=0)
-    classifier.judge("")
-    costs = sorted(best(partial(classifier.judge, text), 5, 1) for text in texts)
+    classifier = Classifier(cache_size=0)
+    classifier.classify("")
+    costs = sorted(best(partial(classifier.classify, text), 5, 1) for text in texts)
     p50, p99 = (costs[int(len(costs) * part)] for part in (0.5, 0.99))
     mean = statistics.fmean(costs)
     print(

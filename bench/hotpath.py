@@ -19,12 +19,14 @@ import uvicorn
 import uvloop
 from uvicorn.server import ServerState
 
-from penstock.app import Gateway
+from penstock.app.gateway import Gateway
 from penstock.config.settings import ListenSettings, ServerSettings, Settings, StorageSettings
 from penstock.domain.fleet import Model, ServerStatus, State
-from penstock.gateway.upstream.connection import Connection
+from penstock.gateway.upstream.transport.connection import Connection
 from penstock.serving import routes
-from penstock.serving.protocol import GatewayProtocol, Shared
+from penstock.serving.context import ServingContext
+from penstock.serving.origin_policy import OriginPolicy
+from penstock.serving.protocol import GatewayProtocol
 
 CHUNKS = 100
 WORDS = "Hello there, how can I help you today? " * 4
@@ -94,10 +96,12 @@ async def measure(options: argparse.Namespace) -> None:
     gateway = Gateway(settings)
     server = gateway.watcher._watched["stub"].server
     gateway.catalog.publish([ServerStatus(server, State.UP, server.url, (Model("m"),))])
-    gate = routes.Gate()
-    protocol_class = GatewayProtocol.bind(Shared(gateway.pipeline, routes.table(gateway.dialects), gate, 1 << 25))
+    origin_policy = OriginPolicy()
+    protocol_class = GatewayProtocol.for_context(
+        ServingContext(gateway.pipeline, routes.build_route_table(gateway.dialects), origin_policy, 1 << 25)
+    )
     state = ServerState()
-    protocol_class.common.date_line = b"date: Fri, 20 Nov 2026 00:00:00 GMT\r\n"
+    protocol_class.class_context.date_line = b"date: Fri, 20 Nov 2026 00:00:00 GMT\r\n"
     config = uvicorn.Config(None, http=protocol_class, log_config=None, interface="asgi3")  # type: ignore[arg-type]
     config.loaded, config.loaded_app, config.ws_protocol_class = True, None, None
     protocol = protocol_class(config, state, {})

@@ -9,8 +9,8 @@ import numpy as np
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
-from penstock.gateway.routing.classifier_features import STEP, Features, Lexicon
-from penstock.gateway.routing.classifier_weights import MOST, Table, Weights, pack
+from penstock.gateway.routing.complexity.features import COUNT_SEPARATOR, Features, Lexicon
+from penstock.gateway.routing.complexity.weights import MAX_STEP, Table, Weights, pack_weights
 
 HIGHEST = 24
 """No sign counts further."""
@@ -43,9 +43,9 @@ def scale_of(sign: str, options: Options) -> float:
 def expanded(signs: Iterable[str]) -> Iterator[str]:
     """Signs with a number as one sign for each number up to it: so a linear model can bend."""
     for sign in signs:
-        name, _, number = sign.partition(STEP)
+        name, _, number = sign.partition(COUNT_SEPARATOR)
         if number.isdecimal():
-            yield from (f"{name}{STEP}{step}" for step in range(1, int(number) + 1))
+            yield from (f"{name}{COUNT_SEPARATOR}{step}" for step in range(1, int(number) + 1))
         else:
             yield sign
 
@@ -117,16 +117,16 @@ def shipped(matrix: Matrix, levels: Any, types: Any, lexicon: Lexicon, options: 
 
 def _accumulated(weights: dict[str, Any]) -> dict[str, Any]:
     """What each number weighs with all numbers below it; one that training never saw weighs as the one below."""
-    names = {key.partition(STEP)[0] for key in weights if key.partition(STEP)[2].isdecimal()}
-    added = {key: row for key, row in weights.items() if not key.partition(STEP)[2].isdecimal()}
+    names = {key.partition(COUNT_SEPARATOR)[0] for key in weights if key.partition(COUNT_SEPARATOR)[2].isdecimal()}
+    added = {key: row for key, row in weights.items() if not key.partition(COUNT_SEPARATOR)[2].isdecimal()}
     for name in sorted(names):
         row = np.zeros(len(next(iter(weights.values()))))
         for number in range(1, HIGHEST + 1):
-            row = row + weights.get(f"{name}{STEP}{number}", 0.0)
-            added[f"{name}{STEP}{number}"] = row
+            row = row + weights.get(f"{name}{COUNT_SEPARATOR}{number}", 0.0)
+            added[f"{name}{COUNT_SEPARATOR}{number}"] = row
     return added
 
 
 def _table(keys: Sequence[str], weights: Any) -> Table:
-    units = tuple(float(unit) for unit in np.float32(np.abs(weights).max(0) / MOST))
-    return Table({key: pack(row, units) for key, row in zip(keys, weights.tolist(), strict=True)}, units)
+    units = tuple(float(unit) for unit in np.float32(np.abs(weights).max(0) / MAX_STEP))
+    return Table({key: pack_weights(row, units) for key, row in zip(keys, weights.tolist(), strict=True)}, units)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from penstock.gateway.routing.classifier_features import Lexicon, Word
+from penstock.gateway.routing.complexity.features import Lexicon, LexiconEntry
 
 Part = dict[str, list[str]]
 
@@ -20,16 +20,16 @@ def read(path: Path) -> Lexicon:
                 part.setdefault(word, []).append(name.strip())
     entries = dict.fromkeys(word for part in parts.values() for word in part)
     return Lexicon(
-        whole={word: _word(parts, word) for word in entries if not word.endswith("*")},
-        beginnings={word[:-1]: _word(parts, word[:-1]) for word in entries if word.endswith("*")},
+        words={word: _word(parts, word) for word in entries if not word.endswith("*")},
+        prefixes={word[:-1]: _word(parts, word[:-1]) for word in entries if word.endswith("*")},
     )
 
 
-def _word(parts: dict[str, Part], word: str) -> Word:
+def _word(parts: dict[str, Part], word: str) -> LexiconEntry:
     """What a word, or all words with this beginning, says in each part of the lexicon."""
     act, meaning, topics = (_longest(parts[name], word) for name in ("acts", "meanings", "topics"))
     names = act or meaning
-    return Word(f"<{names[0]}>" if names else "", tuple(dict.fromkeys(topics)), bool(act))
+    return LexiconEntry(f"<{names[0]}>" if names else "", tuple(dict.fromkeys(topics)), bool(act))
 
 
 def _longest(part: Part, word: str) -> list[str]:

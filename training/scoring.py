@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from penstock.gateway.routing.classifier import STEPS
+from penstock.gateway.routing.complexity.classifier import ERROR_COSTS
 
 HEAD = f"{'':22}     n   acc    F1  triv simp  mod comp  c>small low>large low>mod+  type"
 
@@ -13,7 +13,10 @@ def decide(scores: Any, under_cost: float) -> Any:
     """Levels of least expected cost, as `level_of` finds them; ties excepted."""
     costs = np.array(
         [
-            [under_cost * STEPS[true - level] if true > level else STEPS[level - true] for level in range(4)]
+            [
+                under_cost * ERROR_COSTS[true - level] if true > level else ERROR_COSTS[level - true]
+                for level in range(4)
+            ]
             for true in range(4)
         ]
     )

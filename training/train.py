@@ -21,9 +21,9 @@ import lexicon as words  # noqa: E402
 import numpy as np  # noqa: E402
 import scoring  # noqa: E402
 
-from penstock.gateway.routing.classifier import UNDER_COST, WEIGHTS, Classifier  # noqa: E402
-from penstock.gateway.routing.classifier_features import Features, Reader  # noqa: E402
-from penstock.gateway.routing.classifier_weights import dump, load  # noqa: E402
+from penstock.gateway.routing.complexity.classifier import UNDER_COST, WEIGHTS, Classifier  # noqa: E402
+from penstock.gateway.routing.complexity.features import FeatureExtractor, Features  # noqa: E402
+from penstock.gateway.routing.complexity.weights import dump_weights, parse_weights  # noqa: E402
 
 OPTIONS = fitting.Options()
 
@@ -31,18 +31,18 @@ OPTIONS = fitting.Options()
 def main() -> int:
     arguments = _arguments()
     lexicon = words.read(HERE / "lexicon.txt")
-    reader = Reader(lexicon)
+    reader = FeatureExtractor(lexicon)
     given = corpus.read(arguments.data)
     own = corpus.read(sorted((HERE / "prompts").glob("*.jsonl")), corpus.OWN)
     print(f"{len(given)} prompts given, {len(own)} of our own")
-    features = [reader.read(prompt.text) for prompt in [*given, *own]]
+    features = [reader.extract_features(prompt.text) for prompt in [*given, *own]]
     if not arguments.no_cross_validation:
         cross_validate(given, own, features)
     started = time.monotonic()
     matrix = fitting.Matrix(features, OPTIONS)
     levels, types = _fit([*given, *own], matrix.of(features))
     weights = fitting.shipped(matrix, levels, types, lexicon, OPTIONS)
-    data = dump(weights)
+    data = dump_weights(weights)
     arguments.out.write_bytes(data)
     print(
         f"{len(matrix.words)} words, {len(matrix.signs)} signs, {len(data):,} bytes, {time.monotonic() - started:.0f} s"
@@ -94,12 +94,12 @@ def _fit(prompts: list[corpus.Prompt], matrix: object) -> tuple[np.ndarray, np.n
 
 def _check(prompts: list[corpus.Prompt], data: bytes) -> None:
     """What the written file makes of its own training data, through the run time, and how fast."""
-    classifier = Classifier(cache=0, weights=load(data))
-    classifier.judge("warm")
+    classifier = Classifier(cache_size=0, weights=parse_weights(data))
+    classifier.classify("warm")
     guess, took = [], []
     for prompt in prompts:
         started = time.perf_counter()
-        judgement = classifier.judge(prompt.text)
+        judgement = classifier.classify(prompt.text)
         took.append((time.perf_counter() - started) * 1e6)
         guess.append(int(judgement.level))
     true = np.array([prompt.level for prompt in prompts])

@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from penstock.domain.task import Level, TaskType
+from penstock.domain.complexity import Level, TaskType
 
 HOUR = 3600.0
 

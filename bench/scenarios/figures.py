@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bench.scenarios.world import Outcome, Story
 
-from penstock.domain.task import Level
+from penstock.domain.complexity import Level
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ HEAD = """| policy | TTFT mean (least–most) | × best known | p50 | p95 | p99 
 
 def levels_table(days: dict[str, list[Figures]]) -> str:
     """Mean time to first token by level, of calls that name no model."""
-    lines = [f"| policy | {' | '.join(level.word for level in Level)} |", f"|---|{'---|' * len(Level)}"]
+    lines = [f"| policy | {' | '.join(level.label for level in Level)} |", f"|---|{'---|' * len(Level)}"]
     for name, each in days.items():
         cells = [f"{statistics.fmean(day.levels[level] for day in each):.2f}" for level in Level]
         lines.append(f"| {name} | {' | '.join(cells)} |")

@@ -56,7 +56,7 @@ class Disk:
 
 def weights(name: str, disk: Disk, prefill: float, decode: float, slots: int, cache: float) -> Weights:
     """`cache` is bytes of KV cache and buffers beside the model itself."""
-    size = SimModel.named(name).size_bytes
+    size = SimModel.from_name(name).size_bytes
     return Weights(name, size + cache, size / disk.rate + disk.setup, prefill, decode, slots, size)
 
 

@@ -9,20 +9,20 @@ from bench.scenarios.calls import Seen
 from bench.scenarios.policy import Act, Acts, Done, GiveUp, Offer, Send
 
 from penstock import engines
-from penstock.domain.answer import Usage
-from penstock.domain.call import Call, Operation
+from penstock.domain.complexity import RequestProfile
 from penstock.domain.fleet import Deployment, Model, Priority, Server, ServerStatus, State
-from penstock.domain.task import Ask
-from penstock.gateway.catalog import Catalog
-from penstock.gateway.routing import signals
-from penstock.gateway.routing.lessons import learn
+from penstock.domain.request import Call, Operation
+from penstock.domain.response import Usage
+from penstock.gateway.fleet.catalog import Catalog
+from penstock.gateway.fleet.swap_queue import FAIRNESS_SECONDS
+from penstock.gateway.fleet.throughput_learning import learn_throughput
+from penstock.gateway.routing import costs
 from penstock.gateway.routing.router import Policy, Router
-from penstock.gateway.turns import FAIRNESS
 
 RETRIES = 3
 MOST_TURNS = 32  # as the pipeline
 ENGINES = engines.load()
-SIGNALS = signals.load()
+COSTS = costs.load_costs()
 
 
 @dataclass(slots=True)
@@ -53,10 +53,10 @@ class Ours:
     wake_at: float | None = None
 
     def start(self, offers: tuple[Offer, ...]) -> None:
-        on_demand = frozenset(kind for kind, engine in ENGINES.items() if engine.on_demand)
+        on_demand = frozenset(kind for kind, engine in ENGINES.items() if engine.loads_on_demand)
         self.catalog = Catalog(on_demand=on_demand)
         operations = {kind: engine.operations for kind, engine in ENGINES.items()}
-        self.router = Router(Policy(), SIGNALS, operations, random.Random(1))
+        self.router = Router(Policy(), COSTS, operations, random.Random(1))
         self._offers: dict[str, list[Offer]] = {}
         for offer in offers:
             self._offers.setdefault(offer.server, []).append(offer)
@@ -86,9 +86,9 @@ class Ours:
         self._now = now
         sent = self._sent.pop(done.call)
         deployment = sent.deployment
-        live = self.catalog.live_of(deployment.server.name)
+        live = self.catalog.load_of(deployment.server.name)
         live.running -= 1
-        live.failures = 0
+        live.consecutive_failures = 0
         del self._calls[done.call]
         usage = Usage(
             sent.seen.prompt_tokens,
@@ -98,19 +98,21 @@ class Ours:
             completion_seconds=done.decode_seconds,
             total_seconds=now - sent.at,
         )
-        learn(live, deployment, usage, held=sent.held, ahead=sent.ahead, first=sent.first, total=now - sent.at)
-        live.turns.leave(deployment.model.name, now)
+        learn_throughput(
+            live, deployment, usage, held=sent.held, ahead=sent.ahead, first=sent.first, total=now - sent.at
+        )
+        live.swap_queue.finish(deployment.model.name, now)
         return self._going_on([], now)
 
     def failed(self, call: int, now: float, begun: bool) -> Acts:
         self._now = now
         sent = self._sent.pop(call)
-        live = self.catalog.live_of(sent.deployment.server.name)
+        live = self.catalog.load_of(sent.deployment.server.name)
         live.running -= 1
-        live.failures += 1
-        live.failed_at = now
+        live.consecutive_failures += 1
+        live.last_failed_at = now
         self._publish(sent.deployment.server.name, False, (), now)  # discovery looks at once after a failure
-        live.turns.leave(sent.deployment.model.name, now)
+        live.swap_queue.finish(sent.deployment.model.name, now)
         waiting = self._calls[call]
         waiting.tries += 1
         if begun or waiting.tries > RETRIES:
@@ -130,7 +132,7 @@ class Ours:
             if waiting.until <= now:
                 waiting.until = float("inf")
         for name in self._servers:
-            self.catalog.live_of(name).turns.look(now)
+            self.catalog.load_of(name).swap_queue.grant_next(now)
         return self._going_on([], now)
 
     def _publish(self, name: str, up: bool, resident: tuple[str, ...], now: float) -> None:
@@ -164,17 +166,19 @@ class Ours:
         if deployment is None:
             self._homeless.append(number)  # nobody that may answer is up: it waits for one to return
             return []
-        live, model = self.catalog.live_of(deployment.server.name), deployment.model
+        live, model = self.catalog.load_of(deployment.server.name), deployment.model
         its_turn = granted is not None and (granted.server.name, granted.model.name) == (
             deployment.server.name,
             deployment.model.name,
         )
         if waiting.turns < MOST_TURNS and not its_turn:
             waiting.turns += 1
-            waiting.until = now + FAIRNESS + 1e-3
+            waiting.until = now + FAIRNESS_SECONDS + 1e-3
             self._queued[number] = waiting
             if (
-                live.turns.ask(model.name, model.size, deployment.slots, now, partial(self._grant, number, deployment))
+                live.swap_queue.request(
+                    model.name, model.size, deployment.slots, now, partial(self._grant, number, deployment)
+                )
                 is not None
             ):
                 return []
@@ -182,18 +186,18 @@ class Ours:
         ahead = live.running
         live.running += 1
         self._turn += 1
-        live.turn = self._turn
-        held = live.turns.enter(model.name, model.size, now)
+        live.last_call_number = self._turn
+        held = live.swap_queue.start(model.name, model.size, now)
         self._sent[number] = Sent(waiting.seen, deployment, held, ahead, now)
         return [Send(number, deployment.server.name, model.name)]
 
     def _chosen(self, seen: Seen, now: float) -> Deployment | None:
         call = Call("openai.chat", Operation.CHAT, seen.model or "auto", True, b"-" * (4 * seen.prompt_tokens))
         if not seen.model:
-            call.ask = Ask(seen.level, seen.task, context_tokens=seen.prompt_tokens)
-        decision = self.router.decide(self.catalog.fleet, call, self.catalog.live, now)
+            call.profile = RequestProfile(seen.level, seen.task, context_tokens=seen.prompt_tokens)
+        decision = self.router.decide(self.catalog.fleet, call, self.catalog.loads, now)
         for candidate in decision.candidates:
-            if candidate.deployment.up and candidate.deployment.model.name in seen.fits:
+            if candidate.deployment.is_up and candidate.deployment.model.name in seen.fits:
                 return candidate.deployment
         if not seen.model:  # what was weighed does not fit by the common rules: as if the preferred one were named
             return next(

@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,12 +23,8 @@ MAX_FUNCTION = 60
 VAGUE = frozenset({"util", "utils", "helper", "helpers", "common", "manager", "managers", "misc"})
 PURE = ("penstock.domain", "penstock.dialects", "penstock.engines", "penstock.gateway.routing")
 CLIENTS = ("http.client", "urllib.request")  # the parts of packages that import-linter cannot tell from the whole
-PLUGINS = ("penstock.dialects", "penstock.engines", "penstock.gateway.routing.signals", "penstock.sim.kinds")
-# Pure drawing, which the console shares with the dialects: pages and lists that no inference request asks for.
-DRAWING = tuple(
-    f"penstock.dialects.{name}"
-    for name in ("agent_chat", "ollama_json", "ollama_lists", "service_answer", "service_explained", "service_views")
-)
+PLUGINS = ("penstock.dialects", "penstock.engines", "penstock.gateway.routing.costs", "penstock.sim.kinds")
+PLUGIN = re.compile(r"^(?:DIALECTS?|ENGINE|COST|KIND)\b", re.MULTILINE)
 FOREIGN = (
     re.compile(r"(?<![\w.}-])/(?:work|root|home/\w+|Users/\w+|opt)/"),
     re.compile(r"\b(?:pypi\.org|pythonhosted\.org|registry\.npmjs|crates\.io|proxy\.golang|test\.pypi)", re.IGNORECASE),
@@ -149,15 +145,13 @@ def no_clients_in_pure_code(source: Source) -> Iterator[tuple[int, str]]:
 
 
 def nobody_names_a_plugin(source: Source) -> Iterator[tuple[int, str]]:
-    """Engines, dialects, signals and simulated kinds are found by their folder; outside it only `base` has a name."""
+    """Forbid naming an engine, dialect, cost or simulated kind outside its folder, which loads them."""
     for folder in PLUGINS:
         if _within(source.name, (folder,)):
             continue
         for line, name in source.imports:
             module = name.removeprefix(f"{folder}.").split(".")[0] if name.startswith(f"{folder}.") else "base"
-            public = module in ("base", "load") or module.isupper()
-            drawing = _within(name, DRAWING) and _within(source.name, ("penstock.console",))
-            if not public and not drawing:
+            if module not in ("base", "load") and not module.isupper() and _is_plugin(folder, module):
                 yield line, f"{name} is named outside {folder}: use what its load() finds"
 
 
@@ -215,6 +209,15 @@ def sources(root: Path) -> Iterator[Source]:
                 yield Source(path.relative_to(root).as_posix(), path.read_text("utf-8"))
             except UnicodeDecodeError:
                 continue
+
+
+@cache
+def _is_plugin(package: str, module: str) -> bool:
+    """Tell a module that the package loads (it defines a `DIALECT`, `ENGINE` …) from one that plugins share."""
+    path = ROOT / "src" / package.replace(".", "/") / module
+    files = [path / "__init__.py", path / "engine.py"] if path.is_dir() else [path.with_suffix(".py")]
+    found = [file.read_text("utf-8") for file in files if file.exists()]
+    return not found or any(map(PLUGIN.search, found))
 
 
 def _within(name: str, packages: tuple[str, ...]) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import httpx
 
-from penstock.sim import SimOptions, Simulator, scenario_one
+from penstock.sim import SimOptions, Simulator, demo_servers
 from tests.support.gateway_process import Gateway, gateway
 from tests.support.simulators import Simulators
 
@@ -113,7 +113,7 @@ def fleet(simulators: Simulators, *, paced: bool = False) -> Iterator[Fleet]:
     """The servers; `paced`: with the speeds of such machines, else without delay."""
     options = (at_once(*REMOTE), at_once(*LOCAL, slots=1))
     if paced:
-        remote, local = scenario_one()
+        remote, local = demo_servers()
         options = (replace(remote, text=SAID, prefix=""), replace(local, text=SAID, prefix=""))
     running = [simulators.start(one) for one in options]
     try:

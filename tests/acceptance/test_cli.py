@@ -134,7 +134,7 @@ def test_a_wrong_use_is_told_in_one_line_and_exits_2(penstock: Penstock, words: 
 
 def test_starting_the_command_line_loads_no_web_framework(tmp_path: Path) -> None:
     code = (
-        "import sys; from penstock.cli import run; run(['check-config']); "
+        "import sys; from penstock.cli.main import run; run(['check-config']); "
         "print([name for name in ('fastapi', 'starlette', 'uvicorn', 'rich') if name in sys.modules], file=sys.stderr)"
     )
     result = subprocess.run(
@@ -256,9 +256,9 @@ def test_reload_without_a_gateway_fails_with_what_to_do(penstock: Penstock, tmp_
 HOLD_UNTIL_HANGUP = """
 import signal, sys
 from pathlib import Path
-from penstock.config.datafolder import claim
+from penstock.storage.data_dir import claim_data_dir
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-with claim(Path(sys.argv[1])):
+with claim_data_dir(Path(sys.argv[1])):
     print("held", flush=True)
     signal.sigwait({signal.SIGHUP})
     print("told", flush=True)

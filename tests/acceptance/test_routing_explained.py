@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from penstock.domain.call import Call
+from penstock.domain.request import Call
+from penstock.gateway.observers.decision_log import DecisionRecord
 from penstock.sim import Simulator
 from tests.acceptance.distributed import (
     EXAMPLES,
@@ -195,7 +196,7 @@ def test_a_fleet_without_its_big_server_is_told_with_the_warning(simulators: Sim
         ({"text": "a", "message": "b"}, 400, "invalid_request", "not both"),
         ({"text": "a", "messages": []}, 400, "invalid_request", "not both"),
         ({"messages": []}, 400, "invalid_request", "`messages`"),
-        ({"mesage": "x"}, 400, "invalid_request", "did you mean `message`?"),
+        ({"mesage": "x"}, 400, "invalid_request", "Did you mean `message`?"),
         ([], 400, "invalid_request", "object"),
         ({"text": "a", "model": "gemma3:11b"}, 404, "model_not_found", "gemma3:12b"),
         ({"text": "a", "model": "auto:quick"}, 400, "unsupported", "auto:fast"),
@@ -258,9 +259,10 @@ async def test_what_is_kept_of_a_decision_holds_nothing_of_the_request() -> None
         for path in ("/api/v1/chat", "/v1/chat/completions", "/api/chat"):
             body = bodies(SECRET)[path] | {"model": "gemma3:1b"}
             assert (await here.ask(post(path, body))).status == 200
-        kept = here.gateway.pipeline.decisions
-        assert len(kept) == 3
-        assert not [field for one in kept for field in one if isinstance(field, Call) or SECRET in str(field)]
+        records = here.gateway.decision_log.records
+        assert len(records) == 3
+        kept = [getattr(record, name) for record in records for name in DecisionRecord.__slots__]
+        assert not [value for value in kept if isinstance(value, Call) or SECRET in str(value)]
 
 
 @pytest.mark.parametrize("limit", ["0", "1001", "x", "-1"])

@@ -143,7 +143,7 @@ LONG = "слово " * 2000
 
 
 def test_a_queue_counts_as_waiting(simulators: Simulators, tmp_path: Path) -> None:
-    slow = SimModel.named("gemma3:12b", tokens_per_second=20, prefill_tokens_per_second=1e6)
+    slow = SimModel.from_name("gemma3:12b", tokens_per_second=20, prefill_tokens_per_second=1e6)
     big = simulators.start(SimOptions(models=(slow,), slots=1, load_seconds=0, text=LONG))
     small = simulators.start(at_once(*LOCAL))
     urls = {"remote": (big.url, "PRIMARY"), "localhost": (small.url, "SECONDARY")}
@@ -164,8 +164,8 @@ def test_a_queue_counts_as_waiting(simulators: Simulators, tmp_path: Path) -> No
 
 
 def test_a_session_goes_on_where_its_beginning_is_in_memory(simulators: Simulators, tmp_path: Path) -> None:
-    slow = SimModel.named("llama3.3:70b", tokens_per_second=20)
-    options = replace(at_once("gemma3:12b", slots=1), models=(SimModel.named("gemma3:12b"), slow), text=LONG)
+    slow = SimModel.from_name("llama3.3:70b", tokens_per_second=20)
+    options = replace(at_once("gemma3:12b", slots=1), models=(SimModel.from_name("gemma3:12b"), slow), text=LONG)
     twins = {f"gpu{number}": simulators.start(options) for number in range(2)}
     asked = {"model": "gemma3:12b", "messages": messages("Расскажи о море. " * 40), "max_tokens": 20}
     for twin in twins.values():
@@ -190,7 +190,7 @@ def test_a_session_goes_on_where_its_beginning_is_in_memory(simulators: Simulato
             one["server"]: next(each["text"] for each in one["reasons"] if each["signal"] == "affinity")
             for one in told["candidates"]
         }
-        assert words == {other: "has had this conversation", first: "new to this conversation"}
+        assert words == {other: "answered this conversation before", first: "new to this conversation"}
         simulators.stop(twins.pop(other))
         assert asks("bob") == first  # its home is no prison
     simulators.stop(twins[first])

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from penstock.gateway.upstream import later
+from penstock.gateway.upstream.relay import polling
 from penstock.sim import Faults, SimOptions, Simulator
 from tests.support.gateway import Running, running, server, until
 from tests.support.raw_client import Answer, RawClient, get, post, turn
@@ -148,12 +148,12 @@ async def test_a_path_that_is_not_there_is_not_asked_for_again(chain: Chain):
 
 
 async def test_a_path_that_was_not_there_is_tried_again_some_time_later():
-    missing = later.Missing()
+    missing = polling.Missing()
     missing.note("http://a", "/stream", 100.0)
-    assert missing.lacks("http://a", "/stream", 100.0 + later.REMEMBERED - 1)
+    assert missing.lacks("http://a", "/stream", 100.0 + polling.REMEMBERED - 1)
     assert not missing.lacks("http://b", "/stream", 101.0)
     assert not missing.lacks("http://a", "/run", 101.0)
-    assert not missing.lacks("http://a", "/stream", 100.0 + later.REMEMBERED)
+    assert not missing.lacks("http://a", "/stream", 100.0 + polling.REMEMBERED)
 
 
 async def test_a_question_back_comes_as_a_step(chain: Chain):
@@ -191,7 +191,7 @@ async def test_a_look_that_comes_to_nothing_ends_no_run(chain: Chain):
 async def test_a_run_that_cannot_be_looked_at_any_more_is_given_up(chain: Chain):
     chain.agent.statuses = [{"status": "running"}, BUSY]
     assert spoken(await chain.ask()) == "from MLX"
-    assert chain.agent.looks == 1 + later.MISSES + 1
+    assert chain.agent.looks == 1 + polling.MISSES + 1
 
 
 @pytest.mark.parametrize("chain", [0.3], indirect=True)
@@ -214,7 +214,7 @@ async def test_who_hangs_up_is_not_waited_for(chain: Chain, request_: bytes):
     looks = chain.agent.looks
     await turn(100)
     assert chain.agent.looks == looks
-    assert chain.gateway.gateway.catalog.live["victoria"].failures == 0
+    assert chain.gateway.gateway.catalog.loads["victoria"].consecutive_failures == 0
     assert not chain.mlx.counters.requests
 
 
@@ -265,11 +265,13 @@ async def test_ollama_is_not_asked_though_it_be_the_only_one_up():
         async with running(*servers) as gateway:
             answer = await gateway.ask(SEND)
             assert (answer.status, answer.json["code"]) == (503, "no_server")
-            assert answer.json["detail"].startswith("Nobody is there to answer in this chat just now.")
+            assert answer.json["detail"].startswith(
+                "Neither Victoria nor the MLX API server is available for this chat."
+            )
             streamed = await gateway.ask(STREAM)
             assert streamed.status == 503
             assert [name for name, _ in events(streamed)] == ["error", "end"]
-            assert "Nobody is there to answer" in events(streamed)[0][1]["message"]
+            assert "Neither Victoria nor the MLX API server is available" in events(streamed)[0][1]["message"]
             assert url in events(streamed)[0][1]["message"]
             plan = await gateway.ask(post("/api/chat/plan", {"content": "go"}))
             assert plan.status == 503

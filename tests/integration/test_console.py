@@ -21,19 +21,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock import dialects, engines
-from penstock.console import app as console
-from penstock.console.context import ConsoleContext, ConsoleSettings, Judging
-from penstock.control.discovery import Watcher
+from penstock.api import app as console
+from penstock.api.dependencies import ApiDependencies, ApiSettings, RoutingInspection
+from penstock.control.discovery.watcher import Watcher
 from penstock.domain.errors import ConnectFailed
 from penstock.domain.fleet import Model, Server, ServerStatus, State
-from penstock.gateway.catalog import Catalog
-from penstock.gateway.meter import Meter, Record
-from penstock.gateway.routing import signals
-from penstock.gateway.routing.classifier import Classifier
+from penstock.domain.response import Usage
+from penstock.gateway.fleet.catalog import Catalog
+from penstock.gateway.metrics.meter import Meter
+from penstock.gateway.metrics.series import CallOutcome
+from penstock.gateway.routing import costs
+from penstock.gateway.routing.complexity.classifier import Classifier
 from penstock.gateway.routing.router import Policy, Router
-from penstock.gateway.upstream.fetch import Fetcher
-from penstock.gateway.upstream.pool import PoolLimits, Pools
-from penstock.serving.routes import Gate
+from penstock.gateway.upstream.transport.fetcher import Fetcher
+from penstock.gateway.upstream.transport.pool import PoolLimits, Pools
+from penstock.serving.origin_policy import OriginPolicy
 from penstock.sim import SimOptions, Simulator
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -45,16 +47,16 @@ DIALECTS = dialects.load()
 class Known:
     """What the console under test was built from, to be changed by tests."""
 
-    context: ConsoleContext
-    settings: ConsoleSettings = field(default_factory=ConsoleSettings)
+    context: ApiDependencies
+    settings: ApiSettings = field(default_factory=ApiSettings)
     draining: bool = False
     looked: bool = True
 
 
 @contextlib.asynccontextmanager
-async def serving(context: ConsoleContext) -> AsyncIterator[str]:
+async def serving(context: ApiDependencies) -> AsyncIterator[str]:
     """The console under uvicorn; gives its address."""
-    config = uvicorn.Config(console.build(context), lifespan="off", log_config=None, server_header=False)
+    config = uvicorn.Config(console.build_app(context), lifespan="off", log_config=None, server_header=False)
     server = uvicorn.Server(config)
     bound = socket.create_server(("127.0.0.1", 0))
     task = asyncio.create_task(server._serve([bound]))  # its backlog takes connections at once
@@ -70,15 +72,15 @@ class Seen:
         self._known = known
 
     @property
-    def looked(self) -> bool:
-        return self._known[0].looked
+    def has_probed_all(self) -> bool:
+        return self._known[0].has_probed_all
 
-    def look_again(self) -> None:
+    def probe_again(self) -> None:
         """There is nothing new."""
 
 
-def context_of(catalog: Catalog, fetch, known: list[Known]) -> ConsoleContext:
-    return ConsoleContext(
+def context_of(catalog: Catalog, fetch, known: list[Known]) -> ApiDependencies:
+    return ApiDependencies(
         version="9.8.7",
         catalog=catalog,
         meter=Meter(),
@@ -86,11 +88,11 @@ def context_of(catalog: Catalog, fetch, known: list[Known]) -> ConsoleContext:
         engines=ENGINES,
         dialects=DIALECTS,
         fetch=fetch,
-        routing=Judging(
-            Router(Policy(), signals.load(), {k: e.operations for k, e in ENGINES.items()}), Classifier, list
+        routing=RoutingInspection(
+            Router(Policy(), costs.load_costs(), {k: e.operations for k, e in ENGINES.items()}), Classifier, list
         ),
         settings=lambda: known[0].settings,
-        origin_allowed=Gate().origin_allowed,
+        origin_allowed=OriginPolicy().is_origin_allowed,
         draining=lambda: known[0].draining,
         clock=time.monotonic,
         wall=time.time,
@@ -117,7 +119,7 @@ async def known() -> AsyncIterator[Known]:
         watcher = Watcher(servers, ENGINES, catalog, fetch, timeout=10, interval=600)
         watcher.start()
         stack.push_async_callback(watcher.stop)
-        await watcher.first_look()
+        await watcher.wait_for_first_probes()
         box: list[Known] = []
         box.append(Known(context_of(catalog, fetch, box)))
         yield box[0]
@@ -142,8 +144,8 @@ def as_found(known) -> Iterator[None]:
     before = catalog.fleet.statuses
     yield
     catalog.publish(before)
-    catalog.live["localhost"].running = 0
-    known.settings, known.draining, known.looked = ConsoleSettings(), False, True
+    catalog.loads["localhost"].running = 0
+    known.settings, known.draining, known.has_probed_all = ApiSettings(), False, True
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -213,7 +215,7 @@ async def test_health_is_503_and_tells_the_address_when_nothing_can(known, web):
     assert answer.status_code == 503
     assert "http://10.0.0.1:11434" in answer.text
     assert "connection refused" in answer.text
-    known.settings = ConsoleSettings(full_health=False)
+    known.settings = ApiSettings(full_health=False)
     assert "10.0.0.1" not in (await web.get("/health")).text
 
 
@@ -225,7 +227,7 @@ async def test_models_are_listed_once_in_the_service_apis_form(web):
 
 
 async def test_servers_are_listed_with_what_they_do(known, web):
-    known.context.catalog.live["localhost"].running = 2
+    known.context.catalog.loads["localhost"].running = 2
     told = (await web.get("/api/models/servers")).json()
     by_name = {server["name"]: server for server in told["servers"]}
     assert by_name["localhost"]["running"] == 2
@@ -236,19 +238,10 @@ async def test_servers_are_listed_with_what_they_do(known, web):
 @pytest.mark.parametrize("path", ["/stats", "/v1/stats"])
 async def test_stats_tell_what_calls_came_to(metered, path):
     meter, web = metered
-    meter.settle(
-        Record(
-            "openai.chat",
-            model="gemma3:1b",
-            server="localhost",
-            prompt_tokens=4,
-            completion_tokens=6,
-            ttft=0.2,
-            total=1,
-        )
-    )
-    meter.settle(Record("openai.chat", status=503, code="no_server", total=0.1))
-    meter.retry("localhost")
+    usage = Usage(prompt_tokens=4, completion_tokens=6)
+    meter.series_of("gemma3:1b", "localhost")["openai.chat"].record(CallOutcome("ok", usage, 0.2, 1.0, 1.0))
+    meter.series_of("", "")["openai.chat"].record(CallOutcome("no_server", Usage(), 0.0, 0.1, 0.1))
+    meter.count_retry("localhost")
     told = (await web.get(path)).json()
     assert told["requests"]["total"] == 2
     assert told["requests"]["errors"] == told["requests"]["retries"] == 1
@@ -275,7 +268,7 @@ async def test_every_metric_is_declared_once_and_routing_has_its_own(metered):
 
 async def test_metrics_are_prometheus_text_with_servers_and_calls(metered):
     meter, web = metered
-    meter.settle(Record("openai.chat", model="m", server="vllm", ttft=0.2, total=1))
+    meter.series_of("m", "vllm")["openai.chat"].record(CallOutcome("ok", Usage(), 0.2, 1.0, 1.0))
     answer = await web.get("/metrics")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     text = answer.text
@@ -295,9 +288,9 @@ async def test_metrics_are_prometheus_text_with_servers_and_calls(metered):
 
 async def test_readiness_waits_for_the_first_look_and_ends_with_the_drain(known, web):
     assert (await web.get("/readyz")).status_code == 200
-    known.looked = False
+    known.has_probed_all = False
     assert (await web.get("/readyz")).status_code == 503
-    known.looked, known.draining = True, True
+    known.has_probed_all, known.draining = True, True
     assert (await web.get("/readyz")).status_code == 503
     assert (await web.get("/livez")).status_code == 200
 
@@ -579,7 +572,7 @@ async def nowhere(*_) -> None:
 
 FLEET = Catalog()
 FLEET.publish([ServerStatus(Server("s", "vllm", ("http://x:1",)), State.UP, "http://x:1", (Model("x"), Model("a/b")))])
-APP = console.build(context_of(FLEET, nowhere, [Known(None)]))
+APP = console.build_app(context_of(FLEET, nowhere, [Known(None)]))
 
 
 @settings(max_examples=150, deadline=None)

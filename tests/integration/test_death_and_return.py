@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from penstock.domain.errors import ConnectFailed
-from penstock.gateway.upstream.breaker import NO_PERMITS, BreakerPolicy, Breakers
+from penstock.gateway.upstream.resilience.breaker import NO_PERMITS, BreakerPolicy
+from penstock.gateway.upstream.resilience.breaker_registry import BreakerRegistry
 from penstock.sim import Faults, SimOptions, Simulator
 from tests.support.gateway import Running, running, server, until
 from tests.support.raw_client import chat, post
@@ -21,8 +22,8 @@ CHAT = post("/v1/chat/completions", chat())
 SCALE = 20.0
 TEN_SECONDS = 10.0 / SCALE
 POLICY = BreakerPolicy(
-    first=1 / SCALE, longest=30 / SCALE, longest_dead=8 / SCALE, longest_told=60 / SCALE, window=30 / SCALE,
-    slow_start=10 / SCALE,
+    first_open_time=1 / SCALE, max_open_time=30 / SCALE, max_unreachable_time=8 / SCALE, max_retry_after=60 / SCALE,
+    window=30 / SCALE, slow_start=10 / SCALE,
 )  # fmt: skip
 
 
@@ -34,16 +35,16 @@ async def fleet(*sims: Simulator) -> AsyncIterator[Running]:
         for place, sim in enumerate(sims)
     ]
     async with running(*servers, look=True) as gateway:
-        gateway.gateway.failover.breakers = Breakers(random.Random(1).random, POLICY)
+        gateway.gateway.failover.breakers = BreakerRegistry(random.Random(1).random, POLICY)
         gateway.gateway.failover.forget()
         for watched in gateway.gateway.watcher._watched.values():
-            watched.pulse.interval, watched.pulse.first_retry = 8 / SCALE, 1 / SCALE
-        gateway.gateway.watcher._look._timeout = 0.1
+            watched.schedule.interval, watched.schedule.first_retry = 8 / SCALE, 1 / SCALE
+        gateway.gateway.watcher._prober._timeout = 0.1
         yield gateway
 
 
 def up(gateway: Running, name: str) -> bool:
-    return any(status.up for status in gateway.gateway.catalog.fleet.statuses if status.server.name == name)
+    return any(status.is_up for status in gateway.gateway.catalog.fleet.statuses if status.server.name == name)
 
 
 def asked(sim: Simulator) -> int:
@@ -72,7 +73,7 @@ async def test_nobody_asks_a_server_known_dead_and_one_that_is_back_has_work_wit
             assert await ask(gateway) == "b"
         assert asked(first) == seen
         first.faults = Faults()
-        gateway.gateway.catalog.live["a"].failed_at = 0.0  # it has been dead for long
+        gateway.gateway.catalog.loads["a"].last_failed_at = 0.0  # it has been dead for long
         loop = asyncio.get_running_loop()
         back_at = loop.time()
         while await ask(gateway) != "a":
@@ -87,7 +88,7 @@ async def test_a_server_that_dies_under_many_calls_is_asked_by_few_of_them():
         for _ in range(100):
             assert await ask(gateway) == "b"
         assert asked(first) < 20
-        assert gateway.gateway.failover.breakers.states()["a", ""] == "closed"
+        assert gateway.gateway.failover.breakers.list_states()["a", ""] == "closed"
 
 
 async def test_a_lone_server_that_fails_is_left_alone_for_a_moment_and_callers_are_told_when_to_come_again():
@@ -112,20 +113,20 @@ async def test_a_retry_after_of_an_engine_is_honoured():
     ):
         for _ in range(20):
             assert await ask(gateway) == "b"
-            gateway.gateway.catalog.live["a"].failed_at = 0.0
+            gateway.gateway.catalog.loads["a"].last_failed_at = 0.0
         assert len(busy.requests) == 1
 
 
 async def test_a_trial_that_is_given_up_by_its_client_gives_its_permit_back():
     async with vllm() as first, running(server("a", first.url)) as gateway:
-        guard = gateway.gateway.failover.breakers.of("a", "m")
+        pair = gateway.gateway.failover.breakers.get("a", "m")
         first.faults = Faults(hang_before=1.0)
-        guard.failed(NO_PERMITS, ConnectFailed("refused"), 0.0, answered=False)  # long ago
+        pair.record_failure(NO_PERMITS, ConnectFailed("refused"), 0.0, answered=False)  # long ago
         client = await gateway.client()
         await client.send(CHAT)
-        await until(lambda: guard.trying)
+        await until(lambda: pair.is_blocked_by_probe)
         client.close()
-        await until(lambda: not guard.trying)
+        await until(lambda: not pair.is_blocked_by_probe)
         first.faults = Faults()
         assert await ask(gateway) == "a"
-        assert guard.healthy
+        assert pair.is_healthy

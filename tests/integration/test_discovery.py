@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from penstock.domain.fleet import Inventory, Server, ServerStatus, State
-from penstock.engines.base import Fetch
+from penstock.engines.base import FetchRequest
 from tests.support.watching import Lister, TinyServer, Watching, server, state_is
 
 
@@ -51,7 +51,7 @@ async def test_a_server_that_misbehaves_costs_only_its_own_state(good, fault, ca
     async with TinyServer(fault=fault) as bad, Watching(server("bad", bad), server("good", good)) as w:
         assert w.status("bad").state is State.DOWN
         assert w.status("bad").error
-        assert w.status("good").up
+        assert w.status("good").is_up
     about = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert len(about) == 1
     assert "bad" in about[0]
@@ -121,8 +121,8 @@ async def test_a_suspected_server_is_looked_at_at_once(good):
     async with Watching(server("a", good), interval=600) as w:
         await good.stop()
         began = time.monotonic()
-        w.watcher.suspect("a")
-        w.watcher.suspect("nobody")
+        w.watcher.report_failed_call("a")
+        w.watcher.report_failed_call("nobody")
         await w.until(state_is("a", State.DOWN))
         assert time.monotonic() - began < 5
 
@@ -131,7 +131,7 @@ async def test_there_is_never_more_than_one_look_in_flight_at_a_server():
     async with TinyServer(fault="hang") as tiny, Watching(server("a", tiny), timeout=0.1) as w:
         for _ in range(5):
             tiny.asked.clear()
-            w.watcher.suspect("a")
+            w.watcher.report_failed_call("a")
             async with asyncio.timeout(5):
                 await tiny.asked.wait()
         assert tiny.most_open == 1
@@ -144,7 +144,7 @@ async def test_the_first_of_a_servers_addresses_that_answers_is_used_and_found_a
         await w.until(lambda fleet: fleet.statuses[0].url == second.url)
         await away.start()
         await w.until(lambda fleet: fleet.statuses[0].url == away.url)
-        assert w.catalog.fleet.statuses[0].up
+        assert w.catalog.fleet.statuses[0].is_up
 
 
 async def test_a_server_without_any_address_that_answers_says_what_each_said(away):
@@ -157,8 +157,8 @@ async def test_a_server_without_any_address_that_answers_says_what_each_said(awa
 
 async def test_an_engine_that_fails_unexpectedly_is_logged_once_with_its_type(good, caplog):
     class Broken(Lister):
-        def inspect(self, known):
-            yield Fetch("/list")
+        def inspect_server(self, known):
+            yield FetchRequest("/list")
             raise ZeroDivisionError("boom")
 
     async with Watching(server("a", good), engine=Broken()) as w:
@@ -166,14 +166,14 @@ async def test_an_engine_that_fails_unexpectedly_is_logged_once_with_its_type(go
         assert w.status("a").state is State.DOWN
     errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert errors == ["Looking at server a failed: ZeroDivisionError: boom"]
-    assert "in inspect" in caplog.text  # where in the program
+    assert "in inspect_server" in caplog.text  # where in the program
 
 
 async def test_an_engine_that_never_stops_fetching_is_broken_off(good):
     class Endless(Lister):
-        def inspect(self, known):
+        def inspect_server(self, known):
             while True:
-                yield Fetch("/list", optional=True)
+                yield FetchRequest("/list", optional=True)
 
     async with Watching(server("a", good), engine=Endless(), timeout=0.05) as w:
         assert w.status("a").state is State.DOWN
@@ -181,13 +181,13 @@ async def test_an_engine_that_never_stops_fetching_is_broken_off(good):
 
 async def test_an_optional_fetch_that_fails_costs_only_what_it_would_have_told(good):
     class Curious(Lister):
-        def inspect(self, known):
-            found = yield from super().inspect(known)
-            missing = yield Fetch("/never", optional=True)
+        def inspect_server(self, known):
+            found = yield from super().inspect_server(known)
+            missing = yield FetchRequest("/never", optional=True)
             return Inventory(found.models, detail=str(missing.status))
 
     async with Watching(server("a", good), engine=Curious()) as w:
-        assert w.status("a").up
+        assert w.status("a").is_up
         assert w.status("a").detail == "0"
 
 
@@ -199,9 +199,9 @@ async def test_an_unknown_kind_is_down_and_says_so(good):
 async def test_simulated_servers_leave_for_good_when_the_first_real_one_with_a_model_is_found(away, good):
     found: list[ServerStatus] = []
     default = server("localhost", away, configured=False)
-    simulated = server("remote", good, simulated=True)
+    simulated = server("remote", good, is_simulated=True)
     async with Watching(default, simulated, on_real_server=found.append) as w:
-        assert w.catalog.fleet.simulated
+        assert w.catalog.fleet.is_simulated
         await away.start()
         await w.until(lambda fleet: away.requests >= 2)
         assert w.names == ["remote"]
@@ -222,23 +222,23 @@ async def test_a_reload_adds_changes_and_removes_servers_without_touching_the_ot
         TinyServer("z") as three,
         Watching(server("stay", good), server("go", one), server("change", two), interval=600) as w,
     ):
-        w.catalog.live["stay"].running = 4
+        w.catalog.loads["stay"].running = 4
         looks = good.requests
         changed = server("change", three)
         w.watcher.set_servers([server("new", one), changed, server("stay", good)])
         assert w.status("change").state is State.UNKNOWN
-        await w.watcher.first_look()
+        await w.watcher.wait_for_first_probes()
         assert w.names == ["new", "change", "stay"]
         assert [m.name for m in w.status("change").models] == ["z"]
-        assert w.catalog.live["stay"].running == 4
+        assert w.catalog.loads["stay"].running == 4
         assert good.requests == looks
-        assert "go" not in w.catalog.live
+        assert "go" not in w.catalog.loads
 
 
 async def test_a_changed_priority_or_list_of_models_keeps_what_is_known(good):
     async with Watching(server("a", good), interval=600) as w:
         w.watcher.set_servers([server("a", good, models=("m1",))])
-        assert w.status("a").up
+        assert w.status("a").is_up
         await w.until(lambda fleet: len(fleet.statuses[0].models) == 1)
 
 
@@ -257,5 +257,5 @@ async def test_stopping_leaves_no_task_behind_even_while_looks_hang(good):
 async def test_a_watcher_without_servers_is_content(caplog):
     caplog.set_level(logging.INFO, "penstock")
     async with Watching() as w:
-        assert w.watcher.looked
+        assert w.watcher.has_probed_all
     assert "Discovery complete: 0/0" in caplog.text

@@ -9,18 +9,18 @@ from tests.support.watching import TinyServer, Watching, server, state_is
 async def test_a_drained_server_is_shown_so_and_gets_no_calls_until_it_is_enabled(caplog):
     caplog.set_level(logging.INFO, "penstock")
     async with TinyServer("m") as tiny, Watching(server("a", tiny), interval=600) as w:
-        w.catalog.live["a"].running = 3
+        w.catalog.loads["a"].running = 3
 
-        assert w.watcher.drain("a")
+        assert w.watcher.drain_server("a")
         assert w.status("a").state is State.DRAINING
         assert [model.name for model in w.status("a").models] == ["m"]
         assert "m" not in w.catalog.fleet.deployments
-        assert w.catalog.live["a"].running == 3
-        assert w.watcher.drain("a")
+        assert w.catalog.loads["a"].running == 3
+        assert w.watcher.drain_server("a")
 
-        assert w.watcher.enable("a")
-        assert w.status("a").up
-        assert w.catalog.fleet.deployments["m"][0].up
+        assert w.watcher.enable_server("a")
+        assert w.status("a").is_up
+        assert w.catalog.fleet.deployments["m"][0].is_up
     lines = [r.getMessage() for r in caplog.records if r.getMessage().startswith("Server a gets")]
     assert lines == [
         "Server a gets no new calls; those that run there come to their end",
@@ -30,7 +30,7 @@ async def test_a_drained_server_is_shown_so_and_gets_no_calls_until_it_is_enable
 
 async def test_a_server_stays_drained_through_looks_and_reloads_and_while_it_is_away():
     async with TinyServer("m") as tiny, Watching(server("a", tiny)) as w:
-        w.watcher.drain("a")
+        w.watcher.drain_server("a")
         await w.looks(3)
         assert w.status("a").state is State.DRAINING
 
@@ -45,7 +45,7 @@ async def test_a_server_stays_drained_through_looks_and_reloads_and_while_it_is_
 
 async def test_a_server_that_was_removed_and_comes_back_is_drained_no_more():
     async with TinyServer("m") as tiny, Watching(server("a", tiny)) as w:
-        w.watcher.drain("a")
+        w.watcher.drain_server("a")
         w.watcher.set_servers([])
         w.watcher.set_servers([server("a", tiny)])
         await w.until(state_is("a", State.UP))
@@ -53,16 +53,16 @@ async def test_a_server_that_was_removed_and_comes_back_is_drained_no_more():
 
 async def test_only_servers_that_there_are_can_be_drained():
     async with Watching() as w:
-        assert not w.watcher.drain("nobody")
-        assert not w.watcher.enable("nobody")
+        assert not w.watcher.drain_server("nobody")
+        assert not w.watcher.enable_server("nobody")
 
 
 async def test_a_found_server_gives_way_to_one_of_the_settings_with_its_name():
     async with TinyServer("x") as found, TinyServer("y") as told, Watching() as w:
-        w.watcher.set_found([server("a", found, configured=False)])
+        w.watcher.set_found_servers([server("a", found, configured=False)])
         await w.until(state_is("a", State.UP))
 
         w.watcher.set_servers([server("a", told)])
 
-        await w.until(lambda fleet: fleet.statuses[0].up and fleet.statuses[0].url == told.url)
+        await w.until(lambda fleet: fleet.statuses[0].is_up and fleet.statuses[0].url == told.url)
         assert w.names == ["a"]

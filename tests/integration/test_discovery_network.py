@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from penstock.control import network
-from penstock.control.names import NamesByMdns
-from penstock.control.network import OLLAMA, PENSTOCK, Network, Search
-from penstock.control.services import Announcement, Service
+from penstock.control.discovery import lan_search
+from penstock.control.discovery.dns_sd import Announcement, Service
+from penstock.control.discovery.lan_search import OLLAMA_SERVICE, PENSTOCK_SERVICE, LanSearch, LanSearchSettings
+from penstock.control.discovery.name_resolution import MdnsResolver
 from penstock.domain.fleet import Fleet, State
 from tests.support.watching import Lister, TinyServer, Watching, server, state_is
 
@@ -24,26 +24,26 @@ class Ether:
     told: dict[str, list[Service]] = field(default_factory=dict)
     browsed: set[str] = field(default_factory=set)
     announced: Announcement | None = None
-    on_services: object = None
+    on_services_changed: object = None
 
-    async def addresses(self, name: str, fresh: bool = False) -> tuple[str, ...]:
+    async def resolve_host(self, name: str, fresh: bool = False) -> tuple[str, ...]:
         return self.names.get(name, ())
 
-    def services(self, type_: str) -> tuple[Service, ...]:
+    def list_services(self, type_: str) -> tuple[Service, ...]:
         return tuple(self.told.get(type_, ())) if type_ in self.browsed else ()
 
-    def browse(self, type_: str) -> None:
+    def start_browsing(self, type_: str) -> None:
         self.browsed.add(type_)
 
-    def unbrowse(self, type_: str) -> None:
+    def stop_browsing(self, type_: str) -> None:
         self.browsed.discard(type_)
 
-    def announce(self, announcement: Announcement | None) -> None:
+    def set_announcement(self, announcement: Announcement | None) -> None:
         self.announced = announcement
 
     def tell(self, type_: str, *services: Service) -> None:
         self.told[type_] = list(services)
-        self.on_services()
+        self.on_services_changed()
 
 
 class Titled(Lister):
@@ -53,12 +53,12 @@ class Titled(Lister):
 
 
 @contextlib.asynccontextmanager
-async def looking(w: Watching, ether: Ether, search: Search, **more: object) -> AsyncIterator[Network]:
+async def looking(w: Watching, ether: Ether, search: LanSearchSettings, **more: object) -> AsyncIterator[LanSearch]:
     w.watcher._engines = {"lister": Lister(), "ollama": Titled()}
-    names = NamesByMdns(ether)
-    w.watcher._look._names = names
-    here = Network(w.watcher, ether, names, **{"interval": 0.05, "usual_names": ()} | more)  # type: ignore[arg-type]
-    here.look(search)
+    names = MdnsResolver(ether)
+    w.watcher._prober._resolver = names
+    here = LanSearch(w.watcher, ether, names, **{"interval": 0.05, "hostnames": ()} | more)  # type: ignore[arg-type]
+    here.apply(search)
     try:
         yield here
     finally:
@@ -73,7 +73,9 @@ async def tiny() -> AsyncIterator[TinyServer]:
 
 @pytest.fixture(autouse=True)
 def every_loopback_address_is_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penstock.control.names.is_own", lambda number: number in ("127.0.0.1", "::1"))
+    monkeypatch.setattr(
+        "penstock.control.discovery.name_resolution.is_own_address", lambda number: number in ("127.0.0.1", "::1")
+    )
 
 
 def gone(name: str):
@@ -90,15 +92,15 @@ def service(tiny: TinyServer, name: str = "GPU box", host: str = "gpu.local") ->
 
 async def test_an_announced_server_joins_and_goes_when_it_is_neither_announced_nor_there(tiny):
     ether = Ether({"gpu.local": (tiny.host,)})
-    async with Watching() as w, looking(w, ether, Search(names=True)):
-        ether.tell(OLLAMA, service(tiny))
+    async with Watching() as w, looking(w, ether, LanSearchSettings(mdns=True)):
+        ether.tell(OLLAMA_SERVICE, service(tiny))
         await w.until(state_is("GPU-box", State.UP))
         assert w.status("GPU-box").url == tiny.url
         assert w.status("GPU-box").server.urls == (f"http://gpu.local:{tiny.port}",)
 
-        ether.tell(OLLAMA)
+        ether.tell(OLLAMA_SERVICE)
         await w.looks(4)
-        assert w.status("GPU-box").up  # it says nothing any more, but it answers
+        assert w.status("GPU-box").is_up  # it says nothing any more, but it answers
 
         await tiny.stop()
         await w.until(gone("GPU-box"))
@@ -107,10 +109,10 @@ async def test_an_announced_server_joins_and_goes_when_it_is_neither_announced_n
 async def test_a_server_that_is_configured_is_not_found_again_under_another_name(tiny):
     ether = Ether({"gpu.local": (tiny.host,)})
     configured = server("primary", tiny)
-    async with Watching(configured) as w, looking(w, ether, Search((configured,), names=True)):
+    async with Watching(configured) as w, looking(w, ether, LanSearchSettings((configured,), mdns=True)):
         async with TinyServer("m2", host="127.0.0.4") as other:
             ether.names["other.local"] = (other.host,)
-            ether.tell(OLLAMA, service(tiny), service(other, "other", "other.local"))
+            ether.tell(OLLAMA_SERVICE, service(tiny), service(other, "other", "other.local"))
             await w.until(state_is("other", State.UP))
         assert w.names == ["primary", "other"]
 
@@ -118,17 +120,17 @@ async def test_a_server_that_is_configured_is_not_found_again_under_another_name
 async def test_a_server_that_moves_is_followed_under_its_name(tiny):
     ether = Ether({"gpu.local": (tiny.host,)})
     moved = TinyServer("m1", "m2", host="127.0.0.5", port=tiny.port)
-    async with moved, Watching(interval=600) as w, looking(w, ether, Search(names=True)):
-        ether.tell(OLLAMA, service(tiny))
+    async with moved, Watching(interval=600) as w, looking(w, ether, LanSearchSettings(mdns=True)):
+        ether.tell(OLLAMA_SERVICE, service(tiny))
         await w.until(state_is("GPU-box", State.UP))
-        w.catalog.live["GPU-box"].running = 1
+        w.catalog.loads["GPU-box"].running = 1
 
         ether.names["gpu.local"] = (moved.host,)
-        w.watcher.moved("gpu.local")
+        w.watcher.report_moved_host("gpu.local")
 
         await w.until(lambda fleet: models_at(fleet, "GPU-box") == ["m1", "m2"])
         assert w.status("GPU-box").url == moved.url
-        assert w.catalog.live["GPU-box"].running == 1
+        assert w.catalog.loads["GPU-box"].running == 1
 
 
 async def test_a_configured_name_is_followed_when_calls_fail_at_its_old_address(tiny):
@@ -136,37 +138,37 @@ async def test_a_configured_name_is_followed_when_calls_fail_at_its_old_address(
     moved = TinyServer("m1", host="127.0.0.5", port=tiny.port)
     primary = server("primary", tiny)
     named = type(primary)("primary", "lister", (f"http://gpu.local:{tiny.port}",))
-    async with moved, Watching(interval=600) as w, looking(w, ether, Search((named,))):
+    async with moved, Watching(interval=600) as w, looking(w, ether, LanSearchSettings((named,))):
         w.watcher.set_servers([named])
         await w.until(state_is("primary", State.UP))
         await tiny.stop()
         ether.names["gpu.local"] = (moved.host,)
-        w.watcher.suspect("primary")
+        w.watcher.report_failed_call("primary")
         await w.until(lambda fleet: fleet.statuses[0].url == moved.url)
 
 
-async def test_usual_names_are_one_server_where_they_lead_to_one(tiny, monkeypatch):
-    monkeypatch.setattr(network, "OLLAMA_PORT", tiny.port)
+async def test_hostnames_are_one_server_where_they_lead_to_one(tiny, monkeypatch):
+    monkeypatch.setattr(lan_search, "OLLAMA_PORT", tiny.port)
     ether = Ether({"ollama.local": (tiny.host,), "ollama-server.local": (tiny.host,)})
-    async with Watching() as w, looking(w, ether, Search(names=True), usual_names=network.USUAL_NAMES):
+    async with Watching() as w, looking(w, ether, LanSearchSettings(mdns=True), hostnames=lan_search.COMMON_HOSTNAMES):
         await w.until(state_is("ollama.local", State.UP))
         assert w.names == ["ollama.local"]
 
 
 async def test_subnets_are_scanned_only_when_told(tiny, monkeypatch):
-    monkeypatch.setattr(network, "OLLAMA_PORT", tiny.port)
-    knocked: list[str] = []
+    monkeypatch.setattr(lan_search, "OLLAMA_PORT", tiny.port)
+    contacted: list[str] = []
 
-    async def knock(host: str, port: int) -> bool:
-        knocked.append(host)
+    async def connect(host: str, port: int) -> bool:
+        contacted.append(host)
         return host == tiny.host
 
-    async with Watching() as w, looking(w, Ether(), Search(names=True), knock=knock) as here:
-        here.look(Search(subnets=("127.0.0.0/29",)))
+    async with Watching() as w, looking(w, Ether(), LanSearchSettings(mdns=True), connect=connect) as here:
+        here.apply(LanSearchSettings(subnets=("127.0.0.0/29",)))
         await w.until(state_is(tiny.host, State.UP))
-        here.look(Search(names=True))
+        here.apply(LanSearchSettings(mdns=True))
         await w.until(gone(tiny.host))
-    assert knocked == [f"127.0.0.{n}" for n in range(1, 7)]
+    assert contacted == [f"127.0.0.{n}" for n in range(1, 7)]
 
 
 async def test_other_gateways_are_shown_and_never_used(tiny, caplog):
@@ -174,16 +176,16 @@ async def test_other_gateways_are_shown_and_never_used(tiny, caplog):
     ether = Ether({"gpu.local": (tiny.host,)})
     peer = Service("Penstock on gpu", "gpu.local", tiny.port, (tiny.host,), {"version": "9"})
     own = Service("Penstock here", "me.local", 8005, ("127.0.0.1",))
-    search = Search(names=True, port=8005)
+    search = LanSearchSettings(mdns=True, port=8005)
     async with (
         TinyServer("m", host="127.0.0.4") as other,
         Watching() as w,
         looking(w, ether, search) as here,
     ):
-        ether.tell(PENSTOCK, peer, own)
-        ether.tell(OLLAMA, service(tiny), service(other, "other", other.host))
+        ether.tell(PENSTOCK_SERVICE, peer, own)
+        ether.tell(OLLAMA_SERVICE, service(tiny), service(other, "other", other.host))
         await w.until(state_is("other", State.UP))
-        assert [(one.name, one.url, one.version) for one in here.peers] == [
+        assert [(one.name, one.url, one.version) for one in here.other_gateways] == [
             ("Penstock on gpu", f"http://gpu.local:{tiny.port}", "9")
         ]
         assert w.names == ["other"]
@@ -195,12 +197,12 @@ async def test_other_gateways_are_shown_and_never_used(tiny, caplog):
 async def test_a_reload_that_looks_for_nothing_takes_back_what_was_found(tiny):
     ether = Ether({"gpu.local": (tiny.host,)})
     told = Announcement("_penstock._tcp", "me", 8005)
-    async with Watching() as w, looking(w, ether, Search(names=True, announce=told)) as here:
+    async with Watching() as w, looking(w, ether, LanSearchSettings(mdns=True, announcement=told)) as here:
         assert ether.announced == told
-        ether.tell(OLLAMA, service(tiny))
+        ether.tell(OLLAMA_SERVICE, service(tiny))
         await w.until(state_is("GPU-box", State.UP))
 
-        here.look(Search())
+        here.apply(LanSearchSettings())
 
         await w.until(gone("GPU-box"))
         assert ether.announced is None
@@ -211,20 +213,20 @@ async def test_a_network_that_fails_costs_a_line_and_is_looked_at_again(tiny, ca
     class Shaky(Ether):
         failing = True
 
-        async def addresses(self, name: str, fresh: bool = False) -> tuple[str, ...]:
+        async def resolve_host(self, name: str, fresh: bool = False) -> tuple[str, ...]:
             if self.failing:
                 self.failing = False
                 raise OSError("the network is gone")
-            return await super().addresses(name, fresh)
+            return await super().resolve_host(name, fresh)
 
     ether = Shaky({"gpu.local": (tiny.host,)})
-    async with Watching() as w, looking(w, ether, Search(names=True), usual_names=("gpu.local",)):
-        ether.tell(OLLAMA, service(tiny))
+    async with Watching() as w, looking(w, ether, LanSearchSettings(mdns=True), hostnames=("gpu.local",)):
+        ether.tell(OLLAMA_SERVICE, service(tiny))
         await w.until(state_is("GPU-box", State.UP))
     assert sum("Looking for servers on the network failed" in r.getMessage() for r in caplog.records) == 1
 
 
 async def test_nothing_runs_when_nothing_is_looked_for():
     before = asyncio.all_tasks()
-    async with Watching() as w, looking(w, Ether(), Search()):
+    async with Watching() as w, looking(w, Ether(), LanSearchSettings()):
         assert not {task.get_name() for task in asyncio.all_tasks() - before} & {"watch the network"}

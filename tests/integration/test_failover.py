@@ -130,7 +130,7 @@ async def test_whatever_one_server_does_before_the_first_byte_another_answers(wa
             answer = await gateway.ask(surface.request)
             assert answer.status == 200
             assert b"good" in answer.body
-            gateway.gateway.catalog.live["bad"].failed_at = 0.0
+            gateway.gateway.catalog.loads["bad"].last_failed_at = 0.0
         assert len(bad.requests) == len(good.requests) == 2
 
 
@@ -146,7 +146,7 @@ async def test_what_the_caller_has_to_mend_is_not_tried_elsewhere(name: str, sta
         answer = await gateway.ask(SURFACES[name].request)
         assert "temperature is too high" in SURFACES[name].says(answer, int(status[:3]), "invalid_request")
         assert not second.requests
-        assert gateway.gateway.catalog.live["a"].failures == 0
+        assert gateway.gateway.catalog.loads["a"].consecutive_failures == 0
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -172,7 +172,7 @@ async def test_after_the_first_byte_the_stream_ends_with_an_error_and_nobody_els
         assert "middle of its answer" in surface.error(answer)
         assert not good.requests
         client.close()
-        assert gateway.gateway.catalog.live["bad"].failures == 1
+        assert gateway.gateway.catalog.loads["bad"].consecutive_failures == 1
 
 
 async def test_after_the_first_byte_of_a_large_whole_answer_the_connection_is_cut():
@@ -259,9 +259,9 @@ async def test_a_server_that_failed_is_asked_last_until_it_has_had_its_rest():
             assert (await gateway.ask(CHAT)).status == 200
         assert len(first.requests) == 1
         first.script = GOOD
-        gateway.gateway.catalog.live["a"].failed_at -= 11
+        gateway.gateway.catalog.loads["a"].last_failed_at -= 11
         assert (await gateway.ask(CHAT)).headers["x-penstock-server"] == "a"
-        assert gateway.gateway.catalog.live["a"].failures == 0
+        assert gateway.gateway.catalog.loads["a"].consecutive_failures == 0
 
 
 async def test_servers_are_tried_by_priority():

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from penstock.sim import Faults, SimOptions, Simulator
+from tests.support.breakers import reset_breakers
 from tests.support.gateway import Running, running, server, until
 from tests.support.raw_client import Answer, RawClient, chat, post
 from tests.support.surfaces import STREAMS, SURFACES
@@ -115,8 +116,8 @@ async def call(gateway: Running, kept: list[RawClient], dice: random.Random, tal
     way = dice.choice(WAYS)
     client = kept.pop() if kept else await RawClient.to(gateway.port)
     for name in FAULTY:  # each has had its rest: none is passed over for what it did before
-        gateway.gateway.catalog.live[name].failed_at = 0.0
-    gateway.gateway.failover.breakers.reset()
+        gateway.gateway.catalog.loads[name].last_failed_at = 0.0
+    reset_breakers(gateway.gateway.failover.breakers)
     keep = False
     try:
         await client.send(way.request)

@@ -43,7 +43,7 @@ async def test_who_is_slow_to_begin_is_overtaken_and_stopped(request_: bytes, go
         assert answer.headers["x-penstock-server"] == "b"
         await asyncio.wait_for(hung.wait(), 2)  # the slow one hears that nobody waits any more
         await gateway.at_rest()
-        assert gateway.gateway.failover.breakers.of("a", "m").healthy  # being slower is no failure
+        assert gateway.gateway.failover.breakers.get("a", "m").is_healthy  # being slower is no failure
 
 
 async def test_who_begins_in_time_answers_alone():
@@ -63,7 +63,7 @@ async def test_when_the_first_fails_while_the_second_is_asked_the_second_answers
         await turn.send(response(b"", status="500 Internal Server Error"))
 
     async def answer(turn: Turn) -> None:
-        await until(lambda: gateway.gateway.catalog.live["a"].failures)
+        await until(lambda: gateway.gateway.catalog.loads["a"].consecutive_failures)
         await turn.send(GOOD)
 
     async with RawEngine(fail_late) as bad, RawEngine(answer) as good, hedging(bad, good) as gateway:

@@ -142,10 +142,10 @@ async def test_a_client_that_never_reads_is_given_up_after_the_idle_limit(way: s
         await asyncio.wait_for(line.gone.wait(), 5)
         await gateway.at_rest()
         await until(lambda: not gateway.connections)
-        assert gateway.gateway.catalog.live["a"].failures == 0
+        assert gateway.gateway.catalog.loads["a"].consecutive_failures == 0
         answer = await client.answer()
         assert not answer.whole or "transfer-encoding" not in answer.headers
-        assert gateway.gateway.meter.snapshot(0.0).codes == {"client_stalled": 1}
+        assert gateway.gateway.meter.take_snapshot(0.0).codes == {"client_stalled": 1}
 
 
 def big(size: int) -> Script:

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from penstock.serving.sweep import PROGRESS, sweep
+from penstock.serving.idle_sweep import PROGRESS_BYTES, sweep_connection
 from tests.support.gateway import Running, running, server, until
 from tests.support.raw_client import chat, connected, get, post, turn
 from tests.support.raw_engine import DONE, END, RawEngine, Turn, chunk, chunked_head, completion, event, response, says
@@ -20,14 +20,16 @@ class Clock:
     def __init__(self, gateway: Running) -> None:
         self._http = gateway.http
         self._now = asyncio.get_running_loop().time()
-        self._http._sweeper.cancel()
+        self._http._sweep_timer.cancel()
 
     async def passes(self, seconds: float) -> None:
         """A sweep every second of them."""
         for _ in range(int(seconds)):
             self._now += 1
             for connection in tuple(self._http.server_state.connections):
-                sweep(connection, self._now, self._http._listening.keep_alive, self._http._listening.patience)
+                sweep_connection(
+                    connection, self._now, self._http._options.keep_alive, self._http._options.request_timeout
+                )
             await turn()
 
 
@@ -102,7 +104,7 @@ async def test_a_head_that_does_not_come_is_answered_with_408():
     async with running() as gateway, connected(gateway.port) as client:
         clock = Clock(gateway)
         await client.send(b"POST /v1/chat/completions HTTP/1.1\r\nhost:")
-        await until(lambda: gateway.connections and gateway.connections[0].awaited())
+        await until(lambda: gateway.connections and gateway.connections[0].incomplete_request())
         await clock.passes(125)
         answer = await client.answer()
         assert (answer.status, answer.json["code"]) == (408, "client_stalled")
@@ -113,7 +115,7 @@ async def test_a_body_for_another_route_that_does_not_come_is_answered_with_408(
     async with running() as gateway, connected(gateway.port) as client:
         clock = Clock(gateway)
         await client.send(post("/api/show", b"{", length=False, headers=("content-length: 50",)))
-        await until(lambda: gateway.connections and gateway.connections[0].awaited())
+        await until(lambda: gateway.connections and gateway.connections[0].incomplete_request())
         await clock.passes(125)
         assert (await client.answer()).status == 408
         assert await client.closed()
@@ -132,11 +134,11 @@ async def test_a_body_that_drips_is_not_waited_for_without_end():
 async def test_a_large_body_may_take_long_as_long_as_it_comes():
     async with RawEngine(GOOD) as engine, running(server("a", engine.url)) as gateway:
         clock = Clock(gateway)
-        body = CHAT.partition(b"\r\n\r\n")[2].ljust(10 * PROGRESS)
+        body = CHAT.partition(b"\r\n\r\n")[2].ljust(10 * PROGRESS_BYTES)
         async with connected(gateway.port) as client:
             request = post("/v1/chat/completions", body)
-            for at in range(0, len(request), PROGRESS):
-                await client.send(request[at : at + PROGRESS])
+            for at in range(0, len(request), PROGRESS_BYTES):
+                await client.send(request[at : at + PROGRESS_BYTES])
                 await clock.passes(100)
             assert (await client.answer()).body == ANSWER
 

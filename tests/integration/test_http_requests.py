@@ -419,7 +419,7 @@ async def test_a_crowd_of_pipelined_requests_is_not_read_without_end(pair: Pair,
         await until(lambda: gateway.connections and gateway.connections[0].flow.read_paused)
         await turn(20)
         waiting = gateway.connections[0].pipeline
-        assert sum(cycle.size for cycle, _ in waiting) < 1_000_000
+        assert sum(cycle.body_size for cycle, _ in waiting) < 1_000_000
         sending.cancel()
     go_on.set()
     await gateway.at_rest()

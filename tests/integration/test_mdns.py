@@ -11,18 +11,18 @@ from uuid import uuid4
 
 import pytest
 
-from penstock import control
-from penstock.control import mdns_library
-from penstock.control.mdns import Mdns
-from penstock.control.names import NamesByMdns
-from penstock.control.services import Announcement
+from penstock.control import discovery
+from penstock.control.discovery import mdns_zeroconf
+from penstock.control.discovery.dns_sd import Announcement
+from penstock.control.discovery.mdns import Mdns
+from penstock.control.discovery.name_resolution import MdnsResolver
 from tests.support.neighbours import LOOPBACK, Neighbour, News
 
 
 def not_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if nobody had asked the network for anything yet."""
-    monkeypatch.delitem(sys.modules, mdns_library.__name__)
-    monkeypatch.delattr(control, "mdns_library")
+    monkeypatch.delitem(sys.modules, mdns_zeroconf.__name__)
+    monkeypatch.delattr(discovery, "mdns_zeroconf")
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ async def neighbour() -> AsyncIterator[Neighbour]:
 
 @pytest.fixture
 async def mdns() -> AsyncIterator[Mdns]:
-    mdns = Mdns([LOOPBACK], patience=1.0)
+    mdns = Mdns([LOOPBACK], timeout=1.0)
     yield mdns
     await mdns.stop()
 
@@ -44,16 +44,16 @@ async def test_a_name_is_resolved_without_the_systems_help(neighbour, mdns):
     with contextlib.suppress(socket.gaierror):
         assert socket.getaddrinfo(neighbour.host, 1) == []
 
-    assert await mdns.addresses(neighbour.host) == (LOOPBACK,)
-    assert await NamesByMdns(mdns).numbered(f"http://{neighbour.host}:11434/x", False) == (
+    assert await mdns.resolve_host(neighbour.host) == (LOOPBACK,)
+    assert await MdnsResolver(mdns).resolve_url(f"http://{neighbour.host}:11434/x", False) == (
         f"http://{LOOPBACK}:11434/x",
     )
 
 
 async def test_a_name_that_nobody_has_is_not_found_and_costs_its_patience_only():
-    mdns = Mdns([LOOPBACK], patience=0.05)
+    mdns = Mdns([LOOPBACK], timeout=0.05)
     try:
-        assert await mdns.addresses(f"nobody-{uuid4().hex[:8]}.local") == ()
+        assert await mdns.resolve_host(f"nobody-{uuid4().hex[:8]}.local") == ()
     finally:
         await mdns.stop()
 
@@ -61,70 +61,70 @@ async def test_a_name_that_nobody_has_is_not_found_and_costs_its_patience_only()
 async def test_a_name_that_gets_another_address_is_told_and_found_there(neighbour, mdns):
     moved = []
     news = News()
-    mdns.on_moved = lambda name: (moved.append(name), news())
+    mdns.on_address_changed = lambda name: (moved.append(name), news())
     await neighbour.tell("127.0.0.2")
-    assert await mdns.addresses(neighbour.host.upper()) == ("127.0.0.2",)
+    assert await mdns.resolve_host(neighbour.host.upper()) == ("127.0.0.2",)
     moved.clear()
 
     await neighbour.move("127.0.0.3")
 
     await news.until(lambda: moved)
     assert set(moved) == {neighbour.host}
-    assert (await mdns.addresses(neighbour.host))[0] == "127.0.0.3"
+    assert (await mdns.resolve_host(neighbour.host))[0] == "127.0.0.3"
 
 
 async def test_what_was_known_is_not_believed_when_a_fresh_answer_is_wanted(neighbour, mdns):
     await neighbour.tell("127.0.0.2")
-    await mdns.addresses(neighbour.host)
+    await mdns.resolve_host(neighbour.host)
     await neighbour.leave()
 
-    assert await mdns.addresses(neighbour.host, fresh=True) == ()
+    assert await mdns.resolve_host(neighbour.host, fresh=True) == ()
 
 
 async def test_services_come_and_go(neighbour, mdns):
     news = News()
-    mdns.on_services = news
-    mdns.browse(neighbour.type)
+    mdns.on_services_changed = news
+    mdns.start_browsing(neighbour.type)
     await neighbour.tell(LOOPBACK, port=4711)
 
-    await news.until(lambda: mdns.services(neighbour.type))
-    (service,) = mdns.services(neighbour.type)
+    await news.until(lambda: mdns.list_services(neighbour.type))
+    (service,) = mdns.list_services(neighbour.type)
     assert (service.name, service.host, service.port) == ("GPU box", neighbour.host, 4711)
     assert service.addresses == (LOOPBACK,)
     assert service.properties == {"version": "1"}
 
     await neighbour.leave()
-    await news.until(lambda: not mdns.services(neighbour.type))
+    await news.until(lambda: not mdns.list_services(neighbour.type))
 
 
 async def test_a_type_that_is_browsed_no_longer_is_forgotten(neighbour, mdns):
     news = News()
-    mdns.on_services = news
-    mdns.browse(neighbour.type)
+    mdns.on_services_changed = news
+    mdns.start_browsing(neighbour.type)
     await neighbour.tell(LOOPBACK)
-    await news.until(lambda: mdns.services(neighbour.type))
+    await news.until(lambda: mdns.list_services(neighbour.type))
 
-    mdns.unbrowse(neighbour.type)
+    mdns.stop_browsing(neighbour.type)
 
-    assert mdns.services(neighbour.type) == ()
+    assert mdns.list_services(neighbour.type) == ()
 
 
 async def test_what_is_announced_is_found_by_others_and_taken_back_at_the_end(mdns):
     type_ = f"_t{uuid4().hex[:8]}._tcp"
     other = Mdns([LOOPBACK])
     news = News()
-    other.on_services = news
-    other.browse(type_)
+    other.on_services_changed = news
+    other.start_browsing(type_)
     try:
-        mdns.announce(Announcement(type_, "Penstock on x", 8005, (LOOPBACK,), {"path": "/v1"}))
-        await news.until(lambda: other.services(type_))
-        (service,) = other.services(type_)
+        mdns.set_announcement(Announcement(type_, "Penstock on x", 8005, (LOOPBACK,), {"path": "/v1"}))
+        await news.until(lambda: other.list_services(type_))
+        (service,) = other.list_services(type_)
         assert (service.name, service.port, service.addresses) == ("Penstock on x", 8005, (LOOPBACK,))
         assert service.properties == {"path": "/v1"}
         assert service.host.endswith("-penstock.local")
 
         await mdns.stop()
-        await news.until(lambda: not other.services(type_))
+        await news.until(lambda: not other.list_services(type_))
     finally:
         await other.stop()
 
@@ -133,12 +133,12 @@ async def test_an_announcement_is_replaced_by_another(mdns):
     type_ = f"_t{uuid4().hex[:8]}._tcp"
     other = Mdns([LOOPBACK])
     news = News()
-    other.on_services = news
-    other.browse(type_)
+    other.on_services_changed = news
+    other.start_browsing(type_)
     try:
-        mdns.announce(Announcement(type_, "one", 1, (LOOPBACK,)))
-        mdns.announce(Announcement(type_, "two", 2, (LOOPBACK,)))
-        await news.until(lambda: [service.port for service in other.services(type_)] == [2])
+        mdns.set_announcement(Announcement(type_, "one", 1, (LOOPBACK,)))
+        mdns.set_announcement(Announcement(type_, "two", 2, (LOOPBACK,)))
+        await news.until(lambda: [service.port for service in other.list_services(type_)] == [2])
     finally:
         await other.stop()
 
@@ -147,18 +147,18 @@ async def test_without_a_network_nothing_is_found_and_one_line_says_so(caplog, m
     def refuse(**_: object) -> None:
         raise OSError(errno.EADDRINUSE, "Address already in use")
 
-    monkeypatch.setattr(mdns_library, "AsyncZeroconf", refuse)
+    monkeypatch.setattr(mdns_zeroconf, "AsyncZeroconf", refuse)
     mdns = Mdns()
-    mdns.announce(Announcement("_x._tcp", "x", 1))
-    mdns.browse("_x._tcp")
+    mdns.set_announcement(Announcement("_x._tcp", "x", 1))
+    mdns.start_browsing("_x._tcp")
     try:
-        assert await mdns.addresses("ollama.local") == ()
-        assert await mdns.addresses("ollama-server.local") == ()
+        assert await mdns.resolve_host("ollama.local") == ()
+        assert await mdns.resolve_host("ollama-server.local") == ()
     finally:
         await mdns.stop()
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("penstock")]
     assert len(lines) == 1
-    assert lines[0].startswith("mDNS is not to be had")
+    assert lines[0].startswith("mDNS is not available")
 
 
 async def test_without_the_package_nothing_is_found_and_one_line_says_so(caplog, monkeypatch):
@@ -166,7 +166,7 @@ async def test_without_the_package_nothing_is_found_and_one_line_says_so(caplog,
     not_imported(monkeypatch)
     mdns = Mdns()
 
-    assert await mdns.addresses("ollama.local") == ()
+    assert await mdns.resolve_host("ollama.local") == ()
 
     await mdns.stop()
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
@@ -175,9 +175,9 @@ async def test_without_the_package_nothing_is_found_and_one_line_says_so(caplog,
 async def test_stopping_in_the_middle_of_anything_leaves_no_task_behind():
     before = asyncio.all_tasks()
     mdns = Mdns([LOOPBACK])
-    mdns.browse("_x._tcp")
-    mdns.announce(Announcement("_x._tcp", "x", 1, (LOOPBACK,)))
-    asking = asyncio.create_task(mdns.addresses("nobody.local"))
+    mdns.start_browsing("_x._tcp")
+    mdns.set_announcement(Announcement("_x._tcp", "x", 1, (LOOPBACK,)))
+    asking = asyncio.create_task(mdns.resolve_host("nobody.local"))
     await asyncio.sleep(0)
 
     await mdns.stop()
@@ -185,16 +185,16 @@ async def test_stopping_in_the_middle_of_anything_leaves_no_task_behind():
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
     assert {task for task in asyncio.all_tasks() - before if not task.done()} == set()
-    assert await mdns.addresses("nobody.local") == ()
+    assert await mdns.resolve_host("nobody.local") == ()
 
 
 async def test_nothing_is_opened_or_imported_until_something_is_asked(monkeypatch):
     not_imported(monkeypatch)
     mdns = Mdns()
-    mdns.announce(None)
-    mdns.unbrowse("_ollama._tcp")
+    mdns.set_announcement(None)
+    mdns.stop_browsing("_ollama._tcp")
 
-    assert await NamesByMdns(mdns).numbered("http://localhost:11434", False) == ()
+    assert await MdnsResolver(mdns).resolve_url("http://localhost:11434", False) == ()
     await mdns.stop()
 
-    assert mdns_library.__name__ not in sys.modules
+    assert mdns_zeroconf.__name__ not in sys.modules

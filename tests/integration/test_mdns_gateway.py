@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from penstock.app import Gateway
+from penstock.app.gateway import Gateway
 from penstock.config.settings import ListenSettings, Settings, StorageSettings
-from penstock.control.mdns import Mdns
+from penstock.control.discovery.mdns import Mdns
 from penstock.domain.fleet import State
 from penstock.sim import SimOptions, Simulator
 from tests.support.gateway import Running, running, server, until
@@ -82,15 +82,15 @@ async def test_a_drained_servers_streams_end_whole_and_new_calls_go_elsewhere():
         servers = server("a", first.url, "ollama"), server("b", second.url, "ollama", priority="SECONDARY")
         async with running(*servers, look=True) as here:
             stream = await begun(here)
-            assert (first.engine.counters.started, second.engine.counters.started) == (1, 0)
+            assert (first.speed_model.counters.started, second.speed_model.counters.started) == (1, 0)
 
-            here.gateway.watcher.drain("a")
+            here.gateway.watcher.drain_server("a")
 
             assert state(here, "a") is State.DRAINING
             for _ in range(3):
                 assert "second" in (await here.ask(ASK, 20)).text
             assert await stream == TEXT
-            here.gateway.watcher.enable("a")
+            here.gateway.watcher.enable_server("a")
             assert state(here, "a") is State.UP
 
 
@@ -111,15 +111,15 @@ async def test_a_gateway_that_others_can_reach_is_announced_while_it_runs():
     skip_without_network()
     other = Mdns([LOOPBACK])
     news = News()
-    other.on_services = news
-    other.browse("_penstock._tcp")
+    other.on_services_changed = news
+    other.start_browsing("_penstock._tcp")
     settings = Settings(
         StorageSettings(Path()), server=ListenSettings("0.0.0.0", announce=True), anything_configured=True
     )
     gateway = Gateway(settings, port=48005)
 
     def ports() -> set[int]:
-        return {service.port for service in other.services("_penstock._tcp")}
+        return {service.port for service in other.list_services("_penstock._tcp")}
 
     try:
         await gateway.start()

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest_asyncio
 
-from penstock.control.health import SUSPICION_GAP
+from penstock.control.discovery.health import MIN_PROBE_GAP
 from penstock.sim import Faults, SimOptions, Simulator
 from tests.support.gateway_process import Gateway, gateway
 
@@ -26,7 +26,7 @@ async def running(engine: Simulator, tmp_path: Path) -> AsyncIterator[Gateway]:
     loop = asyncio.get_running_loop()
     context = gateway(tmp_path / "gateway", settings)
     started = await loop.run_in_executor(None, context.__enter__)
-    await asyncio.sleep(SUSPICION_GAP + 0.1)  # what was seen within that time is not looked at again
+    await asyncio.sleep(MIN_PROBE_GAP + 0.1)  # what was seen within that time is not looked at again
     yield started
     await loop.run_in_executor(None, context.__exit__, None, None, None)
 

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from penstock.sim import Faults, SimOptions, Simulator
+from tests.support.breakers import reset_breakers
 from tests.support.gateway import Running, running, server, until
 from tests.support.raw_client import Answer, chat, post
 from tests.support.raw_engine import (
@@ -124,9 +125,9 @@ WAYS = (
 
 async def call(gateway: Running, dice: random.Random, tally: Counter[str]) -> None:
     way = dice.choice(WAYS)
-    for live in gateway.gateway.catalog.live.values():
-        live.failed_at = 0.0
-    gateway.gateway.failover.breakers.reset()
+    for live in gateway.gateway.catalog.loads.values():
+        live.last_failed_at = 0.0
+    reset_breakers(gateway.gateway.failover.breakers)
     answer = await gateway.ask(way.request, 10)
     assert answer.status == 200, f"{way.name}: {answer}"
     assert answer.whole, f"{way.name}: {answer}"
@@ -164,10 +165,9 @@ async def test_a_thousand_faults_in_mid_stream_and_every_text_is_complete_and_ex
             await gateway.at_rest()
             await until(lambda: not gateway.connections)
             await until(lambda: not any(sim.running or sim.waiting for sim in (*sims.values(), good)))
-            breakers = gateway.gateway.failover.breakers
-            held = [*breakers._servers.values(), *(guard.model for guard in breakers._guards.values())]
-            assert held
-            assert not any(breaker._trial for breaker in held)
+            breakers = gateway.gateway.failover.breakers.list_breakers()
+            assert breakers
+            assert not any(breaker.has_probe_in_flight for breaker in breakers)
         faults = sum((Counter(sim.counters.faults) for sim in sims.values()), Counter())
     with capsys.disabled():
         print(f"\n{dealt()} faults dealt: {dict(faults.most_common())}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.gateway.upstream.pool import Pool
+from penstock.gateway.upstream.transport.pool import Pool
 from tests.support.gateway import Running, running, server, until
 from tests.support.raw_client import chat, connected, post
 from tests.support.raw_engine import (
@@ -78,7 +78,7 @@ async def test_a_connection_that_dies_as_the_request_is_sent_is_replaced_silentl
         answer = await gateway.ask(CHAT)
         assert (answer.status, answer.body, answer.headers["x-penstock-fallback"]) == (200, ANSWER, "false")
         assert [request.connection for request in engine.requests] == [1, 1, 2]
-        assert gateway.gateway.catalog.live["a"].failures == 0
+        assert gateway.gateway.catalog.loads["a"].consecutive_failures == 0
 
 
 async def test_many_kept_connections_that_died_are_replaced_by_one():

@@ -48,7 +48,7 @@ async def gone(engine: RawEngine, gateway: Running) -> None:
     """Both ends let go within a second, and nobody is blamed."""
     await asyncio.wait_for(asyncio.gather(*(line.gone.wait() for line in engine.lines)), 1)
     await gateway.at_rest()
-    assert {live.failures for live in gateway.gateway.catalog.live.values()} == {0}
+    assert {live.consecutive_failures for live in gateway.gateway.catalog.loads.values()} == {0}
     await until(lambda: not gateway.connections)
 
 
@@ -127,7 +127,7 @@ async def test_while_the_engine_is_being_connected_to():
             await until(lambda: gateway.left()["connecting"])
             client.close()
             await gateway.at_rest()
-            assert gateway.gateway.catalog.live["a"].failures == 0
+            assert gateway.gateway.catalog.loads["a"].consecutive_failures == 0
 
 
 async def test_while_it_still_sends_its_request():
@@ -193,7 +193,7 @@ async def test_a_call_on_a_connection_that_it_has_used_before_is_not_disturbed()
             await until(
                 lambda: first.requests and gateway.left()["connecting"] and not gateway.left()["busy connections"]
             )
-            gateway.gateway.catalog.live["a"].failed_at = 0.0
+            gateway.gateway.catalog.loads["a"].last_failed_at = 0.0
             other = asyncio.create_task(gateway.ask(CHAT))
             await until(lambda: len(first.requests) == 2)
             assert first.accepted == 1
@@ -211,8 +211,8 @@ async def test_it_counts_as_gone_and_as_nobodys_error():
         await engine.asked.wait()
         client.close()
         await gone(engine, gateway)
-        counted = gateway.gateway.meter.snapshot(0.0).all
-        assert (counted.gone, counted.errors) == (1, 0)
+        counted = gateway.gateway.meter.take_snapshot(0.0).all
+        assert (counted.disconnects, counted.errors) == (1, 0)
 
 
 async def test_a_hundred_at_any_moment():

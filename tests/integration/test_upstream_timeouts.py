@@ -193,11 +193,11 @@ async def test_a_server_whose_queue_of_connections_is_full_is_a_504():
 async def test_a_server_that_timed_out_is_blamed_and_its_connection_not_used_again():
     async with RawEngine(Turn.hang) as engine, running(server("a", engine.url, **SHORT)) as gateway:
         await gateway.ask(CHAT)
-        assert gateway.gateway.catalog.live["a"].failures == 1
+        assert gateway.gateway.catalog.loads["a"].consecutive_failures == 1
         engine.script = says(response(completion("well again")))
         assert (await gateway.ask(CHAT)).text == "well again"
         assert engine.accepted == 2
-        assert gateway.gateway.catalog.live["a"].failures == 0
+        assert gateway.gateway.catalog.loads["a"].consecutive_failures == 0
 
 
 async def test_what_comes_too_late_reaches_nobody():

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.sim import SimModel, SimOptions, Simulator, scenario_one
-from penstock.sim.answer import Ask, Tool, compose, tokens_of, vector
+from penstock.sim import SimModel, SimOptions, Simulator, demo_servers
+from penstock.sim.generated_text import GenerationRequest, Tool, compose_answer, tokens_of, unit_vector
+from penstock.sim.json_schema import example_of
 from penstock.sim.kinds import KINDS
-from penstock.sim.schema import instance
 from tests.sim.client import ask
 
 TEXTS = st.text(max_size=200)
@@ -33,8 +33,10 @@ def test_tokens_join_to_the_text_again(text: str) -> None:
 
 @given(TEXTS, st.integers(0, 40), st.lists(st.text(min_size=1, max_size=3), max_size=3))
 def test_no_limit_or_stop_word_takes_the_prefix_away(message: str, limit: int, stops: list[str]) -> None:
-    answer = compose(OPTIONS, Ask("m", message, max_tokens=limit, stop=tuple(stops)), msgspec.json.encode)
-    assert answer.count <= limit
+    answer = compose_answer(
+        OPTIONS, GenerationRequest("m", message, max_tokens=limit, stop=tuple(stops)), msgspec.json.encode
+    )
+    assert answer.token_count <= limit
     assert answer.text.startswith("[simulated]") or limit == 0
     spoken = answer.text.removeprefix(OPTIONS.prefix)
     assert not any(stop in spoken for stop in stops)
@@ -42,13 +44,15 @@ def test_no_limit_or_stop_word_takes_the_prefix_away(message: str, limit: int, s
 
 @given(TEXTS, st.integers(1, 300))
 def test_a_least_number_of_tokens_is_reached(message: str, least: int) -> None:
-    answer = compose(OPTIONS, Ask("m", message, min_tokens=least, max_tokens=least), msgspec.json.encode)
-    assert (answer.count, answer.finish) == (least, "length")
+    answer = compose_answer(
+        OPTIONS, GenerationRequest("m", message, min_tokens=least, max_tokens=least), msgspec.json.encode
+    )
+    assert (answer.token_count, answer.finish) == (least, "length")
 
 
 def test_the_caller_s_words_are_quoted_in_the_caller_s_language() -> None:
-    english = compose(SimOptions(), Ask("m", "tell me a joke"), msgspec.json.encode).text
-    russian = compose(SimOptions(), Ask("m", "расскажи анекдот"), msgspec.json.encode).text
+    english = compose_answer(SimOptions(), GenerationRequest("m", "tell me a joke"), msgspec.json.encode).text
+    russian = compose_answer(SimOptions(), GenerationRequest("m", "расскажи анекдот"), msgspec.json.encode).text
     assert "“tell me a joke”" in english
     assert "«расскажи анекдот»" in russian
     assert english.count(". ") >= 2
@@ -57,12 +61,14 @@ def test_the_caller_s_words_are_quoted_in_the_caller_s_language() -> None:
 
 def test_the_text_can_be_given_with_places_to_fill() -> None:
     options = SimOptions(text="{model} heard {message}")
-    assert compose(options, Ask("m", "a  b"), msgspec.json.encode).text == "m heard a b"
+    assert compose_answer(options, GenerationRequest("m", "a  b"), msgspec.json.encode).text == "m heard a b"
 
 
 def test_a_tool_is_called_with_arguments_of_its_schema() -> None:
     parameters = {"type": "object", "required": ["unit"], "properties": {"unit": {"enum": ["C", "F"]}, "city": {}}}
-    answer = compose(SimOptions(), Ask("m", "hi", tools=(Tool("weather", parameters),)), msgspec.json.encode)
+    answer = compose_answer(
+        SimOptions(), GenerationRequest("m", "hi", tools=(Tool("weather", parameters),)), msgspec.json.encode
+    )
     assert answer.call is not None
     assert (answer.call.name, answer.call.arguments) == ("weather", {"unit": "C"})
 
@@ -101,7 +107,7 @@ SCHEMAS: st.SearchStrategy[dict[str, Any]] = st.recursive(
 
 @given(SCHEMAS)
 def test_what_is_made_for_a_schema_is_valid_for_it(schema: dict[str, Any]) -> None:
-    assert fits(instance(schema), schema)
+    assert fits(example_of(schema), schema)
 
 
 def fits(value: Any, schema: dict[str, Any]) -> bool:
@@ -138,15 +144,15 @@ def test_references_are_followed_and_recursion_ends() -> None:
         },
         "$ref": "#/$defs/node",
     }
-    assert instance(schema) == {"next": None}
+    assert example_of(schema) == {"next": None}
 
 
 @given(TEXTS, st.integers(1, 500))
 def test_vectors_have_length_one(text: str, size: int) -> None:
-    made = vector(text, size)
+    made = unit_vector(text, size)
     assert len(made) == size
     assert math.hypot(*made) == pytest.approx(1, abs=1e-4)
-    assert made == vector(text, size)
+    assert made == unit_vector(text, size)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +168,7 @@ def test_vectors_have_length_one(text: str, size: int) -> None:
     ],
 )
 def test_a_name_tells_what_a_model_is(name: str, size: str, billions: float, quantization: str, context: int) -> None:
-    model = SimModel.named(name)
+    model = SimModel.from_name(name)
     assert (model.parameter_size, model.quantization, model.context_length) == (size, quantization, context)
     assert model.size_bytes / 1e9 == pytest.approx(billions, rel=0.02)
 
@@ -195,12 +201,12 @@ async def test_a_port_in_use_is_an_error_of_the_start() -> None:
             await Simulator(SimOptions(port=first.port)).start()
 
 
-@pytest.mark.parametrize("pair", scenario_one(), ids=["remote", "localhost"])
+@pytest.mark.parametrize("pair", demo_servers(), ids=["remote", "localhost"])
 async def test_every_text_of_the_embedded_pair_says_that_it_is_simulated(pair: SimOptions) -> None:
     quick = replace(pair, load_seconds=0, models=tuple(_quick(model) for model in pair.models))
     async with Simulator(quick) as simulator:
         api = client.AsyncClient(simulator.url)
-        for model in simulator.engine.models:
+        for model in simulator.speed_model.models:
             said = await api.chat(model.name, [{"role": "user", "content": "Привет"}])
             assert str(said.message.content).startswith("[simulated]")
             assert said.message.thinking is None or said.message.thinking.startswith("[simulated]")
@@ -209,7 +215,7 @@ async def test_every_text_of_the_embedded_pair_says_that_it_is_simulated(pair: S
             assert str(first.response or first.thinking).startswith("[simulated]")
         await api._client.aclose()
         async with openai.AsyncOpenAI(base_url=f"{simulator.url}/v1", api_key="any", max_retries=0) as other:
-            name = simulator.engine.models[-1].name
+            name = simulator.speed_model.models[-1].name
             chat = await other.chat.completions.create(model=name, messages=[{"role": "user", "content": "hi"}])
             assert str(chat.choices[0].message.content).startswith("[simulated]")
             text = await other.completions.create(model=name, prompt="hi")
@@ -222,14 +228,14 @@ def _quick(model: SimModel | str) -> SimModel:
 
 
 def test_the_embedded_pair_is_a_strong_server_and_the_one_at_hand() -> None:
-    remote, localhost = scenario_one()
-    names = [[model.name for model in pair.installed(())] for pair in (remote, localhost)]
+    remote, localhost = demo_servers()
+    names = [[model.name for model in pair.resolve_models(())] for pair in (remote, localhost)]
     assert names == [
         ["llama3.3:70b", "gemma3:12b", "qwen2.5-coder:14b", "qwen3:14b"],
         ["gemma3:1b", "qwen2.5:1.5b", "phi3:3b"],
     ]
     for pair in (remote, localhost):
-        for model in pair.installed(()):
+        for model in pair.resolve_models(()):
             load = pair.load_seconds if model.load_seconds is None else model.load_seconds
             first_token = load + 100 / (model.prefill_tokens_per_second or 1) + 1 / (model.tokens_per_second or 1)
             assert first_token < 2

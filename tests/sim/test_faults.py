@@ -290,5 +290,5 @@ def test_any_faults_survive_being_written_down_and_only_what_is_possible_is_draw
 ) -> None:
     faults = Faults(**chances)  # type: ignore[arg-type]
     assert Faults.from_mapping(faults.as_mapping()) == faults
-    drawn = faults.draw(random.Random(seed), generating=True, refusing=True)
+    drawn = faults.choose_fault(random.Random(seed), generating=True, refusing=True)
     assert drawn is None or chances[drawn] > 0

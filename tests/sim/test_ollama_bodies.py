@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.sim import Simulator
-from penstock.sim.kinds.ollama.fields import CHAT, duration
-from penstock.sim.kinds.ollama.gojson import BadBodyError, decode
+from penstock.sim.kinds.ollama.fields import CHAT, parse_duration
+from penstock.sim.kinds.ollama.go_json import BadBodyError, decode_fields
 from tests.sim.client import ask
 from tests.sim.conftest import PLAIN, THINKER
 
@@ -147,7 +147,7 @@ async def test_an_unknown_format_is_500_and_only_after_the_model_was_loaded(olla
     answer = await chat(ollama, format="xml")
     assert answer.status == 500
     assert answer.error == 'invalid format: "\\"xml\\""; expected "json" or a valid JSON Schema object'
-    assert PLAIN in ollama.engine.residents
+    assert PLAIN in ollama.speed_model.residents
 
 
 async def test_an_unknown_model_wins_over_bad_options(ollama: Simulator) -> None:
@@ -163,7 +163,7 @@ async def test_thinking_can_be_told_a_level(ollama: Simulator) -> None:
 @given(st.binary(max_size=60))
 def test_no_bytes_break_the_reader(body: bytes) -> None:
     try:
-        fields = decode(body, CHAT)
+        fields = decode_fields(body, CHAT)
     except BadBodyError as error:
         assert str(error)  # noqa: PT017  either outcome is right
     else:
@@ -172,5 +172,5 @@ def test_no_bytes_break_the_reader(body: bytes) -> None:
 
 @given(st.integers(0, 10**6), st.sampled_from([("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)]))
 def test_a_duration_is_read_in_its_unit(number: int, unit: tuple[str, float]) -> None:
-    assert duration(f"{number}{unit[0]}") == pytest.approx(number * unit[1])
-    assert duration(f"-{number}{unit[0]}") == pytest.approx(-number * unit[1])
+    assert parse_duration(f"{number}{unit[0]}") == pytest.approx(number * unit[1])
+    assert parse_duration(f"-{number}{unit[0]}") == pytest.approx(-number * unit[1])

@@ -88,7 +88,7 @@ async def test_a_chat_without_messages_loads_or_unloads(ollama: Simulator, keep_
     assert list(answer.json) == ["model", "created_at", "message", "done", "done_reason"]
     assert answer.json["message"] == {"role": "assistant", "content": ""}
     assert answer.json["done_reason"] == reason
-    assert (PLAIN in ollama.engine.residents) == (reason == "load")
+    assert (PLAIN in ollama.speed_model.residents) == (reason == "load")
 
 
 @pytest.mark.parametrize(("keep_alive", "reason"), [(None, "load"), (0, "unload")])
@@ -268,6 +268,6 @@ async def test_images_need_a_model_that_sees(ollama: Simulator) -> None:
     blind = await chat(ollama, messages=pictured)
     assert blind.status == 500
     assert "image input is not supported" in blind.error
-    async with Simulator(SimOptions.instant("ollama", SimModel.named("gemma3:4b"))) as seeing:
+    async with Simulator(SimOptions.instant("ollama", SimModel.from_name("gemma3:4b"))) as seeing:
         answer = await chat(seeing, model="gemma3:4b", messages=pictured, stream=False)
     assert answer.status == 200

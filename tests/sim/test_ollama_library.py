@@ -64,7 +64,7 @@ def until_expiry(model: dict[str, Any]) -> float:
 async def test_a_model_is_forgotten_when_its_time_is_up() -> None:
     async with Simulator(SimOptions(models=(PLAIN,), load_seconds=0, clock_scale=1e6)) as simulator:
         await ask(simulator.url, "POST", "/api/generate", {"model": PLAIN, "keep_alive": "1s"})
-        await until(lambda: not simulator.engine.residents)
+        await until(lambda: not simulator.speed_model.residents)
         assert await loaded(simulator) == []
 
 

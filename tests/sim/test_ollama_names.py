@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.sim import Simulator
-from penstock.sim.kinds.ollama.names import parse
+from penstock.sim.kinds.ollama.model_names import parse_name
 from tests.sim.client import ask
 from tests.sim.conftest import EMBEDDER, PLAIN, SKILLED
 
@@ -91,7 +91,7 @@ async def test_what_a_model_cannot_do_is_400(ollama: Simulator, path: str, body:
 
 
 def test_a_name_has_defaults_for_what_it_leaves_out() -> None:
-    short, hosted = parse("m"), parse("hf.co/org/repo:Q4_K_M")
+    short, hosted = parse_name("m"), parse_name("hf.co/org/repo:Q4_K_M")
     assert short is not None
     assert hosted is not None
     assert (short.full, short.display) == ("registry.ollama.ai/library/m:latest", "m:latest")
@@ -100,8 +100,8 @@ def test_a_name_has_defaults_for_what_it_leaves_out() -> None:
 
 @given(st.text(max_size=40))
 def test_any_text_is_a_name_or_none_and_its_display_means_the_same(text: str) -> None:
-    name = parse(text)
+    name = parse_name(text)
     if name is not None:
-        again = parse(name.display)
+        again = parse_name(name.display)
         assert again is not None
         assert again.key == name.key

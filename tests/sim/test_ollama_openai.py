@@ -8,7 +8,7 @@ import pytest
 from penstock.sim import Faults, Simulator
 from tests.sim.client import ask
 from tests.sim.conftest import EMBEDDER, PLAIN, SKILLED, THINKER
-from tests.support.transcripts import events
+from tests.support.transcripts import parse_events
 
 HI = [{"role": "user", "content": "hi"}]
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"properties": {"a": {"type": "integer"}}}}}
@@ -21,7 +21,7 @@ async def chat(server: Simulator, **body: Any) -> Any:
 async def test_a_stream_says_the_role_once_and_ends_with_a_finish_and_done(ollama: Simulator) -> None:
     answer = await chat(ollama, stream=True)
     assert answer.header("content-type") == "text/event-stream"
-    *chunks, finish, done = events(answer.body)
+    *chunks, finish, done = parse_events(answer.body)
     assert done == "[DONE]"
     assert ["role" in chunk["choices"][0]["delta"] for chunk in chunks] == [True] + [False] * (len(chunks) - 1)
     assert finish["choices"] == [{"index": 0, "delta": {}, "finish_reason": "stop"}]
@@ -30,7 +30,7 @@ async def test_a_stream_says_the_role_once_and_ends_with_a_finish_and_done(ollam
 
 
 async def test_usage_comes_in_an_extra_chunk_when_wanted(ollama: Simulator) -> None:
-    *chunks, usage, done = events((await chat(ollama, stream=True, stream_options={"include_usage": True})).body)
+    *chunks, usage, done = parse_events((await chat(ollama, stream=True, stream_options={"include_usage": True})).body)
     assert (usage["choices"], done) == ([], "[DONE]")
     assert list(usage["usage"]) == ["prompt_tokens", "completion_tokens", "total_tokens"]
     assert usage["usage"]["completion_tokens"] == len(chunks) - 1
@@ -94,7 +94,7 @@ async def test_answers_carry_the_model_as_sent_and_ollama_s_fingerprint(ollama: 
 
 async def test_a_failure_in_mid_stream_is_lost_in_an_empty_chunk(ollama: Simulator) -> None:
     ollama.faults = Faults(crash_middle=1)
-    told = events((await chat(ollama, stream=True)).body)
+    told = parse_events((await chat(ollama, stream=True)).body)
     assert told[-1]["model"] == ""
     assert told[-1]["choices"][0]["finish_reason"] is None
     ollama.faults = Faults(crash_before=1)
@@ -103,7 +103,7 @@ async def test_a_failure_in_mid_stream_is_lost_in_an_empty_chunk(ollama: Simulat
 
 async def test_completions_stream_usage_of_zeros_until_the_end(ollama: Simulator) -> None:
     body = {"model": PLAIN, "prompt": "hi", "stream": True, "stream_options": {"include_usage": True}}
-    *chunks, usage, _ = events((await ask(ollama.url, "POST", "/v1/completions", body)).body)
+    *chunks, usage, _ = parse_events((await ask(ollama.url, "POST", "/v1/completions", body)).body)
     assert all(chunk["usage"]["total_tokens"] == 0 for chunk in chunks)
     assert usage["usage"]["total_tokens"] > 0
     empty = await ask(ollama.url, "POST", "/v1/completions", {"model": PLAIN, "prompt": ""})

@@ -8,7 +8,7 @@ import pytest
 
 from penstock.sim import Faults, SimModel, SimOptions, Simulator
 from tests.sim.client import Line, ask, until
-from tests.support.transcripts import events
+from tests.support.transcripts import parse_events
 
 HI = [{"role": "user", "content": "hi"}]
 WEATHER = {
@@ -48,7 +48,7 @@ async def test_openai_s_client_chats_whole_and_streamed(server: Simulator) -> No
 
 
 async def test_a_tool_call_arrives_in_fragments_that_join_to_json(server: Simulator) -> None:
-    *chunks, done = events((await chat(server, tools=[WEATHER], stream=True)).body)
+    *chunks, done = parse_events((await chat(server, tools=[WEATHER], stream=True)).body)
     deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
     parts = [part for delta in deltas for part in delta.get("tool_calls", [])]
     assert done == "[DONE]"
@@ -58,7 +58,7 @@ async def test_a_tool_call_arrives_in_fragments_that_join_to_json(server: Simula
 
 
 async def test_vllm_may_put_two_entries_of_one_index_into_one_chunk(vllm: Simulator) -> None:
-    chunks = events((await chat(vllm, tools=[WEATHER], stream=True)).body)[:-1]
+    chunks = parse_events((await chat(vllm, tools=[WEATHER], stream=True)).body)[:-1]
     indices = [[part["index"] for part in c["choices"][0]["delta"].get("tool_calls", [])] for c in chunks]
     assert [0, 0] in indices
 
@@ -107,7 +107,7 @@ async def test_it_stops_at_a_stop_word(server: Simulator) -> None:
 async def test_as_many_choices_as_asked_for(server: Simulator) -> None:
     whole = (await chat(server, n=3)).json
     assert [choice["index"] for choice in whole["choices"]] == [0, 1, 2]
-    chunks = events((await chat(server, n=2, stream=True)).body)[:-1]
+    chunks = parse_events((await chat(server, n=2, stream=True)).body)[:-1]
     assert {choice["index"] for chunk in chunks for choice in chunk["choices"]} == {0, 1}
 
 
@@ -116,7 +116,7 @@ async def test_logprobs_belong_to_their_token(server: Simulator) -> None:
     rows = answer.json["choices"][0]["logprobs"]["content"]
     assert "".join(row["token"] for row in rows) == content(answer)
     assert all(len(row["top_logprobs"]) == 2 for row in rows)
-    streamed = events((await chat(server, logprobs=True, stream=True)).body)[:-1]
+    streamed = parse_events((await chat(server, logprobs=True, stream=True)).body)[:-1]
     told = [c["choices"][0].get("logprobs") for c in streamed if c["choices"][0]["delta"].get("content")]
     assert all(told)
 
@@ -165,9 +165,9 @@ async def test_an_embedding_model_embeds(kind: str) -> None:
 
 @pytest.mark.parametrize(("kind", "key"), [("vllm", "reasoning"), ("llamacpp", "reasoning_content")])
 async def test_thoughts_come_apart_from_the_answer(kind: str, key: str) -> None:
-    async with Simulator(SimOptions.instant(kind, SimModel.named("qwen3:14b"))) as simulator:
+    async with Simulator(SimOptions.instant(kind, SimModel.from_name("qwen3:14b"))) as simulator:
         message = (await chat(simulator, model="qwen3:14b")).json["choices"][0]["message"]
-        streamed = events((await chat(simulator, model="qwen3:14b", stream=True)).body)[:-1]
+        streamed = parse_events((await chat(simulator, model="qwen3:14b", stream=True)).body)[:-1]
         silent = await chat(simulator, model="qwen3:14b", chat_template_kwargs={"enable_thinking": False})
     assert message[key]
     thoughts = [chunk["choices"][0]["delta"].get(key) or "" for chunk in streamed]
@@ -176,7 +176,9 @@ async def test_thoughts_come_apart_from_the_answer(kind: str, key: str) -> None:
 
 
 async def test_vllm_without_a_tool_parser_says_which_options_are_missing() -> None:
-    async with Simulator(SimOptions.instant("vllm", SimModel.named("m", capabilities=("completion",)))) as simulator:
+    async with Simulator(
+        SimOptions.instant("vllm", SimModel.from_name("m", capabilities=("completion",)))
+    ) as simulator:
         answer = await chat(simulator, tools=[WEATHER])
     assert answer.status == 400
     assert "--enable-auto-tool-choice" in answer.json["error"]["message"]
@@ -198,7 +200,7 @@ async def test_llamacpp_says_503_while_it_loads_and_vllm_does_not_even_listen() 
 async def test_a_cold_server_is_well_once_it_has_loaded(kind: str) -> None:
     options = SimOptions(kind, models=("m",), load_seconds=1, clock_scale=100, cold_start=True)
     async with Simulator(options) as simulator:
-        await until(lambda: not simulator.engine.loading)
+        await until(lambda: not simulator.speed_model.loading)
         assert (await ask(simulator.url, "GET", "/health")).status == 200
 
 
@@ -244,6 +246,6 @@ async def test_llamacpp_closes_a_connection_after_a_hundred_requests_and_after_a
 
 async def test_a_crash_in_mid_stream_is_an_error_event(server: Simulator) -> None:
     server.faults = Faults(crash_middle=1)
-    *_, error, done = events((await chat(server, stream=True)).body)
+    *_, error, done = parse_events((await chat(server, stream=True)).body)
     assert error["error"]["code"] == 500
     assert done == "[DONE]"

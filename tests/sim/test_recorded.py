@@ -13,7 +13,7 @@ import pytest
 
 from penstock.sim import SimModel, SimOptions, Simulator
 from tests.sim.client import Answer, ask
-from tests.support.transcripts import Recorded, events, load, shape, without_repeats
+from tests.support.transcripts import RecordedExchange, describe_shape, load_transcript, parse_events, remove_repeats
 
 SENTENCE = (
     "Hello there friend! I am small but real: each word you read came from this server — "
@@ -28,12 +28,18 @@ LEFT_OUT = re.compile(r'"n":2,"stream"|"prompt":\["Hello","small"\].*stream|json
 LEFT_OUT_OF_LLAMACPP = re.compile(r'"stop":\["real"\].*stream')
 
 
-def questions(kind: str) -> list[tuple[str, Recorded]]:
+def questions(kind: str) -> list[tuple[str, RecordedExchange]]:
     """(kind and context length of the server that was asked, exchange)"""
-    more = [recorded for recorded in load(f"{kind}-wire") if not LEFT_OUT.search(recorded.sent.decode())]
+    more = [
+        recorded for recorded in load_transcript(f"{kind}-wire") if not LEFT_OUT.search(recorded.request_body.decode())
+    ]
     if kind == "llamacpp":
-        more = [one for one in more if one.path != "/props" and not LEFT_OUT_OF_LLAMACPP.search(one.sent.decode())]
-    return [(f"{kind}-2048", recorded) for recorded in load(kind)] + [(f"{kind}-256", recorded) for recorded in more]
+        more = [
+            one for one in more if one.path != "/props" and not LEFT_OUT_OF_LLAMACPP.search(one.request_body.decode())
+        ]
+    return [(f"{kind}-2048", recorded) for recorded in load_transcript(kind)] + [
+        (f"{kind}-256", recorded) for recorded in more
+    ]
 
 
 CASES = [case for kind in ("vllm", "llamacpp") for case in questions(kind)]
@@ -47,18 +53,18 @@ async def server(request: pytest.FixtureRequest) -> AsyncIterator[str]:
     if real := os.environ.get(f"PENSTOCK_RECORDED_{kind.upper()}"):
         yield real
         return
-    tiny = SimModel.named("tiny", context_length=int(size or 2048))
+    tiny = SimModel.from_name("tiny", context_length=int(size or 2048))
     async with Simulator(SimOptions.instant(kind, tiny, text=SENTENCE)) as simulator:
         yield simulator.url
 
 
-async def repeated(server: str, recorded: Recorded) -> Answer:
-    headers = {"Content-Type": "application/json"} if recorded.sent else {}
-    return await ask(server, recorded.method, recorded.path, recorded.sent, headers=headers)
+async def repeated(server: str, recorded: RecordedExchange) -> Answer:
+    headers = {"Content-Type": "application/json"} if recorded.request_body else {}
+    return await ask(server, recorded.method, recorded.path, recorded.request_body, headers=headers)
 
 
 def forms(values: list[Any]) -> list[Any]:
-    return without_repeats([shape(without_words(value)) for value in values])
+    return remove_repeats([describe_shape(without_words(value)) for value in values])
 
 
 def without_words(value: Any) -> Any:
@@ -75,12 +81,12 @@ def without_words(value: Any) -> Any:
 
 
 @asked
-async def test_it_answers_in_the_form_that_was_recorded(server: str, recorded: Recorded) -> None:
+async def test_it_answers_in_the_form_that_was_recorded(server: str, recorded: RecordedExchange) -> None:
     answer = await repeated(server, recorded)
     assert answer.status == recorded.status
-    if recorded.streamed:
-        assert forms(events(answer.body)) == forms(recorded.events)
-        assert answer.body.count(b"\n\n") == len(events(answer.body))
+    if recorded.is_stream:
+        assert forms(parse_events(answer.body)) == forms(recorded.events)
+        assert answer.body.count(b"\n\n") == len(parse_events(answer.body))
     elif recorded.status >= 400:
         assert NUMBERS.sub(b"0", answer.body) == NUMBERS.sub(b"0", recorded.body)
     elif recorded.header(
@@ -88,12 +94,12 @@ async def test_it_answers_in_the_form_that_was_recorded(server: str, recorded: R
     ) and "json" in str(recorded.header("content-type")):
         assert forms([answer.json]) == forms([recorded.json])
         assert list(answer.json) == list(recorded.json)
-    elif not recorded.has_whole_body():
+    elif not recorded.has_complete_body():
         assert answer.body.startswith(b"# HELP ")
 
 
 @asked
-async def test_it_sends_the_headers_that_were_recorded(server: str, recorded: Recorded) -> None:
+async def test_it_sends_the_headers_that_were_recorded(server: str, recorded: RecordedExchange) -> None:
     answer = await repeated(server, recorded)
     seen = {(name, value) for name, value in answer.headers if name.lower() not in CHANGING}
     wanted = {(name, value) for name, value in recorded.headers if name.lower() not in CHANGING}
@@ -101,15 +107,17 @@ async def test_it_sends_the_headers_that_were_recorded(server: str, recorded: Re
 
 
 async def test_vectors_come_in_the_form_that_was_recorded() -> None:
-    async with Simulator(SimOptions.instant("llamacpp", SimModel.named("tiny", capabilities=("embedding",)))) as server:
-        for recorded in load("llamacpp-embeddings"):
+    async with Simulator(
+        SimOptions.instant("llamacpp", SimModel.from_name("tiny", capabilities=("embedding",)))
+    ) as server:
+        for recorded in load_transcript("llamacpp-embeddings"):
             assert forms([(await repeated(server.url, recorded)).json]) == forms([recorded.json])
 
 
 @pytest.mark.parametrize("server", ["vllm", "llamacpp"], indirect=True)
 async def test_a_stream_carries_as_many_tokens_as_were_asked_for(server: str) -> None:
     body = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5, "stream": True}
-    told = events((await ask(server, "POST", "/v1/chat/completions", body)).body)
+    told = parse_events((await ask(server, "POST", "/v1/chat/completions", body)).body)
     texts = [event["choices"][0]["delta"].get("content") for event in told[:-1]]
     assert len([text for text in texts if text]) == 5
     assert told[-1] == "[DONE]"
@@ -117,7 +125,7 @@ async def test_a_stream_carries_as_many_tokens_as_were_asked_for(server: str) ->
 
 def test_transcripts_are_read_to_the_last_byte() -> None:
     for kind in ("vllm", "llamacpp", "mlx", "transformers", "llama-cpp-python"):
-        recorded = load(kind)
+        recorded = load_transcript(kind)
         assert len(recorded) == 14
-        partial = [entry.path for entry in recorded if not entry.has_whole_body()]
+        partial = [entry.path for entry in recorded if not entry.has_complete_body()]
         assert set(partial) <= {"/metrics"}

@@ -9,17 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.sim import SimModel, SimOptions
-from penstock.sim.engine import Engine, EngineCrashError, QueueFullError
+from penstock.sim.speed_model import EngineCrashError, QueueFullError, SpeedModel
 from tests.sim.virtual_time import run
 
-A, B, C = (SimModel.named(name) for name in ("gemma3:1b", "phi3:3b", "qwen3:14b"))
+A, B, C = (SimModel.from_name(name) for name in ("gemma3:1b", "phi3:3b", "qwen3:14b"))
 OPTIONS = SimOptions(
     slots=2, load_seconds=5, tokens_per_second=50, prefill_tokens_per_second=2000, max_loaded=2, queue_limit=100
 )
 
 
-def engine_of(options: SimOptions = OPTIONS, *, per_model: bool = True) -> Engine:
-    return Engine(options, (A, B, C), per_model=per_model)
+def engine_of(options: SimOptions = OPTIONS, *, per_model: bool = True) -> SpeedModel:
+    return SpeedModel(options, (A, B, C), per_model=per_model)
 
 
 @dataclass
@@ -33,13 +33,13 @@ class Told:
     decode: float = math.nan
 
 
-async def generate(engine: Engine, model: SimModel = A, prompt: int = 0, tokens: int = 0) -> Told:
+async def generate(engine: SpeedModel, model: SimModel = A, prompt: int = 0, tokens: int = 0) -> Told:
     told = Told()
-    async with engine.session(model) as session:
+    async with engine.open_session(model) as session:
         told.began = engine.now()
-        await session.prefill(prompt)
+        await session.read_prompt(prompt)
         for _ in range(tokens):
-            await session.token()
+            await session.generate_token()
         told.load, told.prefill, told.decode = session.load_seconds, session.prefill_seconds, session.decode_seconds
     told.ended = engine.now()
     return told
@@ -130,7 +130,7 @@ def test_a_full_queue_refuses_at_once() -> None:
 
 
 def test_who_gives_up_waiting_leaves_the_queue_and_who_gives_up_generating_frees_the_slot() -> None:
-    async def leaving() -> tuple[Told, Engine]:
+    async def leaving() -> tuple[Told, SpeedModel]:
         engine = engine_of(replace(OPTIONS, load_seconds=0, slots=1))
         running, waiting, last = (asyncio.create_task(generate(engine, tokens=5000)) for _ in range(3))
         await asyncio.sleep(1)
@@ -160,13 +160,13 @@ def test_a_load_that_nobody_waits_for_any_more_lets_the_next_one_load() -> None:
 
 @pytest.mark.parametrize(("crash", "written"), [("crash_before", 0), ("crash_middle", 1)])
 def test_a_crash_comes_before_or_after_the_first_token_and_frees_the_slot(crash: str, written: int) -> None:
-    async def crashing() -> tuple[int, Engine]:
+    async def crashing() -> tuple[int, SpeedModel]:
         engine, tokens = engine_of(), 0
         try:
-            async with engine.session(A, crash=crash) as session:
-                await session.prefill(10)
+            async with engine.open_session(A, crash=crash) as session:
+                await session.read_prompt(10)
                 for _ in range(5):
-                    await session.token()
+                    await session.generate_token()
                     tokens += 1
         except EngineCrashError:
             return tokens, engine
@@ -204,13 +204,13 @@ def test_whatever_comes_and_goes_slots_and_memory_are_never_exceeded_and_all_are
             nonlocal done
             await asyncio.sleep(arrives)
             try:
-                async with asyncio.timeout(patience), engine.session(model) as session:
+                async with asyncio.timeout(patience), engine.open_session(model) as session:
                     assert engine.running <= slots * (max_loaded if per_model else 1)
                     assert len(engine.residents) <= max_loaded
                     assert model.name in engine.residents
-                    await session.prefill(prompt)
+                    await session.read_prompt(prompt)
                     for _ in range(tokens):
-                        await session.token()
+                        await session.generate_token()
                 done += 1
             except TimeoutError:
                 assert patience is not None

@@ -7,7 +7,7 @@ import pytest
 
 from penstock.sim import Faults, SimOptions, Simulator
 from tests.sim.client import Answer, ask, until
-from tests.support.transcripts import events
+from tests.support.transcripts import parse_events
 
 OPTIONS = SimOptions.instant("victoria")
 
@@ -53,7 +53,7 @@ async def test_a_stream_starts_takes_steps_speaks_and_ends() -> None:
         answer = await run(server, "Привет", "/stream")
     assert answer.header("content-type") == "text/event-stream; charset=utf-8"
     names = [line.removeprefix(b"event: ").decode() for line in answer.body.split(b"\n") if line.startswith(b"event")]
-    told = events(answer.body)
+    told = parse_events(answer.body)
     assert [event["type"] for event in told] == names
     assert (names[0], names[-1]) == ("start", "end")
     assert set(names) == {"start", "step", "progress", "chunk", "end"}
@@ -70,7 +70,7 @@ async def test_an_older_version_has_no_stream() -> None:
 async def test_an_unclear_goal_is_asked_about(marker: str) -> None:
     async with Simulator(OPTIONS) as server:
         answer = (await run(server, f"{marker} do it")).json
-        streamed = events((await run(server, f"{marker} do it", "/stream")).body)
+        streamed = parse_events((await run(server, f"{marker} do it", "/stream")).body)
     assert answer["status"] == "needs_clarification"
     assert answer["clarification_questions"]
     assert (answer["original_goal"], answer["suggested_restatement"]) == (f"{marker} do it", "do it")
@@ -99,6 +99,6 @@ async def test_a_failure_is_told_by_status_or_by_an_error_event() -> None:
     async with Simulator(OPTIONS) as server:
         server.faults = Faults(crash_middle=1)
         assert (await run(server, "hi")).status == 500
-        assert events((await run(server, "hi", "/stream")).body)[-1]["type"] == "error"
+        assert parse_events((await run(server, "hi", "/stream")).body)[-1]["type"] == "error"
         server.faults = Faults(status_503=1)
         assert (await run(server, "hi")).header("retry-after") == "1"

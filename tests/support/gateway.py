@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from penstock.app import Gateway
+from penstock.api import app as console
+from penstock.api.error_responses import ErrorResponses
+from penstock.app.gateway import Gateway
 from penstock.config.settings import (
     ListenSettings,
     LlmSettings,
@@ -18,13 +20,12 @@ from penstock.config.settings import (
     StorageSettings,
     TimeoutSettings,
 )
-from penstock.console import app as console
-from penstock.console.failures import Failures
 from penstock.domain.fleet import Model, ServerStatus, State
-from penstock.serving import ordered as client_side
-from penstock.serving import routes
-from penstock.serving.protocol import GatewayProtocol, Shared
-from penstock.serving.server import Listening, gated, listening_socket
+from penstock.serving import pipelining, routes
+from penstock.serving.context import ServingContext
+from penstock.serving.origin_policy import OriginPolicy
+from penstock.serving.protocol import GatewayProtocol
+from penstock.serving.server import ListenOptions, apply_origin_policy, bind_socket
 from penstock.serving.server import Server as HttpServer
 from tests.support.raw_client import RawClient
 
@@ -84,7 +85,7 @@ class Running:
         gateway = self.gateway
         return {
             "calls": gateway.pipeline.running,
-            "slots": sum(live.running for live in gateway.catalog.live.values()),
+            "slots": sum(live.running for live in gateway.catalog.loads.values()),
             "busy connections": gateway.pools.busy,
             "connecting": sum(pool._connecting for pool in gateway.pools._pools.values()),
         }
@@ -152,23 +153,27 @@ async def running(
     )
     gateway = Gateway(settings)
     gateway.pools._interval = 0.05  # time-outs are noticed sooner than in real life
-    gate = routes.Gate(frozenset(hosts), frozenset(origins))
-    table = routes.table(gateway.dialects)
-    protocol = GatewayProtocol.bind(Shared(gateway.pipeline, table, gate, max_body))
-    failures = Failures(gateway.dialects)
-    app = gated(console.build(gateway.context(gate)), gate, lambda path, error: failures.draw(path, error, ""))
-    http = HttpServer(app, protocol, Listening(keep_alive=keep_alive, patience=patience), gateway.drain)
+    origin_policy = OriginPolicy(frozenset(hosts), frozenset(origins))
+    table = routes.build_route_table(gateway.dialects)
+    protocol = GatewayProtocol.for_context(ServingContext(gateway.pipeline, table, origin_policy, max_body))
+    failures = ErrorResponses(gateway.dialects)
+    app = apply_origin_policy(
+        console.build_app(gateway.context(origin_policy)),
+        origin_policy,
+        lambda path, error: failures.render(path, error, ""),
+    )
+    http = HttpServer(app, protocol, ListenOptions(keep_alive=keep_alive, request_timeout=patience), gateway.drain)
     if look:
         await gateway.start()
     else:
         known = {watched.server.name: watched.server for watched in gateway.watcher._watched.values()}
         statuses = [ServerStatus(one, State.UP, one.url, tuple(map(Model, models))) for one in known.values()]
         gateway.catalog.publish(statuses)
-    bound = listening_socket("127.0.0.1", 0)
+    bound = bind_socket("127.0.0.1", 0)
     serving = asyncio.create_task(http.serve([bound]))
     await until(lambda: http.started or serving.done())
     here = Running(gateway, http, bound.getsockname()[1], http.stop)
-    quickly = mock.patch.object(client_side, "LINGER", 0.05)
+    quickly = mock.patch.object(pipelining, "LINGER_SECONDS", 0.05)
     quickly.start()
     try:
         yield here

@@ -1,6 +1,6 @@
-"""Recorded conversations with real model servers: what was asked, and the bytes that came back.
+"""Recorded exchanges with real model servers (`tests/recorded/transcripts`).
 
-A file holds one exchange after another: a line `### ` with what curl was given, then the answer as it came.
+A file has one exchange after another: a line `### ` with curl's arguments, then the response as received.
 """
 
 import re
@@ -10,17 +10,17 @@ from typing import Any
 
 import msgspec
 
-FOLDER = Path(__file__).parent.parent / "engines" / "transcripts"
+FOLDER = Path(__file__).parent.parent / "recorded" / "transcripts"
 _ENTRY = re.compile(r"^### (.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
-    """One exchange. `headers` are the answer's, in order and as written; `body` is unframed."""
+class RecordedExchange:
+    """One exchange. `headers` and `body` are the response's; the body is unframed."""
 
     method: str
     path: str
-    sent: bytes
+    request_body: bytes
     version: str
     status: int
     headers: tuple[tuple[str, str], ...]
@@ -28,20 +28,20 @@ class Recorded:
 
     @property
     def name(self) -> str:
-        """A short name for a test's id."""
-        words = re.sub(r"[^a-z0-9]+", "-", self.sent.decode().lower().replace('"role":"user",', "")).strip("-")
+        """Short name for a test id."""
+        words = re.sub(r"[^a-z0-9]+", "-", self.request_body.decode().lower().replace('"role":"user",', "")).strip("-")
         return f"{self.method} {self.path} {words}".strip()
 
     @property
-    def asked(self) -> Any:
-        """The request's JSON, or None when it is none."""
+    def request_json(self) -> Any:
+        """Decoded request, None if it is not JSON."""
         try:
-            return msgspec.json.decode(self.sent)
+            return msgspec.json.decode(self.request_body)
         except msgspec.DecodeError:
             return None
 
     @property
-    def streamed(self) -> bool:
+    def is_stream(self) -> bool:
         return (self.header("content-type") or "").startswith("text/event-stream")
 
     @property
@@ -50,47 +50,47 @@ class Recorded:
 
     @property
     def events(self) -> list[Any]:
-        """The data of each event, decoded where it is JSON."""
-        return events(self.body)
+        """Data of each event, decoded if it is JSON."""
+        return parse_events(self.body)
 
     def header(self, name: str) -> str | None:
         return next((value for key, value in self.headers if key.lower() == name), None)
 
-    def has_whole_body(self) -> bool:
-        """False for the few that were recorded in part (metrics)."""
+    def has_complete_body(self) -> bool:
+        """Return False for the few that were recorded in part (metrics)."""
         length = self.header("content-length")
         return length is None or int(length) == len(self.body)
 
 
-def events(body: bytes) -> list[Any]:
-    """The data of each server-sent event in a body, decoded where it is JSON; comments left out."""
+def parse_events(body: bytes) -> list[Any]:
+    """Return the data of each server-sent event in a body, decoded if it is JSON, without comments."""
     datas = [line.removeprefix(b"data: ") for line in body.split(b"\n") if line.startswith(b"data: ")]
     return [msgspec.json.decode(data) if data.startswith(b"{") else data.decode() for data in datas]
 
 
-def load(server: str) -> list[Recorded]:
-    """All that was recorded of a server: llamacpp, vllm, mlx, transformers or llama-cpp-python."""
+def load_transcript(server: str) -> list[RecordedExchange]:
+    """Load the exchanges with a server: llamacpp, vllm, mlx, transformers or llama-cpp-python."""
     text = (FOLDER / f"{server}.txt").read_text(encoding="utf-8")
     parts = _ENTRY.split(text)[1:]
-    return [_recorded(asked, answer) for asked, answer in zip(parts[::2], parts[1::2], strict=True)]
+    return [_parse_exchange(*pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
 
 
-def _recorded(asked: str, answer: str) -> Recorded:
-    command, _, sent = asked.partition(" -d ")
+def _parse_exchange(arguments: str, response: str) -> RecordedExchange:
+    command, _, request_body = arguments.partition(" -d ")
     command = re.sub(r" -H \S+ \S+", "", command)
     method = re.search(r"-X (\S+) ", command)
     path = command.split()[-1]
-    head, _, body = answer.lstrip("\n").partition("\n\n")
+    head, _, body = response.lstrip("\n").partition("\n\n")
     status_line, *lines = head.split("\n")
     version, status = status_line.split(" ")[:2]
     pairs = [line.partition(":") for line in lines]
     headers = tuple((name, value.strip()) for name, _, value in pairs)
-    streamed = "text/event-stream" in head.lower()
-    content = body.rstrip("\n") + ("\n\n" if streamed else "")
-    return Recorded(
-        method=method[1] if method else "POST" if sent else "GET",
+    is_stream = "text/event-stream" in head.lower()
+    content = body.rstrip("\n") + ("\n\n" if is_stream else "")
+    return RecordedExchange(
+        method=method[1] if method else "POST" if request_body else "GET",
         path=path,
-        sent=sent.encode(),
+        request_body=request_body.encode(),
         version=version,
         status=int(status),
         headers=headers,
@@ -98,17 +98,17 @@ def _recorded(asked: str, answer: str) -> Recorded:
     )
 
 
-def shape(value: Any) -> Any:
-    """The form of a JSON value: keys in order, types for values, a list's elements without repeats."""
+def describe_shape(value: Any) -> Any:
+    """Describe the structure of a JSON value: keys in order, types of values, list elements without repeats."""
     if isinstance(value, dict):
-        return {key: shape(inner) for key, inner in value.items()}
+        return {key: describe_shape(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return without_repeats([shape(entry) for entry in value])
+        return remove_repeats([describe_shape(entry) for entry in value])
     if isinstance(value, bool) or value is None:
         return type(value).__name__
     return "number" if isinstance(value, int | float) else "text"
 
 
-def without_repeats(values: list[Any]) -> list[Any]:
-    """A list without elements that equal the one before."""
+def remove_repeats(values: list[Any]) -> list[Any]:
+    """Return the list without elements that equal the previous one."""
     return [value for at, value in enumerate(values) if at == 0 or value != values[at - 1]]

@@ -7,12 +7,12 @@ from types import MappingProxyType, TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from penstock.control.discovery import Watcher
-from penstock.domain.call import Operation
+from penstock.control.discovery.watcher import Watcher
 from penstock.domain.errors import ConnectFailed, UpstreamGarbage, UpstreamTimeout
 from penstock.domain.fleet import Fleet, Inventory, Model, Server, ServerStatus, State
-from penstock.engines.base import Fetch, Fetched
-from penstock.gateway.catalog import Catalog
+from penstock.domain.request import Operation
+from penstock.engines.base import FetchRequest, FetchResponse
+from penstock.gateway.fleet.catalog import Catalog
 
 LARGEST = 1 << 20
 
@@ -22,15 +22,15 @@ class Lister:
 
     kind = "lister"
     title = "Ollama"
-    native: Mapping[str, str] = MappingProxyType({})
+    native_paths: Mapping[str, str] = MappingProxyType({})
     operations: frozenset[Operation] = frozenset()
 
-    def inspect(self, known: tuple[Model, ...]) -> Generator[Fetch, Fetched, Inventory]:
-        fetched = yield Fetch("/list")
+    def inspect_server(self, known: tuple[Model, ...]) -> Generator[FetchRequest, FetchResponse, Inventory]:
+        fetched = yield FetchRequest("/list")
         if fetched.status == 503:
             return Inventory((), State.LOADING, detail="loading")
         names = json.loads(fetched.body)
-        extra = yield Fetch("/version", optional=True)
+        extra = yield FetchRequest("/version", optional=True)
         version = extra.body.decode() if extra.status == 200 else ""
         return Inventory(tuple(Model(name) for name in names), version=version, slots=3)
 
@@ -112,7 +112,7 @@ class TinyServer:
         await writer.drain()
 
 
-async def fetch(server: Server, url: str, what: Fetch, seconds: float) -> Fetched:
+async def fetch(server: Server, url: str, what: FetchRequest, seconds: float) -> FetchResponse:
     """A client just good enough for tests, with the contract of the real one."""
     try:
         async with asyncio.timeout(seconds):
@@ -121,7 +121,7 @@ async def fetch(server: Server, url: str, what: Fetch, seconds: float) -> Fetche
         raise UpstreamTimeout(f"{url} did not answer within {seconds:.1f} s") from None
 
 
-async def _fetch(url: str, what: Fetch) -> Fetched:
+async def _fetch(url: str, what: FetchRequest) -> FetchResponse:
     parts = urlsplit(url)
     try:
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
@@ -135,7 +135,7 @@ async def _fetch(url: str, what: Fetch) -> Fetched:
         length = int(headers.lower().split(b"content-length:")[1].split(b"\r\n")[0])
         if length > LARGEST:
             raise UpstreamGarbage("the body is too long")
-        return Fetched(status, await reader.readexactly(length))
+        return FetchResponse(status, await reader.readexactly(length))
     except (OSError, ValueError, IndexError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
         raise UpstreamGarbage("not HTTP") from error
     finally:
@@ -162,7 +162,7 @@ class Watching:
 
     async def __aenter__(self) -> Self:
         self.watcher.start()
-        await self.watcher.first_look()
+        await self.watcher.wait_for_first_probes()
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -16,11 +16,11 @@ CAUGHT = {
     "a module of 401 lines": ("short_modules", "src/penstock/gateway/big.py", LONG),
     "a function of 61 lines": ("short_functions", "src/penstock/gateway/big.py", LONG_FUNCTION),
     "a script of 401 lines": ("short_modules", "scripts/big.py", LONG),
-    "global": ("no_global", "src/penstock/app.py", "def f():\n    global x\n    x = 1"),
-    "an import inside a function": ("imports_at_the_top", "src/penstock/app.py", "def f():\n    import json"),
+    "global": ("no_global", "src/penstock/app/gateway.py", "def f():\n    global x\n    x = 1"),
+    "an import inside a function": ("imports_at_the_top", "src/penstock/app/gateway.py", "def f():\n    import json"),
     "an import inside a method": (
         "imports_at_the_top",
-        "src/penstock/app.py",
+        "src/penstock/app/gateway.py",
         "class A:\n    def f(self):\n        from a import b",
     ),
     "utils.py": ("telling_file_names", "src/penstock/gateway/utils.py", ""),
@@ -52,45 +52,51 @@ CAUGHT = {
     ),
     "a part of an engine named by the app": (
         "nobody_names_a_plugin",
-        "src/penstock/app.py",
-        "import penstock.engines.openai_wire",
+        "src/penstock/app/gateway.py",
+        "import penstock.engines.openai_compatible.base",
     ),
-    "a signal named from above by a relative import": (
+    "a cost named from above by a relative import": (
         "nobody_names_a_plugin",
         "src/penstock/gateway/routing/router.py",
-        "from .signals import load_signal",
+        "from .costs import load_time",
     ),
-    "a drawing module named by the gateway": (
+    "a part of a dialect named by the API": (
         "nobody_names_a_plugin",
-        "src/penstock/gateway/pipeline.py",
-        "from penstock.dialects import service_views",
+        "src/penstock/api/status/routes.py",
+        "from penstock.dialects.service import metadata",
     ),
-    "an unfinished function": ("finished", "src/penstock/app.py", f"def f():\n    {UNDONE}"),
+    "an unfinished function": ("finished", "src/penstock/app/gateway.py", f"def f():\n    {UNDONE}"),
     "a note to do something": ("finished", "tests/unit/test_a.py", "# TO" + "DO: more"),
     "a folder of some machine": ("no_foreign_words", "docs/settings.md", f"put it into {MACHINE}"),
     "a registry's host": ("no_foreign_words", "requirements.lock", f"--index-url https://{REGISTRY}/simple"),
 }
 
 ALLOWED = {
-    "a module of 400 lines": ("src/penstock/app.py", LONG.removesuffix("\nx = 1")),
-    "a function of 60 lines": ("src/penstock/app.py", LONG_FUNCTION.removesuffix("\n    x = 1")),
+    "a module of 400 lines": ("src/penstock/app/gateway.py", LONG.removesuffix("\nx = 1")),
+    "a function of 60 lines": ("src/penstock/app/gateway.py", LONG_FUNCTION.removesuffix("\n    x = 1")),
     "a long test": ("tests/unit/test_long.py", LONG),
-    "a marked import inside a function": ("src/penstock/app.py", "def f():\n    import big  # lazy: takes a second"),
+    "a marked import inside a function": (
+        "src/penstock/app/gateway.py",
+        "def f():\n    import big  # lazy: takes a second",
+    ),
     "an import for types only": (
-        "src/penstock/app.py",
+        "src/penstock/app/gateway.py",
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import a",
     ),
-    "the service API's dialect": ("src/penstock/dialects/service.py", ""),
-    "a coroutine in the upstream": ("src/penstock/gateway/upstream/pool.py", "async def f(): ..."),
+    "the service API's dialect": ("src/penstock/dialects/service/chat.py", ""),
+    "a coroutine in the upstream": ("src/penstock/gateway/upstream/transport/pool.py", "async def f(): ..."),
     "an engine's parts named by its siblings": (
         "src/penstock/engines/vllm.py",
-        "from penstock.engines.openai_wire import OpenAIWire",
+        "from penstock.engines.openai_compatible.base import OpenAIWire",
     ),
     "the base of all engines": ("src/penstock/gateway/pipeline.py", "from penstock.engines.base import Engine"),
-    "what a folder loads": ("src/penstock/app.py", "from penstock import engines\nfrom penstock.engines import load"),
-    "a drawing module named by the console": (
-        "src/penstock/console/status.py",
-        "from penstock.dialects import service_views\nfrom penstock.dialects.service_answer import stamp",
+    "what a folder loads": (
+        "src/penstock/app/gateway.py",
+        "from penstock import engines\nfrom penstock.engines import load",
+    ),
+    "a module that plugins share": (
+        "src/penstock/api/status/routes.py",
+        "from penstock.dialects.timestamps import format_timestamp",
     ),
     "a test that names what it tests": ("tests/unit/engines/test_a.py", "from penstock.engines.ollama import ENGINE"),
     "a path of an API": ("docs/api.md", "POST /v1/work/items, /v1/opt/in"),
@@ -108,8 +114,8 @@ def test_the_lints_allow(path: str, text: str) -> None:
 
 
 def test_a_finding_tells_where_it_is_and_what_to_do() -> None:
-    (finding,) = lint.check(lint.Source("src/penstock/app.py", "x = 1\n\ndef f():\n    global x\n    x = 2\n"))
-    assert str(finding) == "src/penstock/app.py:4: no_global: global x: let an object own it"
+    (finding,) = lint.check(lint.Source("src/penstock/app/gateway.py", "x = 1\n\ndef f():\n    global x\n    x = 2\n"))
+    assert str(finding) == "src/penstock/app/gateway.py:4: no_global: global x: let an object own it"
 
 
 def test_every_rule_is_tried() -> None:

@@ -9,14 +9,14 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TypeAlias
 
-from penstock.config.mistakes import SettingsError
+from penstock.config.errors import SettingsError
 from penstock.config.settings import Settings
 
 log = logging.getLogger(__name__)
 
 Stamp: TypeAlias = tuple[int, int, int] | None
 
-AT_START_ONLY = (
+RESTART_KEYS = (
     "server.host",
     "server.port",
     "server.max_connections",
@@ -37,7 +37,7 @@ class Reloader:
     """Holds the settings in force and replaces them.
 
     `load` reads everything again and raises SettingsError; `apply` is handed each new Settings. `files` are looked
-    at every `interval` seconds; `pause` is what waits.
+    at every `interval` seconds; `sleep` is what waits.
     """
 
     def __init__(
@@ -48,26 +48,26 @@ class Reloader:
         files: Sequence[Path],
         *,
         interval: float = 1.0,
-        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.current = current
         self._load = load
         self._apply = apply
         self._files = tuple(files)
         self._interval = interval
-        self._pause = pause
-        self._loaded = self._seen = self._stamps()
+        self._sleep = sleep
+        self._loaded = self._seen = self._read_stamps()
 
     async def run(self) -> None:
         """Watch until cancelled."""
         with self._hangup_signal():
             while True:
-                await self._pause(self._interval)
-                self.look()
+                await self._sleep(self._interval)
+                self.check_files()
 
-    def look(self) -> bool:
+    def check_files(self) -> bool:
         """Reload if a file has changed and has rested for one interval: half a file may be valid and wrong."""
-        stamps = self._stamps()
+        stamps = self._read_stamps()
         rested, self._seen = stamps == self._seen, stamps
         if stamps == self._loaded or not rested:
             return False
@@ -82,14 +82,14 @@ class Reloader:
         try:
             settings = self._load()
         except SettingsError as error:
-            for mistake in error.mistakes:
+            for mistake in error.errors:
                 log.error("Settings: %s", mistake)
             log.error("Settings not reloaded (%s): the old ones stay until the mistakes above are gone", cause)
             return False
         if settings == self.current:
             log.info("Settings reloaded (%s): nothing changed", cause)
             return False
-        for key in needs_restart(self.current, settings):
+        for key in find_restart_keys(self.current, settings):
             log.warning("Settings: %s has changed and takes effect when the gateway starts again", key)
         for warning in settings.warnings:
             log.warning("Settings: %s", warning)
@@ -98,8 +98,8 @@ class Reloader:
         log.info("Settings reloaded (%s)", cause)
         return True
 
-    def _stamps(self) -> tuple[Stamp, ...]:
-        return tuple(_stamp(file) for file in self._files)
+    def _read_stamps(self) -> tuple[Stamp, ...]:
+        return tuple(_read_stamp(file) for file in self._files)
 
     @contextmanager
     def _hangup_signal(self) -> Iterator[None]:
@@ -115,12 +115,12 @@ class Reloader:
             loop.remove_signal_handler(hangup)
 
 
-def needs_restart(old: Settings, new: Settings) -> tuple[str, ...]:
+def find_restart_keys(old: Settings, new: Settings) -> tuple[str, ...]:
     """The keys whose new values must wait for the next start."""
-    return tuple(key for key in AT_START_ONLY if attrgetter(key)(old) != attrgetter(key)(new))
+    return tuple(key for key in RESTART_KEYS if attrgetter(key)(old) != attrgetter(key)(new))
 
 
-def _stamp(file: Path) -> Stamp:
+def _read_stamp(file: Path) -> Stamp:
     try:
         status = file.stat()
     except OSError:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from penstock.config import schema
-from penstock.config.address import is_loopback
-from penstock.config.mistakes import Mistake, key_path
-from penstock.config.provenance import Derived, describe
-from penstock.config.servers import Fleet
+from penstock.config import file_schema
+from penstock.config.effective_values import Derived, describe_settings
+from penstock.config.errors import ConfigError, format_key_path
+from penstock.config.located_values import LocatedValue
+from penstock.config.model_servers import ServerListBuilder
+from penstock.config.server_address import is_loopback
 from penstock.config.settings import (
     AuthSettings,
     ChatSettings,
@@ -29,11 +30,10 @@ from penstock.config.settings import (
     VllmSettings,
     WebhookSettings,
 )
-from penstock.config.tree import Node
 
 
 @dataclass(frozen=True, slots=True)
-class Circumstances:
+class ResolveContext:
     """What the settings depend on beside themselves."""
 
     data_dir: Path
@@ -43,7 +43,7 @@ class Circumstances:
     warnings: tuple[str, ...] = ()
 
 
-def default_data_dir(environ: Mapping[str, str], platform: str = sys.platform) -> Path:
+def find_default_data_dir(environ: Mapping[str, str], platform: str = sys.platform) -> Path:
     """The platform's folder for what a user's programs keep."""
     home = Path(environ.get("HOME") or environ.get("USERPROFILE") or Path.home())
     if platform == "win32":
@@ -54,100 +54,104 @@ def default_data_dir(environ: Mapping[str, str], platform: str = sys.platform) -
     return Path(base if os.path.isabs(base) else home / ".local" / "share") / "penstock"  # noqa: PTH117
 
 
-def resolve(file: schema.File, tree: Node, around: Circumstances) -> tuple[Settings, list[Mistake]]:
+def resolve_settings(
+    file: file_schema.SettingsFile, tree: LocatedValue, around: ResolveContext
+) -> tuple[Settings, list[ConfigError]]:
     """The effective settings, and what in them cannot be."""
-    return _Resolution(file, tree, around).settings()
+    return _Resolver(file, tree, around).build_settings()
 
 
-class _Resolution:
-    def __init__(self, file: schema.File, tree: Node, around: Circumstances) -> None:
+class _Resolver:
+    def __init__(self, file: file_schema.SettingsFile, tree: LocatedValue, around: ResolveContext) -> None:
         self._file = file
         self._tree = tree
-        self._around = around
-        self._mistakes: list[Mistake] = []
+        self._context = around
+        self._errors: list[ConfigError] = []
         self._warnings = list(around.warnings)
         self._derived: Derived = {}
 
-    def settings(self) -> tuple[Settings, list[Mistake]]:
-        file, around = self._file, self._around
-        timeouts = self._timeouts()
-        models = self._models()
-        fleet = Fleet(file, self._tree, timeouts, anything_configured=around.anything_configured)
-        for kind, url in fleet.defaults.items():
-            self._derive(f"llm.providers.{kind}.{'base_url' if kind == 'ollama' else 'url'}", url)
+    def build_settings(self) -> tuple[Settings, list[ConfigError]]:
+        file, around = self._file, self._context
+        timeouts = self._resolve_timeouts()
+        models = self._resolve_llm()
+        fleet = ServerListBuilder(file, self._tree, timeouts, anything_configured=around.anything_configured)
+        for kind, url in fleet.default_urls.items():
+            self._record_derived(f"llm.providers.{kind}.{'base_url' if kind == 'ollama' else 'url'}", url)
         self._check_modes()
         self._check_bounds()
         ollama = file.llm.providers.ollama
         settings = Settings(
-            storage=self._storage(),
+            storage=self._resolve_storage(),
             servers=tuple(fleet.servers),
             llm=models,
-            vllm=self._vllm(models),
-            server=self._listen(timeouts),
-            aliases=_tuples(file.models.aliases),
+            vllm=self._resolve_vllm(models),
+            server=self._resolve_listen(timeouts),
+            aliases=_freeze_lists(file.models.aliases),
             distributed=ollama.distributed_mode,
             auto_discover=ollama.auto_discover and ollama.enabled is not False,
             discover_subnets=() if ollama.enabled is False else tuple(ollama.discover_subnets),
             anything_configured=around.anything_configured,
             demo=around.demo,
             routing=RoutingSettings(
-                levels=_tuples({name: names for name, names in file.routing.levels.model_dump().items() if names}),
-                task_types=_tuples({str(name): names for name, names in file.routing.task_types.items()}),
+                levels=_freeze_lists(
+                    {name: names for name, names in file.routing.levels.model_dump().items() if names}
+                ),
+                task_types=_freeze_lists({str(name): names for name, names in file.routing.task_types.items()}),
                 under_cost=file.routing.under_cost,
                 resume=file.routing.resume,
                 hedge_after=file.routing.hedge_after,
             ),
             queue=QueueSettings(**file.queue.model_dump()),
-            auth=self._auth(),
-            chat=ChatSettings(self._chain()),
+            auth=self._resolve_auth(),
+            chat=ChatSettings(self._resolve_chain()),
             notifications=NotificationSettings(
                 tuple(WebhookSettings(hook.url, tuple(hook.events)) for hook in file.notifications.webhooks)
             ),
             telemetry=TelemetrySettings(**file.telemetry.model_dump()),
             config_path=around.config_path,
             warnings=tuple(self._warnings),
-            provenance=MappingProxyType(describe(file, self._tree, self._derived)),
+            effective_values=MappingProxyType(describe_settings(file, self._tree, self._derived)),
         )
-        return settings, self._mistakes + fleet.mistakes
+        return settings, self._errors + fleet.errors
 
-    def _written(self, path: str) -> Node | None:
+    def _find_value(self, path: str) -> LocatedValue | None:
         return self._tree.find(path.split("."))
 
-    def _mistake(self, path: str, message: str) -> None:
+    def _add_error(self, path: str, message: str) -> None:
         keys = path.split(".")
         near = next((node for n in range(len(keys), 0, -1) if (node := self._tree.find(keys[:n]))), self._tree)
-        self._mistakes.append(Mistake(key_path(keys), near.source, message))
+        self._errors.append(ConfigError(format_key_path(keys), near.source, message))
 
-    def _derive(self, path: str, value: object, origin: str = "") -> None:
+    def _record_derived(self, path: str, value: object, origin: str = "") -> None:
         """Remember for the record that the value of `path` follows from the key `origin`."""
-        node = self._written(origin) if origin else None
+        node = self._find_value(origin) if origin else None
         self._derived[path] = (value, node.source if node else "default")
 
-    def _timeouts(self) -> TimeoutSettings:
+    def _resolve_timeouts(self) -> TimeoutSettings:
         llm, said = self._file.llm, self._file.server.timeouts
         for name in ("first_byte", "total"):
             if getattr(said, name) is None:
-                self._derive(f"server.timeouts.{name}", llm.timeout, "llm.timeout")
+                self._record_derived(f"server.timeouts.{name}", llm.timeout, "llm.timeout")
         total = llm.timeout if said.total is None else said.total
         first_byte = said.first_byte
         if first_byte is None:
             first_byte = min(llm.timeout, total) if total else llm.timeout
         for name, value in (("connect", said.connect), ("first_byte", first_byte), ("idle", said.idle)):
-            if value and total and value > total and self._written(f"server.timeouts.{name}"):
-                self._mistake(
+            if value and total and value > total and self._find_value(f"server.timeouts.{name}"):
+                self._add_error(
                     f"server.timeouts.{name}",
                     f"is {value:g} s, longer than a whole answer may take "
                     f"({total:g} s, from {'server.timeouts.total' if said.total else 'llm.timeout'}); make it shorter",
                 )
         return TimeoutSettings(said.connect, first_byte or None, said.idle or None, total or None)
 
-    def _models(self) -> LlmSettings:
+    def _resolve_llm(self) -> LlmSettings:
         llm, vllm = self._file.llm, self._file.llm.providers.vllm
         model = llm.model
         if llm.mode == "vllm" and vllm.model:
-            if not self._written("llm.model"):
+            if not self._find_value("llm.model"):
                 model = vllm.model
-                self._derive("llm.model", model, "llm.providers.vllm.model")
+                self._record_derived("llm.model", model, "llm.providers.vllm.model")
             elif model != vllm.model:
                 self._check_mismatch(model, vllm.model)
         return LlmSettings(llm.mode, model, llm.timeout, llm.max_tokens, llm.temperature, llm.stream)
@@ -157,16 +161,16 @@ class _Resolution:
         if self._file.llm.allow_model_mismatch:
             self._warnings.append(f"{both}: requests that name no model will ask vLLM for one that it may not serve")
         else:
-            self._mistake(
+            self._add_error(
                 "llm.providers.vllm.model",
                 f"{both}: with LLM_MODE=vllm they must be the same; set one only, or PENSTOCK_ALLOW_MODEL_MISMATCH=1",
             )
 
-    def _vllm(self, models: LlmSettings) -> VllmSettings:
+    def _resolve_vllm(self, models: LlmSettings) -> VllmSettings:
         said = self._file.llm.providers.vllm
         model = said.model or (models.model if models.mode == "vllm" else "")
         if not said.model and model:
-            self._derive("llm.providers.vllm.model", model, "llm.model")
+            self._record_derived("llm.providers.vllm.model", model, "llm.model")
         return VllmSettings(
             model=model,
             gpu_memory_utilization=said.gpu_memory_utilization,
@@ -176,7 +180,7 @@ class _Resolution:
             use_flashinfer=said.use_flashinfer,
         )
 
-    def _listen(self, timeouts: TimeoutSettings) -> ListenSettings:
+    def _resolve_listen(self, timeouts: TimeoutSettings) -> ListenSettings:
         said = self._file.server
         host = said.host.strip().strip("[]")
         return ListenSettings(
@@ -196,19 +200,19 @@ class _Resolution:
             keep_alive=said.keep_alive,
         )
 
-    def _storage(self) -> StorageSettings:
+    def _resolve_storage(self) -> StorageSettings:
         said = self._file.storage
         if said.data_dir is None:
-            self._derive("storage.data_dir", self._around.data_dir)
-        return StorageSettings(said.data_dir or self._around.data_dir, said.database_url, said.redis_url)
+            self._record_derived("storage.data_dir", self._context.data_dir)
+        return StorageSettings(said.data_dir or self._context.data_dir, said.database_url, said.redis_url)
 
-    def _auth(self) -> AuthSettings:
+    def _resolve_auth(self) -> AuthSettings:
         said = self._file.auth
         roles = {}
         for name, usual in (("admin", 8), ("priority", 4), ("test_user", 1)):
-            role: schema.Role = getattr(said.roles, name)
+            role: file_schema.Role = getattr(said.roles, name)
             if role.weight is None:
-                self._derive(f"auth.roles.{name}.weight", usual)
+                self._record_derived(f"auth.roles.{name}.weight", usual)
             roles[name] = RoleSettings(
                 weight=role.weight or usual,
                 requests_per_minute=role.requests_per_minute,
@@ -225,35 +229,35 @@ class _Resolution:
             secret_key=said.secret_key,
         )
 
-    def _chain(self) -> tuple[Kind, ...]:
+    def _resolve_chain(self) -> tuple[Kind, ...]:
         chain, providers = self._file.chat.chain, self._file.llm.providers
         off = [kind for kind in chain if getattr(providers, kind).enabled is False]
-        if self._written("chat.chain"):
+        if self._find_value("chat.chain"):
             if off:
-                self._mistake("chat.chain", f"names {off[0]}, but llm.providers.{off[0]}.enabled is false")
+                self._add_error("chat.chain", f"names {off[0]}, but llm.providers.{off[0]}.enabled is false")
             if len(set(chain)) < len(chain):
-                self._mistake("chat.chain", "names a provider twice")
+                self._add_error("chat.chain", "names a provider twice")
             if "ollama" in chain:
-                self._mistake("chat.chain", "cannot have ollama: agent chat never asks Ollama")
+                self._add_error("chat.chain", "cannot have ollama: agent chat never asks Ollama")
         return tuple(kind for kind in dict.fromkeys(chain) if kind not in off)
 
     def _check_modes(self) -> None:
         mode = self._file.llm.mode
-        if mode == "none" or not self._written("llm.mode"):
+        if mode == "none" or not self._find_value("llm.mode"):
             return
         if getattr(self._file.llm.providers, mode).enabled is False:
-            self._mistake("llm.mode", f"is {mode}, but llm.providers.{mode}.enabled is false; change one of them")
+            self._add_error("llm.mode", f"is {mode}, but llm.providers.{mode}.enabled is false; change one of them")
 
     def _check_bounds(self) -> None:
         queue, auth = self._file.queue, self._file.auth
-        if queue.max_waiting_per_user > queue.max_waiting and self._written("queue"):
-            self._mistake(
+        if queue.max_waiting_per_user > queue.max_waiting and self._find_value("queue"):
+            self._add_error(
                 "queue.max_waiting_per_user",
                 f"is {queue.max_waiting_per_user}, more than queue.max_waiting ({queue.max_waiting}) for all together",
             )
         if auth.access_token_seconds > auth.refresh_token_seconds:
-            self._mistake("auth.access_token_seconds", "is longer than auth.refresh_token_seconds")
+            self._add_error("auth.access_token_seconds", "is longer than auth.refresh_token_seconds")
 
 
-def _tuples(lists: Mapping[str, list[str]]) -> Mapping[str, tuple[str, ...]]:
+def _freeze_lists(lists: Mapping[str, list[str]]) -> Mapping[str, tuple[str, ...]]:
     return MappingProxyType({name: tuple(names) for name, names in lists.items()})

@@ -17,12 +17,12 @@ LevelName = Literal["trivial", "simple", "moderate", "complex"]
 RoleName = Literal["admin", "priority", "test_user"]
 
 
-def _nothing() -> Mapping[str, Never]:
+def _empty_mapping() -> Mapping[str, Never]:
     return MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class Provenance:
+class EffectiveValue:
     """What one key is set to, as text with secrets masked, and where that was said."""
 
     value: str
@@ -128,8 +128,8 @@ class RoutingSettings:
     beside the first; 0: never.
     """
 
-    levels: Mapping[str, tuple[str, ...]] = field(default_factory=_nothing)
-    task_types: Mapping[str, tuple[str, ...]] = field(default_factory=_nothing)
+    levels: Mapping[str, tuple[str, ...]] = field(default_factory=_empty_mapping)
+    task_types: Mapping[str, tuple[str, ...]] = field(default_factory=_empty_mapping)
     under_cost: float = 2.0
     resume: bool = False
     hedge_after: float = 0.0
@@ -163,7 +163,7 @@ class AuthSettings:
 
     access_token_seconds: float = 900.0
     refresh_token_seconds: float = 30 * 86400.0
-    roles: Mapping[str, RoleSettings] = field(default_factory=_nothing)
+    roles: Mapping[str, RoleSettings] = field(default_factory=_empty_mapping)
     audit_prompts: bool = False
     secret_key: str | None = field(default=None, repr=False)
 
@@ -209,7 +209,7 @@ class TelemetrySettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that can be set, resolved. Made by `penstock.config.sources.load`; never changed, only replaced."""
+    """Everything that can be set, resolved. Made by `penstock.config.load.load`; never changed, only replaced."""
 
     storage: StorageSettings
     servers: tuple[ServerSettings, ...] = ()
@@ -217,7 +217,7 @@ class Settings:
     llm: LlmSettings = LlmSettings()
     vllm: VllmSettings = VllmSettings()
     server: ListenSettings = ListenSettings()
-    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=_nothing)
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=_empty_mapping)
     """A model's name to the other names of that same model."""
     distributed: bool = True
     """Distributed routing is wanted; with one server up it is ordinary mode all the same."""
@@ -239,7 +239,7 @@ class Settings:
     """The file that was read."""
     warnings: tuple[str, ...] = ()
     """To be logged at the start: what is odd but not wrong."""
-    provenance: Mapping[str, Provenance] = field(default_factory=_nothing, repr=False, compare=False)
+    effective_values: Mapping[str, EffectiveValue] = field(default_factory=_empty_mapping, repr=False, compare=False)
     """Key path, as ``server.port`` or ``llm.providers.vllm.servers[0].url``, to its value and source."""
 
     @property

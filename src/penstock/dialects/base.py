@@ -1,106 +1,125 @@
-"""What a client dialect is: how its requests are read, and how answers and errors are drawn in its shape.
+"""Protocols of client dialects: parsing requests, and rendering responses and errors in the client's format.
 
-All of it is sans-I/O: bytes in, domain objects out, and back. An `Endpoint` is one request-and-answer format (a
-*wire*); a `Dialect` is a family of them that share their form of error. Every module of this folder that has a
-`DIALECT` is found by itself; adding one is adding a file.
+Everything here is sans-I/O: bytes in, domain objects out, and back. An `Endpoint` is one request and response format
+(a *wire*); a `Dialect` is a family of endpoints with the same error format. Every module or package of this folder
+with a `DIALECT` or `DIALECTS` is found by `penstock.dialects.load`, so a new dialect is one new module.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from penstock.domain.answer import Answer, Chunk, Usage
-from penstock.domain.call import Call, Provenance
 from penstock.domain.content import Content
 from penstock.domain.errors import PenstockError
+from penstock.domain.request import Call
+from penstock.domain.response import Chunk, ModelResponse, Usage
+from penstock.domain.response_metadata import Provenance
+
+EVENT_STREAM = b"text/event-stream; charset=utf-8"
+JSON = b"application/json"
+NO_FLAGS: frozenset[str] = frozenset()
 
 
-class Writer(Protocol):
-    """Draws one translated answer; one is made for every such call.
+class Renderer(Protocol):
+    """Renderer of one translated response; created for each call that needs translation.
 
-    A streamed answer is the concatenation of `chunk(…)` for each chunk, then `close()`; or `error(…)` in place of
-    `close()` when it breaks. A whole one is `whole(…)`. Provenance is what was known when the answer began.
+    A streamed response is `render_chunk` of every chunk followed by `render_end`, or by `render_error` when the stream
+    is interrupted. Any other response is `render_response`.
     """
 
     @property
     def content_type(self) -> bytes:
-        """Of the streamed form when the call streams, else of the whole."""
+        """Return the Content-Type of the streamed form if the call streams, else of the single body."""
         ...
 
-    def chunk(self, chunk: Chunk) -> bytes:
-        """The bytes that this chunk adds, b"" for none; the first call brings the stream's opening events along."""
+    def render_chunk(self, chunk: Chunk) -> bytes:
+        """Render the events of a chunk, b"" if there are none. The first call includes the opening events."""
         ...
 
-    def close(self) -> bytes:
-        """The closing events of a stream that ended well."""
+    def render_end(self) -> bytes:
+        """Render the closing events of a complete stream."""
         ...
 
-    def error(self, error: PenstockError) -> bytes:
-        """The last event of a stream that broke."""
+    def render_error(self, error: PenstockError) -> bytes:
+        """Render the last event of an interrupted stream."""
         ...
 
-    def whole(self, answer: Answer, provenance: Provenance) -> bytes:
-        """The whole answer as one body."""
+    def render_response(self, response: ModelResponse, provenance: Provenance) -> bytes:
+        """Render the complete response as one body."""
         ...
+
+
+class UnstreamedRenderer:
+    """Base of renderers whose response is one body: chunks and the end render nothing."""
+
+    content_type: bytes = JSON
+
+    def render_chunk(self, chunk: Chunk) -> bytes:
+        """Return nothing: this response is never streamed."""
+        return b""
+
+    def render_end(self) -> bytes:
+        """Return nothing: this response is never streamed."""
+        return b""
 
 
 class Endpoint(Protocol):
-    """One wire: a format of requests and answers, and the paths where callers send it."""
+    """One wire: a format of requests and responses, and the paths where clients send it."""
 
     @property
     def wire(self) -> str:
-        """Its name, e.g. `openai.chat`; engines that speak the same wire get bodies as they came."""
+        """Return the wire's name, e.g. `openai.chat`. Engines that speak the same wire get bodies unchanged."""
         ...
 
     @property
     def method(self) -> str:
-        """POST, mostly."""
+        """Return the HTTP method, mostly POST."""
         ...
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The exact paths that it answers on."""
+        """Return the exact paths of the endpoint."""
         ...
 
-    def read(self, body: bytes, content_type: bytes) -> Call:
-        """Read as much as routing needs, in a few microseconds; raises InvalidRequest. Must not keep slices alive."""
+    def parse_request(self, body: bytes, content_type: bytes) -> Call:
+        """Parse the fields that routing needs, in a few microseconds. Raises InvalidRequest. Keeps no slices alive."""
         ...
 
-    def decode(self, call: Call) -> Content:
-        """Read all of it, for an engine that speaks something else; raises InvalidRequest naming the field."""
+    def decode_content(self, call: Call) -> Content:
+        """Decode the complete body for an engine with another wire. Raises InvalidRequest that names the field."""
         ...
 
-    def writer(self, call: Call, provenance: Provenance) -> Writer:
-        """What will draw the answer to this call when it is translated."""
+    def create_renderer(self, call: Call, provenance: Provenance) -> Renderer:
+        """Create the renderer of the call's translated response. `provenance` is what is known when it starts."""
         ...
 
-    def usage(self, tail: bytes, streamed: bool) -> Usage | None:
-        """What an answer in this wire says it has cost.
+    def parse_usage(self, tail: bytes, streamed: bool) -> Usage | None:
+        """Parse the token counts of a response in this wire.
 
-        `tail` is the last pieces of a stream, or all of an unstreamed answer; then it raises msgspec.DecodeError when
-        that is not JSON.
+        `tail` is the end of a stream, or the complete body of an unstreamed response. Raises msgspec.DecodeError if
+        such a body is not JSON.
         """
         ...
 
-    def ended(self, tail: bytes) -> bool:
-        """Whether a stream in this wire that ends with `tail` had come to its proper end."""
+    def is_complete(self, tail: bytes) -> bool:
+        """Return whether a stream in this wire that ends with `tail` is complete."""
         ...
 
-    def broken(self, error: PenstockError) -> bytes:
-        """What ends a stream in this wire that passed through and broke; begins on a fresh line."""
+    def render_interruption(self, error: PenstockError) -> bytes:
+        """Render the end of a passed-through stream that was interrupted. Starts on a new line."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """A family of endpoints. `failure(error, request_id)` draws the body of an error response (JSON).
+    """A family of endpoints. `render_error(error, request_id)` renders the body of an error response.
 
-    `prefixes` are the paths whose unknown members answer errors in this dialect; the longest match wins.
-    `media_type` is the Content-Type of errors.
+    `prefixes` are path prefixes whose unknown paths get errors in this dialect; the longest match wins. `media_type`
+    is the Content-Type of errors.
     """
 
     name: str
     endpoints: tuple[Endpoint, ...]
-    failure: Callable[[PenstockError, str], bytes]
+    render_error: Callable[[PenstockError, str], bytes]
     prefixes: tuple[str, ...] = ()
-    media_type: bytes = b"application/json"
+    media_type: bytes = JSON

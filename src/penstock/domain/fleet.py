@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+AGENT_CHAIN = ("victoria", "mlx")  # the kinds that answer agent chat, in the order they are tried
+
 
 class Priority(enum.IntEnum):
     """Lower comes first; FALLBACK answers only when no other can."""
@@ -42,7 +44,7 @@ class Server:
     credentials: str = field(default="", repr=False)
     verify_tls: bool | str = True
     configured: bool = True
-    simulated: bool = False
+    is_simulated: bool = False
     models: tuple[str, ...] = ()
     setting: str = ""
 
@@ -105,14 +107,14 @@ class ServerStatus:
     detail: str = ""
 
     @property
-    def up(self) -> bool:
+    def is_up(self) -> bool:
         """Whether it can be given work."""
         return self.state is State.UP
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A model on a server. `up` is False when the last look found the server away; its models are then remembered.
+    """A model on a server. `is_up` is False when the last look found the server away; its models are then remembered.
 
     `on_demand`: its server loads models when they are asked for, so that it may not be in memory.
     """
@@ -121,7 +123,7 @@ class Deployment:
     model: Model
     url: str
     slots: int
-    up: bool = True
+    is_up: bool = True
     on_demand: bool = False
 
 
@@ -138,6 +140,6 @@ class Fleet:
     version: int = 0
 
     @property
-    def simulated(self) -> bool:
+    def is_simulated(self) -> bool:
         """Whether these are the built-in simulated servers."""
-        return any(status.server.simulated for status in self.statuses)
+        return any(status.server.is_simulated for status in self.statuses)

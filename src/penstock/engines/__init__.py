@@ -1,4 +1,4 @@
-"""The kinds of model server. Loads every sibling that has an `ENGINE`; nobody names one."""
+"""Kinds of model server. `load` finds them; no other module names one."""
 
 import importlib
 import pkgutil
@@ -8,13 +8,17 @@ from penstock.engines.base import Engine
 
 
 def load() -> dict[str, Engine]:
-    """All engines by kind; raises ValueError when two claim the same kind."""
-    found: dict[str, Engine] = {}
+    """Load the `ENGINE` of each module in this package, of a subpackage that of its `engine.py`; return them by kind.
+
+    Raises ValueError when two engines have the same kind.
+    """
+    engines: dict[str, Engine] = {}
     for info in pkgutil.iter_modules(__path__):
-        engine = cast("Engine | None", getattr(importlib.import_module(f"{__name__}.{info.name}"), "ENGINE", None))
+        module = f"{__name__}.{info.name}.engine" if info.ispkg else f"{__name__}.{info.name}"
+        engine = cast("Engine | None", getattr(importlib.import_module(module), "ENGINE", None))
         if engine is None:
-            continue
-        if engine.kind in found:
-            raise ValueError(f"two engines claim the kind {engine.kind}")
-        found[engine.kind] = engine
-    return found
+            continue  # base classes and functions that engines share
+        if engine.kind in engines:
+            raise ValueError(f"Two engines have the kind {engine.kind}; rename one of them.")
+        engines[engine.kind] = engine
+    return engines

@@ -1,43 +1,49 @@
-"""What a kind of engine is: how to ask it, how to read what it says, how to look at it.
+"""Interface of an engine: how the gateway talks to one kind of model server.
 
-All of it is sans-I/O. Every module of this folder that has an `ENGINE` is found by itself; adding a kind is adding a
-file.
+Engines are sans-I/O: they build requests, parse responses and inspect servers, but never open a connection. A new kind
+of server is one new module in this package with an `ENGINE`; `penstock.engines.load` finds it.
 """
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
-from penstock.domain.answer import Chunk
-from penstock.domain.call import Call, Operation
 from penstock.domain.content import Content
 from penstock.domain.errors import PenstockError
-from penstock.domain.fleet import Inventory, Model
+from penstock.domain.fleet import Inventory, Model, Server
+from penstock.domain.request import Call, Operation
+from penstock.domain.response import Chunk
+from penstock.domain.server_kind import KindDefaults
+
+Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 
 
 @dataclass(slots=True)
-class Outgoing:
-    """A request to an engine. `path` is below the server's base URL; `streamed` says how the answer will come.
+class EngineRequest:
+    """Request to a model server; `path` is relative to the server's base URL.
 
-    Not frozen: one is made for every call; nobody changes it.
+    `stream`: the response is a stream. `fallback` is sent instead when the server answers 404, because older versions
+    lack the path. `may_be_polled`: the response may be a task to poll; the engine then creates a `PollingReader`.
 
-    `otherwise` is what to send in its place when the engine answers 404: older versions lack the path. `polled` tells
-    that the answer may come later, and that what reads it is a `PollingReader`.
+    Not frozen, because one is made for every call and freezing doubles the cost; treat it as immutable.
     """
 
     path: str
     body: bytes = b""
     method: str = "POST"
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-    streamed: bool = False
+    headers: Headers = ()
+    stream: bool = False
     content_type: bytes = b"application/json"
-    otherwise: "Outgoing | None" = None
-    polled: bool = False
+    fallback: "EngineRequest | None" = None
+    may_be_polled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Fetch:
-    """Something to be fetched while looking at a server; a failed optional one comes back as status 0."""
+class FetchRequest:
+    """Small request outside of inference, e.g. for a model list.
+
+    A connection failure of an `optional` one becomes a `FetchResponse` with status 0.
+    """
 
     path: str
     method: str = "GET"
@@ -46,43 +52,50 @@ class Fetch:
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
-    """What came: status (0: nothing did) and the whole body."""
+class FetchResponse:
+    """Response to a `FetchRequest`: its complete body and its status, 0 when no response came."""
 
     status: int
     body: bytes = b""
 
 
-class Reader(Protocol):
-    """Reads one answer, however its bytes are split."""
+FetchFunction: TypeAlias = Callable[[Server, str, FetchRequest, float], Awaitable[FetchResponse]]
+"""Sends a request to one URL of a server; the last argument is the timeout in seconds."""
+
+
+class ResponseReader(Protocol):
+    """Parser of one response, however its bytes are split."""
 
     def feed(self, data: bytes) -> Iterable[Chunk]:
-        """The chunks that these bytes complete. Raises UpstreamGarbage, or the error that the stream tells of."""
+        """Return the chunks that `data` completes. Raises UpstreamGarbage, or the error that the stream reports."""
         ...
 
     def close(self) -> Iterable[Chunk]:
-        """The body has ended: what was still held back. Raises UpstreamCut when the answer was not whole."""
+        """Return the remaining chunks at the end of the body. Raises UpstreamCut when the response is incomplete."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
-    """An answer that is not there yet: what to GET for it, `after` seconds from now."""
+class NextPoll:
+    """Path to GET after `delay` seconds for a response that is not complete yet."""
 
     path: str
-    after: float
+    delay: float
 
 
-class PollingReader(Reader, Protocol):
-    """Reads an answer that may come later."""
+class PollingReader(ResponseReader, Protocol):
+    """Parser of a response that may have to be polled for."""
 
     @property
-    def later(self) -> Later | None:
-        """Once `close` or `poll` has been read to its end: where to ask next; None when the answer is whole."""
+    def next_poll(self) -> NextPoll | None:
+        """The next poll, None when the response is complete.
+
+        Valid once the result of `close` or `read_poll` has been consumed.
+        """
         ...
 
-    def poll(self, fetched: Fetched) -> Iterable[Chunk]:
-        """The chunks that a look at `later` brings. Raises what `feed` and `close` do."""
+    def read_poll(self, fetched: FetchResponse) -> Iterable[Chunk]:
+        """Return the chunks in the response to a poll. Raises what `feed` and `close` raise."""
         ...
 
 
@@ -100,51 +113,61 @@ class Engine(Protocol):
         ...
 
     @property
-    def native(self) -> Mapping[str, str]:
-        """The wires that it speaks itself, and the path of each."""
+    def defaults(self) -> KindDefaults:
+        """Settings of such a server where the user gives none."""
+        ...
+
+    @property
+    def native_paths(self) -> Mapping[str, str]:
+        """Path of each wire format that the server speaks itself, by the name of the wire (`Call.wire`)."""
         ...
 
     @property
     def operations(self) -> frozenset[Operation]:
-        """What it can do at all."""
+        """Operations that the server supports."""
         ...
 
     @property
-    def on_demand(self) -> bool:
-        """Whether it loads models when they are asked for and tells which are loaded; else all it lists are ready."""
+    def loads_on_demand(self) -> bool:
+        """Whether the server loads models on request and reports which are loaded; else all listed ones are ready."""
         ...
 
-    def forward(self, call: Call, model: Model) -> Outgoing:
-        """The request for a call whose wire is native: the body as it came, but for the model's name if it differs."""
+    def forward_request(self, call: Call, model: Model) -> EngineRequest:
+        """Build the request for a call in a native wire: its body unchanged except for a differing model name."""
         ...
 
-    def translate(self, call: Call, content: Content, model: Model) -> Outgoing:
-        """The request for a call in another wire. Raises Unsupported for what this engine cannot do."""
+    def translate_request(self, call: Call, content: Content, model: Model) -> EngineRequest:
+        """Build the request for a call in another wire. Raises Unsupported for what the server cannot do."""
         ...
 
-    def resume(self, call: Call, content: Content, model: Model, said: str) -> Outgoing | None:
-        """The request for the rest of an answer that began with `said` (not empty), or None where there is none.
+    def build_continuation(self, call: Call, content: Content, model: Model, sent_text: str) -> EngineRequest | None:
+        """Build the request for the rest of a response that began with `sent_text`, or return None where impossible.
 
-        Only for contents that are `domain.resuming.resumable`; limits of tokens are the caller's to reduce.
+        `sent_text` is not empty. Only for content that `domain.resumption` allows; the caller reduces token limits.
         """
         ...
 
-    def reader(self, call: Call, content: Content, outgoing: Outgoing) -> Reader:
-        """What will read the answer to `outgoing`."""
+    def create_reader(self, call: Call, content: Content, outgoing: EngineRequest) -> ResponseReader:
+        """Create the parser of the response to `outgoing`."""
         ...
 
-    def failure(self, status: int, body: bytes, retry_after: float | None) -> PenstockError:
-        """The error that an error response tells of."""
+    def parse_error_response(self, status: int, body: bytes, retry_after: float | None) -> PenstockError:
+        """Return the error that an error response means."""
         ...
 
-    def inspect(self, known: tuple[Model, ...]) -> Generator[Fetch, Fetched, Inventory]:
-        """Look at the server: yields what to fetch, is sent what came, returns what it found.
+    def inspect_server(self, known_models: tuple[Model, ...]) -> Generator[FetchRequest, FetchResponse, Inventory]:
+        """Probe a server: yield requests, receive their responses, return the inventory.
 
-        `known` are the models of the last look, for what need not be asked again. Raises UpstreamError when what
-        answers is not this kind of engine. A connection failure is thrown in by the driver and passes through.
+        `known_models` come from the previous probe and save requests. Raises UpstreamError when the server is not of
+        this kind. The caller throws connection failures into the generator, which lets them pass.
         """
         ...
 
-    def headers(self, api_key: str) -> tuple[tuple[bytes, bytes], ...]:
-        """What every request to such a server carries, its credentials above all."""
+    def authorization_headers(self, api_key: str) -> Headers:
+        """Return the headers that authenticate the gateway to the server; `api_key` may be empty."""
         ...
+
+
+def bearer_headers(api_key: str) -> Headers:
+    """Return a bearer token header, none without a key."""
+    return ((b"authorization", b"Bearer " + api_key.encode()),) if api_key else ()

@@ -8,21 +8,23 @@ from typing import Any, ClassVar
 import msgspec
 from msgspec import Raw
 
-from penstock.domain.call import Call, Operation
 from penstock.domain.content import Chat, Completion, Content, Embedding, Thinking
 from penstock.domain.errors import Unsupported
 from penstock.domain.fleet import Inventory, Model, State
-from penstock.engines.base import Fetch, Fetched, Outgoing
-from penstock.engines.openai_failure import sentence
-from penstock.engines.openai_models import read_listing
-from penstock.engines.openai_wire import EFFORTS, OpenAIWire
-from penstock.engines.resuming import begun
+from penstock.domain.request import Call, Operation
+from penstock.domain.server_kind import KindDefaults
+from penstock.engines.base import EngineRequest, FetchRequest, FetchResponse
+from penstock.engines.continuation import append_assistant_text
+from penstock.engines.json_fields import DECODE_ERRORS
+from penstock.engines.openai_compatible.base import EFFORTS, OpenAICompatible
+from penstock.engines.openai_compatible.errors import extract_message
+from penstock.engines.openai_compatible.inventory import parse_listing
 
-_CAPABILITIES = {"multimodal": "vision"}
+_CAPABILITY_NAMES = {"multimodal": "vision"}
 
 
 class Meta(msgspec.Struct):
-    """What the server knows of a model; sizes in bytes, `n_ctx` is a slot's context."""
+    """Metadata of a model: `size` in bytes, `n_ctx` is the context of one slot."""
 
     n_ctx: int | None = None
     n_ctx_train: int | None = None
@@ -33,13 +35,13 @@ class Meta(msgspec.Struct):
 
 
 class Status(msgspec.Struct):
-    """Whether a server of several models has this one loaded."""
+    """Load state of a model on a server with several models."""
 
     value: str = "loaded"
 
 
 class Entry(msgspec.Struct):
-    """A model under `data`."""
+    """Entry of `data`."""
 
     id: str
     aliases: list[str] = []
@@ -47,22 +49,22 @@ class Entry(msgspec.Struct):
     status: Status | None = None
 
 
-class Described(msgspec.Struct):
-    """The same model under `models`, in Ollama's manner."""
+class OllamaEntry(msgspec.Struct):
+    """Entry of `models`, which lists the same models in Ollama's format."""
 
     name: str = ""
     capabilities: list[str] = []
 
 
 class Listing(msgspec.Struct):
-    """`/v1/models`."""
+    """Response of `/v1/models`."""
 
     data: list[Entry]
-    models: list[Described] = []
+    models: list[OllamaEntry] = []
 
 
 class Props(msgspec.Struct):
-    """`/props`: slots, what goes in, the build."""
+    """Response of `/props`."""
 
     total_slots: int = 0
     modalities: dict[str, bool] = {}
@@ -70,21 +72,22 @@ class Props(msgspec.Struct):
     chat_template: str = ""
 
 
-_listing = msgspec.json.Decoder(Listing)
-_props = msgspec.json.Decoder(Props)
+_listing_decoder = msgspec.json.Decoder(Listing)
+_decode_props = msgspec.json.Decoder(Props).decode
 
 
-class LlamaCpp(OpenAIWire):
-    """llama.cpp serves one model under any name, and answers 503 while it loads."""
+class LlamaCpp(OpenAICompatible):
+    """llama.cpp server. It serves one model under any name and answers 503 while loading it."""
 
     kind: ClassVar[str] = "llamacpp"
     title: ClassVar[str] = "llama.cpp"
-    on_demand: ClassVar[bool] = True
-    operations: ClassVar[frozenset[Operation]] = OpenAIWire.operations | {Operation.COUNT}
-    options: ClassVar[Mapping[str, str]] = MappingProxyType(
+    defaults: ClassVar[KindDefaults] = KindDefaults(port=8080)
+    loads_on_demand: ClassVar[bool] = True
+    operations: ClassVar[frozenset[Operation]] = OpenAICompatible.operations | {Operation.COUNT}
+    option_names: ClassVar[Mapping[str, str]] = MappingProxyType(
         {name: name for name in ("repeat_last_n", "typical_p", "mirostat", "mirostat_tau", "mirostat_eta")}
     )
-    fields: ClassVar[frozenset[str]] = frozenset(
+    extra_fields: ClassVar[frozenset[str]] = frozenset(
         {
             *("logit_bias", "grammar", "json_schema", "chat_template_kwargs", "reasoning_format", "cache_prompt"),
             *("dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n", "xtc_probability"),
@@ -92,124 +95,131 @@ class LlamaCpp(OpenAIWire):
             *("n_keep", "id_slot", "n_probs", "add_generation_prompt", "best_of"),
         }
     )
-    hints: ClassVar[frozenset[str]] = frozenset({"verbosity"})
+    ignored_fields: ClassVar[frozenset[str]] = frozenset({"verbosity"})
 
-    def translate(self, call: Call, content: Content, model: Model) -> Outgoing:
-        """Streamed even for a caller who wants the whole: only in a stream does it notice that nobody listens any more.
+    def translate_request(self, call: Call, content: Content, model: Model) -> EngineRequest:
+        """Build the request, as a stream even for callers that want one body.
 
-        Seen with b11669: an unstreamed answer is generated to its end, however long, after the connection has gone.
+        Without streaming, llama.cpp generates to the end after the client has disconnected (seen with b11669).
         """
         if call.operation in (Operation.CHAT, Operation.COMPLETION) and not call.stream:
             call = replace(call, stream=True)
-        return super().translate(call, content, model)
+        return super().translate_request(call, content, model)
 
-    def chat(self, chat: Chat) -> dict[str, Any]:
-        """Its name for the repeat penalty is another."""
-        return _own_names(super().chat(chat))
+    def translate_chat(self, chat: Chat) -> dict[str, Any]:
+        """Build the fields of a chat with llama.cpp's name for the repetition penalty."""
+        return _rename_repeat_penalty(super().translate_chat(chat))
 
-    def completion(self, completion: Completion) -> dict[str, Any]:
-        """It would pass over a suffix and an echo without a word, and takes a schema in its own field."""
+    def translate_completion(self, completion: Completion) -> dict[str, Any]:
+        """Build the fields of a completion. Refuse `suffix` and `echo`, which llama.cpp ignores silently."""
         if completion.suffix or completion.echo:
             name = "suffix" if completion.suffix else "echo"
-            raise Unsupported(f"llama.cpp cannot do `{name}` in completions: leave it out, or ask another.", param=name)
-        fields = _own_names(super().completion(completion))
+            raise Unsupported(
+                f"llama.cpp does not support `{name}` in completions. Leave it out or use another server.", param=name
+            )
+        fields = _rename_repeat_penalty(super().translate_completion(completion))
         if completion.format is not None:
             del fields["response_format"]
             fields["json_schema"] = Raw(completion.format.schema or b"{}")
         return fields
 
-    def embedding(self, embedding: Embedding) -> dict[str, Any]:
-        """It would pass over the dimensions without a word."""
+    def translate_embedding(self, embedding: Embedding) -> dict[str, Any]:
+        """Build the fields of an embedding. Refuse `dimensions`, which llama.cpp ignores silently."""
         if embedding.dimensions is not None:
             raise Unsupported(
-                "llama.cpp cannot shorten embeddings: leave `dimensions` out, or ask another.", param="dimensions"
+                "llama.cpp cannot shorten embeddings. Leave `dimensions` out or use another server.",
+                param="dimensions",
             )
-        return super().embedding(embedding)
+        return super().translate_embedding(embedding)
 
-    def resume(self, call: Call, content: Content, model: Model, said: str) -> Outgoing | None:
-        """A trailing turn of the assistant's is gone on with, but not together with thinking."""
+    def build_continuation(self, call: Call, content: Content, model: Model, sent_text: str) -> EngineRequest | None:
+        """Send the text so far as the last message, with thinking disabled, since it rejects the two together."""
         if not isinstance(content, Chat):
-            return super().resume(call, content, model, said)
-        return self.translate(call, replace(begun(content, said), thinking=Thinking(enabled=False)), model)
+            return super().build_continuation(call, content, model, sent_text)
+        chat = replace(append_assistant_text(content, sent_text), thinking=Thinking(enabled=False))
+        return self.translate_request(call, chat, model)
 
-    def thinking(self, thinking: Thinking) -> dict[str, Any]:
-        """By the chat template, and within a number of tokens."""
-        template: dict[str, Any] = {"enable_thinking": thinking.enabled}
-        fields: dict[str, Any] = {"chat_template_kwargs": template}
+    def translate_thinking(self, thinking: Thinking) -> dict[str, Any]:
+        """Set the chat template's switch and effort, and the budget in tokens."""
+        template_args: dict[str, Any] = {"enable_thinking": thinking.enabled}
+        fields: dict[str, Any] = {"chat_template_kwargs": template_args}
         if thinking.enabled and thinking.effort:
-            template["reasoning_effort"] = EFFORTS.get(thinking.effort, thinking.effort)
+            template_args["reasoning_effort"] = EFFORTS.get(thinking.effort, thinking.effort)
         if thinking.enabled and thinking.budget is not None:
             fields["thinking_budget_tokens"] = thinking.budget
         return fields
 
-    def count(self, fields: dict[str, Any]) -> Outgoing:
-        """Applies the chat template and counts; versions before it answer 404."""
-        return Outgoing("/v1/chat/completions/input_tokens", msgspec.json.encode(fields))
+    def build_count_request(self, fields: dict[str, Any]) -> EngineRequest:
+        """Use the endpoint that applies the chat template; older versions answer 404."""
+        return EngineRequest("/v1/chat/completions/input_tokens", msgspec.json.encode(fields))
 
-    def inspect(self, known: tuple[Model, ...]) -> Generator[Fetch, Fetched, Inventory]:
-        """Whether it has loaded, its models with their context and size, its slots and what it can see and hear."""
-        health = yield Fetch("/health", optional=True)
+    def inspect_server(self, known_models: tuple[Model, ...]) -> Generator[FetchRequest, FetchResponse, Inventory]:
+        """Read whether the model is loaded, the models with context and size, the slots and the modalities."""
+        health = yield FetchRequest("/health", optional=True)
         if health.status == 503:
-            return Inventory(known, State.LOADING, detail=sentence(health.body) or "it is loading its model")
-        listing = read_listing((yield Fetch("/v1/models")), _listing, self.title, "/v1/models")
-        props = _read_props((yield Fetch("/props", optional=True)))
-        return Inventory(_models(listing, props), State.UP, version=props.build_info, slots=props.total_slots)
+            return Inventory(
+                known_models, State.LOADING, detail=extract_message(health.body) or "it is loading its model"
+            )
+        listing = parse_listing((yield FetchRequest("/v1/models")), _listing_decoder, self.title, "/v1/models")
+        props = _parse_props((yield FetchRequest("/props", optional=True)))
+        return Inventory(_build_models(listing, props), State.UP, version=props.build_info, slots=props.total_slots)
 
 
-def _own_names(fields: dict[str, Any]) -> dict[str, Any]:
+def _rename_repeat_penalty(fields: dict[str, Any]) -> dict[str, Any]:
     if "repetition_penalty" in fields:
         fields["repeat_penalty"] = fields.pop("repetition_penalty")
     return fields
 
 
-def _read_props(fetched: Fetched) -> Props:
+def _parse_props(fetched: FetchResponse) -> Props:
     try:
-        return _props.decode(fetched.body) if fetched.status == 200 else Props()
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _decode_props(fetched.body) if fetched.status == 200 else Props()
+    except DECODE_ERRORS:
         return Props()
 
 
-def _models(listing: Listing, props: Props) -> tuple[Model, ...]:
-    described = {model.name: model.capabilities for model in listing.models}
-    told = _abilities(props) if len(listing.data) == 1 else frozenset()  # of several, it is not told whose they are
-    return tuple(_model(entry, told.union(described.get(entry.id, ())), props) for entry in listing.data)
+def _build_models(listing: Listing, props: Props) -> tuple[Model, ...]:
+    listed = {model.name: model.capabilities for model in listing.models}
+    # The properties of a server with several models do not say which of the models they describe.
+    shared = _find_capabilities(props) if len(listing.data) == 1 else frozenset()
+    return tuple(_build_model(entry, shared.union(listed.get(entry.id, ())), props) for entry in listing.data)
 
 
-def _abilities(props: Props) -> frozenset[str]:
-    """What goes in, and what the chat template has a place for."""
+def _find_capabilities(props: Props) -> frozenset[str]:
+    """Return the input modalities, and what the chat template has a placeholder for."""
     template = props.chat_template
-    found = {name for name in ("vision", "audio") if props.modalities.get(name)}
+    capabilities = {name for name in ("vision", "audio") if props.modalities.get(name)}
     if "tools" in template:
-        found.add("tools")
+        capabilities.add("tools")
     if "enable_thinking" in template or "<think>" in template:
-        found.add("thinking")
-    return frozenset(found)
+        capabilities.add("thinking")
+    return frozenset(capabilities)
 
 
-def _model(entry: Entry, capabilities: frozenset[str], props: Props) -> Model:
+def _build_model(entry: Entry, capabilities: frozenset[str], props: Props) -> Model:
     meta = entry.meta or Meta()
     return Model(
         entry.id,
         size=meta.size or 0,
-        parameters=_parameters(meta.n_params or 0),
-        quantization=_quantization(meta.ftype or ""),
+        parameters=_format_parameters(meta.n_params or 0),
+        quantization=_format_quantization(meta.ftype or ""),
         format="gguf",
         context_length=meta.n_ctx or meta.n_ctx_train or 0,
         embedding_length=meta.n_embd or 0,
-        capabilities=frozenset(_CAPABILITIES.get(name, name) for name in capabilities),
+        capabilities=frozenset(_CAPABILITY_NAMES.get(name, name) for name in capabilities),
         loaded=entry.status is None or entry.status.value == "loaded",
         aliases=tuple(alias for alias in entry.aliases if alias != entry.id),
         template=props.chat_template,
     )
 
 
-def _quantization(ftype: str) -> str:
-    """`Q4_K - Medium` in the short form that models are named by: `Q4_K_M`."""
+def _format_quantization(ftype: str) -> str:
+    """Return the usual short form: `Q4_K_M` of `Q4_K - Medium`."""
     name, _, size = ftype.removeprefix("all ").partition(" - ")
     return f"{name}_{size[0]}" if size else name
 
 
-def _parameters(count: int) -> str:
+def _format_parameters(count: int) -> str:
     for unit, size in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
         if count >= size:
             return f"{count / size:.1f}{unit}"

@@ -6,110 +6,114 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from penstock.domain.call import Call, Operation
 from penstock.domain.content import Chat, Completion, Content, Embedding, Thinking
 from penstock.domain.errors import UpstreamError
 from penstock.domain.fleet import Inventory, Model, State
-from penstock.engines.base import Fetch, Fetched, Outgoing
-from penstock.engines.openai_models import LISTING, ModelObject, aliases, read_listing
-from penstock.engines.openai_wire import EFFORTS, OpenAIWire
-from penstock.engines.resuming import begun
+from penstock.domain.request import Call, Operation
+from penstock.domain.server_kind import KindDefaults
+from penstock.engines.base import EngineRequest, FetchRequest, FetchResponse
+from penstock.engines.continuation import append_assistant_text
+from penstock.engines.json_fields import DECODE_ERRORS
+from penstock.engines.openai_compatible.base import EFFORTS, OpenAICompatible
+from penstock.engines.openai_compatible.inventory import MODEL_LISTING, ModelObject, find_aliases, parse_listing
 
-_OPEN = (("continue_final_message", b"true"), ("add_generation_prompt", b"false"))
-_COUNTED = ("model", "messages", "tools", "chat_template_kwargs")
+_LEAVE_LAST_MESSAGE_OPEN = (("continue_final_message", b"true"), ("add_generation_prompt", b"false"))
+_TOKENIZE_FIELDS = ("model", "messages", "tools", "chat_template_kwargs")
 
 
 class _Version(msgspec.Struct):
     version: str
 
 
-_version = msgspec.json.Decoder(_Version)
+_decode_version = msgspec.json.Decoder(_Version).decode
 
 
-class Vllm(OpenAIWire):
-    """vLLM refuses connections until it is ready; `/health` is 200 and empty while its engine lives, else 503.
+class Vllm(OpenAICompatible):
+    """vLLM server. It refuses connections until it is ready; `/health` answers 200, or 503 once its engine has stopped.
 
-    A budget for thinking is a hint that is not sent: servers without a reasoning parser refuse it.
+    A thinking budget is not sent, because servers without a reasoning parser reject it.
     """
 
     kind: ClassVar[str] = "vllm"
     title: ClassVar[str] = "vLLM"
-    operations: ClassVar[frozenset[Operation]] = OpenAIWire.operations | {Operation.COUNT}
-    fields: ClassVar[frozenset[str]] = frozenset(
+    defaults: ClassVar[KindDefaults] = KindDefaults(
+        port=8000, slots=16, local_probe="always", url_variables=("VLLM_URL", "LLM_VLLM_URL")
+    )
+    operations: ClassVar[frozenset[Operation]] = OpenAICompatible.operations | {Operation.COUNT}
+    extra_fields: ClassVar[frozenset[str]] = frozenset(
         {
-            *(
-                "logit_bias",
-                "length_penalty",
-                "stop_token_ids",
-                "include_stop_str_in_output",
-                "ignore_eos",
-                "min_tokens",
-            ),
+            *("logit_bias", "length_penalty", "stop_token_ids", "include_stop_str_in_output", "ignore_eos"),
+            *("min_tokens",),
             *("skip_special_tokens", "spaces_between_special_tokens", "truncate_prompt_tokens", "prompt_logprobs"),
             *("allowed_token_ids", "bad_words", "chat_template", "chat_template_kwargs", "mm_processor_kwargs"),
             *("structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "priority"),
             *("add_generation_prompt", "continue_final_message", "documents", "best_of"),
         }
     )
-    hints: ClassVar[frozenset[str]] = frozenset({"verbosity"})
+    ignored_fields: ClassVar[frozenset[str]] = frozenset({"verbosity"})
 
-    def translate(self, call: Call, content: Content, model: Model) -> Outgoing:
-        """Its completions end after 16 tokens where no limit is said; in other dialects that means: no limit.
+    def translate_request(self, call: Call, content: Content, model: Model) -> EngineRequest:
+        """Build the request, with an explicit token limit for completions.
 
-        So the limit is what the context has left, if every byte of the prompt were a token.
+        Without a limit vLLM ends a completion after 16 tokens, while other dialects mean no limit. The limit sent is
+        the rest of the context, counting each byte of the prompt as a token.
         """
         if isinstance(content, Completion) and content.sampling.max_tokens is None and model.context_length:
-            left = model.context_length - max(map(_size, content.prompts), default=0) - 1
-            content = replace(content, sampling=replace(content.sampling, max_tokens=max(left, 16)))
-        return super().translate(call, content, model)
+            free_tokens = model.context_length - max(map(_max_tokens, content.prompts), default=0) - 1
+            content = replace(content, sampling=replace(content.sampling, max_tokens=max(free_tokens, 16)))
+        return super().translate_request(call, content, model)
 
-    def resume(self, call: Call, content: Content, model: Model, said: str) -> Outgoing | None:
-        """A last turn that is left open."""
+    def build_continuation(self, call: Call, content: Content, model: Model, sent_text: str) -> EngineRequest | None:
+        """Send the text so far as an assistant message that is left open."""
         if not isinstance(content, Chat):
-            return super().resume(call, content, model, said)
-        return self.translate(call, replace(begun(content, said), extra=content.extra + _OPEN), model)
+            return super().build_continuation(call, content, model, sent_text)
+        chat = replace(append_assistant_text(content, sent_text), extra=content.extra + _LEAVE_LAST_MESSAGE_OPEN)
+        return self.translate_request(call, chat, model)
 
-    def thinking(self, thinking: Thinking) -> dict[str, Any]:
-        """By the chat template, and by effort for models that have degrees of it."""
+    def translate_thinking(self, thinking: Thinking) -> dict[str, Any]:
+        """Set the chat template's switch, and the effort for models that have levels of it."""
         fields: dict[str, Any] = {"chat_template_kwargs": {"enable_thinking": thinking.enabled}}
         if thinking.enabled and thinking.effort:
             fields["reasoning_effort"] = EFFORTS.get(thinking.effort, thinking.effort)
         return fields
 
-    def embedding(self, embedding: Embedding) -> dict[str, Any]:
-        """What is too long is cut where that was asked for."""
-        fields = super().embedding(embedding)
+    def translate_embedding(self, embedding: Embedding) -> dict[str, Any]:
+        """Ask vLLM to truncate long inputs where the caller did."""
+        fields = super().translate_embedding(embedding)
         return fields | {"truncate_prompt_tokens": -1} if embedding.truncate else fields
 
-    def count(self, fields: dict[str, Any]) -> Outgoing:
-        """`/tokenize` applies the chat template and counts."""
-        return Outgoing("/tokenize", msgspec.json.encode({name: fields[name] for name in _COUNTED if name in fields}))
+    def build_count_request(self, fields: dict[str, Any]) -> EngineRequest:
+        """Use `/tokenize`, which applies the chat template."""
+        body = msgspec.json.encode({name: fields[name] for name in _TOKENIZE_FIELDS if name in fields})
+        return EngineRequest("/tokenize", body)
 
-    def inspect(self, known: tuple[Model, ...]) -> Generator[Fetch, Fetched, Inventory]:
-        """Health, models with their context and the path or repository they came from, version."""
-        health = yield Fetch("/health", optional=True)
+    def inspect_server(self, known_models: tuple[Model, ...]) -> Generator[FetchRequest, FetchResponse, Inventory]:
+        """Read its health, its models with their context and path or repository, and its version."""
+        health = yield FetchRequest("/health", optional=True)
         if health.status >= 500:
-            raise UpstreamError(f"vLLM's engine has died (status {health.status} at /health): restart vLLM.")
-        listing = read_listing((yield Fetch("/v1/models")), LISTING, self.title, "/v1/models")
-        version = yield Fetch("/version", optional=True)
-        return Inventory(tuple(_model(entry) for entry in listing.data), State.UP, version=_read_version(version))
+            raise UpstreamError(f"vLLM's engine has stopped (status {health.status} at /health). Restart vLLM.")
+        listing = parse_listing((yield FetchRequest("/v1/models")), MODEL_LISTING, self.title, "/v1/models")
+        version = yield FetchRequest("/version", optional=True)
+        return Inventory(
+            tuple(_build_model(entry) for entry in listing.data), State.UP, version=_parse_version(version)
+        )
 
 
-def _size(prompt: str | tuple[int, ...]) -> int:
-    """As many tokens as a prompt can have at most."""
+def _max_tokens(prompt: str | tuple[int, ...]) -> int:
+    """Return an upper bound of the prompt's number of tokens: a token has at least one byte."""
     return len(prompt.encode("utf-8", "replace") if isinstance(prompt, str) else prompt)
 
 
-def _read_version(fetched: Fetched) -> str:
+def _parse_version(fetched: FetchResponse) -> str:
     try:
-        return _version.decode(fetched.body).version if fetched.status == 200 else ""
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _decode_version(fetched.body).version if fetched.status == 200 else ""
+    except DECODE_ERRORS:
         return ""
 
 
-def _model(entry: ModelObject) -> Model:
-    root = entry.root if entry.parent is None else None  # an adapter's root is its own folder
-    return Model(entry.id, context_length=entry.max_model_len or 0, loaded=True, aliases=aliases(entry.id, root))
+def _build_model(entry: ModelObject) -> Model:
+    root = entry.root if entry.parent is None else None  # the root of a LoRA adapter is the adapter's own folder
+    return Model(entry.id, context_length=entry.max_model_len or 0, loaded=True, aliases=find_aliases(entry.id, root))
 
 
 ENGINE = Vllm()

@@ -1,114 +1,158 @@
-"""What the gateway knows of the one who waits for an answer; the serving layer implements it over a socket."""
+"""The caller's side of a call as the gateway sees it; the serving layer implements it over a socket."""
 
 from collections.abc import Callable
+from types import TracebackType
 from typing import NamedTuple, Protocol
 
 from penstock.domain.errors import PenstockError
 
 
-class Wishes(NamedTuple):
-    """What a request's headers ask of routing: `max_wait` in seconds, and the session that it belongs to."""
+class RoutingHints(NamedTuple):
+    """Wishes in a request's headers: `max_wait` in seconds, and the session that the request belongs to."""
 
     max_wait: float | None = None
     session: bytes = b""
 
 
 class Source(Protocol):
-    """Where a client's answer comes from."""
+    """Producer of a client's response."""
 
     def pause(self) -> None:
-        """Give no more until `resume`: the client is slower."""
+        """Produce nothing until `resume`: the client is slow."""
         ...
 
     def resume(self) -> None:
-        """Give again."""
+        """Produce again."""
         ...
 
     def abort(self, error: PenstockError) -> None:
-        """Stop: nobody wants the rest. Who waits for it is told `error`."""
+        """Stop: the rest is not needed. Whoever awaits the source gets `error`."""
         ...
 
 
 class Client(Protocol):
-    """The caller's side of one call. Nothing here waits: when the caller is slow, `source` is paused.
+    """The caller's side of one call. No method waits: when the caller is slow, `upstream` is paused.
 
-    An answer is either `whole`, or `begin`, any number of `write`, then `end`. `head` is ready header lines, each with
-    its CRLF.
+    A response is either one `send_response`, or `start_response`, any number of `write`, then `finish`. `headers` are
+    complete header lines, each with its CRLF.
     """
 
-    source: Source | None
-    """The engine's connection that feeds this client: paused when the client is slow, aborted when it is gone."""
+    upstream: Source | None
+    """Producer of this client's response: paused while the client is slow, aborted when it disconnects."""
 
     keep_alive: bool
-    """Whether its connection goes on after this answer."""
+    """Whether the client's connection stays open after this response."""
 
-    wishes: Wishes | None
-    """What its headers ask of routing."""
+    routing_hints: RoutingHints | None
+    """Wishes in the request's headers."""
 
     @property
     def id(self) -> bytes:
-        """The request's id: the caller's own, or made for it."""
+        """The request's id: sent by the caller, or created."""
         ...
 
     @property
     def request_id(self) -> str:
-        """The same as text."""
+        """The request's id as text."""
         ...
 
     @property
-    def gone(self) -> bool:
-        """Whether it has hung up."""
+    def is_disconnected(self) -> bool:
+        """Whether the client has disconnected."""
         ...
 
     @property
-    def begun(self) -> bool:
-        """Whether a byte of the answer has been written."""
+    def response_started(self) -> bool:
+        """Whether a byte of the response has been written."""
         ...
 
     @property
-    def first_at(self) -> float:
-        """When the answer began (loop time); 0 before."""
+    def first_byte_at(self) -> float:
+        """Loop time of the response's first byte; 0 before."""
         ...
 
     @property
-    def unread(self) -> int:
-        """Bytes of its answer that it has not taken yet."""
+    def unsent_bytes(self) -> int:
+        """Bytes of the response that the client has not received yet."""
         ...
 
     @property
-    def chunked(self) -> bool:
-        """Whether it takes the chunked transfer coding (HTTP/1.1)."""
+    def accepts_chunked(self) -> bool:
+        """Whether the client accepts the chunked transfer coding (HTTP/1.1)."""
         ...
 
-    def fail(self, error: PenstockError) -> None:
-        """Answer with an error in the caller's dialect; only before the answer has begun."""
+    def send_error(self, error: PenstockError) -> None:
+        """Send an error response in the caller's dialect; only before the response has started."""
         ...
 
-    def whole(self, status: int, content_type: bytes, head: bytes, body: bytes) -> None:
-        """Write a whole answer."""
+    def send_response(self, status: int, content_type: bytes, headers: bytes, body: bytes) -> None:
+        """Write a complete response."""
         ...
 
-    def begin(self, content_type: bytes, head: bytes, first: bytes, length: int | None = None) -> None:
-        """Begin an answer of unknown length (or of `length` bytes) with its first piece."""
+    def start_response(self, content_type: bytes, headers: bytes, first: bytes, length: int | None = None) -> None:
+        """Start a response of unknown length (or of `length` bytes) with its first piece."""
         ...
 
-    def begin_raw(self, content_type: bytes, head: bytes, first: bytes) -> None:
-        """Begin a chunked answer whose pieces, the first included, already carry their framing."""
+    def start_raw_response(self, content_type: bytes, headers: bytes, first: bytes) -> None:
+        """Start a chunked response whose pieces, the first included, already carry their framing."""
         ...
 
     def write(self, data: bytes) -> None:
-        """Write a further piece."""
+        """Write the next piece."""
         ...
 
     @property
-    def write_raw(self) -> Callable[[bytes], None]:
-        """What writes bytes that already carry their framing."""
+    def raw_writer(self) -> Callable[[bytes], None]:
+        """The function that writes bytes that already carry their framing."""
         ...
 
-    def end(self, framed: bool = False) -> None:
-        """End the answer; `framed` when the last raw piece has done so."""
+    def finish(self, framed: bool = False) -> None:
+        """End the response; `framed` when the last raw piece has done so."""
         ...
 
-    def cut(self) -> None:
-        """Close the connection in the middle of the answer, so that the caller sees that it is not whole."""
+    def abort(self) -> None:
+        """Close the connection in the middle of the response, so that the caller sees that it is incomplete."""
         ...
+
+
+class fed_by:  # noqa: N801 (used as a verb: `with fed_by(client, source)`)
+    """Context in which a source feeds a client. On exit the client has no source, whatever happened.
+
+    A source that stayed attached would be aborted when the client disconnects, although it may serve another call then.
+    """
+
+    __slots__ = ("_client", "_source")
+
+    def __init__(self, client: Client, source: Source) -> None:
+        self._client = client
+        self._source = source
+
+    def __enter__(self) -> None:
+        self._client.upstream = self._source
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.upstream = None
+
+
+class CancellableSource:
+    """Source of a client that waits for something other than a response: it can only be cancelled.
+
+    `on_abort` is called with the error when the client disconnects.
+    """
+
+    __slots__ = ("_on_abort",)
+
+    def __init__(self, on_abort: Callable[[PenstockError], object]) -> None:
+        self._on_abort = on_abort
+
+    def pause(self) -> None:
+        """Do nothing: no data flows."""
+
+    def resume(self) -> None:
+        """Do nothing: no data flows."""
+
+    def abort(self, error: PenstockError) -> None:
+        """Cancel the wait."""
+        self._on_abort(error)

@@ -1,259 +1,137 @@
-"""The story of a call, top to bottom: read → judge → route → lease → attempt → relay → settle."""
+"""Lifecycle of a call: read, route, wait for the swap queue, forward, finish."""
 
 import asyncio
 import contextlib
 import logging
-from collections import Counter, deque
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from penstock.dialects.base import Endpoint
-from penstock.domain.answer import Usage
-from penstock.domain.call import Call
-from penstock.domain.decision import Decision
 from penstock.domain.errors import ClientGone, ModelNotFound, PenstockError, ShuttingDown
-from penstock.domain.fleet import Deployment
-from penstock.gateway.catalog import Catalog
-from penstock.gateway.client import Client
-from penstock.gateway.driver import Outcome
-from penstock.gateway.meter import Meter
-from penstock.gateway.routing.asking import ask_of
-from penstock.gateway.routing.classifier import Classifier
-from penstock.gateway.routing.lessons import learn
+from penstock.gateway.client import Client, RoutingHints
+from penstock.gateway.fleet.catalog import Catalog
+from penstock.gateway.observers.base import CallObserver
+from penstock.gateway.request_context import RequestContext
+from penstock.gateway.routing.complexity.classifier import Classifier
+from penstock.gateway.routing.complexity.request_profile import profile_request
 from penstock.gateway.routing.router import Router
-from penstock.gateway.turns import Turns
+from penstock.gateway.swap_wait import SwapWait
 from penstock.gateway.upstream.failover import Failover
-from penstock.gateway.upstream.tries import Tries
 
 log = logging.getLogger("penstock.gateway")
 
-MOST_DECISIONS = 1000
-MOST_TURNS = 32
-"""How often a call waits for its turn and is then decided otherwise, before it goes where it was decided last."""
-FIRST_LESSONS, EVERY = 256, 16
-"""The first calls are all learnt from, of later ones one of so many, and all that loaded a model."""
-_AUTO = ("", "auto")
-
-
-class Decided(NamedTuple):
-    """A decision and what became of it, for people who ask why. `at` is monotonic seconds; `requested` is the model
-    that the caller named. The call itself is not kept: it has the text."""
-
-    at: float
-    request_id: bytes
-    wire: str
-    requested: str
-    decision: Decision
-    deployment: Deployment | None
-    attempts: int
-    code: str
-
-
-class Waiting(Outcome[PenstockError | None]):
-    """A call that waits for its turn: what its client's connection may do to it. None: its turn has come."""
-
-    def granted(self) -> None:
-        """Its turn has come."""
-        self.settle(None)
-
-    def abort(self, error: PenstockError) -> None:
-        """Its client is gone."""
-        self.settle(error)
-
-    def pause(self) -> None:
-        """There is nothing to pause."""
-
-    def resume(self) -> None:
-        """There is nothing to resume."""
+_AUTO_PREFIXES = ("", "auto")
+_NO_HINTS = RoutingHints()
 
 
 class Pipeline:
-    """Runs calls, one coroutine each. `clock` gives monotonic seconds.
+    """Runs calls, one coroutine each, and hands each finished call to `observers`, in their order.
 
-    `look_again` begins a look at the servers for what may be new there; None: there is no need. `look_at` has one
-    server looked at soon.
+    `clock` gives monotonic seconds. `probe_servers` starts a probe of the servers and returns its future, or None when
+    nothing can have changed since the last one.
     """
 
     def __init__(
         self,
+        *,
         catalog: Catalog,
         router: Router,
         failover: Failover,
-        meter: Meter,
+        observers: Iterable[CallObserver],
+        classifier: Classifier,
         clock: Callable[[], float],
-        look_again: "Callable[[], asyncio.Future[None] | None]" = lambda: None,
-        classifier: Classifier | None = None,
-        look_at: Callable[[str], None] = lambda _: None,
+        probe_servers: "Callable[[], asyncio.Future[None] | None]",
     ) -> None:
-        self.catalog = catalog
-        self.router = router
-        self.failover = failover
-        self.meter = meter
         self.running = 0
         self.draining = False
-        self.classifier = classifier or Classifier()
-        self._decided: deque[tuple[Any, ...]] = deque(maxlen=MOST_DECISIONS)  # the fields of Decided: cheaper to make
-        self.levels: Counter[str] = Counter()
-        self._lessons = 0
-        self._loop = asyncio.get_running_loop()
+        self.classifier = classifier
+        self._catalog = catalog
+        self._router = router
+        self._failover = failover
+        self._observers = tuple(observers)
+        self._logged_errors: set[tuple[CallObserver, type[Exception]]] = set()
         self._clock = clock
-        self._look_again = look_again
-        self._look_at_server = look_at
+        self._probe_servers = probe_servers
+        self._swap_wait = SwapWait(catalog, self._decide, clock)
 
     async def run(self, client: Client, endpoint: Endpoint, body: bytes, content_type: bytes) -> None:
-        """Answer one call. Whatever happens, the client has an answer or is gone, and everything taken is returned."""
-        begin = self._clock()
-        tries = Tries()
-        call: Call | None = None
-        decision: Decision | None = None
-        failure: PenstockError | None = None
+        """Answer one call. Whatever happens, the client has a response or has disconnected, and every lease is
+        returned."""
+        ctx = RequestContext(client, endpoint, self._clock())
         self.running += 1
         try:
-            if self.draining:
-                raise ShuttingDown("the gateway is stopping; try again in a moment", retry_after=2)
-            call = endpoint.read(body, content_type)
-            if client.wishes or call.model[:4].lower() in _AUTO:
-                self._prepare(call, client, endpoint)
-            try:
-                decision = self.router.decide(self.catalog.fleet, call, self.catalog.live, begin)
-            except ModelNotFound:
-                decision = await self._decide_anew(call, client)
-            first = decision.candidates[0].deployment
-            if first.on_demand and self.catalog.live_of(first.server.name).residency.room:  # else all have room
-                decision = await self._in_turn(call, client, decision, tries)
-            await self.failover.run(client, endpoint, call, decision, tries)
-            if call.defaults or decision.level or decision.fallback or tries.attempts > 1:
-                self._log(decision, tries)
+            self._read(ctx, body, content_type)
+            if not self._route(ctx):
+                await self._probe_and_route(ctx)
+            if self._swap_wait.is_needed(ctx):
+                await self._swap_wait.wait_for_swap(ctx)
+            await self._failover.forward(ctx)
         except PenstockError as error:
-            failure = error
+            ctx.failure = error
         except Exception:
             log.exception("a call to %s failed in the gateway itself", endpoint.wire)
-            failure = PenstockError("the gateway failed; its log says how")
+            ctx.failure = PenstockError("the gateway failed; its log says how")
         finally:
             self.running -= 1
-            client.source = None
-            if call is not None and call.session and tries.deployment is not None and failure is None:
-                self.router.scales.note(call.session, tries.deployment.server.name)
-            if failure is not None and not client.gone and not client.begun:
-                client.fail(failure)
-            self._settle(client, endpoint, call, tries, failure, begin, decision)
+            self._finish(ctx)
 
-    def _prepare(self, call: Call, client: Client, endpoint: Endpoint) -> None:
-        """What the headers ask of routing; and how hard the call is, where its model is ours to choose."""
-        if client.wishes:
-            call.max_wait, call.session = client.wishes
-        if self.router.chooses(self.catalog.fleet, call):
-            call.ask = ask_of(endpoint.decode(call), self.classifier)
-            self.levels[call.ask.level.word] += 1
+    def _read(self, ctx: RequestContext, body: bytes, content_type: bytes) -> None:
+        """Read the call, with what its headers ask of routing and, where the gateway selects the model, its profile."""
+        if self.draining:
+            raise ShuttingDown("the gateway is stopping; try again in a moment", retry_after=2)
+        call = ctx.call = ctx.endpoint.parse_request(body, content_type)
+        hints = ctx.client.routing_hints
+        if hints is None and call.model[:4].lower() not in _AUTO_PREFIXES:
+            return
+        profile = None
+        if self._router.should_select_model(self._catalog.fleet, call):
+            profile = profile_request(ctx.endpoint.decode_content(call), self.classifier)
+        max_wait, session = hints or _NO_HINTS
+        ctx.call = replace(call, max_wait=max_wait, session=session, profile=profile)
 
-    @property
-    def decisions(self) -> list[Decided]:
-        """The last decisions, oldest first."""
-        return [Decided(*fields) for fields in self._decided]
+    def _route(self, ctx: RequestContext) -> bool:
+        """Decide which servers may answer; return False when none is known to have the model."""
+        catalog = self._catalog
+        try:
+            ctx.decision = self._router.decide(catalog.fleet, ctx.call, catalog.loads, ctx.started_at)
+        except ModelNotFound:
+            return False
+        return True
 
-    def decide(self, call: Call) -> Decision:
-        """The decision for a call at this moment."""
-        return self.router.decide(self.catalog.fleet, call, self.catalog.live, self._clock())
-
-    async def _decide_anew(self, call: Call, client: Client) -> Decision:
-        """The decision after a look at what is there now: the model may have been pulled a moment ago."""
-        looks = self._look_again()
-        if looks is not None:
+    async def _probe_and_route(self, ctx: RequestContext) -> None:
+        """Route after a probe of the servers: the model may have been pulled a moment ago."""
+        probe = self._probe_servers()
+        if probe is not None:
             with contextlib.suppress(asyncio.CancelledError):  # the gateway is stopping
-                await looks
-        if client.gone:
+                await probe
+        if ctx.client.is_disconnected:
             raise ClientGone("the client hung up")
-        return self.decide(call)
+        self._decide(ctx)
 
-    async def _in_turn(self, call: Call, client: Client, decision: Decision, tries: Tries) -> Decision:
-        """Wait until the chosen server can have the model without throwing out one at work; then decide again."""
-        for _ in range(MOST_TURNS):
-            deployment = decision.candidates[0].deployment
-            if not deployment.on_demand:
-                break
-            waiting, turns, since = Waiting(), self.catalog.live_of(deployment.server.name).turns, self._clock()
-            ticket = turns.ask(deployment.model.name, deployment.model.size, deployment.slots, since, waiting.granted)
-            if ticket is None:
-                break
-            client.source = waiting
-            timer = self._loop.call_later(turns.fairness, self._look_at, turns)
-            gone = await waiting
-            timer.cancel()
-            client.source = None
-            tries.waited += self._clock() - since
-            if gone is not None:
-                turns.give_up(ticket, self._clock())
-                raise gone
-            decision = self.decide(call)
-            now = decision.candidates[0].deployment
-            if (now.server.name, now.model.name) == (deployment.server.name, deployment.model.name):
-                break
-        return decision
+    def _decide(self, ctx: RequestContext) -> None:
+        catalog = self._catalog
+        ctx.decision = self._router.decide(catalog.fleet, ctx.call, catalog.loads, self._clock())
 
-    def _look_at(self, turns: Turns) -> None:
-        turns.look(self._clock())
+    def _finish(self, ctx: RequestContext) -> None:
+        """Send the error, if there is one and the response has not started, and hand the call to the observers."""
+        client, failure = ctx.client, ctx.failure
+        client.upstream = None
+        if failure is not None and not client.is_disconnected and not client.response_started:
+            client.send_error(failure)
+        ctx.finish(self._clock())
+        for observer in self._observers:
+            try:
+                observer.observe_call(ctx)
+            except Exception as error:
+                self._log_observer_error(observer, error)
 
-    def _log(self, decision: Decision, tries: Tries) -> None:
-        deployment = tries.deployment
-        if deployment is None:
-            return
-        fallback = decision.fallback or tries.attempts > 1
-        log.info("Distributed routing: %s @ %s (fallback: %s)", deployment.model.name, deployment.server.name, fallback)
-
-    def _settle(
-        self,
-        client: Client,
-        endpoint: Endpoint,
-        call: Call | None,
-        tries: Tries,
-        failure: PenstockError | None,
-        begin: float,
-        decision: Decision | None,
-    ) -> None:
-        """Tell the meter what the call was and cost, the router how it went, and keep why it went there."""
-        relay, deployment, first_at, now = tries.relay, tries.deployment, client.first_at, self._clock()
-        model = server = kind = ""
-        if deployment is not None:
-            model, server, kind = deployment.model.name, deployment.server.name, deployment.server.kind
-        prompt, completion, estimated = 0, 0, True
-        if relay is not None:
-            usage = relay.usage
-            if usage is not None:
-                prompt, completion, estimated = usage.prompt_tokens, usage.completion_tokens, usage.estimated
-            else:  # a stream that does not tell: about a token a piece
-                completion = relay.pieces
-        status, code = (200, "ok") if failure is None else (failure.status, failure.code)
-        attempts = tries.attempts
-        if decision is not None:
-            requested = "" if call is None else call.model
-            self._decided.append((begin, client.id, endpoint.wire, requested, decision, deployment, attempts, code))
-            if failure is None and attempts == 1:
-                self._lessons += 1
-                if self._lessons < FIRST_LESSONS or not self._lessons % EVERY or tries.held is False:
-                    sent = begin + tries.waited  # a wait for a turn says nothing of the server's speed
-                    self._learn(tries, first_at - sent if first_at else 0.0, now - sent, completion, call)
-        self.meter.settle(
-            (
-                endpoint.wire, "", model, server, kind, status, code, call is not None and call.stream, prompt,
-                completion, estimated, first_at - begin if first_at else 0.0, now - begin, attempts, attempts > 1,
-                client.gone, begin,
+    def _log_observer_error(self, observer: CallObserver, error: Exception) -> None:
+        """Log the first error of each type that an observer raises: a broken one would fill the log."""
+        key = (observer, type(error))
+        if key not in self._logged_errors:
+            self._logged_errors.add(key)
+            log.error(
+                "%s failed to observe a call; further errors of this kind are not logged",
+                type(observer).__name__,
+                exc_info=error,
             )
-        )  # fmt: skip
-
-    def _learn(self, tries: Tries, first: float, total: float, completion: int, call: Call | None) -> None:
-        """What the call teaches. One that loaded a model is a reason to look which others that has thrown out."""
-        deployment, relay = tries.deployment, tries.relay
-        if deployment is None or relay is None or call is None:
-            return
-        if not tries.held:
-            self._look_at_server(deployment.server.name)
-        learn(
-            self.catalog.live_of(deployment.server.name),
-            deployment,
-            relay.usage or Usage(completion_tokens=completion, estimated=True),
-            held=tries.held,
-            ahead=tries.ahead,
-            first=first if call.stream else 0.0,
-            total=total,
-            most=call.max_tokens,
-        )

@@ -1,211 +1,216 @@
-"""One inference request on a client's connection, and its answer.
+"""One inference request on a client connection, and its response.
 
 An exchange stands where uvicorn keeps its own request-response cycle, so that inference and ASGI requests of one
 connection are answered in the order they came.
 """
 
 import asyncio
-import http
 import itertools
 import secrets
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from penstock.domain.errors import ClientGone, PenstockError
-from penstock.gateway.client import Source, Wishes
-from penstock.gateway.driver import drive
+from penstock.gateway.client import RoutingHints, Source
+from penstock.gateway.coroutine_runner import drive
+from penstock.http1.status_lines import OK_LINE, STATUS_LINES, status_line
+from penstock.serving.context import ServingContext
 from penstock.serving.routes import Route
 
-if TYPE_CHECKING:
-    from penstock.serving.protocol import GatewayProtocol
-
-STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
-OK = STATUS[200]
-CLOSE = b"connection: close\r\n"
-_PREFIX = secrets.token_hex(4).encode()
-_numbers = itertools.count(1)
+CONNECTION_CLOSE = b"connection: close\r\n"
+_ID_PREFIX = secrets.token_hex(4).encode()
+_id_numbers = itertools.count(1)
 
 
-class _NoEvent:
-    """uvicorn tells a cycle of new body bytes by an event; an exchange needs none."""
+class ConnectionOwner(Protocol):
+    """What an exchange uses of the connection it belongs to."""
+
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+    context: ServingContext
+    answering: "Exchange | None"
+
+    def exchange_done(self, exchange: "Exchange") -> None:
+        """Take note that the response of `exchange` has been written completely."""
+        ...
+
+
+class _UnusedEvent:
+    """Stands in for the event by which uvicorn announces body bytes to a cycle; an exchange does not wait for it."""
 
     def set(self) -> None:
-        """Nothing waits."""
+        """Do nothing."""
 
 
-_NO_EVENT = _NoEvent()
+_UNUSED_EVENT = _UnusedEvent()
 
 
 class Exchange:
-    """The client's side of one call; implements `gateway.client.Client`."""
+    """The caller's side of one call; implements `gateway.client.Client`.
 
-    # Slots, all of them set at once: attributes that the interpreter finds by position, not by name.
+    `queued`: responses to earlier requests of the connection are not complete. `body_complete`: the request has been
+    received, or rejected. An exchange starts when it is not queued and its body is complete. Then `response_started`
+    and `response_complete` follow, names that uvicorn reads. `rejection` is sent instead of running the request.
+    """
+
+    # Slots (docs/decisions/0006): Python 3.11 finds them by position, not by name.
     __slots__ = (
-        "begun", "chunked", "content_type", "cors", "disconnected", "first_at", "gone", "id", "keep_alive", "parts",
-        "paused", "protocol", "queued", "ready", "refusal", "response_complete", "route", "size", "source",
-        "transport", "wishes",
+        "accepts_chunked", "body_complete", "body_parts", "body_size", "content_type", "cors_headers", "disconnected",
+        "first_byte_at", "id", "is_disconnected", "keep_alive", "owner", "queued", "rejection", "response_complete",
+        "response_started", "route", "routing_hints", "transport", "upstream", "upstream_paused",
     )  # fmt: skip
 
-    message_event = _NO_EVENT
+    message_event = _UNUSED_EVENT
 
-    def __init__(self, protocol: "GatewayProtocol", route: Route, keep_alive: bool, chunked: bool) -> None:
-        self.protocol = protocol
-        self.transport: asyncio.Transport = protocol.transport
+    def __init__(self, owner: ConnectionOwner, route: Route, keep_alive: bool, chunked: bool) -> None:
+        self.owner = owner
+        self.transport = owner.transport
         self.route = route
-        self.id = b"%b%08x" % (_PREFIX, next(_numbers))
+        self.id = b"%b%08x" % (_ID_PREFIX, next(_id_numbers))
         self.keep_alive = keep_alive
-        self.chunked = chunked
-        self.parts: list[bytes] = []
-        self.begun = False
+        self.accepts_chunked = chunked
         self.content_type = b""
-        self.cors = b""
-        self.disconnected = False  # uvicorn sets it; `gone` is what counts
-        self.first_at = 0.0
-        self.gone = False
-        self.paused = False
+        self.cors_headers = b""
+        self.body_parts: list[bytes] = []
+        self.body_size = 0
+        self.body_complete = False
         self.queued = False
-        self.ready = False
-        self.refusal: PenstockError | None = None
+        self.rejection: PenstockError | None = None
+        self.response_started = False
         self.response_complete = False
-        self.size = 0
-        self.source: Source | None = None
-        self.wishes: Wishes | None = None
+        self.first_byte_at = 0.0
+        self.disconnected = False  # set by uvicorn; `is_disconnected` is what counts here
+        self.is_disconnected = False
+        self.upstream: Source | None = None
+        self.upstream_paused = False
+        self.routing_hints: RoutingHints | None = None
 
     @property
     def request_id(self) -> str:
-        """The caller's own when it is sane, else one made for it."""
+        """The caller's own id if it is acceptable, else a generated one."""
         return self.id.decode("ascii")
 
     @property
-    def unread(self) -> int:
-        """What waits to be sent."""
+    def unsent_bytes(self) -> int:
+        """Bytes of the response that wait in memory to be sent."""
         return self.transport.get_write_buffer_size()
 
     def start(self) -> None:
-        """Its turn has come and its body is here."""
-        protocol = self.protocol
-        if self.refusal is not None:
-            self.fail(self.refusal)
+        """Run the request: its body is complete and all earlier responses of the connection are, too."""
+        if self.rejection is not None:
+            self.send_error(self.rejection)
             return
-        parts, self.parts = self.parts, []
+        parts, self.body_parts = self.body_parts, []
         body = parts[0] if len(parts) == 1 else b"".join(parts)
-        drive(protocol.shared.calls.run(self, self.route.endpoint, body, self.content_type))
+        drive(self.owner.context.pipeline.run(self, self.route.endpoint, body, self.content_type))
 
-    def lost(self) -> None:
-        """The client hung up: the engine is to stop."""
-        self.gone = True
-        if self.source is not None:
-            self.source.abort(ClientGone("the client hung up"))
+    def handle_disconnect(self) -> None:
+        """Abort the upstream request: the client closed the connection."""
+        self.is_disconnected = True
+        if self.upstream is not None:
+            self.upstream.abort(ClientGone("The client closed the connection."))
 
-    def pause(self) -> None:
-        """The client reads more slowly than the engine writes."""
-        self.paused = True
-        if self.source is not None:
-            self.source.pause()
+    def pause_upstream(self) -> None:
+        """Stop reading from the model server: the client reads more slowly than it writes."""
+        self.upstream_paused = True
+        if self.upstream is not None:
+            self.upstream.pause()
 
-    def resume(self) -> None:
-        """It has caught up."""
-        if self.paused:
-            self.paused = False
-            if self.source is not None:
-                self.source.resume()
+    def resume_upstream(self) -> None:
+        """Read from the model server again: the client has caught up."""
+        if self.upstream_paused:
+            self.upstream_paused = False
+            if self.upstream is not None:
+                self.upstream.resume()
 
-    # The answer
+    # The response
 
-    def _head(self, content_type: bytes, head: bytes) -> bytes:
-        self.begun = True
-        protocol = self.protocol
-        self.first_at = protocol.loop.time()
+    def _render_headers(self, content_type: bytes, headers: bytes) -> bytes:
+        self.response_started = True
+        owner = self.owner
+        self.first_byte_at = owner.loop.time()
         return b"%bcontent-type: %b\r\nx-request-id: %b\r\n%b%b" % (
-            protocol.shared.date_line, content_type, self.id, self.cors, head,
+            owner.context.date_line, content_type, self.id, self.cors_headers, headers,
         )  # fmt: skip
 
-    def whole(self, status: int, content_type: bytes, head: bytes, body: bytes) -> None:
-        """Write a whole answer."""
-        if self.gone:
+    def send_response(self, status: int, content_type: bytes, headers: bytes, body: bytes) -> None:
+        """Write a complete response."""
+        if self.is_disconnected:
             return
-        self.begun = True
-        protocol = self.protocol
-        self.first_at = protocol.loop.time()
+        self.response_started = True
+        owner = self.owner
+        self.first_byte_at = owner.loop.time()
         self.transport.write(
             b"%b%bcontent-type: %b\r\nx-request-id: %b\r\n%b%b%bcontent-length: %d\r\n\r\n%b"
             % (
-                OK if status == 200 else STATUS.get(status) or _status(status), protocol.shared.date_line, content_type,
-                self.id, self.cors, head, b"" if self.keep_alive else CLOSE, len(body), body,
+                STATUS_LINES.get(status) or status_line(status), owner.context.date_line, content_type, self.id,
+                self.cors_headers, headers, b"" if self.keep_alive else CONNECTION_CLOSE, len(body), body,
             )
         )  # fmt: skip
         self.response_complete = True
-        protocol.exchange_done(self)
+        owner.exchange_done(self)
 
-    def begin(self, content_type: bytes, head: bytes, first: bytes, length: int | None = None) -> None:
-        """Begin an answer with its first piece; without a length it is chunked, or ends with the connection."""
-        if self.gone:
+    def start_response(self, content_type: bytes, headers: bytes, first: bytes, length: int | None = None) -> None:
+        """Write the head and the first bytes of the body; without `length` it is chunked, or ends with the connection
+        (HTTP/1.0)."""
+        if self.is_disconnected:
             return
-        head = self._head(content_type, head)
-        close = b"" if self.keep_alive else CLOSE
+        response_head = self._render_headers(content_type, headers)
+        close = b"" if self.keep_alive else CONNECTION_CLOSE
         if length is not None:
-            self.chunked = False
-            self.transport.write(b"%b%b%bcontent-length: %d\r\n\r\n%b" % (OK, head, close, length, first))
-        elif self.chunked:
+            self.accepts_chunked = False
+            self.transport.write(b"%b%b%bcontent-length: %d\r\n\r\n%b" % (OK_LINE, response_head, close, length, first))
+        elif self.accepts_chunked:
             chunk = b"%x\r\n%b\r\n" % (len(first), first)
-            self.transport.write(b"%b%b%btransfer-encoding: chunked\r\n\r\n%b" % (OK, head, close, chunk))
+            self.transport.write(b"%b%b%btransfer-encoding: chunked\r\n\r\n%b" % (OK_LINE, response_head, close, chunk))
         else:
             self.keep_alive = False
-            self.transport.write(b"%b%bconnection: close\r\n\r\n%b" % (OK, head, first))
-        self._catch_up()
+            self.transport.write(b"%b%bconnection: close\r\n\r\n%b" % (OK_LINE, response_head, first))
+        self._pass_on_pause()
 
-    def begin_raw(self, content_type: bytes, head: bytes, first: bytes) -> None:
-        """Begin a chunked answer with pieces that carry their framing."""
-        if self.gone:
+    def start_raw_response(self, content_type: bytes, headers: bytes, first: bytes) -> None:
+        """Write the head of a chunked response and its first bytes, which carry their own framing."""
+        if self.is_disconnected:
             return
-        close = b"" if self.keep_alive else CLOSE
-        self.transport.write(
-            b"%b%b%btransfer-encoding: chunked\r\n\r\n%b" % (OK, self._head(content_type, head), close, first)
-        )
-        self._catch_up()
+        response_head = self._render_headers(content_type, headers)
+        close = b"" if self.keep_alive else CONNECTION_CLOSE
+        self.transport.write(b"%b%b%btransfer-encoding: chunked\r\n\r\n%b" % (OK_LINE, response_head, close, first))
+        self._pass_on_pause()
 
-    def _catch_up(self) -> None:
-        """The client was slow before this engine's connection was known."""
-        if self.paused and self.source is not None:
-            self.source.pause()
+    def _pass_on_pause(self) -> None:
+        """Pause the model server's connection if the client was slow before that connection was known."""
+        if self.upstream_paused and self.upstream is not None:
+            self.upstream.pause()
 
     def write(self, data: bytes) -> None:
-        """Write a further piece."""
-        if data and not self.gone:
-            self.transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
+        """Write more of the body."""
+        if data and not self.is_disconnected:
+            self.transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self.accepts_chunked else data)
 
     @property
-    def write_raw(self) -> Callable[[bytes], None]:
-        """The transport's own `write`: a passed-through piece goes to it without another call in between."""
+    def raw_writer(self) -> Callable[[bytes], None]:
+        """The transport's own `write`, so that a passed-through chunk costs no further call."""
         return self.transport.write
 
-    def end(self, framed: bool = False) -> None:
-        """End the answer."""
-        if self.chunked and not framed and not self.gone:
+    def finish(self, framed: bool = False) -> None:
+        """End the response; `framed`: the last raw piece contained the last chunk."""
+        if self.accepts_chunked and not framed and not self.is_disconnected:
             self.transport.write(b"0\r\n\r\n")
-        self._finish()
+        if not self.response_complete:
+            self.response_complete = True
+            self.owner.exchange_done(self)
 
-    def fail(self, error: PenstockError) -> None:
-        """Answer with an error in the caller's dialect."""
+    def send_error(self, error: PenstockError) -> None:
+        """Write an error response in the caller's dialect."""
         head = b""
         if error.retry_after is not None:
             wait = max(0.0, error.retry_after)
             head = b"retry-after: %d\r\nretry-after-ms: %d\r\n" % (max(1, round(wait)), round(wait * 1000))
         dialect = self.route.dialect
-        self.whole(error.status, dialect.media_type, head, dialect.failure(error, self.request_id))
+        self.send_response(error.status, dialect.media_type, head, dialect.render_error(error, self.request_id))
 
-    def cut(self) -> None:
-        """Close the connection in the middle of the answer."""
+    def abort(self) -> None:
+        """Close the connection in the middle of the response, so that the caller sees that it is incomplete."""
         self.response_complete = True
-        self.protocol.answering = None  # it has not hung up: we have
+        self.owner.answering = None  # the gateway closes the connection: `handle_disconnect` must not be called
         self.transport.abort()
-
-    def _finish(self) -> None:
-        if self.response_complete:
-            return
-        self.response_complete = True
-        self.protocol.exchange_done(self)
-
-
-def _status(status: int) -> bytes:
-    return b"HTTP/1.1 %d \r\n" % status

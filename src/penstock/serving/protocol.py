@@ -1,67 +1,58 @@
-"""The client's side of a connection: uvicorn's HTTP protocol, with the inference routes taken out before ASGI.
+"""Client connections: uvicorn's HTTP protocol, with the inference routes handled before ASGI.
 
-Parsing, ASGI, WebSocket upgrades and keep-alive of everything else are uvicorn's. A request for an inference route
-becomes an `Exchange` and goes to the pipeline as soon as its body is whole: no scope, no queues, no extra task.
+Parsing, ASGI, WebSocket upgrades and keep-alive of all other routes are uvicorn's. A request for an inference route
+becomes an `Exchange` and goes to the pipeline as soon as its body is complete: no scope, no queue, no task.
 """
 
 import asyncio
 import logging
 import re
 import sys
-from dataclasses import dataclass
 from typing import Any
 
 import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from penstock.domain.errors import InvalidRequest, PenstockError
-from penstock.gateway.client import Wishes
-from penstock.gateway.heads import KnownHead
-from penstock.gateway.pipeline import Pipeline
-from penstock.serving import refusals
+from penstock.gateway.client import RoutingHints
+from penstock.http1.head_cache import CachedHead
+from penstock.http1.limits import MAX_CACHED_HEADS, MAX_HEAD_BYTES
+from penstock.serving import request_validation
+from penstock.serving.context import ServingContext
 from penstock.serving.exchange import Exchange
-from penstock.serving.ordered import CONTINUE, OrderedProtocol
-from penstock.serving.refusals import MAX_HEAD, body_too_large
-from penstock.serving.routes import Gate, Route
+from penstock.serving.pipelining import BODY, CONTINUE, HEAD, IDLE, REJECTED, PipelinedProtocol
+from penstock.serving.request_validation import create_body_size_error
+from penstock.serving.routes import Route
 
 log = logging.getLogger(__name__)
 
-SANE_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}\Z")
-MAX_WAIT, SESSION = b"x-penstock-max-wait", b"x-session-id"
-RARE = frozenset(
-    (b"transfer-encoding", b"expect", b"origin", b"x-request-id", b"content-encoding", b"upgrade", MAX_WAIT, SESSION)
-)
-"""Headers that most requests do not have: one look for all of them together."""
-MAX_LESSONS = 8
-"""Heads that are learnt from one connection; one that says another each time is not worth more."""
-MAX_QUEUED_BODY = 256 * 1024
-"""Bytes of a waiting request's body that are taken before its turn."""
+REQUEST_ID_PATTERN = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}\Z")
+MAX_WAIT_HEADER, SESSION_HEADER = b"x-penstock-max-wait", b"x-session-id"
+UNUSUAL_HEADERS = frozenset(
+    (
+        b"transfer-encoding", b"expect", b"origin", b"x-request-id", b"content-encoding", b"upgrade", MAX_WAIT_HEADER,
+        SESSION_HEADER,
+    )
+)  # fmt: skip
+"""Headers that most requests do not have; one set operation looks for all of them."""
+MAX_QUEUED_BODY_BYTES = 256 * 1024
+"""Bytes of a waiting request's body that are read before its turn."""
 
 
-@dataclass(slots=True, eq=False)
-class Shared:
-    """What all connections of one gateway have in common. `date_line` is drawn anew every second by the server."""
-
-    calls: Pipeline
-    table: dict[tuple[bytes, bytes], Route]
-    gate: Gate
-    max_body: int
-    date_line: bytes = b""
-
-
-class GatewayProtocol(OrderedProtocol):
-    """One client connection."""
+class GatewayProtocol(PipelinedProtocol):
+    """One client connection. Base of the class that `for_context` makes for each gateway."""
 
     __slots__ = (
-        "_head_size", "_in_head", "_known", "_lesson", "_lessons", "_plain_head", "_refusal", "active_at", "headers",
-        "parser", "shared", "url",
+        "_cache_attempts_left", "_cacheable_length", "_cached_content_type", "_cached_head", "_cached_route",
+        "_head_size", "_head_without_upgrade", "active_at", "context", "headers", "parser", "url",
     )  # fmt: skip
 
-    common: Shared
+    class_context: ServingContext
+    _cached_route: Route  # set together with `_cached_head`
+    _cached_content_type: bytes
 
     def __init__(
         self,
@@ -71,81 +62,114 @@ class GatewayProtocol(OrderedProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.shared = self.common
+        self.context = self.class_context
         self.active_at = self.loop.time()
-        self.mark = None
+        self.sweep_marker = None
         self.answering = None
+        self._read_state = IDLE
         self._head_size = 0
-        self._in_head = False
-        self._deaf = False
-        self._plain_head = b""
-        self._advancing = self._in_asgi = False
-        self._expecting = None
-        self._refusal: PenstockError | None = None
-        self._known: tuple[KnownHead, Route, bytes] | None = None
-        self._lesson: bytes | None = b""  # the length that a head worth learning told
-        self._lessons = MAX_LESSONS
+        self._head_without_upgrade = b""
+        self._is_advancing = self._asgi_running = False
+        self._awaiting_continue = None
+        self._deferred_error = None
+        self._cached_head: CachedHead | None = None
+        self._cacheable_length: bytes | None = b""  # Content-Length of a parsed head that may be cached
+        self._cache_attempts_left = MAX_CACHED_HEADS
 
     @classmethod
-    def bind(cls, common: Shared) -> "type[GatewayProtocol]":
-        """A protocol class for one gateway."""
-        return type(cls.__name__, (cls,), {"__slots__": (), "common": common})
+    def for_context(cls, context: ServingContext) -> "type[GatewayProtocol]":
+        """Return a protocol class for one gateway: uvicorn makes the instances."""
+        return type(cls.__name__, (cls,), {"__slots__": (), "class_context": context})
 
-    # What the transport tells
+    # asyncio callbacks
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Do what uvicorn does, except for looking up the addresses, which only ASGI needs."""
+        self.connections.add(self)
+        self.transport = transport
+        self.flow = FlowControl(transport)
 
     def data_received(self, data: bytes) -> None:
-        """A piece came; after a refusal that closes the connection nothing more is listened to."""
-        known, last = self._known, self.cycle
-        if known is not None and type(last) is Exchange and last.response_complete and not self._in_head:
-            at = known[0].body_at(data)
-            if at and last.keep_alive and not (self._deaf or self.pipeline or self.flow.write_paused):
-                self._again(known, data[at:])
-                return
-        if not self._deaf:
-            self._parse(data, last is not None and last.response_complete and not self._in_head)
+        """Read a piece of a request; after a rejection everything is ignored."""
+        if self._read_state is IDLE:
+            last = self.cycle
+            can_be_repeat = last is not None and last.response_complete
+            cached = self._cached_head
+            if can_be_repeat and cached is not None and type(last) is Exchange:
+                body_at = cached.find_body(data)
+                if body_at and last.keep_alive and not (self.pipeline or self.flow.write_paused):
+                    self._replay_head(data[body_at:])
+                    return
+            self._parse(data, can_be_repeat)
+        elif self._read_state is not REJECTED:
+            self._parse(data, False)
 
-    def _parse(self, data: bytes, again: bool) -> None:
-        """Let the parser read a piece; `again`: it may be a further request, whose head is worth learning."""
-        if len(data) > MAX_HEAD:
-            for at in range(0, len(data), MAX_HEAD):
-                self.data_received(data[at : at + MAX_HEAD])
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Abort the running request and drop the waiting ones."""
+        self.pipeline.clear()
+        if self.answering is not None:
+            self.answering.handle_disconnect()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Pause the model server: the client reads too slowly."""
+        super().pause_writing()
+        if self.answering is not None:
+            self.answering.pause_upstream()
+
+    def resume_writing(self) -> None:
+        """Go on: the client has caught up."""
+        super().resume_writing()
+        if self.answering is not None:
+            self.answering.resume_upstream()
+        elif not self._asgi_running:
+            self._start_queued_requests()
+
+    # Reading
+
+    def _parse(self, data: bytes, may_cache: bool) -> None:
+        """Feed the parser; `may_cache`: the data may be a repeated request, whose head is worth caching."""
+        if len(data) > MAX_HEAD_BYTES:
+            for start in range(0, len(data), MAX_HEAD_BYTES):
+                self.data_received(data[start : start + MAX_HEAD_BYTES])
             return
-        self._lesson = b""
+        self._cacheable_length = b""
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
-            if not self._deaf:
+            if self._read_state is not REJECTED:
                 self.send_400_response("")
         except httptools.HttpParserUpgrade as upgrade:
-            self._not_upgraded(data[upgrade.args[0] :])
-        if self._in_head:
+            self._handle_upgrade(data[upgrade.args[0] :])
+        if self._read_state is HEAD:
             self._head_size += len(data)
-            if self._head_size > 2 * MAX_HEAD:
-                self.refuse(refusals.head_too_large())
-        elif again and self._lesson and self._lessons:
-            self._learn(data, self._lesson)
+            if self._head_size > 2 * MAX_HEAD_BYTES:
+                self.refuse(request_validation.create_head_size_error())
+        elif may_cache and self._cacheable_length and self._cache_attempts_left:
+            self._cache_head(data, self._cacheable_length)
 
-    def _again(self, known: tuple[KnownHead, Route, bytes], body: bytes) -> None:
-        """The head that this connection has said before, but for the length, with its whole body."""
-        _, route, content_type = known
-        self.cycle = self.answering = exchange = Exchange(self, route, True, True)
-        exchange.content_type = content_type
-        exchange.parts.append(body)
-        exchange.ready = True
+    def _replay_head(self, body: bytes) -> None:
+        """Start a request whose head is the cached one and whose body is complete."""
+        self.cycle = self.answering = exchange = Exchange(self, self._cached_route, True, True)
+        exchange.content_type = self._cached_content_type
+        exchange.body_parts.append(body)
+        exchange.body_complete = True
         exchange.start()
 
-    def _learn(self, data: bytes, length: bytes) -> None:
-        """Remember a head that has nothing rare in it."""
-        self._lessons -= 1
+    def _cache_head(self, message: bytes, length: bytes) -> None:
+        """Remember the head of the request that has just been parsed; it has none of the unusual headers."""
+        self._cache_attempts_left -= 1
         exchange = self.cycle
-        head = KnownHead.learn(data, length)
+        head = CachedHead.from_message(message, length)
         if head is not None and type(exchange) is Exchange and exchange.keep_alive:
-            self._known = head, exchange.route, exchange.content_type
+            self._cached_head = head
+            self._cached_route = exchange.route
+            self._cached_content_type = exchange.content_type
 
-    def _not_upgraded(self, rest: bytes) -> None:
-        """Another protocol is asked for: WebSocket there is; anything else is passed over, as HTTP allows."""
-        if self._plain_head:
-            head, self._plain_head = self._plain_head, b""
+    def _handle_upgrade(self, rest: bytes) -> None:
+        """Upgrade to WebSocket; ignore a request for any other protocol, as RFC 9110 (7.8) allows."""
+        if self._head_without_upgrade:
+            head, self._head_without_upgrade = self._head_without_upgrade, b""
             self.parser = httptools.HttpRequestParser(self)
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
             self.data_received(head + rest)
@@ -154,230 +178,204 @@ class GatewayProtocol(OrderedProtocol):
         elif rest:
             self.data_received(rest)
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """As uvicorn's, but for the addresses, which only ASGI asks for."""
-        self.connections.add(self)
-        self.transport = transport
-        self.flow = FlowControl(transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone: so is the engine's work for it, and what it had queued."""
-        self.pipeline.clear()
-        if self.answering is not None:
-            self.answering.lost()
-        super().connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        """The client is slow."""
-        super().pause_writing()
-        if self.answering is not None:
-            self.answering.pause()
-
-    def resume_writing(self) -> None:
-        """It has caught up."""
-        super().resume_writing()
-        if self.answering is not None:
-            self.answering.resume()
-        elif not self._in_asgi:
-            self._advance()
+    # Rejecting
 
     def send_400_response(self, msg: str) -> None:
-        """What came cannot be understood."""
-        reason = sys.exception()
-        cause = reason.__context__ if reason is not None else None
+        """Reject a request that cannot be parsed; called while the parser's exception is handled."""
+        error = sys.exception()
+        cause = error.__context__ if error is not None else None
         if cause is not None and not isinstance(cause, PenstockError):
-            log.error("a request broke the gateway's own parsing", exc_info=cause)
-        self.refuse(cause if isinstance(cause, PenstockError) else InvalidRequest(f"this is not HTTP/1.1: {reason}"))
+            log.error("Reading a request failed unexpectedly", exc_info=cause)
+        if isinstance(cause, PenstockError):
+            self.refuse(cause)
+        else:
+            self.refuse(InvalidRequest(f"This is not a valid HTTP/1.1 request: {error}."))
 
     def refuse(self, error: PenstockError) -> None:
-        """Say what is wrong with the request that is coming in, after the answers before it, and listen no more."""
-        self._deaf = True
+        """Reject the request that is being received, after the responses before it, and stop reading."""
+        self._read_state = REJECTED
         current = self.cycle
-        if isinstance(current, Exchange) and not current.ready:
-            current.refusal = error
-            current.keep_alive = False
-            self._ready(current)
+        if isinstance(current, Exchange) and not current.body_complete:
+            self._reject_exchange(current, error)
         elif current is None or current.response_complete:
-            self._say(error)
-        elif isinstance(current, Exchange) or not current.more_body:  # it is whole; what follows it is wrong
+            self._send_error(error)
+        elif isinstance(current, Exchange) or not current.more_body:  # complete; the bytes after it are wrong
             current.keep_alive = False
         else:
             current.disconnected = True
             current.message_event.set()
-            self._refusal = error
+            self._deferred_error = error
             if all(cycle is not current for cycle, _ in self.pipeline):
-                self._say_late(current)
+                self._send_deferred_error(current)
 
-    def _say_late(self, cycle: RequestResponseCycle) -> None:
-        """Refuse a request whose body turned out to be wrong while it was being answered."""
-        if cycle.response_started or self._refusal is None:
-            self.transport.abort()
-        else:
-            self._say(self._refusal)
+    def _reject_exchange(self, exchange: Exchange, error: PenstockError) -> None:
+        """Answer a request with an error instead of running it."""
+        self._read_state = REJECTED
+        exchange.rejection = error
+        exchange.keep_alive = False
+        self._complete_body(exchange)
 
-    def _say(self, error: PenstockError) -> None:
-        self.transport.write(refusals.response(error))
-        self._hang_up()
-
-    def awaited(self) -> tuple[object, int] | None:
-        """The request that is coming in, and how many bytes of it have come; None when none is."""
+    def incomplete_request(self) -> tuple[object, int] | None:
+        """Return the request that is being received and how many of its bytes have arrived, or None."""
         current = self.cycle
-        if self._deaf:
-            return None
-        if self._in_head:
+        if self._read_state is HEAD:
             return "head", self._head_size
-        if current is None or current.response_complete:
+        if self._read_state is not BODY or current is None or current.response_complete:
             return None
         if isinstance(current, Exchange):
-            return None if current.ready or current.queued else (current, current.size)
-        return (current, len(current.body)) if current.more_body else None
+            return None if current.queued else (current, current.body_size)
+        return current, len(current.body)
 
-    # What the parser tells
+    # httptools callbacks
 
     def on_message_begin(self) -> None:
-        """A request begins; uvicorn's scope is made only when it turns out to be needed."""
+        """Begin a request; uvicorn's scope is only made when it turns out to be needed."""
+        if self._read_state is REJECTED:
+            raise InvalidRequest("This connection is closing; open a new one for further requests.")
+        self._read_state = HEAD
         self.url = b""
         self.headers = []
-        self._in_head = True
         self._head_size = 0
 
     def on_url(self, url: bytes) -> None:
-        """A piece of the request's target."""
+        """Add a piece of the request target."""
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header line."""
+        """Add a header."""
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """The head is whole: an inference route becomes an exchange, anything else is uvicorn's."""
-        self._in_head = False
-        before = self.cycle
-        if before is not None and not before.keep_alive:
-            self._deaf = True  # that was the last request of this connection
-            raise InvalidRequest("nothing may follow on this connection")
-        parser, shared = self.parser, self.shared
-        http11 = parser.get_http_version() == "1.1"
+        """Turn the request into an exchange if it is for an inference route, else hand it to uvicorn."""
+        self._read_state = BODY
+        previous = self.cycle
+        if previous is not None and not previous.keep_alive:
+            self._read_state = REJECTED
+            raise InvalidRequest("This connection is closing; open a new one for further requests.")
+        parser, context = self.parser, self.context
+        is_http11 = parser.get_http_version() == "1.1"
         headers = dict(self.headers)
-        plain = (
-            http11
+        is_usual = (
+            is_http11
             and not self._head_size
-            and shared.gate.known.get(headers.get(b"host"))
+            and context.origin_policy.host_decisions.get(headers.get(b"host"))
             and len(headers) == len(self.headers)
-            and RARE.isdisjoint(headers)
+            and UNUSUAL_HEADERS.isdisjoint(headers)
         )
-        if not plain and self._odd(http11):
+        if not is_usual and self._check_unusual_head(is_http11):
             return
-        route = shared.table.get((parser.get_method(), self.url)) or self._route()
+        route = context.routes.get((parser.get_method(), self.url)) or self._find_route_of_query()
         if route is None:
-            self._to_asgi(headers)
+            self._hand_to_asgi(headers)
             return
-        exchange = Exchange(self, route, http11 and parser.should_keep_alive(), http11)
+        self.cycle = exchange = Exchange(self, route, is_http11 and parser.should_keep_alive(), is_http11)
         exchange.content_type = headers.get(b"content-type", b"")
-        if plain:
-            self._lesson = headers.get(b"content-length")
-        else:
-            self._read_rare(exchange, headers)
-        if len(headers.get(b"content-length", b"")) > 6 and int(headers[b"content-length"]) > self.shared.max_body:
-            exchange.refusal = body_too_large(self.shared.max_body)
-        self.cycle = exchange
-        if before is not None and (not before.response_complete or self.flow.write_paused):
+        if previous is not None and (not previous.response_complete or self.flow.write_paused):
             exchange.queued = True
             self.pipeline.appendleft((exchange, self.app))  # type: ignore[arg-type]
-            self._read_on()
-        if exchange.refusal is not None:
-            exchange.keep_alive = False
-            self._deaf = True
-            self._ready(exchange)
-        elif not plain and http11 and headers.get(b"expect", b"").lower() == b"100-continue":
-            if exchange.queued:
-                self._expecting = exchange
-            else:
-                self.transport.write(CONTINUE)
-
-    def _route(self) -> Route | None:
-        """The route of a target with a query."""
-        path, mark, _ = self.url.partition(b"?")
-        return self.shared.table.get((self.parser.get_method(), path)) if mark else None
-
-    def _odd(self, http11: bool) -> bool:
-        """Look closely at a head that is not as most are; whether it is to be read once more.
-
-        The parser takes what follows an offer to speak another protocol for that protocol, the request's own body too.
-        """
-        version = "1.1" if http11 else self.parser.get_http_version()
-        refusals.check_head(version, self.headers)
-        if self._head_size:
-            refusals.check_size(self.url, self.headers)
-        if self.parser.should_upgrade():
-            self._plain_head = refusals.without_upgrade(self.parser.get_method(), self.url, self.headers)
-        return bool(self._plain_head)
-
-    def _read_rare(self, exchange: Exchange, headers: dict[bytes, bytes]) -> None:
-        """What few requests have: a Host not seen before, an id of their own, a page's origin, a coded body."""
-        own_id = headers.get(b"x-request-id")
-        if own_id is not None and SANE_ID.match(own_id):
-            exchange.id = own_id
-        origin = headers.get(b"origin")
-        exchange.refusal = self.shared.gate.check(headers.get(b"host"), origin)
-        if origin is not None and exchange.refusal is None:
-            exchange.cors = b"access-control-allow-origin: %b\r\nvary: origin\r\n" % origin
-        if MAX_WAIT in headers or SESSION in headers:
-            exchange.wishes = Wishes(_seconds(headers.get(MAX_WAIT)), headers.get(SESSION, b"")[:128])
-            if exchange.wishes.max_wait is None and MAX_WAIT in headers:
-                exchange.refusal = InvalidRequest("x-penstock-max-wait is a number of seconds, such as 20")
-        if headers.get(b"content-encoding", b"identity") != b"identity":
-            exchange.refusal = InvalidRequest("compressed request bodies are not understood; send the body as it is")
+            self._update_reading()
+        error = None
+        if is_usual:
+            self._cacheable_length = headers.get(b"content-length")
+        else:
+            error = self._apply_unusual_headers(exchange, headers)
+        if len(headers.get(b"content-length", b"")) > 6 and int(headers[b"content-length"]) > context.max_body_bytes:
+            error = create_body_size_error(context.max_body_bytes)
+        if error is not None:
+            self._reject_exchange(exchange, error)
+        elif not is_usual and is_http11 and headers.get(b"expect", b"").lower() == b"100-continue":
+            self._send_continue(exchange)
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body."""
+        """Add a piece of the body."""
         exchange = self.cycle
         if type(exchange) is not Exchange:
             super().on_body(body)
-        elif not exchange.ready:
-            exchange.parts.append(body)
-            exchange.size += len(body)
-            if exchange.size > self.shared.max_body:
-                self._refuse_size(exchange)
-            elif exchange.queued and exchange.size > MAX_QUEUED_BODY:
+        elif not exchange.body_complete:
+            exchange.body_parts.append(body)
+            exchange.body_size += len(body)
+            if exchange.body_size > self.context.max_body_bytes:
+                self._reject_exchange(exchange, create_body_size_error(self.context.max_body_bytes))
+            elif exchange.queued and exchange.body_size > MAX_QUEUED_BODY_BYTES:
                 self.flow.pause_reading()
 
-    def _refuse_size(self, exchange: Exchange) -> None:
-        self._deaf = True
-        exchange.refusal = body_too_large(self.shared.max_body)
-        exchange.keep_alive = False
-        self._ready(exchange)
-
     def on_message_complete(self) -> None:
-        """The request is whole."""
+        """Start the request, or let it wait for its turn."""
+        if self._read_state is not REJECTED:
+            self._read_state = IDLE
         exchange = self.cycle
         if type(exchange) is not Exchange:
-            if not self._plain_head:
+            if not self._head_without_upgrade:
                 super().on_message_complete()
-        elif not exchange.ready:
-            self._ready(exchange)
+        elif not exchange.body_complete:
+            self._complete_body(exchange)
 
-    def _ready(self, exchange: Exchange) -> None:
-        exchange.ready = True
+    def _complete_body(self, exchange: Exchange) -> None:
+        exchange.body_complete = True
         if not exchange.queued:
             self.answering = exchange
             exchange.start()
 
-    def _to_asgi(self, headers: dict[bytes, bytes]) -> None:
+    def _find_route_of_query(self) -> Route | None:
+        """Return the route of a target that has a query."""
+        path, question_mark, _ = self.url.partition(b"?")
+        return self.context.routes.get((self.parser.get_method(), path)) if question_mark else None
+
+    def _check_unusual_head(self, is_http11: bool) -> bool:
+        """Validate a head that is not like most. Return True if it must be parsed again, without its Upgrade header.
+
+        The parser takes the bytes after an Upgrade for the new protocol, even where they are the request's body.
+        """
+        version = "1.1" if is_http11 else self.parser.get_http_version()
+        request_validation.check_head(version, self.headers)
+        if self._head_size:
+            request_validation.check_head_size(self.url, self.headers)
+        if self.parser.should_upgrade():
+            self._head_without_upgrade = request_validation.render_without_upgrade(
+                self.parser.get_method(), self.url, self.headers
+            )
+        return bool(self._head_without_upgrade)
+
+    def _apply_unusual_headers(self, exchange: Exchange, headers: dict[bytes, bytes]) -> PenstockError | None:
+        """Apply the headers that few requests have. Return the reason to reject the request, or None."""
+        client_id = headers.get(b"x-request-id")
+        if client_id is not None and REQUEST_ID_PATTERN.match(client_id):
+            exchange.id = client_id
+        origin = headers.get(b"origin")
+        error = self.context.origin_policy.check_request(headers.get(b"host"), origin)
+        if origin is not None and error is None:
+            exchange.cors_headers = b"access-control-allow-origin: %b\r\nvary: origin\r\n" % origin
+        if MAX_WAIT_HEADER in headers or SESSION_HEADER in headers:
+            max_wait = _parse_seconds(headers.get(MAX_WAIT_HEADER))
+            exchange.routing_hints = RoutingHints(max_wait, headers.get(SESSION_HEADER, b"")[:128])
+            if max_wait is None and MAX_WAIT_HEADER in headers:
+                error = InvalidRequest("The header x-penstock-max-wait must be a number of seconds, such as 20.")
+        if headers.get(b"content-encoding", b"identity") != b"identity":
+            error = InvalidRequest("Compressed request bodies are not supported; send the body uncompressed.")
+        return error
+
+    def _send_continue(self, exchange: Exchange) -> None:
+        """Invite the client to send the body, now or when the request's turn has come (Expect: 100-continue)."""
+        if exchange.queued:
+            self._awaiting_continue = exchange
+        else:
+            self.transport.write(CONTINUE)
+
+    def _hand_to_asgi(self, headers: dict[bytes, bytes]) -> None:
         if self.scheme is None:
             self.server, self.client = get_local_addr(self.transport), get_remote_addr(self.transport)
             self.scheme = "https" if is_ssl(self.transport) else "http"
-        url, listed = self.url, self.headers
+        url, header_lines = self.url, self.headers
         super().on_message_begin()
         self.url = url
-        self.headers.extend(listed)
+        self.headers.extend(header_lines)
         self.expect_100_continue = headers.get(b"expect", b"").lower() == b"100-continue"
         super().on_headers_complete()
-        self._read_on()
+        self._update_reading()
 
 
-def _seconds(value: bytes | None) -> float | None:
-    """A header's number of seconds, if it is one."""
+def _parse_seconds(value: bytes | None) -> float | None:
+    """Return a header's number of seconds, or None if it is not one."""
     try:
         seconds = float(value or b"")
     except ValueError:

@@ -1,4 +1,4 @@
-"""The listening server: uvicorn with the gateway's protocol, its own signals, and one sweep over all connections."""
+"""The listening server: uvicorn with the gateway's protocol, its own signal handling, and a sweep over connections."""
 
 import asyncio
 import contextlib
@@ -13,9 +13,9 @@ from typing import Any
 import uvicorn
 
 from penstock.domain.errors import PenstockError
+from penstock.serving.idle_sweep import sweep_connection
+from penstock.serving.origin_policy import OriginPolicy
 from penstock.serving.protocol import GatewayProtocol
-from penstock.serving.routes import Gate
-from penstock.serving.sweep import sweep
 
 log = logging.getLogger("penstock")
 
@@ -26,53 +26,53 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Listening:
-    """Where and how to listen. Times are seconds; port 0 takes a free one."""
+class ListenOptions:
+    """Address and limits of the listening server. Times are seconds; port 0 takes a free one."""
 
     host: str = "127.0.0.1"
     port: int = 8005
     keep_alive: float = 75.0
-    patience: float = 120.0
+    request_timeout: float = 120.0
     drain: float = 30.0
     backlog: int = 8192
 
 
 class Server(uvicorn.Server):
-    """Serves until told to stop; `stopping` hears of it at once, before the drain."""
+    """uvicorn's server. `on_stop` is called as soon as it is asked to stop, before it drains."""
 
     def __init__(
-        self, app: App, protocol: type[GatewayProtocol], listening: Listening, stopping: Callable[[], None]
+        self, app: App, protocol: type[GatewayProtocol], options: ListenOptions, on_stop: Callable[[], None]
     ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
                 http=protocol,
-                host=listening.host,
-                port=listening.port,
+                host=options.host,
+                port=options.port,
                 lifespan="off",
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                backlog=listening.backlog,
-                timeout_keep_alive=int(listening.keep_alive),
-                timeout_graceful_shutdown=max(1, round(listening.drain)),
+                backlog=options.backlog,
+                timeout_keep_alive=int(options.keep_alive),
+                timeout_graceful_shutdown=max(1, round(options.drain)),
             )
         )
-        self._listening = listening
-        self._shared = protocol.common
-        self._stopping = stopping
-        self._sweeper: asyncio.TimerHandle | None = None
+        self._options = options
+        self._context = protocol.class_context
+        self._on_stop = on_stop
+        self._sweep_timer: asyncio.TimerHandle | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and say so once it is true."""
+        """Listen, then log the addresses."""
         await super().startup(sockets)
         for host, port in self.addresses:
             log.info("Penstock listens on http://%s:%d", f"[{host}]" if ":" in host else host, port)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """SIGINT and SIGTERM drain; a second one ends at once. The exit code is then our own."""
+        """Drain on SIGINT or SIGTERM, exit at once on a second one. uvicorn's own handlers would set the exit code."""
         loop = asyncio.get_running_loop()
         signals = (signal.SIGINT, signal.SIGTERM)
         try:
@@ -82,63 +82,65 @@ class Server(uvicorn.Server):
             with contextlib.suppress(ValueError):
                 for number in signals:
                     signal.signal(number, lambda *_: loop.call_soon_threadsafe(self.stop))
-        self._sweep(loop)
+        self._sweep_connections(loop)
         try:
             yield
         finally:
-            if self._sweeper is not None:
-                self._sweeper.cancel()
+            if self._sweep_timer is not None:
+                self._sweep_timer.cancel()
             for number in signals:
                 with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
                     loop.remove_signal_handler(number)
 
     def stop(self) -> None:
-        """Take no new work; let what runs come to its end. Asked again, end it."""
+        """Accept no more requests and let running ones complete; on a second call, abort them."""
         if self.should_exit:
             self.force_exit = True
             for connection in tuple(self.server_state.connections):
                 connection.transport.abort()
         self.should_exit = True
-        self._stopping()
+        self._on_stop()
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
-        """Where it listens, once it does."""
+        """Host and port of each listening socket; empty before the server has started."""
         return [server.sockets[0].getsockname()[:2] for server in self.servers if server.sockets]
 
-    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._sweeper = loop.call_later(1.0, self._sweep, loop)
-        self._shared.date_line = b"date: %b\r\n" % formatdate(usegmt=True).encode()
+    def _sweep_connections(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._sweep_timer = loop.call_later(1.0, self._sweep_connections, loop)
+        self._context.date_line = b"date: %b\r\n" % formatdate(usegmt=True).encode()
         now = loop.time()
         for connection in tuple(self.server_state.connections):
             if isinstance(connection, GatewayProtocol):
-                sweep(connection, now, self._listening.keep_alive, self._listening.patience)
+                sweep_connection(connection, now, self._options.keep_alive, self._options.request_timeout)
 
 
-def gated(app: App, gate: Gate, refuse: Callable[[str, PenstockError], tuple[bytes, bytes]]) -> App:
-    """`app` behind the gate. `refuse(path, error)` draws a refusal: its media type and body."""
+def apply_origin_policy(
+    app: App, policy: OriginPolicy, render_error: Callable[[str, PenstockError], tuple[bytes, bytes]]
+) -> App:
+    """Return `app` behind the policy. `render_error(path, error)` returns media type and body of an error response."""
 
-    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+    async def check_and_forward(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
             headers = dict(scope["headers"])
-            error = gate.check(headers.get(b"host"), headers.get(b"origin"))
+            error = policy.check_request(headers.get(b"host"), headers.get(b"origin"))
             if error is not None:
-                media_type, body = refuse(scope["path"], error)
+                media_type, body = render_error(scope["path"], error)
                 head = [(b"content-type", media_type), (b"content-length", b"%d" % len(body))]
                 await send({"type": "http.response.start", "status": error.status, "headers": head})
                 await send({"type": "http.response.body", "body": body})
                 return
         await app(scope, receive, send)
 
-    return guarded
+    return check_and_forward
 
 
-def listening_socket(host: str, port: int) -> socket.socket:
-    """A bound socket, so that a busy port is told before anything else starts. Raises OSError."""
+def bind_socket(host: str, port: int) -> socket.socket:
+    """Bind a socket before anything else starts, so that a busy port is reported at once. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
-        if hasattr(socket, "SO_REUSEADDR") and socket.AF_INET:
+        if hasattr(socket, "SO_REUSEADDR"):
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
     except OSError:

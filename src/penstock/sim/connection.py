@@ -1,4 +1,4 @@
-"""One client's connection: httptools reads its requests, and they are answered one after another."""
+"""One client connection: httptools parses its requests, which are answered one after another."""
 
 import asyncio
 import contextlib
@@ -17,13 +17,13 @@ from penstock.sim.exchange import Exchange, Request
 
 
 class App(Protocol):
-    """Who answers."""
+    """The server that a connection hands its requests to."""
 
     connections: set["Connection"]
 
-    def accepts(self) -> bool: ...
+    def accepts_connections(self) -> bool: ...
 
-    def handle(self, exchange: Exchange) -> Awaitable[None]: ...
+    def handle_exchange(self, exchange: Exchange) -> Awaitable[None]: ...
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class _Incoming:
 
 
 class Connection(asyncio.Protocol):
-    """One client's connection: requests in order, one answer at a time, written out once per turn of the loop."""
+    """One client connection: requests in order, one answer at a time, flushed once per iteration of the loop."""
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -50,16 +50,16 @@ class Connection(asyncio.Protocol):
         self.served = 0
         self._idle: asyncio.TimerHandle | None = None
 
-    # asyncio's side
+    # asyncio.Protocol
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its class
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transport is no subclass
         self._app.connections.add(self)
-        if not self._app.accepts():
+        if not self._app.accepts_connections():
             self.reset()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._wake()
+        self._cancel_idle_timer()
         self._app.connections.discard(self)
         self._requests.clear()
         self._outgoing.clear()
@@ -73,7 +73,7 @@ class Connection(asyncio.Protocol):
         return False
 
     def data_received(self, data: bytes) -> None:
-        self._wake()
+        self._cancel_idle_timer()
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -96,11 +96,11 @@ class Connection(asyncio.Protocol):
                 self._resumed.set_result(None)
             self._resumed = None
 
-    async def drained(self) -> None:
+    async def wait_until_drained(self) -> None:
         if self._resumed is not None:
             await self._resumed
 
-    # httptools' side
+    # httptools callbacks
     def on_message_begin(self) -> None:
         self._incoming = _Incoming()
 
@@ -133,15 +133,15 @@ class Connection(asyncio.Protocol):
             )
         )
         if self._task is None:
-            self._next()
+            self._serve_next()
 
-    def _next(self) -> None:
-        self._task = self._loop.create_task(self._serve(self._requests.popleft()))
-        self._task.add_done_callback(self._served)
+    def _serve_next(self) -> None:
+        self._task = self._loop.create_task(self._serve_request(self._requests.popleft()))
+        self._task.add_done_callback(self._on_request_served)
 
-    async def _serve(self, request: Request) -> None:
+    async def _serve_request(self, request: Request) -> None:
         exchange = Exchange(self, request)
-        await self._app.handle(exchange)
+        await self._app.handle_exchange(exchange)
         self.served += 1
         idle = exchange.style.idle_seconds
         if idle is not None and not self._requests and self._transport is not None:
@@ -149,12 +149,12 @@ class Connection(asyncio.Protocol):
         if not exchange.finished:
             self.close()
 
-    def _wake(self) -> None:
+    def _cancel_idle_timer(self) -> None:
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None
 
-    def _served(self, task: asyncio.Task[None]) -> None:
+    def _on_request_served(self, task: asyncio.Task[None]) -> None:
         self._task = None
         if task.cancelled():
             self.close()
@@ -163,7 +163,7 @@ class Connection(asyncio.Protocol):
             self._loop.call_exception_handler({"message": "a simulated server failed to answer", "exception": error})
             self.close()
         elif self._requests and self._transport is not None:
-            self._next()
+            self._serve_next()
 
     # writing
     def write(self, data: bytes) -> None:
@@ -195,5 +195,5 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     @property
-    def busy(self) -> bool:
+    def is_busy(self) -> bool:
         return self._task is not None

@@ -1,4 +1,4 @@
-"""One request and the answer to it: written the way its kind of server writes, and spoilt the way its fault says."""
+"""One request and its response, written in the style of its kind of server and damaged by its fault."""
 
 import asyncio
 import time
@@ -32,9 +32,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How a kind of server writes the head of an answer: its standing headers, and where it differs from others.
+    """The response head of a kind of server: its constant headers, and where it differs from others.
 
-    `idle_seconds` after an answer it closes the connection, and after `max_requests` of them at once.
+    The connection is closed `idle_seconds` after a response, and right after `max_requests` of them.
     """
 
     headers: Callable[[int], Headers] = lambda _status: ()
@@ -51,7 +51,7 @@ def http_date() -> str:
 
 
 class Wire(Protocol):
-    """The connection that an answer goes out on."""
+    """The connection that a response is written to."""
 
     paused: bool
     served: int
@@ -64,14 +64,14 @@ class Wire(Protocol):
 
     def reset(self) -> None: ...
 
-    async def drained(self) -> None: ...
+    async def wait_until_drained(self) -> None: ...
 
 
 class Exchange:
-    """One request and the answer to it, with the fault that it was dealt, if any.
+    """One request and its response, with the fault chosen for it, if any.
 
-    Either `reply` once, or `start`, `send` as often as needed, `finish`. When the client leaves, the task that answers
-    is cancelled.
+    Call either `reply` once, or `start`, any number of `send`, then `finish`. When the client disconnects, the task
+    that answers is cancelled.
     """
 
     def __init__(self, connection: Wire, request: Request) -> None:
@@ -80,7 +80,7 @@ class Exchange:
         self.style = Style()
         self.fault: str | None = None
         self.faults = Faults()
-        self.strike_after = 1
+        self.fault_after = 1
         self.headers: list[tuple[str, str]] = []
         self.started = False
         self.finished = False
@@ -89,13 +89,13 @@ class Exchange:
         self._close = not request.keep_alive
         self._chunked = False
         self._sent = 0
-        self._held: list[bytes] | None = None
-        self._held_type = ""
+        self._withheld: list[bytes] | None = None
+        self._withheld_type = ""
 
     async def reply(self, status: int, body: bytes = b"", content_type: str = "", headers: Headers = ()) -> None:
         """Answer in one piece."""
         if self.fault == "bad_json" and body:
-            body = _spoilt(body)
+            body = _corrupt_json(body)
         length = len(body)
         if self.fault == "lie_short" and length:
             length //= 2
@@ -108,52 +108,54 @@ class Exchange:
         )
         if status >= 400 and self.style.close_on_error:
             self._close = True
-        self._head(status, content_type, headers, None if chunked else length)
+        self._write_head(status, content_type, headers, None if chunked else length)
         if self.request.method == "HEAD" or status in _FORBIDDEN_BODY:
             body = b""
         if self.fault in _MIDDLE:
             half = len(body) // 2
-            await self._write(self._framed(body[:half]) if half else b"")
-            await self.strike()
+            await self._write(self._frame_piece(body[:half]) if half else b"")
+            await self.apply_fault()
         if body:
-            await self._write(self._framed(body))
-        await self._end()
+            await self._write(self._frame_piece(body))
+        await self._end_response()
 
     async def start(self, status: int, content_type: str, headers: Headers = ()) -> None:
-        """Begin an answer of pieces; the head goes out with the first one."""
+        """Start a streamed response; the head is written with the first piece."""
         self.status = status
         if self.fault in {"lie_short", "lie_long"}:
-            if self._held is None:
-                self._held, self._held_type = [], content_type
+            if self._withheld is None:
+                self._withheld, self._withheld_type = [], content_type
                 self.headers.extend(headers)
         else:
-            self._head(status, content_type, headers, None)
+            self._write_head(status, content_type, headers, None)
 
     async def send(self, piece: bytes) -> None:
-        if self._held is not None:
-            self._held.append(piece)
+        if self._withheld is not None:
+            self._withheld.append(piece)
             return
-        if self._sent >= self.strike_after:
+        if self._sent >= self.fault_after:
             if self.fault in _MIDDLE:
-                await self.strike()
+                await self.apply_fault()
             elif self.fault == "bad_json":
-                piece = _spoilt(piece)
+                piece = _corrupt_json(piece)
         self._sent += 1
-        await self._write(self._framed(piece))
+        await self._write(self._frame_piece(piece))
 
     async def finish(self) -> None:
-        if self._held is not None:
-            held, self._held = b"".join(self._held), None
-            await self.reply(self.status, held, self._held_type)
+        if self._withheld is not None:
+            held, self._withheld = b"".join(self._withheld), None
+            await self.reply(self.status, held, self._withheld_type)
             return
         if self.fault in _MIDDLE:
-            await self.strike()
-        await self._end()
+            await self.apply_fault()
+        await self._end_response()
 
-    async def strike(self) -> None:
-        """Do what the fault says: wait, or end the connection (then this task is cancelled)."""
+    async def apply_fault(self) -> None:
+        """Apply the fault: wait, or end the connection (then this task is cancelled)."""
         if self.fault in {"hang_before", "hang_middle"}:
-            await asyncio.wait([asyncio.get_running_loop().create_future()], timeout=_finite(self.faults.hang_seconds))
+            await asyncio.wait(
+                [asyncio.get_running_loop().create_future()], timeout=_finite_or_none(self.faults.hang_seconds)
+            )
             self.fault = None
             return
         if self.fault == "garbage":
@@ -165,7 +167,7 @@ class Exchange:
             self._connection.close()
         await asyncio.get_running_loop().create_future()
 
-    def _head(self, status: int, content_type: str, headers: Headers, length: int | None) -> None:
+    def _write_head(self, status: int, content_type: str, headers: Headers, length: int | None) -> None:
         self.started, self.status = True, status
         if self.style.max_requests is not None and self._connection.served + 1 >= self.style.max_requests:
             self._close = True
@@ -185,9 +187,9 @@ class Exchange:
             lines.append(("Connection", "close"))
         lower = self.style.lower
         text = "".join(f"{name.lower() if lower else name}: {value}\r\n" for name, value in lines)
-        self._connection.write(f"HTTP/1.1 {status} {_phrase(status)}\r\n{text}\r\n".encode("latin-1", "replace"))
+        self._connection.write(f"HTTP/1.1 {status} {_reason_phrase(status)}\r\n{text}\r\n".encode("latin-1", "replace"))
 
-    def _framed(self, piece: bytes) -> bytes:
+    def _frame_piece(self, piece: bytes) -> bytes:
         if self.request.method == "HEAD":
             return b""
         return b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked and piece else piece
@@ -202,9 +204,9 @@ class Exchange:
             return
         self._connection.write(data)
         if self._connection.paused:
-            await self._connection.drained()
+            await self._connection.wait_until_drained()
 
-    async def _end(self) -> None:
+    async def _end_response(self) -> None:
         if self._chunked and self.request.method != "HEAD":
             await self._write(b"0\r\n\r\n")
         self.finished = True
@@ -213,18 +215,18 @@ class Exchange:
             self._connection.close()
 
 
-def _phrase(status: int) -> str:
+def _reason_phrase(status: int) -> str:
     try:
         return HTTPStatus(status).phrase
     except ValueError:
         return "Unknown"
 
 
-def _spoilt(body: bytes) -> bytes:
-    """The same bytes, cut in half and ending in what no JSON has."""
+def _corrupt_json(body: bytes) -> bytes:
+    """Return the first half of the bytes with an ending that is not valid JSON."""
     ending = body[len(body.rstrip(b"\r\n")) :]
     return body[: max(1, len(body.rstrip()) // 2)] + b'"}{:' + ending
 
 
-def _finite(seconds: float) -> float | None:
+def _finite_or_none(seconds: float) -> float | None:
     return None if seconds == float("inf") else seconds

@@ -1,4 +1,4 @@
-"""What can go wrong with a server, each with its probability, and the draw that decides which one an exchange gets."""
+"""Faults of a simulated server, each with its probability, and the random choice of one for an exchange."""
 
 import dataclasses
 import difflib
@@ -7,7 +7,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# Drawn in this order, at most one an exchange.
+# Considered in this order, at most one an exchange.
 KINDS = (
     "refuse",
     "hang_before",
@@ -31,19 +31,19 @@ SCOPES = ("all", "generation", "probe")
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """Probabilities, 0 to 1, of one fault per exchange, and what shapes them.
+    """Probabilities, 0 to 1, of one fault per exchange, and their parameters.
 
     refuse: the connection is closed without an answer; at 1 the server stops listening.
-    hang_before, hang_middle: silence before the answer, or in mid-answer, for `hang_seconds` or until the client goes.
-    cut, reset: the connection ends in mid-answer, by FIN or by RST.
-    garbage: bytes that are not HTTP. bad_json: good HTTP whose body is not JSON.
-    slow: the answer drips, `drip_seconds` between pieces.
+    hang_before, hang_middle: no bytes before or in the middle of the response, for `hang_seconds` or until the client
+        disconnects.
+    cut, reset: the connection ends in the middle of the response, by FIN or by RST.
+    garbage: bytes that are not HTTP. bad_json: valid HTTP whose body is not JSON.
+    slow: `drip_seconds` between the pieces of the response.
     status_429, status_500, status_503, status_504: that status; 429 and 503 with `retry_after` seconds.
-    crash_before, crash_middle: the engine itself reports a failure, in its own words, before or after the first token.
+    crash_before, crash_middle: the engine reports a failure, in its own format, before or after the first token.
     lie_short, lie_long: the content-length is less than the body, or more (and the connection stays open).
 
-    `scope` says whom it concerns: all, generation (what makes a model work) or probe (the rest). After `seconds` they
-    cease.
+    `scope` limits the faults to some requests: all, generation, or probe (the rest). They end after `seconds`.
     """
 
     refuse: float = 0.0
@@ -78,10 +78,10 @@ class Faults:
         if self.scope not in SCOPES:
             raise ValueError(f"fault scope {self.scope!r}: one of {', '.join(SCOPES)} is needed")
 
-    def draw(self, dice: random.Random, *, generating: bool, refusing: bool) -> str | None:
-        """The fault that this exchange gets, or None.
+    def choose_fault(self, dice: random.Random, *, generating: bool, refusing: bool) -> str | None:
+        """Choose the fault of this exchange, or None.
 
-        `refusing` is False when the connection's arrival has been drawn for already.
+        `refusing` is False when `refuse` has been considered already, as the connection was accepted.
         """
         if self.scope != "all" and (self.scope == "generation") != generating:
             return None
@@ -93,9 +93,9 @@ class Faults:
 
     @classmethod
     def parse(cls, text: str) -> "Faults":
-        """Read `refuse=0.1,cut=0.05,scope=generation`; a name alone means 1.
+        """Parse `refuse=0.1,cut=0.05,scope=generation`; a name alone means 1.
 
-        Raises ValueError that names the nearest fault.
+        Raises ValueError, which suggests the nearest name.
         """
         values: dict[str, object] = {}
         for part in filter(None, (part.strip() for part in text.split(","))):
@@ -105,7 +105,7 @@ class Faults:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, object]) -> "Faults":
-        """Faults from names and numbers (or text). Raises ValueError for an unknown name or an impossible value."""
+        """Create faults from names and numbers (or text). Raises ValueError for an unknown name or an invalid value."""
         names = [known.name for known in dataclasses.fields(cls)]
         taken: dict[str, float | str] = {}
         for name, value in values.items():
@@ -115,15 +115,15 @@ class Faults:
                     f"unknown fault {name!r}"
                     + (f", did you mean {near[0]!r}?" if near else f"; known are {', '.join(names)}")
                 )
-            taken[name] = str(value) if name == "scope" else _number(name, value)
-        return cls(**taken)  # type: ignore[arg-type]  # every value has just been read by its name
+            taken[name] = str(value) if name == "scope" else _parse_number(name, value)
+        return cls(**taken)  # type: ignore[arg-type]  # every value has just been parsed by its name
 
     def as_mapping(self) -> dict[str, float | str | None]:
-        """The settings by name; an infinite time is None."""
+        """Return the settings by name; an infinite time is None."""
         return {name: None if value == math.inf else value for name, value in dataclasses.asdict(self).items()}
 
 
-def _number(name: str, value: object) -> float:
+def _parse_number(name: str, value: object) -> float:
     if value is None:
         return math.inf
     if isinstance(value, int | float | str):

@@ -1,4 +1,4 @@
-"""What a simulated server is told: its kind, its models, its speed. Of a model its name is enough."""
+"""Options of a simulated server: its kind, its models, its speed. A model's name is enough."""
 
 import math
 import re
@@ -81,7 +81,7 @@ _EXACT = {
 
 @dataclass(frozen=True, slots=True)
 class SimModel:
-    """One model that a simulated server holds.
+    """One model of a simulated server.
 
     `size_bytes` is its size on disk, `parameters` their number, `context_length` tokens. `capabilities` are Ollama's
     words: completion, tools, insert, vision, embedding, thinking. The two rates (tokens per second) and `load_seconds`
@@ -100,7 +100,7 @@ class SimModel:
     load_seconds: float | None = None
 
     @classmethod
-    def named(
+    def from_name(
         cls,
         name: str,
         *,
@@ -110,9 +110,9 @@ class SimModel:
         prefill_tokens_per_second: float | None = None,
         load_seconds: float | None = None,
     ) -> "SimModel":
-        """A model with what its name says of it: `gemma3:12b` has 12.2 billion parameters in 8.1 GB.
+        """Create a model with the properties that its name implies: `gemma3:12b` has 12.2 billion parameters in 8.1 GB.
 
-        Raises ValueError without a name.
+        Raises ValueError if the name is empty.
         """
         if not name.strip():
             raise ValueError("a simulated model needs a name, for example gemma3:1b")
@@ -141,17 +141,17 @@ class SimModel:
 
     @staticmethod
     def is_published(name: str) -> bool:
-        """Whether a model of that name could be pulled: its family is one that is known."""
+        """Return True if a model of that name could be pulled: its family is known."""
         return any(name.lower().startswith(prefix) for prefix in _FAMILIES)
 
     @property
     def parameter_size(self) -> str:
-        """The number of parameters as people write it: `12.2B`, `999.89M`."""
+        """Format the number of parameters as Ollama does: `12.2B`, `999.89M`."""
         if self.parameters >= 1e9:
             return f"{self.parameters / 1e9:.1f}B"
         return f"{self.parameters / 1e6:.2f}M"
 
-    def can(self, capability: str) -> bool:
+    def has_capability(self, capability: str) -> bool:
         return capability in self.capabilities
 
 
@@ -187,7 +187,7 @@ def _quantization_of(base: str, family: _Family) -> str:
 class SimOptions:
     """One simulated server.
 
-    Times are seconds, rates tokens per second; `math.inf` (or 0 seconds) means at once. `clock_scale` is how many
+    Times are seconds, rates tokens per second; `math.inf` (or 0 seconds) means no delay. `clock_scale` is how many
     simulated seconds pass in a real one. `slots` are generations at a time (on Ollama: per loaded model), `max_loaded`
     how many models fit, `queue_limit` how many may wait. `text` replaces the answer; `{message}` and `{model}` in it
     are filled in. `prefix` opens every text answer. A server of one model (vLLM, llama.cpp) is ready when started,
@@ -230,7 +230,7 @@ class SimOptions:
     def instant(
         cls, kind: str = "ollama", *models: SimModel | str, text: str | None = None, slots: int = 2
     ) -> "SimOptions":
-        """A server that loads, reads and writes without delay."""
+        """Create options of a server that loads, reads and generates without delay."""
         return cls(
             kind,
             models=models,
@@ -241,6 +241,6 @@ class SimOptions:
             prefill_tokens_per_second=math.inf,
         )
 
-    def installed(self, default: tuple[str, ...]) -> tuple[SimModel, ...]:
-        """The models, each in full; `default` where none are named."""
-        return tuple(SimModel.named(model) if isinstance(model, str) else model for model in self.models or default)
+    def resolve_models(self, default: tuple[str, ...]) -> tuple[SimModel, ...]:
+        """Return the models with all their properties; `default` if none are named."""
+        return tuple(SimModel.from_name(model) if isinstance(model, str) else model for model in self.models or default)

@@ -1,4 +1,4 @@
-"""A simulated server: its socket, its faults, its engine and the protocol that it speaks, put together."""
+"""A simulated server: socket, faults, speed model and protocol, wired together."""
 
 import asyncio
 import math
@@ -12,12 +12,12 @@ from typing import Any, Self
 import msgspec
 
 from penstock.sim.connection import Connection
-from penstock.sim.engine import Counters, Engine, EngineCrashError
 from penstock.sim.exchange import Exchange
 from penstock.sim.faults import Faults
 from penstock.sim.kind import Kind
 from penstock.sim.kinds import KINDS
 from penstock.sim.options import SimOptions
+from penstock.sim.speed_model import Counters, EngineCrashError, SpeedModel
 
 _STORMS = {
     "status_429": (429, "Too many requests, please try again later"),
@@ -31,7 +31,7 @@ class Simulator:
     """One simulated model server on its own port.
 
     Use as an async context manager, or `start` and `stop` it. `faults` may be set at any time, here or by
-    `PUT /sim/faults`; `GET /sim/state` tells what it does and what it has seen. Raises ValueError for an unknown kind,
+    `PUT /sim/faults`; `GET /sim/state` returns its state and counters. Raises ValueError for an unknown kind,
     OSError for a port in use.
     """
 
@@ -43,9 +43,9 @@ class Simulator:
                 f"unknown kind of server {self.options.kind!r}; one of {', '.join(sorted(KINDS))} is needed"
             )
         self.connections: set[Connection] = set()
-        models = self.options.installed(kind.default_models)
-        self.engine = Engine(self.options, models, per_model=kind.slots_per_model)
-        self.kind: Kind = kind(self.engine, self.options)
+        models = self.options.resolve_models(kind.default_models)
+        self.speed_model = SpeedModel(self.options, models, per_model=kind.slots_per_model)
+        self.kind: Kind = kind(self.speed_model, self.options)
         self._style = kind.style
         if self.options.idle_seconds is not None:
             self._style = replace(kind.style, idle_seconds=self.options.idle_seconds)
@@ -57,29 +57,29 @@ class Simulator:
         self._tasks: set[asyncio.Task[None]] = set()
         self._relief: asyncio.TimerHandle | None = None
 
-    # life
+    # start and stop
     async def start(self) -> None:
-        """Listen. A `cold_start` server that does not listen while it loads starts to when it has loaded."""
-        self._socket = self._bound()
+        """Start listening. A `cold_start` server that does not listen while loading starts after it."""
+        self._socket = self._bind_socket()
         self._port = self._socket.getsockname()[1]
         if self.kind.one_model and self.options.cold_start:
-            self.engine.loading = True
-            self._spawn(self._warm_up())
+            self.speed_model.loading = True
+            self._spawn_task(self._warm_up())
         elif self.kind.one_model:
-            self._preload()
-        if not (self.engine.loading and self.kind.deaf_while_loading):
-            await self._listen()
+            self._preload_models()
+        if not (self.speed_model.loading and self.kind.refuses_while_loading):
+            await self._start_listening()
         self.faults = self._faults
 
     async def stop(self) -> None:
-        """Stop listening, end every connection and whatever runs on it."""
+        """Stop listening and end every connection with its requests."""
         if self._relief is not None:
             self._relief.cancel()
         going = (*self._tasks, *self.kind.background)
         for task in going:
             task.cancel()
         await asyncio.gather(*going, return_exceptions=True)
-        self._deafen()
+        self._stop_listening()
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -87,7 +87,7 @@ class Simulator:
             for connection in tuple(self.connections):
                 connection.abort()
             await asyncio.sleep(0)
-        self.engine.close()
+        self.speed_model.close()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -96,7 +96,7 @@ class Simulator:
     async def __aexit__(self, *_exc: object) -> None:
         await self.stop()
 
-    # what others look at
+    # state
     @property
     def port(self) -> int:
         return self._port
@@ -109,17 +109,17 @@ class Simulator:
 
     @property
     def running(self) -> int:
-        """Generations that hold a slot."""
-        return self.engine.running
+        """Number of generations that hold a slot."""
+        return self.speed_model.running
 
     @property
     def waiting(self) -> int:
-        """Generations that wait for a model to load or for a slot."""
-        return self.engine.waiting
+        """Number of generations that wait for a model to load or for a slot."""
+        return self.speed_model.waiting
 
     @property
     def counters(self) -> Counters:
-        return self.engine.counters
+        return self.speed_model.counters
 
     @property
     def faults(self) -> Faults:
@@ -134,17 +134,17 @@ class Simulator:
             self._relief.cancel()
             self._relief = None
         if faults.seconds != math.inf:
-            self._relief = asyncio.get_running_loop().call_later(faults.seconds, self._relieve)
+            self._relief = asyncio.get_running_loop().call_later(faults.seconds, self._restore_service)
         if faults.refuse >= 1:
-            self._refuse()
-        elif self._server is None and not (self.engine.loading and self.kind.deaf_while_loading):
-            self._resume()
+            self._refuse_connections()
+        elif self._server is None and not (self.speed_model.loading and self.kind.refuses_while_loading):
+            self._resume_listening()
 
-    def _relieve(self) -> None:
+    def _restore_service(self) -> None:
         self.faults = Faults()
 
-    # the socket
-    def _bound(self) -> socket.socket:
+    # listening
+    def _bind_socket(self) -> socket.socket:
         host = self.options.host or "0.0.0.0"
         ours = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         try:
@@ -157,98 +157,98 @@ class Simulator:
             raise
         return ours
 
-    async def _listen(self) -> None:
+    async def _start_listening(self) -> None:
         ours, self._socket = self._socket, None
         if ours is not None:
             self._server = await asyncio.get_running_loop().create_server(
                 lambda: Connection(self), sock=ours, backlog=1024
             )
 
-    def _deafen(self) -> None:
+    def _stop_listening(self) -> None:
         if self._server is not None:
             self._server.close()
             self._server = None
 
-    def _refuse(self) -> None:
-        """Listen no more, but keep the port."""
+    def _refuse_connections(self) -> None:
+        """Stop listening, but keep the port."""
         if self._server is not None:
-            self._deafen()
-            self._socket = self._bound()
+            self._stop_listening()
+            self._socket = self._bind_socket()
         for connection in tuple(self.connections):
-            if not connection.busy:
+            if not connection.is_busy:
                 connection.reset()
 
-    def _resume(self) -> None:
+    def _resume_listening(self) -> None:
         if self._socket is not None:
             self._socket.listen(1024)
-            self._spawn(self._listen())
+            self._spawn_task(self._start_listening())
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn_task(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _warm_up(self) -> None:
-        await self.engine.sleep(self.options.load_seconds)
-        self._preload()
-        self.engine.loading = False
+        await self.speed_model.sleep(self.options.load_seconds)
+        self._preload_models()
+        self.speed_model.loading = False
         if self._server is None and self._faults.refuse < 1:
-            await self._listen()
+            await self._start_listening()
 
-    def _preload(self) -> None:
-        for model in self.engine.models:
-            self.engine.preload(model)
+    def _preload_models(self) -> None:
+        for model in self.speed_model.models:
+            self.speed_model.preload_model(model)
 
     # requests
-    def accepts(self) -> bool:
-        """False when a new connection is to be refused."""
+    def accepts_connections(self) -> bool:
+        """Return False if a new connection must be refused."""
         if self._faults.scope == "all" and self._faults.refuse and self._dice.random() < self._faults.refuse:
-            self.counters.dealt("refuse")
+            self.counters.count_fault("refuse")
             return False
         return True
 
-    async def handle(self, exchange: Exchange) -> None:
+    async def handle_exchange(self, exchange: Exchange) -> None:
         request = exchange.request
         if request.path.startswith("/sim/"):
-            await self._control(exchange)
+            await self._handle_control(exchange)
             return
-        self.counters.saw(request.path)
+        self.counters.count_request(request.path)
         exchange.style = self._style
-        routes = self.kind.find(request.path)
+        routes = self.kind.find_routes(request.path)
         route = routes.get(request.method) if routes else None
-        if await self._spoil(exchange, generating=route is not None and route.generates):
+        if await self._apply_fault(exchange, generating=route is not None and route.generates):
             return
-        if await self.kind.gate(exchange):
+        if await self.kind.intercept(exchange):
             return
         if route is None:
-            await self.kind.unrouted(exchange, tuple(routes or ()))
+            await self.kind.answer_unknown_route(exchange, tuple(routes or ()))
             return
         try:
             await route.handler(exchange)
         except EngineCrashError:
-            await self.kind.fail(exchange, 500, "the simulated engine broke before its first token")
+            await self.kind.reply_error(exchange, 500, "the simulated engine broke before its first token")
 
-    async def _spoil(self, exchange: Exchange, *, generating: bool) -> bool:
-        """Deal this exchange its fault; True when that was all the answer."""
+    async def _apply_fault(self, exchange: Exchange, *, generating: bool) -> bool:
+        """Choose and apply the fault of this exchange; return True if that completed the response."""
         exchange.faults = self._faults
         refusing = exchange.reused or self._faults.scope != "all"
-        exchange.fault = fault = self._faults.draw(self._dice, generating=generating, refusing=refusing)
+        exchange.fault = fault = self._faults.choose_fault(self._dice, generating=generating, refusing=refusing)
         if fault is None:
             return False
-        self.counters.dealt(fault)
-        exchange.strike_after = self._dice.randint(1, 3)
+        self.counters.count_fault(fault)
+        exchange.fault_after = self._dice.randint(1, 3)
         if fault in _STORMS:
             status, message = _STORMS[fault]
             if status in {429, 503}:
                 exchange.headers.append(("Retry-After", str(math.ceil(self._faults.retry_after))))
             exchange.fault = None
-            await self.kind.fail(exchange, status, message)
+            await self.kind.reply_error(exchange, status, message)
             return True
         if fault in {"refuse", "garbage", "hang_before"}:
-            await exchange.strike()
+            await exchange.apply_fault()
         return False
 
-    async def _control(self, exchange: Exchange) -> None:
+    async def _handle_control(self, exchange: Exchange) -> None:
         request = exchange.request
         if (request.method, request.path) == ("GET", "/sim/state"):
             await exchange.reply(200, msgspec.json.encode(self.state()), "application/json")
@@ -269,34 +269,34 @@ class Simulator:
             )
 
     def state(self) -> dict[str, Any]:
-        """What `/sim/state` tells."""
+        """Return the body of `/sim/state`."""
         return {
             "kind": self.kind.name,
             "url": self.url,
             "running": self.running,
             "waiting": self.waiting,
-            "loading": self.engine.loading,
+            "loading": self.speed_model.loading,
             "connections": len(self.connections),
-            "models": [model.name for model in self.engine.models],
-            "loaded": list(self.engine.residents),
+            "models": [model.name for model in self.speed_model.models],
+            "loaded": list(self.speed_model.residents),
             "faults": self._faults.as_mapping(),
             "counters": msgspec.to_builtins(self.counters),
         }
 
 
 def run(options: SimOptions) -> None:
-    """Serve until SIGINT or SIGTERM; says where on standard output."""
-    asyncio.run(_serve(options))
+    """Serve until SIGINT or SIGTERM; print the address on standard output."""
+    asyncio.run(_serve_until_stopped(options))
 
 
-async def _serve(options: SimOptions) -> None:
+async def _serve_until_stopped(options: SimOptions) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in ("SIGINT", "SIGTERM"):
         if sys.platform != "win32":
             loop.add_signal_handler(getattr(signal, name), stopped.set)
     async with Simulator(options) as simulator:
-        names = ", ".join(model.name for model in simulator.engine.models) or "no models"
+        names = ", ".join(model.name for model in simulator.speed_model.models) or "no models"
         sys.stdout.write(f"Simulated {options.kind} at {simulator.url}: {names}\n")
         sys.stdout.flush()
         await stopped.wait()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from penstock.config.mistakes import Mistake, SettingsError
+from penstock.config.errors import ConfigError, SettingsError
+from penstock.config.load import load_settings
 from penstock.config.settings import ServerSettings, Settings
-from penstock.config.sources import load
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,14 @@ class Place:
         if text is not None:
             self.write(text)
         environ = {"HOME": str(self.folder / "home"), **variables}
-        return load(config, overrides, demo=demo, environ=environ, directory=self.folder)
+        return load_settings(config, overrides, demo=demo, environ=environ, directory=self.folder)
 
-    def mistakes(self, text: str | None = None, **options: str) -> tuple[Mistake, ...]:
+    def mistakes(self, text: str | None = None, **options: str) -> tuple[ConfigError, ...]:
         with pytest.raises(SettingsError) as caught:
             self.load(text, **options)
-        return caught.value.mistakes
+        return caught.value.errors
 
-    def mistake(self, text: str | None = None, **options: str) -> Mistake:
+    def mistake(self, text: str | None = None, **options: str) -> ConfigError:
         (only,) = self.mistakes(text, **options)
         return only
 

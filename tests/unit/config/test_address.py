@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.config.address import is_loopback, mask_credentials, parse_address
+from penstock.config.server_address import is_loopback, mask_credentials, parse_address
 
 
 def url(text: str, *, bare_port: int = 11434, http_port: int = 11434) -> str:
@@ -124,11 +124,11 @@ def test_credentials_are_masked_in_any_text(text: str, shown: str) -> None:
     "one", ["http://localhost:8080", "http://127.0.0.1:8080", "http://[::1]:8080/v1", "0.0.0.0:8080"]
 )
 def test_names_of_this_machine_are_one_place(one: str) -> None:
-    assert parse_address(one, bare_port=1).place == ("localhost", 8080, "")
+    assert parse_address(one, bare_port=1).identity == ("localhost", 8080, "")
 
 
 def test_two_prefixes_on_one_host_are_two_places() -> None:
-    assert parse_address("http://h/a", bare_port=1).place != parse_address("http://h/b", bare_port=1).place
+    assert parse_address("http://h/a", bare_port=1).identity != parse_address("http://h/b", bare_port=1).identity
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.53", "::1", "[::1]", "localhost", "LOCALHOST"])

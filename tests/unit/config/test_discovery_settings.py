@@ -2,8 +2,8 @@
 
 import pytest
 
-from penstock.app import search, servers
-from penstock.control.services import Announcement
+from penstock.app.gateway import search, servers
+from penstock.control.discovery.dns_sd import Announcement
 from tests.unit.config.place import Place
 
 
@@ -14,15 +14,15 @@ def ollama(text: str) -> str:
 def test_nothing_is_looked_for_and_nothing_told_by_default(place: Place) -> None:
     wanted = search(place.load())
 
-    assert not wanted.wanted
-    assert wanted.announce is None
+    assert not wanted.is_enabled
+    assert wanted.announcement is None
 
 
 def test_the_network_is_looked_at_when_a_setting_says_so(place: Place) -> None:
     settings = place.load(ollama("auto_discover: true, discover_subnets: [192.168.178.7/24]"))
     wanted = search(settings, 8005)
 
-    assert wanted.names
+    assert wanted.mdns
     assert wanted.subnets == ("192.168.178.0/24",)
     assert wanted.servers == servers(settings)
     assert wanted.port == 8005
@@ -31,14 +31,14 @@ def test_the_network_is_looked_at_when_a_setting_says_so(place: Place) -> None:
 def test_subnets_alone_are_enough_to_scan_them(place: Place) -> None:
     wanted = search(place.load(ollama("discover_subnets: [10.0.0.0/28]")))
 
-    assert wanted.wanted
-    assert not wanted.names
+    assert wanted.is_enabled
+    assert not wanted.mdns
 
 
 def test_no_ollama_means_no_search_for_it(place: Place) -> None:
     text = ollama("enabled: false, auto_discover: true, discover_subnets: [10.0.0.0/28]")
 
-    assert not search(place.load(text)).wanted
+    assert not search(place.load(text)).is_enabled
 
 
 @pytest.mark.parametrize(
@@ -77,15 +77,15 @@ def test_the_gateway_is_announced_when_others_can_reach_it_or_it_is_told_to(
     settings = place.load(f"server: {{{server}}}")
 
     assert settings.server.announce is announced
-    assert (search(settings).announce is not None) is announced
+    assert (search(settings).announcement is not None) is announced
 
 
 def test_what_is_announced_is_where_the_gateway_listens(place: Place) -> None:
-    told = search(place.load("server: {host: 192.168.178.5, port: 0}"), 4711).announce
+    told = search(place.load("server: {host: 192.168.178.5, port: 0}"), 4711).announcement
 
     assert isinstance(told, Announcement)
     assert (told.type, told.port, told.addresses) == ("_penstock._tcp", 4711, ("192.168.178.5",))
-    assert search(place.load("server: {host: 0.0.0.0}")).announce.addresses == ()
+    assert search(place.load("server: {host: 0.0.0.0}")).announcement.addresses == ()
 
 
 def test_a_type_of_task_that_there_is_not_is_refused(place: Place) -> None:

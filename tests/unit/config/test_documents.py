@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from penstock.config.schema import ServerEntry
-from penstock.config.sources import OTHER_VARIABLES, VARIABLES
+from penstock.config.file_schema import ServerEntry
+from penstock.config.load import OTHER_VARIABLES, VARIABLES
 from tests.unit.config.place import Place, configured
 
 ROOT = Path(__file__).parents[3]
@@ -42,7 +42,7 @@ def test_every_variable_stands_with_the_key_that_it_sets() -> None:
 
 def test_every_key_is_in_the_reference_with_its_default(place: Place) -> None:
     rows = documented()
-    for key, said in place.load().provenance.items():
+    for key, said in place.load().effective_values.items():
         if SAME_KEYS.match(key):
             continue
         assert key in rows
@@ -51,7 +51,9 @@ def test_every_key_is_in_the_reference_with_its_default(place: Place) -> None:
 
 
 def test_the_reference_has_no_key_that_there_is_not(place: Place) -> None:
-    known = set(place.load().provenance) | {f"llm.providers.*.servers[].{name}" for name in ServerEntry.model_fields}
+    known = set(place.load().effective_values) | {
+        f"llm.providers.*.servers[].{name}" for name in ServerEntry.model_fields
+    }
     assert set(documented()) <= known
 
 
@@ -77,9 +79,9 @@ def test_the_example_is_right_with_everything_uncommented(place: Place) -> None:
 def test_the_example_says_the_defaults_where_it_says_anything(place: Place) -> None:
     empty = place.load()
     example = place.load(EXAMPLE)
-    for key, said in example.provenance.items():
+    for key, said in example.effective_values.items():
         if said.source != "default":
-            assert said.value == empty.provenance[key].value
+            assert said.value == empty.effective_values[key].value
 
 
 def test_the_example_has_every_section_that_this_version_uses() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.config.reload import AT_START_ONLY, Reloader, needs_restart
+from penstock.config.reload import RESTART_KEYS, Reloader, find_restart_keys
 from penstock.config.settings import Settings
 from tests.unit.config.place import Place
 
@@ -27,7 +27,7 @@ class Watched:
 
     def settle(self) -> bool:
         """Look until the change has rested."""
-        return any([self.reloader.look(), self.reloader.look()])
+        return any([self.reloader.check_files(), self.reloader.check_files()])
 
 
 @pytest.fixture
@@ -56,10 +56,10 @@ def test_an_unchanged_file_is_left_alone(watch: Callable[..., Watched]) -> None:
 def test_a_file_that_is_still_being_written_is_waited_for(watch: Callable[..., Watched]) -> None:
     watched = watch()
     watched.place.write("")
-    assert not watched.reloader.look()
+    assert not watched.reloader.check_files()
     watched.place.write("server: {drain_seconds: 2}\n")
-    assert not watched.reloader.look()
-    assert watched.reloader.look()
+    assert not watched.reloader.check_files()
+    assert watched.reloader.check_files()
     assert [settings.server.drain_seconds for settings in watched.applied] == [2]
 
 
@@ -139,10 +139,10 @@ def test_settings_that_need_a_new_start_are_named(
 
 def test_what_needs_a_new_start_names_keys_that_there_are(place: Place) -> None:
     settings = place.load()
-    assert needs_restart(settings, settings) == ()
+    assert find_restart_keys(settings, settings) == ()
     moved = replace(settings, server=replace(settings.server, host="::1"))
-    assert needs_restart(settings, moved) == ("server.host",)
-    assert set(AT_START_ONLY) <= set(settings.provenance)
+    assert find_restart_keys(settings, moved) == ("server.host",)
+    assert set(RESTART_KEYS) <= set(settings.effective_values)
 
 
 async def test_the_watch_looks_once_an_interval_and_ends_when_cancelled(place: Place) -> None:
@@ -157,7 +157,7 @@ async def test_the_watch_looks_once_an_interval_and_ends_when_cancelled(place: P
         await asyncio.sleep(0)
 
     file = place.folder / "penstock.yaml"
-    reloader = Reloader(place.load, first, lambda _: applied.set(), [file], interval=0.5, pause=pause)
+    reloader = Reloader(place.load, first, lambda _: applied.set(), [file], interval=0.5, sleep=pause)
     task = asyncio.create_task(reloader.run())
     await applied.wait()
     task.cancel()
@@ -176,7 +176,7 @@ async def test_a_hangup_signal_reloads_at_once_and_is_given_back_afterwards(plac
         watching.set()
         await asyncio.Event().wait()
 
-    reloader = Reloader(place.load, first, lambda _: applied.set(), [Path("/none")], pause=pause)
+    reloader = Reloader(place.load, first, lambda _: applied.set(), [Path("/none")], sleep=pause)
     task = asyncio.create_task(reloader.run())
     await watching.wait()
     place.write("server: {drain_seconds: 2}\n")

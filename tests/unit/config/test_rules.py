@@ -29,13 +29,13 @@ def test_the_defaults_are_those_of_the_reference(place: Place) -> None:
 def test_one_model_variable_is_enough_under_vllm(place: Place) -> None:
     settings = place.load(LLM_MODE="vllm", LLM_MODEL="a/b")
     assert settings.vllm.model == "a/b"
-    assert settings.provenance["llm.providers.vllm.model"].source == "environment LLM_MODEL"
+    assert settings.effective_values["llm.providers.vllm.model"].source == "environment LLM_MODEL"
 
 
 def test_the_other_model_variable_is_enough_too(place: Place) -> None:
     settings = place.load(LLM_MODE="vllm", VLLM_MODEL="a/b")
     assert settings.llm.model == "a/b"
-    assert settings.provenance["llm.model"].source == "environment VLLM_MODEL"
+    assert settings.effective_values["llm.model"].source == "environment VLLM_MODEL"
 
 
 def test_the_same_model_in_both_variables_is_right(place: Place) -> None:
@@ -87,7 +87,7 @@ def test_ollama_may_be_off_while_no_mode_is_said(place: Place) -> None:
 def test_the_general_time_is_the_time_for_everything_that_says_none(place: Place) -> None:
     settings = place.load(LLM_TIMEOUT="30")
     assert settings.server.timeouts == TimeoutSettings(connect=5, first_byte=30, idle=None, total=30)
-    assert settings.provenance["server.timeouts.total"].source == "environment LLM_TIMEOUT"
+    assert settings.effective_values["server.timeouts.total"].source == "environment LLM_TIMEOUT"
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_an_ipv6_host_to_listen_on_may_have_brackets(place: Place, host: str) ->
 
 def test_the_record_has_every_key_once_with_its_place(place: Place) -> None:
     settings = place.load("server:\n  port: 9\nllm:\n  providers:\n    vllm:\n      servers:\n      - url: 'a:1'\n")
-    record = settings.provenance
+    record = settings.effective_values
     path = place.folder / "penstock.yaml"
     assert record["server.port"].source == f"file {path}:2"
     assert record["llm.providers.vllm.servers[0].url"].source == f"file {path}:7"
@@ -210,6 +210,6 @@ def test_the_record_shows_values_as_people_write_them_and_no_secret(
     place: Place, text: str, key: str, shown: str
 ) -> None:
     settings = place.load(text)
-    assert settings.provenance[key].value == shown
+    assert settings.effective_values[key].value == shown
     assert "topsecret" not in repr(settings)
-    assert "topsecret" not in "".join(one.value for one in settings.provenance.values())
+    assert "topsecret" not in "".join(one.value for one in settings.effective_values.values())

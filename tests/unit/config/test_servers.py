@@ -314,7 +314,7 @@ def test_credentials_in_an_address_are_kept_apart_and_never_shown(place: Place) 
     primary = server(settings, "primary")
     assert (primary.urls, primary.credentials) == (("https://ollama.example.com",), "user:s3cret")
     assert "s3cret" not in repr(settings)
-    assert settings.provenance["llm.providers.ollama.base_url"].value == "https://***@ollama.example.com"
+    assert settings.effective_values["llm.providers.ollama.base_url"].value == "https://***@ollama.example.com"
 
 
 def test_credentials_and_a_key_cannot_go_together(place: Place) -> None:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.config.resolve import default_data_dir
-from penstock.config.sources import VARIABLES, files_to_watch
+from penstock.config.load import VARIABLES, find_files_to_watch
+from penstock.config.resolve import find_default_data_dir
 from tests.unit.config.place import Place, configured, server
 
 PORT = st.none() | st.integers(1, 65535)
@@ -32,7 +32,10 @@ def test_the_command_line_is_over_the_environment_over_dotenv_over_the_file_over
     ]
     port, source = next((value, place) for value, place in said if value)
     assert settings.server.port == port
-    assert (settings.provenance["server.port"].value, settings.provenance["server.port"].source) == (str(port), source)
+    assert (settings.effective_values["server.port"].value, settings.effective_values["server.port"].source) == (
+        str(port),
+        source,
+    )
 
 
 EXAMPLES = {
@@ -83,8 +86,8 @@ def test_a_variable_sets_its_key_and_is_named_as_the_source(place: Place, variab
         settings = place.load()
     else:
         settings = place.load(**{name: value})
-    assert settings.provenance[path].value == shown
-    assert settings.provenance[path].source == f"{where} {name}"
+    assert settings.effective_values[path].value == shown
+    assert settings.effective_values[path].source == f"{where} {name}"
     assert settings.anything_configured is variable.configures  # type: ignore[attr-defined]
 
 
@@ -192,9 +195,9 @@ def test_the_file_of_the_command_line_is_before_the_variables_before_the_usual_o
 
 def test_the_files_to_watch_are_the_one_that_is_named_or_the_usual_ones(place: Place) -> None:
     folder = place.folder
-    assert files_to_watch(Path("a.yaml"), environ={}, directory=folder) == (folder / "a.yaml",)
-    assert files_to_watch(None, environ={"PENSTOCK_CONFIG": "b.yaml"}, directory=folder) == (folder / "b.yaml",)
-    assert files_to_watch(None, environ={}, directory=folder) == (
+    assert find_files_to_watch(Path("a.yaml"), environ={}, directory=folder) == (folder / "a.yaml",)
+    assert find_files_to_watch(None, environ={"PENSTOCK_CONFIG": "b.yaml"}, directory=folder) == (folder / "b.yaml",)
+    assert find_files_to_watch(None, environ={}, directory=folder) == (
         folder / "penstock.yaml",
         folder / "backend/config/config.yaml",
     )
@@ -296,4 +299,4 @@ def test_a_misspelt_variable_of_ours_is_warned_of(place: Place) -> None:
 def test_the_data_folder_is_where_the_platform_keeps_such_things(
     platform: str, environ: dict[str, str], folder: str
 ) -> None:
-    assert default_data_dir(environ, platform) == Path(folder)
+    assert find_default_data_dir(environ, platform) == Path(folder)

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from penstock.config.mistakes import Mistake, SettingsError, key_path, nearest
-from penstock.config.schema import File
-from penstock.config.validation import keys_under
+from penstock.config.errors import ConfigError, SettingsError, find_nearest, format_key_path
+from penstock.config.file_schema import SettingsFile
+from penstock.config.validate import list_keys
 from tests.unit.config.place import Place
 
 
@@ -26,7 +26,7 @@ def sections(model: type[BaseModel], above: tuple[str | int, ...] = ()) -> list[
     return found
 
 
-SECTIONS = sections(File)
+SECTIONS = sections(SettingsFile)
 LIST_ENTRY = {"url": "http://host:1"}
 
 
@@ -46,15 +46,15 @@ def test_the_schema_has_many_sections_and_lists() -> None:
     assert len(SECTIONS) > 30
 
 
-@pytest.mark.parametrize("path", SECTIONS, ids=lambda path: key_path(path) or "top")
+@pytest.mark.parametrize("path", SECTIONS, ids=lambda path: format_key_path(path) or "top")
 def test_an_unknown_key_in_any_section_is_reported_with_its_line_and_the_nearest_name(
     place: Place, path: tuple[str | int, ...]
 ) -> None:
-    right = keys_under(path)[0]
+    right = list_keys(path)[0]
     wrong = f"{right}x"
     text = yaml.safe_dump(document(path, wrong, 1))
     mistake = place.mistake(text)
-    assert mistake.path == key_path((*path, wrong))
+    assert mistake.path == format_key_path((*path, wrong))
     assert mistake.source == f"file {place.folder / 'penstock.yaml'}:{line_of(text, wrong)}"
     assert mistake.message == f'there is no such key; did you mean "{right}"?'
 
@@ -68,20 +68,20 @@ def test_an_unknown_key_in_any_section_is_reported_with_its_line_and_the_nearest
 def test_any_unknown_key_in_any_place_is_reported_with_its_line(
     shared_place: Place, path: tuple[str | int, ...], key: str, above: int, value: object
 ) -> None:
-    known = keys_under(path)
+    known = list_keys(path)
     if key in known:
         return
     text = "# comment\n" * above + yaml.safe_dump(document(path, key, value), default_flow_style=False)
     mistake = shared_place.mistake(text)
-    assert mistake.path == key_path((*path, key))
+    assert mistake.path == format_key_path((*path, key))
     assert mistake.source.endswith(f":{line_of(text, key)}") or len(path) > 0
     line = text.splitlines()[int(mistake.source.rpartition(":")[2]) - 1]
     assert f"{key}:" in line
-    if close := nearest(key, known):
+    if close := find_nearest(key, known):
         assert mistake.message.endswith(f'did you mean "{close}"?')
 
 
-@pytest.mark.parametrize("path", [path for path in SECTIONS if path], ids=lambda path: key_path(path))
+@pytest.mark.parametrize("path", [path for path in SECTIONS if path], ids=lambda path: format_key_path(path))
 @pytest.mark.parametrize("wrong", [5, "text", True])
 def test_a_section_that_is_no_section_is_reported(place: Place, path: tuple[str | int, ...], wrong: object) -> None:
     if path[-1] == 0:
@@ -89,11 +89,11 @@ def test_a_section_that_is_no_section_is_reported(place: Place, path: tuple[str 
     else:
         text = yaml.safe_dump(document(path[:-1], str(path[-1]), wrong))
     mistake = place.mistake(text)
-    assert mistake.path == key_path(path)
+    assert mistake.path == format_key_path(path)
     assert mistake.message.startswith("must be a section of keys")
 
 
-@pytest.mark.parametrize("path", SECTIONS, ids=lambda path: key_path(path) or "top")
+@pytest.mark.parametrize("path", SECTIONS, ids=lambda path: format_key_path(path) or "top")
 def test_a_section_with_nothing_in_it_is_as_if_it_were_not_there(place: Place, path: tuple[str | int, ...]) -> None:
     if not path or path[-1] == 0:
         path = ("server",)
@@ -258,11 +258,11 @@ def test_sizes_are_bytes_or_have_units(place: Place, written: str, size: int) ->
 )
 def test_any_document_is_settings_or_mistakes_with_places(shared_place: Place, document: object) -> None:
     text = yaml.safe_dump({"llm": document, "server": document, "models": document})
-    mistakes: tuple[Mistake, ...] = ()
+    mistakes: tuple[ConfigError, ...] = ()
     try:
         shared_place.load(text)
     except SettingsError as error:
-        mistakes = error.mistakes
+        mistakes = error.errors
     lines = [int(mistake.source.rpartition(":")[2]) for mistake in mistakes]
     assert lines == sorted(lines)
     assert set(lines) <= set(range(1, len(text.splitlines()) + 1))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from penstock.commands.vllm_args import command_line, remark
+from penstock.cli.vllm_args import command_line, remark
 from tests.unit.config.place import Place
 
 

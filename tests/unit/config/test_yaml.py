@@ -5,10 +5,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.config.tree import Node, Text, branch, expand, merge, read_yaml
+from penstock.config.located_values import LocatedValue, RawText, build_nested, expand_variables, merge_trees, read_yaml
 
 
-def read(text: str, **variables: str) -> tuple[Node, list[str]]:
+def read(text: str, **variables: str) -> tuple[LocatedValue, list[str]]:
     tree, mistakes = read_yaml(text, Path("p.yaml"), variables.get)
     return tree, [str(mistake) for mistake in mistakes]
 
@@ -77,7 +77,7 @@ def test_keys_are_taken_as_written_even_where_yaml_would_read_a_number_or_a_flag
 def test_anchors_and_merge_keys_work_and_are_no_repetition() -> None:
     tree, mistakes = read("base: &b {host: x, port: 1}\nserver:\n  <<: *b\n  port: 2\n")
     assert not mistakes
-    assert tree.plain()["server"] == {"host": "x", "port": 2}
+    assert tree.to_plain()["server"] == {"host": "x", "port": 2}
 
 
 @pytest.mark.parametrize("text", ["a: &a\n  b: *a\n", "a: &a [1, *a]\n", "a: &a {<<: *a, x: 1}\n", "a: &a\n- - *a\n"])
@@ -97,8 +97,8 @@ def test_deep_nesting_is_a_mistake_and_no_crash(depth: int) -> None:
 def test_a_variable_takes_the_place_of_its_reference() -> None:
     tree, mistakes = read("a: ${HOST}:${PORT}\nb: '${PORT}'\n", HOST="h", PORT="8000")
     assert not mistakes
-    assert tree.plain() == {"a": "h:8000", "b": "8000"}
-    assert isinstance(tree.plain()["b"], Text)
+    assert tree.to_plain() == {"a": "h:8000", "b": "8000"}
+    assert isinstance(tree.to_plain()["b"], RawText)
 
 
 def test_a_variable_that_is_not_set_is_a_mistake_with_its_line() -> None:
@@ -126,22 +126,22 @@ def test_a_variable_that_is_not_set_is_a_mistake_with_its_line() -> None:
     ],
 )
 def test_references_are_expanded(text: str, expanded: str) -> None:
-    assert expand(text, {"A": "1", "EMPTY": ""}.get) == expanded
+    assert expand_variables(text, {"A": "1", "EMPTY": ""}.get) == expanded
 
 
 @pytest.mark.parametrize("text", ["${", "${}", "${1A}", "${A", "${A-b}", "${A:b}", "${ A }"])
 def test_a_malformed_reference_says_what_to_write(text: str) -> None:
     with pytest.raises(ValueError, match=r"write \$\{NAME\}"):
-        expand(text, {"A": "1"}.get)
+        expand_variables(text, {"A": "1"}.get)
 
 
 def test_a_value_is_not_expanded_again() -> None:
-    assert expand("${A}", {"A": "${B}", "B": "no"}.get) == "${B}"
+    assert expand_variables("${A}", {"A": "${B}", "B": "no"}.get) == "${B}"
 
 
 @given(st.text(alphabet=st.characters(exclude_characters="$", exclude_categories=["Cs"])))
 def test_text_without_a_dollar_sign_stays_as_it_is(text: str) -> None:
-    assert expand(text, {}.get) == text
+    assert expand_variables(text, {}.get) == text
 
 
 @given(
@@ -154,7 +154,7 @@ def test_text_without_a_dollar_sign_stays_as_it_is(text: str) -> None:
 )
 def test_references_between_other_text_are_expanded_one_by_one(parts: list[tuple[str, str]]) -> None:
     written, meant = "".join(part[0] for part in parts), "".join(part[1] for part in parts)
-    assert expand(written, {"ONE": "1", "TWO": "2"}.get) == meant
+    assert expand_variables(written, {"ONE": "1", "TWO": "2"}.get) == meant
 
 
 scalars = st.none() | st.booleans() | st.integers(-(10**6), 10**6) | st.text(alphabet="abcdef xyz:#-'\"", max_size=8)
@@ -170,14 +170,14 @@ documents = st.dictionaries(
 def test_any_document_is_read_as_yaml_reads_it(document: dict[str, object]) -> None:
     tree, mistakes = read(yaml.safe_dump(document))
     assert not mistakes
-    assert tree.plain() == document
+    assert tree.to_plain() == document
 
 
 @given(documents, documents)
 def test_in_a_merged_tree_the_upper_one_wins_and_nothing_else_is_lost(
     lower: dict[str, object], upper: dict[str, object]
 ) -> None:
-    merged = merge(branch((), lower, "lower"), branch((), upper, "upper")).plain()
+    merged = merge_trees(build_nested((), lower, "lower"), build_nested((), upper, "upper")).to_plain()
     for key in lower.keys() | upper.keys():
         if key not in upper:
             assert merged[key] == lower[key]

@@ -7,15 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.dialects import service_explained as drawing
-from penstock.domain.call import Call, Operation
-from penstock.domain.decision import Candidate, Decision, Reason
-from penstock.domain.errors import InvalidRequest
+from penstock.api.routing import views as drawing
+from penstock.domain.complexity import Level, RequestProfile, TaskType
+from penstock.domain.errors import ClientGone, InvalidRequest, PenstockError
 from penstock.domain.fleet import Deployment, Model, Server
-from penstock.domain.task import Ask, Level, TaskType
+from penstock.domain.request import Call, Operation
+from penstock.domain.routing_decision import Candidate, Decision, Reason
+from penstock.gateway.observers.decision_log import DecisionRecord
+from tests.unit.gateway.finished_contexts import finished_context
 
 CALL = Call("service.routed", Operation.CHAT, "", False, b"")
-ASK = Ask(Level.MODERATE, TaskType.CODE, scores=(0.1, 0.2, 0.4, 0.3))
+ASK = RequestProfile(Level.MODERATE, TaskType.CODE, scores=(0.1, 0.2, 0.4, 0.3))
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner), max_leaves=4
 )
@@ -25,6 +27,24 @@ reasons = st.lists(st.builds(Reason, st.sampled_from(["fit", "queue", "reading"]
 
 def at(server: str, model: str) -> Deployment:
     return Deployment(Server(server, "ollama", ("http://box:1",)), Model(model), "http://box:1", 2)
+
+
+def record_of(
+    decision: Decision,
+    deployment: Deployment | None = None,
+    attempts: int = 1,
+    *,
+    failure: PenstockError | None = None,
+    model: str = "",
+) -> DecisionRecord:
+    ctx = finished_context(
+        call=Call("openai.chat", Operation.CHAT, model, False, b""),
+        decision=decision,
+        deployment=deployment,
+        attempts=attempts,
+        failure=failure,
+    )
+    return DecisionRecord(ctx)
 
 
 candidates = st.lists(
@@ -45,7 +65,7 @@ candidates = st.lists(
 def test_any_object_is_a_question_in_one_of_two_wires_or_is_refused_with_a_field(fields: dict[str, Any]) -> None:
     wire, body, refused = "", b"", None
     try:
-        wire, body = drawing.question(json.dumps(fields).encode())
+        wire, body = drawing.parse_question(json.dumps(fields).encode())
     except InvalidRequest as error:
         refused = error.param
     if not wire:
@@ -66,12 +86,14 @@ def test_what_is_no_object_is_left_to_the_reader_of_the_wire(body: bytes) -> Non
     try:
         json.loads(body)
     except ValueError:
-        assert drawing.question(body) == (drawing.SERVICE, body)
+        assert drawing.parse_question(body) == (drawing.SERVICE, body)
 
 
 @given(candidates, st.sampled_from([ASK, None]))
-def test_a_decision_is_drawn_with_all_its_candidates_in_their_order(found: list[Candidate], ask: Ask | None) -> None:
-    drawn = json.loads(drawing.explained(Decision(tuple(found), "why"), CALL, ask, frozenset({"queue"})))
+def test_a_decision_is_drawn_with_all_its_candidates_in_their_order(
+    found: list[Candidate], ask: RequestProfile | None
+) -> None:
+    drawn = json.loads(drawing.render_explanation(Decision(tuple(found), "why"), CALL, ask, frozenset({"queue"})))
     assert [
         (each["server"], each["model"] + ("" if ":" in each["model"] else ":latest")) for each in drawn["candidates"]
     ] == [(one.deployment.server.name, one.deployment.model.name) for one in found]
@@ -91,17 +113,17 @@ def test_a_past_decision_tells_who_answered_and_with_which_warning(
 ) -> None:
     answered = found[place % len(found)]
     decision = Decision(tuple(found), "why", found[0].warning, bool(found[0].warning))
-    told = drawing.made(0.25, "id", "w", "", decision, answered.deployment, attempts, "ok")
+    told = drawing.render_decision(record_of(decision, answered.deployment, attempts), 0.25)
     assert (told["server"], told["time"]) == (answered.deployment.server.name, "1970-01-01T00:00:00.250")
     assert told["fallback"] == (decision.fallback or attempts > 1)
-    assert len(told["candidates"]) == min(len(found), drawing.MOST_SHOWN)
+    assert len(told["candidates"]) == min(len(found), drawing.MAX_CANDIDATES)
     if answered.warning:
         assert told["warning"] == answered.warning
 
 
 def test_a_decision_that_reached_nobody_tells_whom_it_meant() -> None:
     decision = Decision((Candidate(at("a", "m:1b")),), "why")
-    told = drawing.made(1e9, "id", "w", "", decision, None, 0, "client_gone")
+    told = drawing.render_decision(record_of(decision, attempts=0, failure=ClientGone("gone")), 1e9)
     assert (told["server"], told["model"], told["outcome"], told["requested_model"]) == (
         "a",
         "m:1b",
@@ -111,5 +133,5 @@ def test_a_decision_that_reached_nobody_tells_whom_it_meant() -> None:
 
 
 def test_a_models_name_that_is_a_novel_is_not_kept() -> None:
-    told = drawing.made(1e9, "id", "w", "x" * 10_000, Decision((Candidate(at("a", "m")),)), None, 1, "ok")
-    assert told["requested_model"] == "x" * drawing.MOST_NAME
+    told = drawing.render_decision(record_of(Decision((Candidate(at("a", "m")),)), model="x" * 10_000), 1e9)
+    assert told["requested_model"] == "x" * drawing.MAX_NAME_LENGTH

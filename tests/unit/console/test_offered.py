@@ -3,7 +3,7 @@
 import pytest
 
 from penstock import engines
-from penstock.console.offered import offers
+from penstock.api.model_listing import list_models
 from penstock.domain.fleet import Fleet, Model, Server, ServerStatus, State
 
 ENGINES = engines.load()
@@ -15,13 +15,13 @@ def at(kind: str, *models: str, state: State = State.UP) -> ServerStatus:
 
 @pytest.mark.parametrize("kind", sorted(ENGINES))
 def test_models_of_every_kind_that_converses_are_offered(kind: str) -> None:
-    assert [offer.name for offer in offers(Fleet((at(kind, "a"),)), ENGINES)] == ["a"]
+    assert [offer.name for offer in list_models(Fleet((at(kind, "a"),)), ENGINES)] == ["a"]
 
 
 def test_one_model_on_two_servers_is_one_offer_of_both() -> None:
-    (offer,) = offers(Fleet((at("ollama", "a:latest"), at("mlx", "A"))), ENGINES)
+    (offer,) = list_models(Fleet((at("ollama", "a:latest"), at("mlx", "A"))), ENGINES)
     assert [status.server.kind for status in offer.statuses] == ["ollama", "mlx"]
 
 
 def test_servers_that_are_away_offer_nothing() -> None:
-    assert offers(Fleet((at("ollama", "a", state=State.DOWN),)), ENGINES) == ()
+    assert list_models(Fleet((at("ollama", "a", state=State.DOWN),)), ENGINES) == ()

@@ -10,9 +10,9 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from penstock.dialects.base import Writer
-from penstock.domain.answer import Chunk, Logprob, ToolDelta, Usage
-from penstock.domain.call import Provenance
+from penstock.dialects.base import Renderer
+from penstock.domain.response import Chunk, Logprob, ToolDelta, Usage
+from penstock.domain.response_metadata import Provenance
 
 BY = Provenance("abc123", created=1_700_000_000.0, model="llama3.1:8b", requested="llama3.1")
 
@@ -75,9 +75,9 @@ def streams(draw: st.DrawFn, logprobs: bool = False) -> list[Chunk]:
     return chunks
 
 
-def drawn(writer: Writer, chunks: Iterable[Chunk]) -> bytes:
+def drawn(writer: Renderer, chunks: Iterable[Chunk]) -> bytes:
     """The whole stream."""
-    return b"".join([*(writer.chunk(chunk) for chunk in chunks), writer.close()])
+    return b"".join([*(writer.render_chunk(chunk) for chunk in chunks), writer.render_end()])
 
 
 def events(stream: bytes) -> list[dict[str, Any]]:

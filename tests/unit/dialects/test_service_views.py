@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from penstock.dialects import service_views as views
+from penstock.api.status import views as views
 from penstock.domain.fleet import Fleet, Model, Priority, Server, ServerStatus, State
 
 NOW = 1756634400.0
@@ -28,7 +28,7 @@ def down(kind: str, url: str, error: str = "connection refused", **more: Any) ->
 
 
 def health(*statuses: ServerStatus, mode: str = "ollama", full: bool = True) -> tuple[int, dict[str, Any]]:
-    code, body = views.health(Fleet(statuses), mode, NOW, MONOTONIC, full)
+    code, body = views.render_health(Fleet(statuses), mode, NOW, MONOTONIC, full)
     return code, json.loads(body)
 
 
@@ -139,15 +139,15 @@ def test_strangers_see_statuses_only() -> None:
 
 
 def test_simulation_is_told_everywhere() -> None:
-    fleet = Fleet((at("ollama", OLLAMA, GPT_OSS, server={"simulated": True}),))
-    assert json.loads(views.health(fleet, "ollama", NOW, MONOTONIC, full=False)[1])["simulated"] is True
-    assert json.loads(views.models(fleet, NOW))["models"][0]["simulated"] is True
-    assert json.loads(views.servers(fleet, {}, NOW, MONOTONIC))["servers"][0]["simulated"] is True
-    assert json.loads(views.info("0.1.0", NOW, simulated=True))["simulated"] is True
+    fleet = Fleet((at("ollama", OLLAMA, GPT_OSS, server={"is_simulated": True}),))
+    assert json.loads(views.render_health(fleet, "ollama", NOW, MONOTONIC, full=False)[1])["simulated"] is True
+    assert json.loads(views.render_models(fleet, NOW))["models"][0]["simulated"] is True
+    assert json.loads(views.render_servers(fleet, {}, NOW, MONOTONIC))["servers"][0]["simulated"] is True
+    assert json.loads(views.render_info("0.1.0", NOW, simulated=True))["simulated"] is True
 
 
 def test_models_have_the_documents_shape() -> None:
-    told = json.loads(views.models(Fleet((at("ollama", OLLAMA, BGE),)), NOW))
+    told = json.loads(views.render_models(Fleet((at("ollama", OLLAMA, BGE),)), NOW))
     document = {"name": "bge-m3", "size": "1.5GB", "parameters": "1024", "template": "embedding"}
     assert told["models"][0].items() >= document.items()
     assert (told["status"], told["total_count"], told["timestamp"]) == ("success", 1, "2025-08-31T10:00:00")
@@ -164,7 +164,7 @@ def test_each_model_is_listed_once_with_all_its_servers() -> None:
             at("vllm", "http://localhost:8000", Model("meta-llama/Llama-3.1-8B")),
         )
     )
-    told = json.loads(views.models(fleet, NOW))
+    told = json.loads(views.render_models(fleet, NOW))
     assert [model["name"] for model in told["models"]] == ["gpt-oss:20b"]
     expected = {
         "size": "13.8GB",
@@ -181,7 +181,7 @@ def test_each_model_is_listed_once_with_all_its_servers() -> None:
 def test_where_there_is_no_ollama_the_models_that_there_are_are_listed() -> None:
     agent = Model("victoria", capabilities=frozenset({"agent", "completion"}))
     fleet = Fleet((at("llamacpp", "http://box:8080", Model("tiny")), at("victoria", "http://v:8010", agent)))
-    told = json.loads(views.models(fleet, NOW))
+    told = json.loads(views.render_models(fleet, NOW))
     assert [(model["name"], model["provider"]) for model in told["models"]] == [("tiny", "llamacpp")]
 
 
@@ -201,7 +201,7 @@ def test_where_there_is_no_ollama_the_models_that_there_are_are_listed() -> None
     ],
 )
 def test_sizes_are_written_for_people_and_say_what_a_model_is_for(model: Model, size: str, level: str | None) -> None:
-    told = json.loads(views.models(Fleet((at("ollama", OLLAMA, model),)), NOW))["models"][0]
+    told = json.loads(views.render_models(Fleet((at("ollama", OLLAMA, model),)), NOW))["models"][0]
     assert (told["size"], told["level"]) == (size, level)
 
 
@@ -223,7 +223,7 @@ def test_servers_are_shown_with_what_they_do_and_without_credentials() -> None:
             down("ollama", "http://gpu:11434", name="gpu"),
         )
     )
-    body = views.servers(fleet, {"primary": 3}, NOW, MONOTONIC)
+    body = views.render_servers(fleet, {"primary": 3}, NOW, MONOTONIC)
     told = json.loads(body)
     assert told["servers"][0] == {
         "name": "primary",
@@ -250,7 +250,7 @@ def test_servers_are_shown_with_what_they_do_and_without_credentials() -> None:
 
 
 def test_the_front_page_says_what_it_is() -> None:
-    told = json.loads(views.info("0.1.0", NOW))
+    told = json.loads(views.render_info("0.1.0", NOW))
     assert told.keys() == {"service", "version", "description", "endpoints", "timestamp"}
     assert told["version"] == "0.1.0"
     assert told["endpoints"].keys() >= {"/health", "/models", "/chat", "/stats"}

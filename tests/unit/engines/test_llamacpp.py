@@ -1,15 +1,15 @@
-"""What is llama.cpp's own: looking at it, its names of things, what it would pass over in silence."""
+"""llama.cpp's own behavior: its probe, its field names, fields that it ignores silently."""
 
 from typing import Any
 
 import pytest
-from openai_engine import ask, call, look
 
-from penstock.domain.call import Operation
 from penstock.domain.content import Chat, Completion, Embedding, File, Format, Message, Sampling, Text, Thinking
 from penstock.domain.errors import Unsupported, UpstreamGarbage
 from penstock.domain.fleet import Inventory, Model, State
+from penstock.domain.request import Operation
 from penstock.engines.llamacpp import ENGINE
+from tests.unit.engines.engine_calls import inspect, make_call, translate
 
 HI = Message("user", (Text("hi"),))
 META = {
@@ -33,8 +33,8 @@ PROPS = {
 }
 
 
-def test_looking_finds_all_that_it_tells() -> None:
-    found = look(ENGINE, {"/health": {"status": "ok"}, "/v1/models": LISTED, "/props": PROPS})
+def test_a_probe_finds_all_that_the_server_reports() -> None:
+    found = inspect(ENGINE, {"/health": {"status": "ok"}, "/v1/models": LISTED, "/props": PROPS})
     assert found == Inventory(
         (
             Model(
@@ -60,9 +60,9 @@ def test_looking_finds_all_that_it_tells() -> None:
 @pytest.mark.parametrize(
     ("count", "words"), [(468_864, "468.9K"), (7_000_000, "7.0M"), (70_600_000_000, "70.6B"), (12, "12"), (None, "")]
 )
-def test_parameters_are_told_in_short(count: int | None, words: str) -> None:
+def test_the_number_of_parameters_is_abbreviated(count: int | None, words: str) -> None:
     listed = {"data": [{"id": "a", "meta": {"n_params": count}}]}
-    assert look(ENGINE, {"/v1/models": listed}).models[0].parameters == words
+    assert inspect(ENGINE, {"/v1/models": listed}).models[0].parameters == words
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,10 @@ def test_parameters_are_told_in_short(count: int | None, words: str) -> None:
         (None, ""),
     ],
 )
-def test_quantization_is_told_in_short(ftype: str | None, short: str) -> None:
+def test_quantization_has_the_usual_short_form(ftype: str | None, short: str) -> None:
     assert (
-        look(ENGINE, {"/v1/models": {"data": [{"id": "a", "meta": {"ftype": ftype}}]}}).models[0].quantization == short
+        inspect(ENGINE, {"/v1/models": {"data": [{"id": "a", "meta": {"ftype": ftype}}]}}).models[0].quantization
+        == short
     )
 
 
@@ -91,24 +92,24 @@ def test_quantization_is_told_in_short(ftype: str | None, short: str) -> None:
         ("<think>{{ tools }}", {"thinking", "tools"}),
     ],
 )
-def test_the_chat_template_shows_what_a_model_can(template: str, abilities: set[str]) -> None:
-    found = look(ENGINE, {"/v1/models": {"data": [{"id": "a"}]}, "/props": {"chat_template": template}})
+def test_the_chat_template_determines_capabilities(template: str, abilities: set[str]) -> None:
+    found = inspect(ENGINE, {"/v1/models": {"data": [{"id": "a"}]}, "/props": {"chat_template": template}})
     assert found.models[0].capabilities == abilities
 
 
 @pytest.mark.parametrize("props", [(404, b""), (500, b"x"), b"<html>", {"total_slots": "two"}, []])
-def test_strange_properties_are_none(props: object) -> None:
-    found = look(ENGINE, {"/v1/models": LISTED, "/props": props})
+def test_invalid_properties_are_ignored(props: object) -> None:
+    found = inspect(ENGINE, {"/v1/models": LISTED, "/props": props})
     assert (found.slots, found.version, found.state) == (0, "", State.UP)
     assert found.models[0].capabilities == {"completion", "vision"}
 
 
 @pytest.mark.parametrize("entry", [{"id": "a"}, {"id": "a", "meta": None}, {"id": "a", "meta": {"n_ctx": None}}])
-def test_a_bare_entry_is_a_model_all_the_same(entry: dict[str, Any]) -> None:
-    assert look(ENGINE, {"/v1/models": {"data": [entry]}}).models[0].name == "a"
+def test_a_bare_entry_is_a_model(entry: dict[str, Any]) -> None:
+    assert inspect(ENGINE, {"/v1/models": {"data": [entry]}}).models[0].name == "a"
 
 
-def test_a_server_of_several_models_tells_which_are_loaded() -> None:
+def test_a_server_with_several_models_lists_which_are_loaded() -> None:
     listed = {
         "data": [
             {"id": "a", "status": {"value": "loaded"}},
@@ -116,26 +117,26 @@ def test_a_server_of_several_models_tells_which_are_loaded() -> None:
             {"id": "c", "status": {"value": "loading"}},
         ]
     }
-    found = look(ENGINE, {"/v1/models": listed, "/props": PROPS})
+    found = inspect(ENGINE, {"/v1/models": listed, "/props": PROPS})
     assert [(model.name, model.loaded) for model in found.models] == [("a", True), ("b", False), ("c", False)]
     assert all(not model.capabilities for model in found.models)
 
 
-def test_while_it_loads_it_is_loading_and_keeps_what_was_known() -> None:
+def test_a_loading_server_keeps_its_known_models() -> None:
     loading = (503, {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}})
     known = (Model("tiny"),)
-    assert look(ENGINE, {"/health": loading}, known) == Inventory(known, State.LOADING, detail="Loading model")
-    assert look(ENGINE, {"/health": (503, b"")}).detail == "it is loading its model"
+    assert inspect(ENGINE, {"/health": loading}, known) == Inventory(known, State.LOADING, detail="Loading model")
+    assert inspect(ENGINE, {"/health": (503, b"")}).detail == "it is loading its model"
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"<html></html>", b'{"data":[{"id":"a","aliases":"b"}]}'])
 def test_no_listing_is_garbage(body: bytes) -> None:
     with pytest.raises(UpstreamGarbage):
-        look(ENGINE, {"/v1/models": body})
+        inspect(ENGINE, {"/v1/models": body})
 
 
 @pytest.mark.parametrize(
-    ("said", "drawn"),
+    ("settings", "expected"),
     [
         ({"sampling": Sampling(repeat_penalty=1.1)}, {"repeat_penalty": 1.1}),
         ({"thinking": Thinking()}, {"chat_template_kwargs": {"enable_thinking": True}}),
@@ -153,8 +154,8 @@ def test_no_listing_is_garbage(body: bytes) -> None:
         ({"extra": (("verbosity", b'"low"'),)}, {}),
     ],
 )
-def test_it_is_asked_in_its_own_words(said: dict[str, Any], drawn: dict[str, Any]) -> None:
-    assert ask(ENGINE, Chat((HI,), **said))[1] == ask(ENGINE, Chat((HI,)))[1] | drawn
+def test_requests_use_llamacpps_names(settings: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert translate(ENGINE, Chat((HI,), **settings))[1] == translate(ENGINE, Chat((HI,)))[1] | expected
 
 
 @pytest.mark.parametrize(
@@ -167,36 +168,36 @@ def test_it_is_asked_in_its_own_words(said: dict[str, Any], drawn: dict[str, Any
         (Chat((HI,), extra=(("guided_json", b"{}1"),)), "guided_json"),
     ],
 )
-def test_what_it_would_pass_over_is_refused(content: Any, name: str) -> None:
+def test_fields_that_it_ignores_silently_are_refused(content: Any, name: str) -> None:
     with pytest.raises(Unsupported) as caught:
-        ask(ENGINE, content)
+        translate(ENGINE, content)
     assert caught.value.param == name
     assert "llama.cpp" in caught.value.message
 
 
-@pytest.mark.parametrize(("schema", "drawn"), [(b"", {}), (b'{"type":"array"}', {"type": "array"})])
-def test_a_schema_for_raw_text_goes_into_its_own_field(schema: bytes, drawn: Any) -> None:
-    body = ask(ENGINE, Completion(("a",), format=Format(schema)))[1]
-    assert body["json_schema"] == drawn
+@pytest.mark.parametrize(("schema", "expected"), [(b"", {}), (b'{"type":"array"}', {"type": "array"})])
+def test_the_schema_of_a_completion_has_its_own_field(schema: bytes, expected: Any) -> None:
+    body = translate(ENGINE, Completion(("a",), format=Format(schema)))[1]
+    assert body["json_schema"] == expected
     assert "response_format" not in body
 
 
 @pytest.mark.parametrize("content", [Chat((HI,)), Completion(("a",))])
-def test_it_is_asked_for_a_stream_even_for_a_whole_answer_since_only_there_it_notices_a_hangup(content: Any) -> None:
-    outgoing, body = ask(ENGINE, content, call(stream=False))
-    assert outgoing.streamed
+def test_requests_always_stream_so_that_it_notices_a_disconnect(content: Any) -> None:
+    outgoing, body = translate(ENGINE, content, make_call(stream=False))
+    assert outgoing.stream
     assert (body["stream"], body["stream_options"]) == (True, {"include_usage": True})
 
 
 def test_tokens_are_counted_by_the_server() -> None:
-    outgoing, body = ask(ENGINE, Chat((HI,)), call("anthropic.count", operation=Operation.COUNT))
-    assert (outgoing.path, outgoing.streamed) == ("/v1/chat/completions/input_tokens", False)
+    outgoing, body = translate(ENGINE, Chat((HI,)), make_call("anthropic.count", operation=Operation.COUNT))
+    assert (outgoing.path, outgoing.stream) == ("/v1/chat/completions/input_tokens", False)
     assert body == {"model": "served", "messages": [{"role": "user", "content": "hi"}]}
     assert Operation.COUNT in ENGINE.operations
 
 
-def test_a_server_that_cannot_embed_says_so_in_its_own_words() -> None:
+def test_a_server_without_embeddings_keeps_its_message() -> None:
     body = b'{"error":{"code":501,"message":"This server does not support embeddings.","type":"not_supported_error"}}'
-    error = ENGINE.failure(501, body, None)
+    error = ENGINE.parse_error_response(501, body, None)
     assert isinstance(error, Unsupported)
     assert "llama.cpp" in error.message

@@ -3,14 +3,14 @@
 from hypothesis import strategies as st
 
 from penstock import engines
-from penstock.domain.call import Call, Operation
 from penstock.domain.fleet import Fleet, Model, Priority, Server, ServerStatus, State
-from penstock.gateway.catalog import Catalog, Live
-from penstock.gateway.routing import signals
+from penstock.domain.request import Call, Operation
+from penstock.gateway.fleet.catalog import Catalog, ServerLoad
+from penstock.gateway.routing import costs
 from penstock.gateway.routing.router import Policy, Router
 
 OPERATIONS = {kind: engine.operations for kind, engine in engines.load().items()}
-SIGNALS = signals.load()
+COSTS = costs.load_costs()
 
 
 def status(
@@ -33,7 +33,7 @@ def fleet(*statuses: ServerStatus, aliases: dict[str, tuple[str, ...]] | None = 
 
 
 def router(**policy: str) -> Router:
-    return Router(Policy(**policy), SIGNALS, OPERATIONS)  # type: ignore[arg-type]
+    return Router(Policy(**policy), COSTS, OPERATIONS)  # type: ignore[arg-type]
 
 
 def call(model: str = "", operation: Operation = Operation.CHAT, **more: object) -> Call:
@@ -41,12 +41,12 @@ def call(model: str = "", operation: Operation = Operation.CHAT, **more: object)
 
 
 NOW = 1000.0
-quiet: dict[str, Live] = {}
+quiet: dict[str, ServerLoad] = {}
 """Nothing runs, nothing has failed."""
 
 
-def live(running: int = 0, failed_at: float = 0.0, **more: object) -> Live:
-    return Live(running, int(failed_at > 0), failed_at, **more)  # type: ignore[arg-type]
+def live(running: int = 0, failed_at: float = 0.0, **more: object) -> ServerLoad:
+    return ServerLoad(running, int(failed_at > 0), failed_at, **more)  # type: ignore[arg-type]
 
 
 def servers_of(decision) -> list[str]:

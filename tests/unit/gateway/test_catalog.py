@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.domain.fleet import Model
-from penstock.gateway.catalog import Catalog, names_of
+from penstock.gateway.fleet.catalog import Catalog, list_names
 from tests.unit.gateway.fleets import NAMES, STATUSES, fleet, status
 
 
@@ -27,14 +27,14 @@ def test_a_snapshot_with_something_new_has_a_version_of_its_own_and_others_keep_
 def test_counters_outlast_snapshots_and_go_with_their_server_once_it_is_idle():
     catalog = Catalog()
     catalog.publish([status("a", "m"), status("b", "m")])
-    catalog.live["a"].running = 1
-    catalog.live["b"].failures = 3
+    catalog.loads["a"].running = 1
+    catalog.loads["b"].consecutive_failures = 3
     catalog.publish([status("b", "m")])
-    assert catalog.live["a"].running == 1
-    assert catalog.live["b"].failures == 3
-    catalog.live["a"].running = 0
+    assert catalog.loads["a"].running == 1
+    assert catalog.loads["b"].consecutive_failures == 3
+    catalog.loads["a"].running = 0
     catalog.publish([status("b", "m")])
-    assert set(catalog.live) == {"b"}
+    assert set(catalog.loads) == {"b"}
 
 
 def test_a_reader_keeps_the_snapshot_that_it_took():
@@ -52,7 +52,7 @@ def test_the_slots_that_a_server_tells_count_more_than_those_that_settings_say()
 
 @given(NAMES, st.lists(NAMES, max_size=3))
 def test_names_are_lower_case_each_once_and_found_without_latest(name, aliases):
-    names = names_of(Model(name, aliases=tuple(aliases)))
+    names = list_names(Model(name, aliases=tuple(aliases)))
     assert len(set(names)) == len(names)
     for one in (name, *aliases):
         assert one.lower() in names
@@ -69,10 +69,10 @@ def test_the_index_holds_every_model_under_its_names_and_nothing_else(statuses):
     for name, deployments in index.items():
         servers = [deployment.server.name for deployment in deployments]
         assert len(set(servers)) == len(servers), "a server stands there twice"
-        ups = [deployment.up for deployment in deployments]
+        ups = [deployment.is_up for deployment in deployments]
         assert ups == sorted(ups, reverse=True), "one that is down stands before one that is up"
         for deployment in deployments:
-            assert name in names_of(deployment.model)
+            assert name in list_names(deployment.model)
             assert deployment.slots >= 1
 
 
@@ -82,7 +82,7 @@ def test_aliases_only_add_and_keep_servers_that_are_up_first(statuses, aliases):
     assert set(plain) <= set(linked)
     grouped = {name.lower().removesuffix(":latest") for group in aliases.items() for name in (group[0], *group[1])}
     for name, deployments in linked.items():
-        ups = [deployment.up for deployment in deployments]
+        ups = [deployment.is_up for deployment in deployments]
         assert ups == sorted(ups, reverse=True)
         if name.removesuffix(":latest") not in grouped:
             assert deployments == plain[name]

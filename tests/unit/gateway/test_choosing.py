@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.domain.call import Call, Operation
+from penstock.domain.complexity import Level, RequestProfile, TaskType
 from penstock.domain.errors import ContextLengthExceeded, PenstockError, Unsupported, WaitTooLong
 from penstock.domain.fleet import Model, Priority
-from penstock.domain.task import Ask, Level, TaskType
-from penstock.gateway.catalog import Catalog
-from penstock.gateway.routing.choosing import ENGLISH_WARNING, RUSSIAN_WARNING
-from penstock.gateway.routing.weighing import BANDS
+from penstock.domain.request import Call, Operation
+from penstock.gateway.fleet.catalog import Catalog
+from penstock.gateway.routing.model_selection import ENGLISH_WARNING, RUSSIAN_WARNING
+from penstock.gateway.routing.ranking import COST_BANDS_PER_SECOND
 from tests.unit.gateway.fleets import NOW, call, live, router, servers_of, status
 
 REMOTE = ("llama3.3:70b", "gemma3:12b", "qwen2.5-coder:14b", "qwen3:14b")
@@ -31,14 +31,14 @@ def pair(up: bool = True, remote=REMOTE, local=LOCAL):
 
 def asks(level: Level, task_type: TaskType = CHAT, model: str = "auto", **more) -> Call:
     wishes = {name: more.pop(name) for name in ("max_wait", "session", "max_tokens", "server") if name in more}
-    return call(model, ask=Ask(level, task_type, **more), **wishes)
+    return call(model, profile=RequestProfile(level, task_type, **more), **wishes)
 
 
 def at_work(model: str, running: int):
     """A server that holds a model with so many calls for it."""
     one = live(running)
-    one.turns.running[model] = running
-    one.residency.used(model, 1, NOW)
+    one.swap_queue.running[model] = running
+    one.residency.touch(model, 1, NOW)
     return one
 
 
@@ -64,7 +64,7 @@ def choose(seen, asked: Call, lives=None, one=None):
 def test_the_model_that_fits_is_chosen(level, task_type, model, server):
     decision = choose(pair(), asks(level, task_type))
     assert chosen(decision) == (model, server)
-    assert (decision.level, decision.task_type) == (level.word, task_type.value)
+    assert (decision.level, decision.task_type) == (level.label, task_type.value)
     assert (decision.warning, decision.fallback) == ("", False)
 
 
@@ -109,8 +109,8 @@ def test_of_two_servers_with_the_model_the_one_that_holds_it_is_asked():
     seen = catalog.publish(
         [status("a", "gemma3:12b"), status("b", Model("gemma3:12b", loaded=True))],
     )
-    catalog.live["b"].residency.used("gemma3:12b", 1, NOW)
-    assert servers_of(router().decide(seen, asks(MODERATE), catalog.live, NOW))[0] == "b"
+    catalog.loads["b"].residency.touch("gemma3:12b", 1, NOW)
+    assert servers_of(router().decide(seen, asks(MODERATE), catalog.loads, NOW))[0] == "b"
 
 
 def test_fallback_answers_only_when_no_other_can_but_before_a_lesser_model():
@@ -210,9 +210,9 @@ def world(drawn):
     ]
     seen = catalog.publish(statuses)
     for n, (models, _, _, _, running) in enumerate(drawn):
-        catalog.live[f"s{n}"].running = running
-        catalog.live[f"s{n}"].residency.seen([(name, 10) for name, held in models if held], NOW)
-    return seen, catalog.live
+        catalog.loads[f"s{n}"].running = running
+        catalog.loads[f"s{n}"].residency.reconcile([(name, 10) for name, held in models if held], NOW)
+    return seen, catalog.loads
 
 
 @given(FLEETS, ASKS)
@@ -229,7 +229,7 @@ def test_explaining_chooses_the_same_and_costs_are_the_sum_of_their_reasons(draw
     for candidate in explained.candidates:
         assert sum(reason.cost for reason in candidate.reasons) == pytest.approx(candidate.cost)
         assert 0 < candidate.score <= 1
-    order = [(candidate.tier, int(candidate.cost * BANDS)) for candidate in explained.candidates]
+    order = [(candidate.tier, int(candidate.cost * COST_BANDS_PER_SECOND)) for candidate in explained.candidates]
     assert order == sorted(order)
 
 
@@ -242,7 +242,7 @@ def test_a_lesser_model_or_a_server_that_is_down_is_never_first_while_a_fitting_
         return
     tiers = [candidate.tier for candidate in candidates]
     assert tiers[0] == min(tiers)
-    assert all(candidate.deployment.up == (candidate.tier < 4) for candidate in candidates)
+    assert all(candidate.deployment.is_up == (candidate.tier < 4) for candidate in candidates)
     assert "nomic-embed-text" not in {candidate.deployment.model.name for candidate in candidates}
 
 
@@ -260,23 +260,23 @@ def test_deciding_remembers_nothing_but_the_fleet(drawn, asked):
 
 def test_only_what_names_no_model_is_chosen_for():
     one, seen = router(), pair()
-    assert one.chooses(seen, call("auto"))
-    assert one.chooses(seen, call(""))
-    assert not one.chooses(seen, call("gemma3:1b"))
-    assert not one.chooses(seen, call("auto", Operation.EMBEDDING))
+    assert one.should_select_model(seen, call("auto"))
+    assert one.should_select_model(seen, call(""))
+    assert not one.should_select_model(seen, call("gemma3:1b"))
+    assert not one.should_select_model(seen, call("auto", Operation.EMBEDDING))
 
 
 def test_one_server_alone_is_ordinary_mode():
     alone = fleet(status("a", "llama3.1:8b", "gemma3:1b"))
-    assert not router().chooses(alone, call("auto"))
-    assert router().chooses(alone, call("auto:fast"))
-    assert router().chooses(fleet(status("a", "gemma3:1b")), call("auto"))
-    assert not router(distributed=False, model="gemma3:1b").chooses(pair(), call("auto"))
+    assert not router().should_select_model(alone, call("auto"))
+    assert router().should_select_model(alone, call("auto:fast"))
+    assert router().should_select_model(fleet(status("a", "gemma3:1b")), call("auto"))
+    assert not router(distributed=False, model="gemma3:1b").should_select_model(pair(), call("auto"))
 
 
 def test_names_that_work_on_models_may_invent_are_not_kept_without_end():
     catalog = Catalog()
     seen, one = catalog.publish([status("a", "m")]), router()
     for number in range(5000):
-        one.decide(seen, call(f"new-{number}", Operation.MANAGE, kinds=("ollama",)), catalog.live, NOW)
-    assert len(catalog.live["a"].rates) <= 4096
+        one.decide(seen, call(f"new-{number}", Operation.MANAGE, kinds=("ollama",)), catalog.loads, NOW)
+    assert len(catalog.loads["a"].throughputs) <= 4096

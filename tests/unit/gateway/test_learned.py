@@ -4,56 +4,60 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from penstock.domain.answer import Usage
 from penstock.domain.fleet import Deployment, Model, Server
-from penstock.gateway.catalog import Live
-from penstock.gateway.learned import Pace, Rates
-from penstock.gateway.residency import KEPT, Residency
-from penstock.gateway.routing.lessons import learn
+from penstock.domain.response import Usage
+from penstock.gateway.fleet.catalog import ServerLoad
+from penstock.gateway.fleet.residency import KEEP_ALIVE_SECONDS, Residency
+from penstock.gateway.fleet.throughput import ModelThroughput, SpeedFactor
+from penstock.gateway.fleet.throughput_learning import learn_throughput
 
 SERVER = Server("a", "ollama", ("http://a:1",))
 DEPLOYMENT = Deployment(SERVER, Model("m"), SERVER.url, 2, on_demand=True)
 
 
-def live() -> Live:
-    one = Live()
-    one.rates["m"] = Rates(one.pace, 8.0)
+def live() -> ServerLoad:
+    one = ServerLoad()
+    one.throughputs["m"] = ModelThroughput(one.speed_factor, 8.0)
     return one
 
 
 def test_a_bigger_model_is_guessed_to_be_slower_and_to_take_longer_to_load():
-    small, big = Rates(Pace(), 1.0), Rates(Pace(), 70.0)
-    assert small.decode > big.decode
-    assert small.prefill > big.prefill
-    assert small.load < big.load
+    small, big = ModelThroughput(SpeedFactor(), 1.0), ModelThroughput(SpeedFactor(), 70.0)
+    assert small.decode_rate > big.decode_rate
+    assert small.prefill_rate > big.prefill_rate
+    assert small.load_seconds < big.load_seconds
 
 
 def test_what_has_never_answered_is_hoped_to_be_quick():
-    rates = Rates(Pace(), 8.0)
-    assert (rates.first, rates.answer) == (0.0, 0.0)
-    assert rates.service > 0
+    rates = ModelThroughput(SpeedFactor(), 8.0)
+    assert (rates.first_token_overhead, rates.answer_seconds) == (0.0, 0.0)
+    assert rates.service_seconds > 0
 
 
 def test_the_slowness_of_one_model_tells_of_the_others_on_its_server():
-    pace = Pace()
-    known, unknown, elsewhere = Rates(pace, 8.0), Rates(pace, 1.0), Rates(Pace(), 1.0)
-    known.saw_answer(100, 100.0)
-    unknown.refresh()
-    assert unknown.decode < elsewhere.decode / 5
+    pace = SpeedFactor()
+    known, unknown, elsewhere = (
+        ModelThroughput(pace, 8.0),
+        ModelThroughput(pace, 1.0),
+        ModelThroughput(SpeedFactor(), 1.0),
+    )
+    known.observe_answer(100, 100.0)
+    unknown.update_estimates()
+    assert unknown.decode_rate < elsewhere.decode_rate / 5
 
 
 @given(st.floats(1.0, 500.0), st.floats(1.0, 500.0))
 def test_rates_come_to_what_is_seen_again_and_again(before, now):
-    rates = Rates(Pace(), 8.0)
+    rates = ModelThroughput(SpeedFactor(), 8.0)
     for _ in range(5):
-        rates.saw_answer(100, 100 / before)
+        rates.observe_answer(100, 100 / before)
     for _ in range(40):
-        rates.saw_answer(100, 100 / now)
-        rates.saw_prompt(1000, 1000 / now + rates.first)
-        rates.saw_load(now)
-    assert rates.decode == pytest.approx(now, rel=0.01)
-    assert rates.load == pytest.approx(now, rel=0.01)
-    assert rates.prefill == pytest.approx(now, rel=0.3)
+        rates.observe_answer(100, 100 / now)
+        rates.observe_prefill(1000, 1000 / now + rates.first_token_overhead)
+        rates.observe_load(now)
+    assert rates.decode_rate == pytest.approx(now, rel=0.01)
+    assert rates.load_seconds == pytest.approx(now, rel=0.01)
+    assert rates.prefill_rate == pytest.approx(now, rel=0.3)
 
 
 numbers = st.integers(0, 10**6)
@@ -67,32 +71,38 @@ def test_nothing_that_engines_say_makes_a_rate_useless(lessons):
     one = live()
     for (prompt, completion, told), held, ahead, first, more in lessons:
         usage = Usage(prompt, completion, load_seconds=told, prompt_seconds=told, completion_seconds=told)
-        learn(one, DEPLOYMENT, usage, held=held, ahead=ahead, first=first, total=first + more)
-    rates = one.rates["m"]
-    for value in (rates.load, rates.prefill, rates.decode, rates.service, rates.per_token):
+        learn_throughput(one, DEPLOYMENT, usage, held=held, ahead=ahead, first=first, total=first + more)
+    rates = one.throughputs["m"]
+    for value in (
+        rates.load_seconds,
+        rates.prefill_rate,
+        rates.decode_rate,
+        rates.service_seconds,
+        rates.seconds_per_prompt_token,
+    ):
         assert 0 < value < float("inf")
-    assert rates.first >= 0
+    assert rates.first_token_overhead >= 0
 
 
 def test_what_the_engine_says_of_its_times_counts_more_than_what_was_seen_from_outside():
     one = live()
     told = Usage(1000, 100, load_seconds=7.0, prompt_seconds=2.0, completion_seconds=4.0, total_seconds=13.0)
-    learn(one, DEPLOYMENT, told, held=False, ahead=0, first=50.0, total=90.0)
-    assert one.rates["m"].load == 7.0
-    assert one.rates["m"].decode == 25.0
+    learn_throughput(one, DEPLOYMENT, told, held=False, ahead=0, first=50.0, total=90.0)
+    assert one.throughputs["m"].load_seconds == 7.0
+    assert one.throughputs["m"].decode_rate == 25.0
 
 
 def test_the_load_is_what_a_cold_model_took_longer():
     one = live()
-    learn(one, DEPLOYMENT, Usage(10, 100), held=False, ahead=0, first=9.0, total=11.0)
-    assert one.rates["m"].load == pytest.approx(9.0, abs=0.1)
-    assert one.rates["m"].decode == 50.0
+    learn_throughput(one, DEPLOYMENT, Usage(10, 100), held=False, ahead=0, first=9.0, total=11.0)
+    assert one.throughputs["m"].load_seconds == pytest.approx(9.0, abs=0.1)
+    assert one.throughputs["m"].decode_rate == 50.0
 
 
 def test_a_wait_in_the_servers_queue_teaches_nothing_of_its_speed():
     one = live()
-    learn(one, DEPLOYMENT, Usage(10, 100), held=True, ahead=2, first=60.0, total=62.0)
-    assert one.rates["m"].first == 0.0
+    learn_throughput(one, DEPLOYMENT, Usage(10, 100), held=True, ahead=2, first=60.0, total=62.0)
+    assert one.throughputs["m"].first_token_overhead == 0.0
 
 
 # What is in memory
@@ -100,43 +110,43 @@ def test_a_wait_in_the_servers_queue_teaches_nothing_of_its_speed():
 
 def test_a_model_that_was_used_and_is_gone_shows_how_much_room_there_is():
     here = Residency()
-    here.used("a", 6, 1.0)
-    here.used("b", 5, 2.0)
+    here.touch("a", 6, 1.0)
+    here.touch("b", 5, 2.0)
     assert set(here.models) == {"a", "b"}
-    here.seen([("b", 5)], 3.0)
+    here.reconcile([("b", 5)], 3.0)
     assert set(here.models) == {"b"}
-    assert not here.fits("z", 6)
-    assert here.fits("z", 5)
+    assert not here.can_fit("z", 6)
+    assert here.can_fit("z", 5)
 
 
 def test_a_model_that_went_for_its_age_shows_nothing():
     here = Residency()
-    here.used("a", 6, 1.0)
-    here.used("b", 5, KEPT)
-    here.seen([("b", 5)], KEPT + 2)
-    assert here.fits("z", 100)
+    here.touch("a", 6, 1.0)
+    here.touch("b", 5, KEEP_ALIVE_SECONDS)
+    here.reconcile([("b", 5)], KEEP_ALIVE_SECONDS + 2)
+    assert here.can_fit("z", 100)
 
 
 def test_what_is_seen_together_fits_together():
     here = Residency()
-    here.room = 8
-    here.seen([("a", 6), ("b", 5)], 1.0)
-    assert here.fits("z", 100)
+    here.smallest_overflow = 8
+    here.reconcile([("a", 6), ("b", 5)], 1.0)
+    assert here.can_fit("z", 100)
 
 
 def test_a_model_asked_since_the_look_is_still_there():
     here = Residency()
-    here.used("a", 6, 5.0)
-    here.seen([], 4.0)
+    here.touch("a", 6, 5.0)
+    here.reconcile([], 4.0)
     assert "a" in here.models
 
 
 def test_the_idle_make_way_before_the_busy_and_the_oldest_before_the_others():
     here = Residency()
     for at, name in enumerate("abc"):
-        here.used(name, 3, float(at))
-    here.room = 10
-    here.used("d", 3, 9.0, busy={"a"})
+        here.touch(name, 3, float(at))
+    here.smallest_overflow = 10
+    here.touch("d", 3, 9.0, busy={"a"})
     assert set(here.models) == {"a", "c", "d"}
 
 
@@ -156,9 +166,9 @@ def test_what_was_asked_last_is_there_and_what_a_look_shows_is_believed(events):
     for what, which, wait in events:
         now += wait
         if what == "used":
-            here.used(str(which), sizes[str(which)], now)
+            here.touch(str(which), sizes[str(which)], now)
             assert which in here.models
         else:
-            here.seen([(name, sizes[name]) for name in which], now)
+            here.reconcile([(name, sizes[name]) for name in which], now)
             assert set(here.models) == set(which)
-            assert here.room == 0 or here.room > sum(sizes[name] for name in which)
+            assert here.smallest_overflow == 0 or here.smallest_overflow > sum(sizes[name] for name in which)

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.domain.call import Operation
 from penstock.domain.errors import LlmDisabled, ModelNotFound, NoServer, PenstockError, Unsupported
 from penstock.domain.fleet import Model, Priority
-from penstock.gateway.catalog import Catalog
+from penstock.domain.request import Operation
+from penstock.gateway.fleet.catalog import Catalog
 from penstock.gateway.routing.router import Policy
 from tests.unit.gateway.fleets import (
     LIVES,
@@ -119,7 +119,7 @@ def test_candidates_are_those_that_have_the_model_each_once(statuses, lives, nam
 
 
 def well(deployment) -> bool:
-    return deployment.up
+    return deployment.is_up
 
 
 @given(STATUSES, LIVES, NAMES)
@@ -128,7 +128,7 @@ def test_fallback_comes_after_all_that_are_well_and_down_after_all_that_are_up(s
         ranked = [c.deployment for c in router().decide(fleet(*statuses), call(name), lives, NOW).candidates]
     except PenstockError:
         return
-    ups = [deployment.up for deployment in ranked]
+    ups = [deployment.is_up for deployment in ranked]
     assert ups == sorted(ups, reverse=True)
     healthy = [d.server.priority is FALLBACK for d in ranked if well(d)]
     assert healthy == sorted(healthy)
@@ -346,7 +346,7 @@ def test_any_name_is_found_or_refused_in_words(statuses, name):
     if refusal is not None:
         assert refusal.message
         assert refusal.status in (400, 404, 503)
-        assert not isinstance(refusal, ModelNotFound) or any(status.up for status in statuses)
+        assert not isinstance(refusal, ModelNotFound) or any(status.is_up for status in statuses)
     else:
         assert decision.candidates
         assert decision.reason

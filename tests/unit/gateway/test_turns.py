@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.gateway.residency import Residency
-from penstock.gateway.turns import Ticket, Turns
+from penstock.gateway.fleet.residency import Residency
+from penstock.gateway.fleet.swap_queue import SwapQueue, Ticket
 
 SIZES = {"a": 6, "b": 6, "c": 3}
 ROOM = 10
@@ -27,8 +27,8 @@ class Server:
 
     def __post_init__(self) -> None:
         self.residency = Residency()
-        self.residency.room = ROOM
-        self.turns = Turns(self.residency, self.fairness)
+        self.residency.smallest_overflow = ROOM
+        self.turns = SwapQueue(self.residency, self.fairness)
 
     def call(self, model: str) -> int:
         self.number += 1
@@ -40,7 +40,7 @@ class Server:
 
         ticket = Ticket(model, 0, 0, 0.0, grant)
         self.waiting[number] = ticket
-        asked = self.turns.ask(model, SIZES[model], self.slots, self.now, grant)
+        asked = self.turns.request(model, SIZES[model], self.slots, self.now, grant)
         if asked is None:
             grant()
         elif number in self.waiting:
@@ -50,12 +50,12 @@ class Server:
     def _enter(self, number: int, model: str) -> None:
         self.granted.append(number)
         self.running.append(model)
-        if not self.turns.enter(model, SIZES[model], self.now):
+        if not self.turns.start(model, SIZES[model], self.now):
             self.loads.append(model)
 
     def end(self, model: str) -> None:
         self.running.remove(model)
-        self.turns.leave(model, self.now)
+        self.turns.finish(model, self.now)
 
 
 def test_calls_for_a_model_in_memory_go_at_once_and_others_wait_for_the_end_of_its_calls():
@@ -97,7 +97,7 @@ def test_after_the_fairness_bound_the_model_in_the_way_gets_no_more_calls():
     server.call("a")
     assert server.running == ["a", "a"]
     server.now = 30.0
-    server.turns.look(server.now)
+    server.turns.grant_next(server.now)
     late = server.call("a")
     assert late in server.waiting
     server.end("a")
@@ -113,16 +113,16 @@ def test_a_caller_that_gives_up_is_forgotten_and_holds_nobody_up():
     server.call("a")
     b = server.call("b")
     server.now = 31.0
-    server.turns.look(server.now)
+    server.turns.grant_next(server.now)
     late = server.call("a")
-    server.turns.give_up(server.waiting.pop(b), server.now)
+    server.turns.cancel(server.waiting.pop(b), server.now)
     assert late in server.granted
-    assert server.turns.waiting == 0
+    assert server.turns.waiting_calls == 0
 
 
 def test_a_model_larger_than_all_the_room_is_let_through_when_nothing_runs():
     server = Server()
-    server.residency.room = 5
+    server.residency.smallest_overflow = 5
     server.call("a")
     b = server.call("b")
     server.end("a")
@@ -149,12 +149,12 @@ def test_everybody_is_granted_once_or_gives_up_and_nothing_is_left(acts):
             server.end(server.running[int(what) % len(server.running)])
         elif act == "leave" and server.waiting:
             number = next(iter(server.waiting))
-            server.turns.give_up(server.waiting.pop(number), server.now)
+            server.turns.cancel(server.waiting.pop(number), server.now)
             gone.add(number)
         elif act == "wait":
             server.now += float(what)
-            server.turns.look(server.now)
-        assert server.turns.waiting == len(server.waiting)
+            server.turns.grant_next(server.now)
+        assert server.turns.waiting_calls == len(server.waiting)
         assert not server.waiting or server.running, "calls wait though nothing runs"
     while server.running:
         server.end(server.running[0])
@@ -177,12 +177,12 @@ def test_once_it_has_had_its_turn_the_models_that_made_way_may_come_back():
     server.call("a")
     b = [server.call("b") for _ in range(5)]
     server.now = 31.0
-    server.turns.look(server.now)
+    server.turns.grant_next(server.now)
     late = server.call("a")
     server.end("a")
     assert server.running == ["b", "b"]
     server.now = 62.0
-    server.turns.look(server.now)
+    server.turns.grant_next(server.now)
     for _ in range(2):
         server.end("b")
     assert late in server.granted
@@ -209,7 +209,7 @@ def test_nobody_starves_however_others_keep_coming(arrivals, slots, seconds):
             server.end(which)
         ends += [(server.now + seconds, which) for which in server.running[len(ends) :]]
         assert len(server.granted) >= before
-        server.turns.look(server.now)
+        server.turns.grant_next(server.now)
         oldest = min((began[number] for number in server.waiting if server.waiting[number].model == "c"), default=None)
         if oldest is not None and slots > 1:
             behind = sum(ticket.model == "c" for ticket in server.waiting.values())

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.domain.complexity import Level, TaskType
 from penstock.domain.fleet import Model
-from penstock.domain.task import Level, TaskType
-from penstock.gateway.routing.classes import ModelClass, Preferences, class_of, fit
+from penstock.gateway.routing.model_profile import ModelProfile, Preferences, compute_fit, profile_model
 
 REMOTE = ("llama3.3:70b", "gemma3:12b", "qwen2.5-coder:14b", "qwen3:14b")
 LOCAL = ("gemma3:1b", "qwen2.5:1.5b", "phi3:3b")
@@ -17,13 +17,13 @@ COUNTED = {"llama3.3:70b": "70.6B", "gemma3:12b": "12.2B", "qwen2.5-coder:14b": 
 }
 
 
-def named(name: str, **more: object) -> ModelClass:
-    return class_of(Model(name, **more))  # type: ignore[arg-type]
+def named(name: str, **more: object) -> ModelProfile:
+    return profile_model(Model(name, **more))  # type: ignore[arg-type]
 
 
 def ranked(models: tuple[str, ...], level: Level, task: TaskType, counted: bool = False) -> list[str]:
     def score(name: str) -> float:
-        return fit(class_of(Model(name, parameters=COUNTED[name] if counted else "")), level, task)
+        return compute_fit(profile_model(Model(name, parameters=COUNTED[name] if counted else "")), level, task)
 
     return sorted(models, key=score, reverse=True)
 
@@ -118,7 +118,7 @@ def test_models_of_today_need_no_configuration(name, billions, level, strengths)
 
     assert found.billions == pytest.approx(billions, rel=0.01)
     assert (found.level, found.strengths) == (level, frozenset(strengths.split()))
-    assert found.known
+    assert found.is_size_known
 
 
 @pytest.mark.parametrize(
@@ -186,14 +186,14 @@ def test_a_name_without_a_size_is_judged_by_the_files_bytes():
 def test_nothing_known_is_balanced():
     found = named("assistant")
 
-    assert (found.word, found.level, found.known) == ("balanced", Level.MODERATE, False)
+    assert (found.size_class, found.level, found.is_size_known) == ("balanced", Level.MODERATE, False)
 
 
 def test_classes_have_the_words_that_auto_speaks_of():
-    words = {name: named(name).word for name in ("gemma3:1b", "phi3:3b", "gemma3:12b", "llama3.3:70b")}
+    words = {name: named(name).size_class for name in ("gemma3:1b", "phi3:3b", "gemma3:12b", "llama3.3:70b")}
 
     assert words == {"gemma3:1b": "fast", "phi3:3b": "fast", "gemma3:12b": "balanced", "llama3.3:70b": "powerful"}
-    assert named("qwen2.5-coder:14b").word == "powerful"
+    assert named("qwen2.5-coder:14b").size_class == "powerful"
 
 
 def test_what_the_server_says_of_capabilities_counts_before_the_name():
@@ -219,20 +219,24 @@ def test_heavy_quantisation_counts_as_a_smaller_model():
 @pytest.mark.parametrize("task", list(TaskType))
 @pytest.mark.parametrize("level", list(Level))
 def test_embedding_models_are_never_for_chat(level, task):
-    assert fit(named("qwen3-embedding:8b"), level, task) == 0.0
-    assert fit(named("bge-reranker-v2-m3"), level, task) == 0.0
+    assert compute_fit(named("qwen3-embedding:8b"), level, task) == 0.0
+    assert compute_fit(named("bge-reranker-v2-m3"), level, task) == 0.0
 
 
 @pytest.mark.parametrize("task", [task for task in TaskType if task is not TaskType.CODE])
 def test_a_coder_is_only_for_code(task):
-    assert fit(named("qwen2.5-coder:14b"), Level.MODERATE, task) < fit(named("qwen2.5:14b"), Level.MODERATE, task)
+    assert compute_fit(named("qwen2.5-coder:14b"), Level.MODERATE, task) < compute_fit(
+        named("qwen2.5:14b"), Level.MODERATE, task
+    )
 
 
 def test_reasoning_is_for_mathematics():
     thinker, talker = named("deepseek-r1:14b"), named("qwen2.5:14b")
 
-    assert fit(thinker, Level.COMPLEX, TaskType.MATH_REASONING) > fit(talker, Level.COMPLEX, TaskType.MATH_REASONING)
-    assert fit(thinker, Level.SIMPLE, TaskType.FACTUAL) < fit(talker, Level.SIMPLE, TaskType.FACTUAL)
+    assert compute_fit(thinker, Level.COMPLEX, TaskType.MATH_REASONING) > compute_fit(
+        talker, Level.COMPLEX, TaskType.MATH_REASONING
+    )
+    assert compute_fit(thinker, Level.SIMPLE, TaskType.FACTUAL) < compute_fit(talker, Level.SIMPLE, TaskType.FACTUAL)
 
 
 LEVELS, TASKS = st.sampled_from(list(Level)), st.sampled_from(list(TaskType))
@@ -255,14 +259,14 @@ MODELS = st.builds(
 
 @given(MODELS, LEVELS, TASKS)
 def test_any_model_has_a_class_and_a_fit(model, level, task):
-    found = class_of(model)
+    found = profile_model(model)
 
-    assert found == class_of(model)
+    assert found == profile_model(model)
     assert 0 < found.billions < float("inf")
-    assert found.word in {"fast", "balanced", "powerful"}
+    assert found.size_class in {"fast", "balanced", "powerful"}
     assert found.strengths <= {"coder", "reasoning", "vision", "embedding", "tools", "chat"}
-    assert 0.0 <= fit(found, level, task) <= 1.0
-    assert (fit(found, level, task) > 0) == ("chat" in found.strengths)
+    assert 0.0 <= compute_fit(found, level, task) <= 1.0
+    assert (compute_fit(found, level, task) > 0) == ("chat" in found.strengths)
 
 
 FAMILIES = st.sampled_from(
@@ -273,21 +277,21 @@ FAMILIES = st.sampled_from(
 @given(FAMILIES, st.floats(0.1, 500), st.floats(0.1, 500), LEVELS, TASKS)
 def test_within_a_family_bigger_is_more_able_and_size_beyond_the_need_costs_a_little(family, one, other, level, task):
     small, big = (named(family, parameters=f"{size:.3f}B") for size in sorted((one, other)))
-    lesser, greater = fit(small, level, task), fit(big, level, task)
+    lesser, greater = compute_fit(small, level, task), compute_fit(big, level, task)
 
     assert small.level <= big.level
     if greater < lesser:  # only where the small one is enough, and never by much
         assert greater > lesser - 0.5
-        assert fit(small, level, task) > 0.5
+        assert compute_fit(small, level, task) > 0.5
     needed = max(Level(step) for step in range(level + 1))
-    if big.worth(task) <= {0: 0.9, 1: 2.3, 2: 6.0, 3: 60.0}[needed]:
+    if big.effective_billions(task) <= {0: 0.9, 1: 2.3, 2: 6.0, 3: 60.0}[needed]:
         assert greater >= lesser
 
 
 @given(MODELS, TASKS)
 def test_what_is_too_small_for_a_level_is_worse_for_the_next(model, task):
-    found = class_of(model)
-    fits = [fit(found, level, task) for level in Level]
+    found = profile_model(model)
+    fits = [compute_fit(found, level, task) for level in Level]
     best = fits.index(max(fits))
 
     assert all(later <= earlier + 1e-9 for earlier, later in zip(fits[best:], fits[best + 1 :], strict=False))
@@ -295,22 +299,24 @@ def test_what_is_too_small_for_a_level_is_worse_for_the_next(model, task):
 
 @given(st.permutations(REMOTE + LOCAL), LEVELS, TASKS)
 def test_the_order_of_asking_changes_nothing(models, level, task):
-    scores = {name: fit(named(name), level, task) for name in models}
+    scores = {name: compute_fit(named(name), level, task) for name in models}
 
-    assert scores == {name: fit(named(name), level, task) for name in REMOTE + LOCAL}
+    assert scores == {name: compute_fit(named(name), level, task) for name in REMOTE + LOCAL}
 
 
 def test_models_that_settings_list_come_first_in_their_order():
-    preferences = Preferences.told({"moderate": ("qwen3:14b", "phi3"), "trivial": ()}, {"code": ("llama3.3:70b",)})
+    preferences = Preferences.from_names(
+        {"moderate": ("qwen3:14b", "phi3"), "trivial": ()}, {"code": ("llama3.3:70b",)}
+    )
     score = {
-        name: preferences.fit(Model(name), Level.MODERATE, TaskType.EXPLANATION)
+        name: preferences.compute_fit(Model(name), Level.MODERATE, TaskType.EXPLANATION)
         for name in ("gemma3:12b", "phi3:latest", "qwen3:14b", "gemma3:1b")
     }
 
     assert sorted(score, key=score.__getitem__, reverse=True) == ["qwen3:14b", "phi3:latest", "gemma3:12b", "gemma3:1b"]
-    assert preferences.place(Model("llama3.3:70b"), Level.MODERATE, TaskType.CODE) == 0
-    assert preferences.place(Model("qwen3:14b"), Level.MODERATE, TaskType.CODE) is None
-    assert preferences.fit(Model("gemma3:1b"), Level.TRIVIAL, TaskType.CHAT) == fit(
+    assert preferences.find_rank(Model("llama3.3:70b"), Level.MODERATE, TaskType.CODE) == 0
+    assert preferences.find_rank(Model("qwen3:14b"), Level.MODERATE, TaskType.CODE) is None
+    assert preferences.compute_fit(Model("gemma3:1b"), Level.TRIVIAL, TaskType.CHAT) == compute_fit(
         named("gemma3:1b"), Level.TRIVIAL, TaskType.CHAT
     )
 
@@ -318,4 +324,4 @@ def test_models_that_settings_list_come_first_in_their_order():
 @pytest.mark.parametrize(("levels", "types"), [({"hard": ("m",)}, {}), ({}, {"poetry": ("m",)})])
 def test_a_level_or_type_that_does_not_exist_is_refused(levels, types):
     with pytest.raises((KeyError, ValueError)):
-        Preferences.told(levels, types)
+        Preferences.from_names(levels, types)

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.domain.task import Level, TaskType
-from penstock.gateway.routing.classifier import WEIGHTS, Classifier, level_of
-from penstock.gateway.routing.classifier_features import HEAD_CHARS, TAIL_CHARS, clip
-from penstock.gateway.routing.classifier_weights import dump, load, load_file
+from penstock.domain.complexity import Level, TaskType
+from penstock.gateway.routing.complexity.classifier import WEIGHTS, Classifier, choose_level
+from penstock.gateway.routing.complexity.features import HEAD_CHARS, TAIL_CHARS, clip_text
+from penstock.gateway.routing.complexity.weights import dump_weights, load_weights_file, parse_weights
 
 SHARED = Classifier()
 
@@ -47,8 +47,8 @@ weights = st.lists(st.integers(0, 1000), min_size=4, max_size=4).filter(any)
     ],
 )
 def test_typical_texts_come_out_as_people_would_say(text: str, level: str, kinds: str) -> None:
-    judgement = SHARED.judge(text)
-    assert judgement.level.word == level
+    judgement = SHARED.classify(text)
+    assert judgement.level.label == level
     assert judgement.task_type.value in kinds.split()
 
 
@@ -66,34 +66,34 @@ def test_typical_texts_come_out_as_people_would_say(text: str, level: str, kinds
     ],
 )
 def test_the_language_does_not_change_the_level(english: str, russian: str) -> None:
-    one, other = SHARED.judge(english), SHARED.judge(russian)
+    one, other = SHARED.classify(english), SHARED.classify(russian)
     assert one.level is other.level
     assert one.task_type is other.task_type
 
 
 @given(texts)
 def test_any_text_gets_probabilities_and_the_level_that_they_mean(text: str) -> None:
-    judgement = SHARED.judge(text)
+    judgement = SHARED.classify(text)
     assert math.isclose(sum(judgement.scores), 1, abs_tol=1e-9)
     assert all(0 <= score <= 1 for score in judgement.scores)
-    assert judgement.level is level_of(judgement.scores, SHARED.under_cost)
+    assert judgement.level is choose_level(judgement.scores, SHARED.under_cost)
     assert judgement.task_type in TaskType
 
 
 @given(texts)
 def test_judging_is_a_function_of_the_text_alone(text: str) -> None:
-    assert Classifier(cache=0).judge(text) == SHARED.judge(text)
+    assert Classifier(cache_size=0).classify(text) == SHARED.classify(text)
 
 
 @given(weights, st.floats(0.1, 20), st.floats(1.001, 10))
 def test_fearing_small_models_more_never_lowers_the_level(parts: list[int], under_cost: float, times: float) -> None:
     scores = [part / sum(parts) for part in parts]
-    assert level_of(scores, under_cost) <= level_of(scores, under_cost * times)
+    assert choose_level(scores, under_cost) <= choose_level(scores, under_cost * times)
 
 
 @given(st.integers(0, 3), st.floats(0.01, 100))
 def test_a_level_that_is_certain_is_the_one(level: int, under_cost: float) -> None:
-    assert level_of([float(one == level) for one in range(4)], under_cost) == level
+    assert choose_level([float(one == level) for one in range(4)], under_cost) == level
 
 
 @pytest.mark.parametrize(
@@ -112,13 +112,13 @@ def test_a_level_that_is_certain_is_the_one(level: int, under_cost: float) -> No
     ids=["empty", "space", "control", "emoji", "code", "one-word", "megabyte", "surrogate", "chinese"],
 )
 def test_nothing_that_a_client_may_send_upsets_it(text: str) -> None:
-    assert SHARED.judge(text).level in Level
+    assert SHARED.classify(text).level in Level
 
 
 @given(st.text(min_size=1, max_size=50), st.integers(1, 2000))
 def test_a_long_text_costs_no_more_than_its_head_and_tail(piece: str, times: int) -> None:
     text = piece * times
-    clipped = clip(text)
+    clipped = clip_text(text)
     assert len(clipped) <= HEAD_CHARS + TAIL_CHARS + 1
     assert text.startswith(clipped[:HEAD_CHARS])
     assert text.endswith(clipped[-TAIL_CHARS:])
@@ -133,8 +133,8 @@ def test_a_judgement_does_not_depend_on_the_process() -> None:
         "Объясни паттерн Singleton и приведи пример",
     ]
     program = (
-        "import json,sys; from penstock.gateway.routing.classifier import Classifier as C; c=C();"
-        "print(json.dumps([c.judge(t).scores for t in json.load(sys.stdin)]))"
+        "import json,sys; from penstock.gateway.routing.complexity.classifier import Classifier as C; c=C();"
+        "print(json.dumps([c.classify(t).scores for t in json.load(sys.stdin)]))"
     )
     answers = {
         subprocess.run(
@@ -147,28 +147,28 @@ def test_a_judgement_does_not_depend_on_the_process() -> None:
         ).stdout
         for seed in ("0", "1")
     }
-    assert answers == {json.dumps([SHARED.judge(text).scores for text in samples]) + "\n"}
+    assert answers == {json.dumps([SHARED.classify(text).scores for text in samples]) + "\n"}
 
 
 def test_the_cache_keeps_as_many_judgements_as_it_may_and_the_latest() -> None:
-    classifier = Classifier(cache=3)
-    first = classifier.judge("text 0")
+    classifier = Classifier(cache_size=3)
+    first = classifier.classify("text 0")
     for number in range(1, 3):
-        classifier.judge(f"text {number}")
-    assert classifier.judge("text 0") is first
+        classifier.classify(f"text {number}")
+    assert classifier.classify("text 0") is first
     for number in range(10, 12):
-        classifier.judge(f"text {number}")
-    assert len(classifier._kept) == 3
-    assert classifier.judge("text 0") is first
+        classifier.classify(f"text {number}")
+    assert len(classifier._cache) == 3
+    assert classifier.classify("text 0") is first
 
 
 def test_the_weights_are_small_and_survive_being_written() -> None:
     data = WEIGHTS.read_bytes()
     assert len(data) <= 400_000
-    assert dump(load(data)) == data
+    assert dump_weights(parse_weights(data)) == data
 
 
 def test_a_file_that_holds_no_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "weights.bin").write_bytes(b"something else")
     with pytest.raises(ValueError, match=r"training/train\.py"):
-        load_file(tmp_path / "weights.bin")
+        load_weights_file(tmp_path / "weights.bin")

@@ -4,8 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.domain.task import Level
-from penstock.gateway.routing.classifier_context import conversation_floor, is_follow_up, outside_the_text
+from penstock.domain.complexity import Level
+from penstock.gateway.routing.complexity.conversation import (
+    find_conversation_floor,
+    is_follow_up,
+    raise_level_for_context,
+)
 
 HARD = "Спроектируй распределённую очередь"
 
@@ -31,23 +35,23 @@ def judged(text: str) -> Level:
     ],
 )
 def test_a_short_word_to_go_on_keeps_the_level_that_it_continues(text: str) -> None:
-    assert conversation_floor([HARD], text, judged) is Level.COMPLEX
+    assert find_conversation_floor([HARD], text, judged) is Level.COMPLEX
 
 
 @pytest.mark.parametrize(
     "text", ["спасибо", "нет, спасибо", "пока", "Привет!", "Столица Перу?", "thanks", "", "да " * 50, "1" * 78 + "x"]
 )
 def test_what_stands_alone_has_no_floor(text: str) -> None:
-    assert conversation_floor([HARD], text, judged) is None
+    assert find_conversation_floor([HARD], text, judged) is None
 
 
 def test_a_chain_of_follow_ups_reaches_back_to_the_request() -> None:
-    assert conversation_floor(["Привет", HARD, "да", "дальше"], "ещё", judged) is Level.COMPLEX
+    assert find_conversation_floor(["Привет", HARD, "да", "дальше"], "ещё", judged) is Level.COMPLEX
 
 
 def test_a_follow_up_to_nothing_has_no_floor() -> None:
-    assert conversation_floor([], "да, продолжай", judged) is None
-    assert conversation_floor(["да", "ok"], "продолжай", judged) is None
+    assert find_conversation_floor([], "да, продолжай", judged) is None
+    assert find_conversation_floor(["да", "ok"], "продолжай", judged) is None
 
 
 @given(st.text(max_size=300))
@@ -57,7 +61,7 @@ def test_any_text_is_a_follow_up_or_not(text: str) -> None:
 
 @given(st.sampled_from(Level), st.booleans(), st.integers(0, 9), st.integers(0, 10**6))
 def test_what_stands_beside_a_text_never_lowers_its_level(level: Level, tools: bool, images: int, tokens: int) -> None:
-    assert outside_the_text(level, tools=tools, images=images, context_tokens=tokens) >= level
+    assert raise_level_for_context(level, tools=tools, images=images, context_tokens=tokens) >= level
 
 
 @pytest.mark.parametrize(
@@ -74,4 +78,4 @@ def test_what_stands_beside_a_text_never_lowers_its_level(level: Level, tools: b
 def test_a_greeting_with_more_than_a_greeting_needs_more_than_the_smallest(
     beside: dict[str, int], level: Level
 ) -> None:
-    assert outside_the_text(Level.TRIVIAL, **beside) is level  # type: ignore[arg-type]
+    assert raise_level_for_context(Level.TRIVIAL, **beside) is level  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from penstock.commands import classify
+from penstock.cli import classify
 
 
 def test_each_line_is_answered_in_its_place(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from bench.scenarios.world import World
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.domain.task import Level, TaskType
+from penstock.domain.complexity import Level, TaskType
 
 from .days import short_day
 

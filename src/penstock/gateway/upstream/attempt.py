@@ -1,20 +1,21 @@
 """One try: a request to one deployment, until its answer is delivered or an error says why not."""
 
 import asyncio
-import base64
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from penstock.domain.errors import ClientGone, ConnectFailed, PenstockError, UpstreamCut, UpstreamError
-from penstock.domain.fleet import Deployment, Server
-from penstock.engines.base import Engine, Outgoing
-from penstock.gateway.catalog import Live
-from penstock.gateway.client import Client
-from penstock.gateway.upstream.breaker import Guard
-from penstock.gateway.upstream.connection import Connection
-from penstock.gateway.upstream.pool import Pool, Pools
-from penstock.gateway.upstream.relay import Relay
+from penstock.domain.fleet import Deployment
+from penstock.engines.base import Engine, EngineRequest
+from penstock.gateway.client import CancellableSource, Client, fed_by
+from penstock.gateway.fleet.catalog import ServerLoad
+from penstock.gateway.metrics.meter import Meter, SeriesByWire
+from penstock.gateway.upstream.relay.base import Relay
+from penstock.gateway.upstream.resilience.breaker import BreakerPair
+from penstock.gateway.upstream.transport.authorization import authorization_headers
+from penstock.gateway.upstream.transport.connection import Connection
+from penstock.gateway.upstream.transport.pool import Pool, Pools
 
 JSON = b"application/json"
 
@@ -42,58 +43,49 @@ class Target:
     engine: Engine
     pool: Pool
     timeouts: Timeouts
-    live: Live
-    guard: Guard
+    live: ServerLoad
+    guard: BreakerPair
+    series: SeriesByWire
     heads: dict[str, bytes] = field(default_factory=dict)
-
-
-def credentials(server: Server, engine: Engine) -> list[bytes]:
-    """The header lines that let us in: the engine's own form of an API key, or HTTP Basic."""
-    lines = [name + b": " + value for name, value in engine.headers(server.api_key)]
-    if server.credentials:
-        lines.append(b"authorization: Basic " + base64.b64encode(server.credentials.encode()))
-    return lines
-
-
-class _Opening:
-    """A connection that is being opened for a client: all that can be done with it is to give it up."""
-
-    def __init__(self, task: "asyncio.Task[Connection]") -> None:
-        self._task = task
-
-    def pause(self) -> None:
-        pass
-
-    def resume(self) -> None:
-        pass
-
-    def abort(self, error: PenstockError) -> None:
-        self._task.cancel()
 
 
 class Attempts:
     """Makes single tries. `timeouts` tells those of a server by its name."""
 
     def __init__(
-        self, pools: Pools, engines: Mapping[str, Engine], timeouts: Callable[[str], Timeouts], version: str
+        self,
+        pools: Pools,
+        engines: Mapping[str, Engine],
+        timeouts: Callable[[str], Timeouts],
+        version: str,
+        meter: Meter,
     ) -> None:
         self.pools = pools
         self.loop = asyncio.get_running_loop()
         self._engines = engines
         self._timeouts = timeouts
+        self._meter = meter
         self._agent = f"penstock/{version}".encode()
 
-    def target(self, deployment: Deployment, live: Live, guard: Guard) -> Target:
+    def target(self, deployment: Deployment, live: ServerLoad, guard: BreakerPair) -> Target:
         """Make ready for calls to a deployment."""
         server = deployment.server
         pool = self.pools.get(deployment.url, server.verify_tls)
-        return Target(deployment, self._engines[server.kind], pool, self._timeouts(server.name), live, guard)
+        return Target(
+            deployment=deployment,
+            engine=self._engines[server.kind],
+            pool=pool,
+            timeouts=self._timeouts(server.name),
+            live=live,
+            guard=guard,
+            series=self._meter.series_of(deployment.model.name, server.name),
+        )
 
-    async def run(self, target: Target, outgoing: Outgoing, relay: Relay, client: Client) -> None:
+    async def run(self, target: Target, outgoing: EngineRequest, relay: Relay, client: Client) -> None:
         """Try once. Returns when the answer is delivered; raises the PenstockError that stopped it."""
         await self.finish(target, self.begin(target, outgoing, relay, client), relay, client)
 
-    def begin(self, target: Target, outgoing: Outgoing, relay: Relay, client: Client) -> bytes:
+    def begin(self, target: Target, outgoing: EngineRequest, relay: Relay, client: Client) -> bytes:
         """Draw the request, and send it at once if a kept connection is free; then `relay.connection` is set."""
         data = self._request(target, outgoing, client)
         connection = target.pool.take()
@@ -113,7 +105,7 @@ class Attempts:
             error = await relay
             if error is not None:
                 stale = isinstance(error, UpstreamCut | ConnectFailed) and not connection.started
-                if not stale or client.gone:
+                if not stale or client.is_disconnected:
                     raise error
                 relay.again()
                 await self._anew(target, data, relay, client)
@@ -123,17 +115,17 @@ class Attempts:
                     f"{target.pool.address} answered with a redirect (status {relay.status}): "
                     "set the server's address to where it leads"
                 )
-            raise target.engine.failure(relay.status, relay.error_body, relay.retry_after)
+            raise target.engine.parse_error_response(relay.status, relay.error_body, relay.retry_after)
 
     async def _anew(self, target: Target, data: bytes, relay: Relay, client: Client) -> None:
         """Over a connection that is opened for it."""
         opening = self.loop.create_task(target.pool.connect())
-        client.source = _Opening(opening)
         try:
-            connection = await opening
+            with fed_by(client, CancellableSource(lambda _: opening.cancel())):
+                connection = await opening
         except asyncio.CancelledError:
             raise ClientGone("the client hung up, or the gateway is stopping") from None
-        if client.gone:
+        if client.is_disconnected:
             target.pool.give_back(connection)
             return
         self._send(connection, target, data, relay, client)
@@ -142,19 +134,19 @@ class Attempts:
             raise error
 
     def _send(self, connection: Connection, target: Target, data: bytes, relay: Relay, client: Client) -> None:
-        relay.connection = client.source = connection
+        relay.connection = client.upstream = connection
         limits, now = target.timeouts, self.loop.time()
         until = math.inf if relay.call.stream else now + limits.total
         connection.request(data, relay, min(now + limits.first_byte, until), limits.idle, until)
 
-    def _request(self, target: Target, outgoing: Outgoing, client: Client) -> bytes:
+    def _request(self, target: Target, outgoing: EngineRequest, client: Client) -> bytes:
         head = target.heads.get(outgoing.path)
         if head is None or outgoing.headers or outgoing.content_type != JSON:
             head = self._head(target, outgoing)
         body = outgoing.body
         return b"%b\r\nx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (head, client.id, len(body), body)
 
-    def _head(self, target: Target, outgoing: Outgoing) -> bytes:
+    def _head(self, target: Target, outgoing: EngineRequest) -> bytes:
         """The head of a request; kept when nothing in it is this call's own."""
         address = target.pool.address
         head = b"\r\n".join(
@@ -165,7 +157,7 @@ class Attempts:
                 b"content-type: " + outgoing.content_type,
                 b"accept: */*",
                 b"accept-encoding: identity",
-                *credentials(target.deployment.server, target.engine),
+                *authorization_headers(target.deployment.server, target.engine),
                 *(name + b": " + value for name, value in outgoing.headers),
             ]
         )

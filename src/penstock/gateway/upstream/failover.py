@@ -6,9 +6,6 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from penstock.dialects.base import Endpoint
-from penstock.domain.answer import Answer
-from penstock.domain.call import Call, Defaults, Operation, Provenance
-from penstock.domain.decision import Candidate, Decision
 from penstock.domain.errors import (
     ConnectFailed,
     ModelNotFound,
@@ -18,25 +15,30 @@ from penstock.domain.errors import (
     UpstreamTimeout,
 )
 from penstock.domain.fleet import Deployment, Fleet
-from penstock.engines.base import Outgoing, Reader
-from penstock.gateway.catalog import Catalog
+from penstock.domain.request import Call, Defaults, Operation
+from penstock.domain.response import ModelResponse
+from penstock.domain.response_metadata import Provenance
+from penstock.domain.routing_decision import Candidate
+from penstock.engines.base import EngineRequest, FetchFunction, ResponseReader
 from penstock.gateway.client import Client
+from penstock.gateway.fleet.catalog import Catalog
+from penstock.gateway.request_context import RelayedResponse, RequestContext
+from penstock.gateway.resumable_stream import ResumableStream
 from penstock.gateway.upstream.attempt import Attempts, Target
-from penstock.gateway.upstream.breaker import NO_PERMITS, Breakers, Guard, Permits
-from penstock.gateway.upstream.budget import RetryBudget
-from penstock.gateway.upstream.course import Course
-from penstock.gateway.upstream.filled import whole
-from penstock.gateway.upstream.hedge import Lane, hedge
-from penstock.gateway.upstream.later import FetchFunction, Missing, Polled
-from penstock.gateway.upstream.passthrough import PassThrough
-from penstock.gateway.upstream.relay import Relay
-from penstock.gateway.upstream.resumed import Resumable, Thread
-from penstock.gateway.upstream.shown import ANOTHER, Heads
-from penstock.gateway.upstream.translated import Translated
-from penstock.gateway.upstream.tries import Tries
-from penstock.gateway.upstream.unasked import count, deliver, without_engine
-from penstock.gateway.upstream.verdict import final, sent, sum_up
-from penstock.gateway.upstream.waiting import pause
+from penstock.gateway.upstream.attempt_errors import final, sent, sum_up
+from penstock.gateway.upstream.cancellable_sleep import sleep_while_connected
+from penstock.gateway.upstream.local_answers import count, deliver, without_engine
+from penstock.gateway.upstream.provenance_headers import ANOTHER, Heads
+from penstock.gateway.upstream.relay.passthrough import PassThrough
+from penstock.gateway.upstream.relay.polling import Missing, Polled
+from penstock.gateway.upstream.relay.resumable import Resumable
+from penstock.gateway.upstream.relay.translating import Translated
+from penstock.gateway.upstream.request_defaults import whole
+from penstock.gateway.upstream.resilience.breaker import NO_PERMITS, BreakerPair, Permits
+from penstock.gateway.upstream.resilience.breaker_registry import BreakerRegistry
+from penstock.gateway.upstream.resilience.hedging import HedgedClient, run_hedged
+from penstock.gateway.upstream.resilience.retry_budget import RetryBudget
+from penstock.gateway.upstream.resilience.retry_plan import RetryPlan
 
 Failure: TypeAlias = tuple[int, PenstockError, bool]
 """A failed try: the candidate's place, why, and whether the engine had the request."""
@@ -60,7 +62,7 @@ class Failover:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.defaults = defaults
-        self.breakers = Breakers(chance)
+        self.breakers = BreakerRegistry(chance)
         self.budget = RetryBudget(clock())
         self._chance = chance
         self._catalog = catalog
@@ -80,171 +82,161 @@ class Failover:
         self._targets.clear()
         self._heads.clear()
 
-    async def run(self, client: Client, endpoint: Endpoint, call: Call, decision: Decision, tries: Tries) -> None:
-        """Deliver the call's answer to the client, or raise what is to be told to it."""
+    async def forward(self, ctx: RequestContext) -> None:
+        """Deliver a response to the client. Raises the error to send to it."""
+        call = ctx.call
         self.budget.calls += 1
         if call.stream and (self.defaults.resume or call.flags) and self._may_resume(call):
-            content = tries.content = whole(endpoint, call, self.defaults)
-            tries.thread = Thread.of(call, content)
-        first = decision.candidates[0]
+            content = ctx.content = whole(ctx.endpoint, call, self.defaults)
+            ctx.stream = ResumableStream.for_call(call, content)
+        first = ctx.decision.candidates[0]
         target = self._target(first.deployment)
         guard = target.guard
         failures: list[Failure] = []
-        if not (guard.server.wary or guard.model.wary) or guard.allows(self._clock()):
-            if self.defaults.hedge_after and tries.thread is None and call.operation in _TWICE:
-                failures = await self._hedged(client, endpoint, call, decision, tries)
+        if not (guard.server.is_tracking or guard.model.is_tracking) or guard.allows(self._clock()):
+            if self.defaults.hedge_after and ctx.stream is None and call.operation in _TWICE:
+                failures = await self._hedged(ctx)
                 if not failures:
                     return
             else:
-                error = await self._one(client, endpoint, call, first, decision, tries, target)
+                error = await self._one(ctx, first, target)
                 if error is None:
                     return
-                failures.append((0, error, sent(error, tries.relay)))
+                failures.append((0, error, sent(error, ctx.relay)))
         try:
-            await self._go_on(client, endpoint, call, decision, tries, failures)
+            await self._go_on(ctx, failures)
         except Exception as failure:
-            if tries.thread is not None and tries.thread.broken is not None:
+            if ctx.stream is not None and ctx.stream.interrupted is not None:
                 unknown = PenstockError("the gateway failed; its log says how")
-                tries.thread.broken.give_up(failure if isinstance(failure, PenstockError) else unknown)
+                ctx.stream.interrupted.give_up(failure if isinstance(failure, PenstockError) else unknown)
             raise
 
-    async def _go_on(
-        self,
-        client: Client,
-        endpoint: Endpoint,
-        call: Call,
-        decision: Decision,
-        tries: Tries,
-        failures: list[Failure],
-    ) -> None:
+    async def _go_on(self, ctx: RequestContext, failures: list[Failure]) -> None:
         """Go through the candidates, of which some have failed."""
-        candidates = decision.candidates
+        candidates = ctx.decision.candidates
         course = self._course(candidates)
         seen = 0
         while True:
             for place, error, work in failures[seen:]:
-                if final(client, call, error, tries.thread):
+                if final(ctx, error):
                     raise error
-                course.failed(place, work, error.status in _BUSY, isinstance(error, ConnectFailed | UpstreamTimeout))
+                course.record_failure(
+                    place, work, error.status in _BUSY, isinstance(error, ConnectFailed | UpstreamTimeout)
+                )
             seen = len(failures)
-            place = await self._step(course, client, candidates, tries)
+            place = await self._step(ctx, course)
             if place < 0:
                 break
             target = self._target(candidates[place].deployment)
-            failure = await self._one(client, endpoint, call, candidates[place], decision, tries, target)
+            failure = await self._one(ctx, candidates[place], target)
             if failure is None:
                 return
-            failures.append((place, failure, sent(failure, tries.relay)))
+            failures.append((place, failure, sent(failure, ctx.relay)))
         failed = [(candidates[place].deployment, error) for place, error, _ in failures]
-        shut = [(candidates[i].deployment, self._target(candidates[i].deployment).guard) for i in course.shut]
+        shut = [
+            (candidates[i].deployment, self._target(candidates[i].deployment).guard) for i in course.blocked_by_breaker
+        ]
         raise sum_up(failed, shut, self._clock())
 
-    async def _hedged(
-        self, client: Client, endpoint: Endpoint, call: Call, decision: Decision, tries: Tries
-    ) -> list[Failure]:
+    async def _hedged(self, ctx: RequestContext) -> list[Failure]:
         """A first try, and when it is slow to begin a second one beside it; none of the failures when one delivered."""
-        candidates = decision.candidates
-        own: dict[int, Tries] = {}
+        candidates = ctx.decision.candidates
+        own: dict[int, RequestContext] = {}
 
-        def try_it(lane: Lane) -> Coroutine[Any, None, PenstockError | None]:
-            candidate = candidates[lane.place]
-            mine = own[lane.place] = Tries(attempts=len(own))
-            return self._one(lane, endpoint, call, candidate, decision, mine, self._target(candidate.deployment))
+        def run_attempt(client: HedgedClient) -> Coroutine[Any, None, PenstockError | None]:
+            candidate = candidates[client.index]
+            forked = own[client.index] = ctx.fork(client, attempts=len(own))
+            return self._one(forked, candidate, self._target(candidate.deployment))
 
-        def spare() -> int | None:
-            healthy = (p for p in range(1, len(candidates)) if self._target(candidates[p].deployment).guard.healthy)
+        def choose_second() -> int | None:
+            healthy = (p for p in range(1, len(candidates)) if self._target(candidates[p].deployment).guard.is_healthy)
             place = next(healthy, None)
-            return place if place is not None and self.budget.take(self._clock()) else None
+            return place if place is not None and self.budget.try_take(self._clock()) else None
 
-        race = await hedge(client, try_it, spare, self.defaults.hedge_after, self._attempts.loop)
-        last = race.winner or race.lanes[-1]
-        tries.attempts, tries.deployment, tries.relay = len(own), own[last.place].deployment, own[last.place].relay
-        told = [race.winner] if race.winner else race.lanes
-        return [(lane.place, lane.error, sent(lane.error, own[lane.place].relay)) for lane in told if lane.error]
+        race = await run_hedged(ctx.client, run_attempt, choose_second, self.defaults.hedge_after, self._attempts.loop)
+        last = race.winner or race.attempts[-1]
+        ctx.adopt_result(own[last.index], attempts=len(own))
+        told = [race.winner] if race.winner else race.attempts
+        return [(lane.index, lane.error, sent(lane.error, own[lane.index].relay)) for lane in told if lane.error]
 
-    async def _one(
-        self,
-        client: Client,
-        endpoint: Endpoint,
-        call: Call,
-        candidate: Candidate,
-        decision: Decision,
-        tries: Tries,
-        target: Target,
-    ) -> PenstockError | None:
+    async def _one(self, ctx: RequestContext, candidate: Candidate, target: Target) -> PenstockError | None:
         """One try, with its lease and its permits, which are given back whatever happens. The error that stopped it,
         or None when the answer is delivered."""
-        deployment = candidate.deployment
+        client, endpoint, call, deployment = ctx.client, ctx.endpoint, ctx.call, candidate.deployment
         guard, live = target.guard, target.live
         permits = NO_PERMITS
-        if guard.server.wary or guard.model.wary:
-            permits = guard.begin(self._clock(), None if client.begun else _beginning(client))
-        tries.ahead = live.running
+        if guard.server.is_tracking or guard.model.is_tracking:
+            permits = guard.acquire(self._clock(), None if client.response_started else _beginning(client))
+        ctx.running_before = live.running
         live.running += 1
         self._turn += 1
-        live.turn = self._turn
+        live.last_call_number = self._turn
         if deployment.on_demand:
-            tries.held = live.turns.enter(deployment.model.name, deployment.model.size, self._clock())
-        tries.attempts += 1
-        tries.deployment = deployment
-        tries.relay = None
+            ctx.model_was_loaded = live.swap_queue.start(deployment.model.name, deployment.model.size, self._clock())
+        ctx.attempts += 1
+        ctx.deployment = deployment
+        ctx.series = target.series
+        ctx.relay = None
         try:
-            if tries.thread is None and endpoint.wire in target.engine.native:
-                head = self._heads.of(deployment, decision, tries.attempts)
-                relay = tries.relay = PassThrough(client, call, endpoint, head, self._attempts.loop)
-                data = self._attempts.begin(target, target.engine.forward(call, deployment.model), relay, client)
+            if ctx.stream is None and endpoint.wire in target.engine.native_paths:
+                head = self._heads.of(deployment, ctx.decision, ctx.attempts)
+                relay = ctx.relay = PassThrough(client, call, endpoint, head, self._attempts.loop)
+                data = self._attempts.begin(
+                    target, target.engine.forward_request(call, deployment.model), relay, client
+                )
                 if relay.connection is None or await relay is not None or relay.status >= 300:
                     await self._attempts.finish(target, data, relay, client)
             else:
-                await self._translated(client, endpoint, call, candidate, decision, tries)
-            live.failures = 0
-            if guard.server.wary or guard.model.wary:
-                guard.well(permits, self._clock())
+                await self._translated(ctx, candidate)
+            live.consecutive_failures = 0
+            if guard.server.is_tracking or guard.model.is_tracking:
+                guard.record_success(permits, self._clock())
                 permits = NO_PERMITS
             if call.operation is Operation.MANAGE:
                 self._suspect(deployment.server.name)  # its list of models has changed
             return None
         except PenstockError as error:
-            client.source = None  # the connection may serve another call by now
-            self._note(error, target, permits, tries.relay)
+            client.upstream = None  # the connection may serve another call by now
+            self._note(error, target, permits, ctx.relay)
             permits = NO_PERMITS
             return error
         finally:
             live.running -= 1
             if deployment.on_demand:
-                live.turns.leave(deployment.model.name, self._clock())
+                live.swap_queue.finish(deployment.model.name, self._clock())
             if permits is not NO_PERMITS:
                 guard.release(permits)
 
     def _may_resume(self, call: Call) -> bool:
         return "resume" in call.flags or (self.defaults.resume and "break" not in call.flags)
 
-    def _course(self, candidates: tuple[Candidate, ...]) -> Course:
-        def guard_of(place: int) -> Guard:
+    def _course(self, candidates: tuple[Candidate, ...]) -> RetryPlan:
+        def guard_of(place: int) -> BreakerPair:
             return self._target(candidates[place].deployment).guard
 
-        return Course(len(candidates), guard_of, self.budget, self._chance)
+        return RetryPlan(len(candidates), guard_of, self.budget, self._chance)
 
-    async def _step(self, course: Course, client: Client, candidates: tuple[Candidate, ...], tries: Tries) -> int:
+    async def _step(self, ctx: RequestContext, course: RetryPlan) -> int:
         """The place of the candidate to try next, when its time has come; -1 when there is none."""
-        while (step := course.next(self._clock())) is not None:
+        client, candidates = ctx.client, ctx.decision.candidates
+        while (step := course.next_step(self._clock())) is not None:
             if step.wait:
-                await pause(step.wait, client, self._attempts.loop)
-            begun = tries.deployment if client.begun else None
+                await sleep_while_connected(step.wait, client, self._attempts.loop)
+            begun = ctx.deployment if client.response_started else None
             if (
                 begun is None
-                or candidates[step.place].deployment.model.name == begun.model.name
-                or (not candidates[step.place].warning)
+                or candidates[step.index].deployment.model.name == begun.model.name
+                or (not candidates[step.index].warning)
             ):
-                return step.place
+                return step.index
         return -1
 
     def _hear(self, fleet: Fleet) -> None:
         """What new looks tell the breakers, and breakers the router."""
-        self.breakers.hear(fleet.statuses, self._clock())
-        for name, live in self._catalog.live.items():
-            if live.share is not None and self.breakers.settled(name, self._clock()):
-                live.share = None
+        self.breakers.update_from_health_checks(fleet.statuses, self._clock())
+        for name, live in self._catalog.loads.items():
+            if live.traffic_share is not None and self.breakers.is_unrestricted(name, self._clock()):
+                live.traffic_share = None
 
     def _target(self, deployment: Deployment) -> Target:
         fleet = self._catalog.fleet
@@ -257,61 +249,57 @@ class Failover:
         if target is None:
             server = deployment.server.name
             target = self._targets[key] = self._attempts.target(
-                deployment, self._catalog.live_of(server), self.breakers.of(server, deployment.model.name)
+                deployment, self._catalog.load_of(server), self.breakers.get(server, deployment.model.name)
             )
         return target
 
-    async def _translated(
-        self, client: Client, endpoint: Endpoint, call: Call, candidate: Candidate, decision: Decision, tries: Tries
-    ) -> None:
+    async def _translated(self, ctx: RequestContext, candidate: Candidate) -> None:
         """One try on an engine that speaks another wire, or on one whose answer another may have to go on with."""
-        deployment = candidate.deployment
+        client, endpoint, call, deployment = ctx.client, ctx.endpoint, ctx.call, candidate.deployment
         target = self._target(deployment)
         engine = target.engine
-        head = self._heads.of(deployment, decision, tries.attempts)
-        told = self._told(client, call, candidate, decision, tries)
-        content = tries.content = tries.content or whole(endpoint, call, self.defaults)
+        head = self._heads.of(deployment, ctx.decision, ctx.attempts)
+        told = self._told(ctx, candidate)
+        content = ctx.content = ctx.content or whole(endpoint, call, self.defaults)
         answer = without_engine(call, content)
         asked = call
         if call.defaults and self.defaults.stream and not call.stream:
             asked = replace(call, stream=True)
-        outgoing: Outgoing | None = None
+        outgoing: EngineRequest | None = None
         try:
-            if tries.thread is not None:
-                outgoing = tries.thread.outgoing(engine, call, deployment.model)
+            if ctx.stream is not None:
+                outgoing = ctx.stream.create_request(engine, call, deployment.model)
             elif answer is None:
-                outgoing = engine.translate(asked, content, deployment.model)
+                outgoing = engine.translate_request(asked, content, deployment.model)
         except Unsupported:
             if call.operation is not Operation.COUNT:
                 raise
-            answer = Answer(usage=count(call))
+            answer = ModelResponse(usage=count(call))
         if answer is not None:
             deliver(client, endpoint, call, answer, head, told)
         elif outgoing is not None:
-            await self._exchange(client, endpoint, (call, asked), outgoing, target, (head, told), tries)
-        elif tries.thread is not None and tries.thread.broken is not None:
-            tries.thread.broken.complete("length")
+            await self._exchange(ctx, asked, outgoing, target, (head, told))
+        elif ctx.stream is not None and ctx.stream.interrupted is not None:
+            ctx.stream.interrupted.complete("length")
 
     async def _exchange(
         self,
-        client: Client,
-        endpoint: Endpoint,
-        calls: tuple[Call, Call],
-        outgoing: Outgoing,
+        ctx: RequestContext,
+        asked: Call,
+        outgoing: EngineRequest,
         target: Target,
         shown: tuple[bytes, Provenance],
-        tries: Tries,
     ) -> None:
-        """Ask, and on 404 once more where the engine's older versions differ. `calls` are the client's and the one
-        that the engine is asked; `shown` is what the client is told of who answers."""
-        (call, asked), (head, told) = calls, shown
-        deployment, content, step = target.deployment, tries.content, outgoing
+        """Ask, and on 404 once more where the engine's older versions differ. `asked` is the call as the engine gets
+        it; `shown` is what the client is told of who answers."""
+        client, endpoint, call, (head, told) = ctx.client, ctx.endpoint, ctx.call, shown
+        deployment, content, step = target.deployment, ctx.content, outgoing
         while content is not None:
-            if step.otherwise is not None and self._missing.lacks(deployment.url, step.path, self._clock()):
-                step = step.otherwise
+            if step.fallback is not None and self._missing.lacks(deployment.url, step.path, self._clock()):
+                step = step.fallback
                 continue
-            reader = target.engine.reader(asked, content, step)
-            relay = tries.relay = self._relay(client, call, endpoint, head, reader, told, step.polled, tries.thread)
+            reader = target.engine.create_reader(asked, content, step)
+            relay = ctx.relay = self._relay(client, call, endpoint, head, reader, told, step.may_be_polled, ctx.stream)
             try:
                 await self._attempts.run(target, step, relay, client)
                 if isinstance(relay, Polled):
@@ -319,12 +307,12 @@ class Failover:
                 return
             except PenstockError as error:
                 if relay.status == 404 and call.operation is Operation.COUNT:
-                    deliver(client, endpoint, call, Answer(usage=count(call)), head, told)
+                    deliver(client, endpoint, call, ModelResponse(usage=count(call)), head, told)
                     return
-                if relay.status != 404 or step.otherwise is None or isinstance(error, ModelNotFound):
+                if relay.status != 404 or step.fallback is None or isinstance(error, ModelNotFound):
                     raise
                 self._missing.note(deployment.url, step.path, self._clock())
-                step = step.otherwise
+                step = step.fallback
 
     def _relay(
         self,
@@ -332,24 +320,24 @@ class Failover:
         call: Call,
         endpoint: Endpoint,
         head: bytes,
-        reader: Reader,
+        reader: ResponseReader,
         told: Provenance,
         polled: bool,
-        thread: Thread | None,
+        stream: ResumableStream | None,
     ) -> Translated:
         loop = self._attempts.loop
-        if thread is not None:
-            return Resumable(client, call, endpoint, head, loop, reader, told, thread)
+        if stream is not None:
+            return Resumable(client, call, endpoint, head, loop, reader, told, stream)
         return (Polled if polled else Translated)(client, call, endpoint, head, loop, reader, told)
 
-    def _told(self, client: Client, call: Call, candidate: Candidate, decision: Decision, tries: Tries) -> Provenance:
-        deployment, attempt = candidate.deployment, tries.attempts
+    def _told(self, ctx: RequestContext, candidate: Candidate) -> Provenance:
+        call, decision, attempt, deployment = ctx.call, ctx.decision, ctx.attempts, candidate.deployment
         server = deployment.server
         fallback = decision.fallback or attempt > 1
         return Provenance(
-            request_id=client.request_id,
+            request_id=ctx.client.request_id,
             created=self._wall(),
-            requested="" if call.automatic else call.model,
+            requested="" if call.is_automatic else call.model,
             server=server.name,
             server_url=deployment.url,
             provider=server.kind,
@@ -359,26 +347,26 @@ class Failover:
             warning=candidate.warning or decision.warning,
             distributed=self.defaults.distributed
             and sum(status.server.kind == server.kind for status in self._catalog.fleet.statuses) > 1,
-            simulated=server.simulated,
+            simulated=server.is_simulated,
             complexity=decision.level,
             task_type=decision.task_type,
-            fast_model=candidate.word == "fast",
-            queue_seconds=tries.waited,
+            fast_model=candidate.size_class == "fast",
+            queue_seconds=ctx.queue_seconds,
         )
 
-    def _note(self, error: PenstockError, target: Target, permits: Permits, relay: Relay | None) -> None:
+    def _note(self, error: PenstockError, target: Target, permits: Permits, relay: RelayedResponse | None) -> None:
         """Blame whom a failed try says something about."""
         now, server, live = self._clock(), target.deployment.server.name, target.live
-        target.guard.failed(permits, error, now, relay is not None and relay.status >= 300)
+        target.guard.record_failure(permits, error, now, relay is not None and relay.status >= 300)
         if not error.retryable:
             return
-        live.failures += 1
-        live.failed_at = now
-        live.share = live.share or self.breakers.share_of(server)
+        live.consecutive_failures += 1
+        live.last_failed_at = now
+        live.traffic_share = live.traffic_share or self.breakers.share_function(server)
         if not isinstance(error, UpstreamStatus):
             self._suspect(server)
 
 
 def _beginning(client: Client) -> Callable[[], bool]:
     """What tells whether a trial's answer has begun."""
-    return lambda: client.begun
+    return lambda: client.response_started

@@ -1,4 +1,4 @@
-"""The kinds of server that can be simulated: one module each, found by being here."""
+"""Simulated kinds of server, one module each, loaded from this folder."""
 
 import importlib
 import pkgutil
@@ -6,7 +6,7 @@ import pkgutil
 from penstock.sim.kind import Kind
 
 
-def _found() -> dict[str, type[Kind]]:
+def _load_kinds() -> dict[str, type[Kind]]:
     kinds: dict[str, type[Kind]] = {}
     for module in pkgutil.iter_modules(__path__, f"{__name__}."):
         kind: type[Kind] = importlib.import_module(module.name).KIND
@@ -18,4 +18,4 @@ def _found() -> dict[str, type[Kind]]:
     return kinds
 
 
-KINDS = _found()
+KINDS = _load_kinds()

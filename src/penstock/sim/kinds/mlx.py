@@ -1,20 +1,20 @@
-"""The MLX API server: Ollama-like paths with rules of their own, busy answers 429 and 503, no token counts."""
+"""The MLX API server: Ollama-like paths with rules of their own, 429 and 503 when busy, no token counts."""
 
 import time
 from typing import Any
 
-from penstock.sim.answer import Ask, tokens_of
-from penstock.sim.engine import Engine, EngineCrashError, QueueFullError
 from penstock.sim.exchange import Exchange, Headers, Style, http_date
+from penstock.sim.generated_text import GenerationRequest, tokens_of
 from penstock.sim.kind import Kind, Route
-from penstock.sim.openai_request import BrokenJsonError, parse, read_prompt
+from penstock.sim.openai.request import BrokenJsonError, parse_json, read_prompt
 from penstock.sim.options import SimModel, SimOptions
+from penstock.sim.speed_model import EngineCrashError, QueueFullError, SpeedModel
 
 _DEFAULT_TOKENS = 512
 _BUSY = "Server is busy: the request queue is full, try again later"
 
 
-def _headers(_status: int) -> Headers:
+def _build_headers(_status: int) -> Headers:
     return (("date", http_date()), ("server", "uvicorn"))
 
 
@@ -23,33 +23,33 @@ class Mlx(Kind):
 
     name = "mlx"
     default_models = ("mlx-community/Qwen2.5-7B-Instruct-4bit", "mlx-community/Qwen2.5-1.5B-Instruct-4bit")
-    style = Style(headers=_headers, lower=True, idle_seconds=5.0)
+    style = Style(headers=_build_headers, lower=True, idle_seconds=5.0)
 
-    def __init__(self, engine: Engine, options: SimOptions) -> None:
+    def __init__(self, engine: SpeedModel, options: SimOptions) -> None:
         super().__init__(engine, options)
         self._began = time.time()
         self.routes = {
-            "/": {"GET": Route(self._root)},
-            "/health": {"GET": Route(self._health)},
-            "/queue/stats": {"GET": Route(self._queue)},
-            "/api/tags": {"GET": Route(self._tags)},
-            "/api/generate": {"POST": Route(self._generate, generates=True)},
-            "/api/chat": {"POST": Route(self._chat, generates=True)},
+            "/": {"GET": Route(self._handle_root)},
+            "/health": {"GET": Route(self._handle_health)},
+            "/queue/stats": {"GET": Route(self._handle_queue)},
+            "/api/tags": {"GET": Route(self._handle_tags)},
+            "/api/generate": {"POST": Route(self._handle_generate, generates=True)},
+            "/api/chat": {"POST": Route(self._handle_chat, generates=True)},
         }
 
-    async def unrouted(self, exchange: Exchange, allowed: tuple[str, ...]) -> None:
+    async def answer_unknown_route(self, exchange: Exchange, allowed: tuple[str, ...]) -> None:
         if allowed:
             exchange.headers.append(("allow", ", ".join(allowed)))
-            await self.json(exchange, {"detail": "Method Not Allowed"}, 405)
+            await self.reply_json(exchange, {"detail": "Method Not Allowed"}, 405)
         else:
-            await self.json(exchange, {"detail": "Not Found"}, 404)
+            await self.reply_json(exchange, {"detail": "Not Found"}, 404)
 
-    def failure(self, status: int, message: str) -> bytes:
-        return self.encode({"detail": message})
+    def build_error_body(self, status: int, message: str) -> bytes:
+        return self.encode_json({"detail": message})
 
     @property
-    def _status(self) -> str:
-        """healthy, degraded (some wait), warning (half the queue is taken), critical (no room)."""
+    def _load_status(self) -> str:
+        """One of healthy, degraded (some wait), warning (the queue is half full), critical (it is full)."""
         waiting, limit = self.engine.waiting, self.options.queue_limit
         if waiting >= limit:
             return "critical"
@@ -57,15 +57,15 @@ class Mlx(Kind):
             return "warning"
         return "degraded" if waiting else "healthy"
 
-    async def _root(self, exchange: Exchange) -> None:
-        await self.json(exchange, {"service": "MLX API Server", "status": "running"})
+    async def _handle_root(self, exchange: Exchange) -> None:
+        await self.reply_json(exchange, {"service": "MLX API Server", "status": "running"})
 
-    async def _health(self, exchange: Exchange) -> None:
+    async def _handle_health(self, exchange: Exchange) -> None:
         loaded = list(self.engine.residents)
-        await self.json(
+        await self.reply_json(
             exchange,
             {
-                "status": self._status,
+                "status": self._load_status,
                 "active_requests": self.engine.running,
                 "max_concurrent": self.options.slots,
                 "queue_size": self.engine.waiting,
@@ -75,9 +75,9 @@ class Mlx(Kind):
             },
         )
 
-    async def _queue(self, exchange: Exchange) -> None:
+    async def _handle_queue(self, exchange: Exchange) -> None:
         counters = self.engine.counters
-        await self.json(
+        await self.reply_json(
             exchange,
             {
                 "queue_size": self.engine.waiting,
@@ -89,7 +89,7 @@ class Mlx(Kind):
             },
         )
 
-    async def _tags(self, exchange: Exchange) -> None:
+    async def _handle_tags(self, exchange: Exchange) -> None:
         rows = [
             {
                 "name": model.name,
@@ -105,43 +105,43 @@ class Mlx(Kind):
             }
             for model in self.models
         ]
-        await self.json(exchange, {"models": rows})
+        await self.reply_json(exchange, {"models": rows})
 
-    async def _generate(self, exchange: Exchange) -> None:
-        body = await self._body(exchange, "prompt", str)
+    async def _handle_generate(self, exchange: Exchange) -> None:
+        body = await self._read_body(exchange, "prompt", str)
         if body is None:
             return
         prompt = body["prompt"]
-        await self._answer(exchange, body, prompt, max(1, len(tokens_of(prompt))), chat=False)
+        await self._send_answer(exchange, body, prompt, max(1, len(tokens_of(prompt))), chat=False)
 
-    async def _chat(self, exchange: Exchange) -> None:
-        body = await self._body(exchange, "messages", list)
+    async def _handle_chat(self, exchange: Exchange) -> None:
+        body = await self._read_body(exchange, "messages", list)
         if body is None:
             return
         prompt = read_prompt(body["messages"])
-        await self._answer(exchange, body, prompt.message, prompt.tokens, chat=True)
+        await self._send_answer(exchange, body, prompt.message, prompt.tokens, chat=True)
 
-    async def _body(self, exchange: Exchange, required: str, kind: type) -> dict[str, Any] | None:
-        """The request, or None when it has been refused."""
+    async def _read_body(self, exchange: Exchange, required: str, kind: type) -> dict[str, Any] | None:
+        """Read the request; return None if it has been refused."""
         try:
-            body = parse(exchange.request.body)
+            body = parse_json(exchange.request.body)
         except BrokenJsonError as broken:
             flaw = {"type": "json_invalid", "loc": ["body", broken.position], "msg": "JSON decode error", "input": {}}
-            await self.json(exchange, {"detail": [flaw]}, 422)
+            await self.reply_json(exchange, {"detail": [flaw]}, 422)
             return None
         if not isinstance(body, dict) or required not in body:
             flaw = {"type": "missing", "loc": ["body", required], "msg": "Field required", "input": body}
-            await self.json(exchange, {"detail": [flaw]}, 422)
+            await self.reply_json(exchange, {"detail": [flaw]}, 422)
             return None
         if not isinstance(body[required], kind):
             word = "string" if kind is str else "list"
             flaw = {"type": f"{word}_type", "loc": ["body", required], "msg": f"Input should be a valid {word}"}
-            await self.json(exchange, {"detail": [{**flaw, "input": body[required]}]}, 422)
+            await self.reply_json(exchange, {"detail": [{**flaw, "input": body[required]}]}, 422)
             return None
         return body
 
-    def _pick(self, body: dict[str, Any]) -> SimModel | None:
-        """The model by name; without one the first, or for category `fast` the smallest."""
+    def _choose_model(self, body: dict[str, Any]) -> SimModel | None:
+        """Choose the model by name; without one the first, or for category `fast` the smallest."""
         wanted = body.get("model")
         if wanted:
             return next((model for model in self.models if model.name == wanted), None)
@@ -149,52 +149,54 @@ class Mlx(Kind):
             return min(self.models, key=lambda model: model.parameters)
         return self.models[0]
 
-    async def _answer(self, exchange: Exchange, body: dict[str, Any], message: str, tokens: int, *, chat: bool) -> None:
-        model = self._pick(body)
+    async def _send_answer(
+        self, exchange: Exchange, body: dict[str, Any], message: str, tokens: int, *, chat: bool
+    ) -> None:
+        model = self._choose_model(body)
         if model is None:
-            await self.fail(exchange, 404, f"Model {body['model']} not found")
+            await self.reply_error(exchange, 404, f"Model {body['model']} not found")
             return
         wanted = body.get("max_tokens", _DEFAULT_TOKENS)
         limit = wanted if isinstance(wanted, int) and wanted > 0 else _DEFAULT_TOKENS
-        answer = self.compose(Ask(model.name, message, tokens, max_tokens=limit))
+        answer = self.compose_answer(GenerationRequest(model.name, message, tokens, max_tokens=limit))
         try:
-            async with self.engine.session(model, crash=exchange.fault) as session:
-                await session.prefill(tokens)
+            async with self.engine.open_session(model, crash=exchange.fault) as session:
+                await session.read_prompt(tokens)
                 streamed = body.get("stream") is True
                 for piece in answer.tokens:
-                    await session.token()
+                    await session.generate_token()
                     if streamed:
-                        await self._line(exchange, _object(model, piece, chat=chat, done=False))
+                        await self._send_line(exchange, _build_object(model, piece, chat=chat, done=False))
         except QueueFullError:
-            # Who is in a hurry hears that there is no room, others that they ask too often.
+            # Requests of high priority get 503, others 429.
             hurried = exchange.request.headers.get("x-request-priority") == "high"
             exchange.headers.append(("retry-after", "5"))
-            await self.fail(exchange, 503 if hurried else 429, _BUSY)
+            await self.reply_error(exchange, 503 if hurried else 429, _BUSY)
         except EngineCrashError:
-            await self._crashed(exchange)
+            await self._report_crash(exchange)
         else:
             if streamed:
-                await self._line(exchange, _object(model, "", chat=chat, done=True))
+                await self._send_line(exchange, _build_object(model, "", chat=chat, done=True))
                 await exchange.finish()
             else:
-                await self.json(exchange, _object(model, answer.text, chat=chat, done=True))
+                await self.reply_json(exchange, _build_object(model, answer.text, chat=chat, done=True))
 
-    async def _line(self, exchange: Exchange, value: dict[str, Any]) -> None:
+    async def _send_line(self, exchange: Exchange, value: dict[str, Any]) -> None:
         if not exchange.started:
             await exchange.start(200, "application/json")
-        await exchange.send(self.encode(value) + b"\n")
+        await exchange.send(self.encode_json(value) + b"\n")
 
-    async def _crashed(self, exchange: Exchange) -> None:
+    async def _report_crash(self, exchange: Exchange) -> None:
         if exchange.started:
-            await exchange.send(self.encode({"error": "generation failed", "done": True}) + b"\n")
+            await exchange.send(self.encode_json({"error": "generation failed", "done": True}) + b"\n")
             await exchange.finish()
         else:
-            await self.fail(exchange, 500, "generation failed")
+            await self.reply_error(exchange, 500, "generation failed")
 
 
-def _object(model: SimModel, text: str, *, chat: bool, done: bool) -> dict[str, Any]:
-    said = {"message": {"role": "assistant", "content": text}} if chat else {"response": text}
-    return {"model": model.name, **said, "done": done}
+def _build_object(model: SimModel, text: str, *, chat: bool, done: bool) -> dict[str, Any]:
+    content = {"message": {"role": "assistant", "content": text}} if chat else {"response": text}
+    return {"model": model.name, **content, "done": done}
 
 
 KIND = Mlx

@@ -1,24 +1,24 @@
-"""llama.cpp's llama-server b11669, after recordings of the real one."""
+"""llama.cpp's llama-server b11669, modelled on recordings of the real one."""
 
 import time
 from typing import Any
 
-from penstock.sim.answer import tokens_of, vector
-from penstock.sim.engine import Engine, EngineCrashError
 from penstock.sim.exchange import Exchange, Headers, Style
+from penstock.sim.generated_text import tokens_of, unit_vector
 from penstock.sim.kind import Kind, Route
 from penstock.sim.kinds.llamacpp.answers import FINGERPRINT, Chat, Completions
-from penstock.sim.openai_request import (
+from penstock.sim.openai.request import (
     BrokenJsonError,
-    parse,
+    parse_json,
     read_ask,
     read_completion,
     read_prompt,
     read_prompts,
     read_wish,
 )
-from penstock.sim.openai_shapes import embedding
+from penstock.sim.openai.response import encode_embedding
 from penstock.sim.options import SimModel, SimOptions
+from penstock.sim.speed_model import EngineCrashError, SpeedModel
 
 _TYPES = {
     400: "invalid_request_error",
@@ -33,12 +33,12 @@ _PARTS = frozenset({"text", "image_url", "input_audio"})
 _VALUES = "expected '[', '{', or a literal"
 
 
-def _headers(_status: int) -> Headers:
+def _build_headers(_status: int) -> Headers:
     return (("Server", "llama.cpp"), ("Access-Control-Allow-Origin", ""), ("Keep-Alive", "timeout=5, max=100"))
 
 
 class RefusedError(Exception):
-    """The request gets an error."""
+    """The request is answered with an error."""
 
     def __init__(self, status: int, message: str, kind: str | None = None, **more: int) -> None:
         super().__init__(message)
@@ -46,12 +46,12 @@ class RefusedError(Exception):
 
 
 class LlamaCpp(Kind):
-    """One model, whatever name is asked for; answers 503 while it loads."""
+    """One model, whatever name is requested; answers 503 while it loads."""
 
     name = "llamacpp"
     default_models = ("qwen2.5:1.5b",)
     style = Style(
-        headers=_headers,
+        headers=_build_headers,
         close_on_error=True,
         idle_seconds=5.0,
         max_requests=100,
@@ -59,24 +59,24 @@ class LlamaCpp(Kind):
     )
     one_model = True
 
-    def __init__(self, engine: Engine, options: SimOptions) -> None:
+    def __init__(self, engine: SpeedModel, options: SimOptions) -> None:
         super().__init__(engine, options)
         self._created = int(time.time())
-        chat = {"POST": Route(self._chat, generates=True)}
-        completions = {"POST": Route(self._completions, generates=True)}
-        embeddings = {"POST": Route(self._embeddings, generates=True)}
-        health, models = {"GET": Route(self._health)}, {"GET": Route(self._models)}
+        chat = {"POST": Route(self._handle_chat, generates=True)}
+        completions = {"POST": Route(self._handle_completions, generates=True)}
+        embeddings = {"POST": Route(self._handle_embeddings, generates=True)}
+        health, models = {"GET": Route(self._handle_health)}, {"GET": Route(self._handle_models)}
         self.routes = {
             "/health": health,
             "/v1/health": health,
             "/models": models,
             "/v1/models": models,
-            "/props": {"GET": Route(self._props)},
-            "/slots": {"GET": Route(self._slots)},
-            "/metrics": {"GET": Route(self._metrics)},
-            "/tokenize": {"POST": Route(self._tokenize)},
+            "/props": {"GET": Route(self._handle_props)},
+            "/slots": {"GET": Route(self._handle_slots)},
+            "/metrics": {"GET": Route(self._handle_metrics)},
+            "/tokenize": {"POST": Route(self._handle_tokenize)},
             "/v1/chat/completions/input_tokens": {"POST": Route(self._input_tokens)},
-            "/v1/audio/transcriptions": {"POST": Route(self._transcriptions)},
+            "/v1/audio/transcriptions": {"POST": Route(self._handle_transcriptions)},
             "/chat/completions": chat,
             "/v1/chat/completions": chat,
             "/v1/completions": completions,
@@ -89,19 +89,19 @@ class LlamaCpp(Kind):
     def _model(self) -> SimModel:
         return self.models[0]
 
-    async def gate(self, exchange: Exchange) -> bool:
+    async def intercept(self, exchange: Exchange) -> bool:
         if self.engine.loading and exchange.request.path not in _ALLOWED_WHILE_LOADING:
-            await self._refuse(exchange, RefusedError(503, "Loading model"), code_last=True)
+            await self._reply_refusal(exchange, RefusedError(503, "Loading model"), code_last=True)
             return True
         return False
 
-    async def unrouted(self, exchange: Exchange, allowed: tuple[str, ...]) -> None:
-        await self._refuse(exchange, RefusedError(404, "File Not Found"), code_last=True)
+    async def answer_unknown_route(self, exchange: Exchange, allowed: tuple[str, ...]) -> None:
+        await self._reply_refusal(exchange, RefusedError(404, "File Not Found"), code_last=True)
 
-    def failure(self, status: int, message: str) -> bytes:
-        return self._error(RefusedError(status, message))
+    def build_error_body(self, status: int, message: str) -> bytes:
+        return self._build_refusal(RefusedError(status, message))
 
-    def _error(self, refused: RefusedError, *, code_last: bool = False) -> bytes:
+    def _build_refusal(self, refused: RefusedError, *, code_last: bool = False) -> bytes:
         error: dict[str, Any] = {
             "code": refused.status,
             "message": refused.message,
@@ -110,18 +110,18 @@ class LlamaCpp(Kind):
         }
         if code_last:
             error["code"] = error.pop("code")
-        return self.encode({"error": error})
+        return self.encode_json({"error": error})
 
-    async def _refuse(self, exchange: Exchange, refused: RefusedError, *, code_last: bool = False) -> None:
-        await exchange.reply(refused.status, self._error(refused, code_last=code_last), self.style.json_type)
+    async def _reply_refusal(self, exchange: Exchange, refused: RefusedError, *, code_last: bool = False) -> None:
+        await exchange.reply(refused.status, self._build_refusal(refused, code_last=code_last), self.style.json_type)
 
     # what it is
-    async def _health(self, exchange: Exchange) -> None:
-        await self.json(exchange, {"status": "ok"})
+    async def _handle_health(self, exchange: Exchange) -> None:
+        await self.reply_json(exchange, {"status": "ok"})
 
-    async def _models(self, exchange: Exchange) -> None:
+    async def _handle_models(self, exchange: Exchange) -> None:
         model = self._model
-        capability = "embedding" if model.can("embedding") else "completion"
+        capability = "embedding" if model.has_capability("embedding") else "completion"
         details = {"parent_model": "", "format": "gguf", "family": "", "families": [""]}
         old = {
             "name": model.name,
@@ -132,7 +132,7 @@ class LlamaCpp(Kind):
             "type": "model",
             "description": "",
             "tags": [""],
-            "capabilities": [capability, *(["multimodal"] if model.can("vision") else [])],
+            "capabilities": [capability, *(["multimodal"] if model.has_capability("vision") else [])],
             "parameters": "",
             "details": {**details, "parameter_size": "", "quantization_level": ""},
         }
@@ -146,7 +146,7 @@ class LlamaCpp(Kind):
             "size": model.size_bytes,
             "ftype": model.quantization,
         }
-        modalities = ["text", "image"] if model.can("vision") else ["text"]
+        modalities = ["text", "image"] if model.has_capability("vision") else ["text"]
         card = {
             "id": model.name,
             "aliases": [model.name],
@@ -157,12 +157,12 @@ class LlamaCpp(Kind):
             "owned_by": "llamacpp",
             "meta": None if self.engine.loading else meta,
         }
-        await self.json(exchange, {"models": [old], "object": "list", "data": [card]})
+        await self.reply_json(exchange, {"models": [old], "object": "list", "data": [card]})
 
-    async def _props(self, exchange: Exchange) -> None:
+    async def _handle_props(self, exchange: Exchange) -> None:
         model = self._model
         sampling = {"seed": 4294967295, "temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05, "max_tokens": -1}
-        await self.json(
+        await self.reply_json(
             exchange,
             {
                 "default_generation_settings": {"params": sampling, "n_ctx": model.context_length},
@@ -170,26 +170,29 @@ class LlamaCpp(Kind):
                 "model_alias": model.name,
                 "model_ftype": model.quantization,
                 "model_path": f"/models/{model.name}.gguf",
-                "modalities": {"vision": model.can("vision"), "video": False, "audio": False},
+                "modalities": {"vision": model.has_capability("vision"), "video": False, "audio": False},
                 "endpoint_slots": True,
                 "endpoint_props": False,
                 "endpoint_metrics": True,
                 "chat_template": "",
-                "chat_template_caps": {"supports_tool_calls": model.can("tools"), "supports_tools": model.can("tools")},
+                "chat_template_caps": {
+                    "supports_tool_calls": model.has_capability("tools"),
+                    "supports_tools": model.has_capability("tools"),
+                },
                 "build_info": FINGERPRINT,
                 "is_sleeping": False,
             },
         )
 
-    async def _slots(self, exchange: Exchange) -> None:
+    async def _handle_slots(self, exchange: Exchange) -> None:
         busy = self.engine.running
         ctx = self._model.context_length
         slots = range(self.options.slots)
-        await self.json(
+        await self.reply_json(
             exchange, [{"id": at, "n_ctx": ctx, "speculative": False, "is_processing": at < busy} for at in slots]
         )
 
-    async def _metrics(self, exchange: Exchange) -> None:
+    async def _handle_metrics(self, exchange: Exchange) -> None:
         counters = self.engine.counters
         rows = (
             ("prompt_tokens_total", "counter", "Number of prompt tokens processed.", counters.prompt_tokens),
@@ -204,44 +207,44 @@ class LlamaCpp(Kind):
         exchange.headers.append(("Process-Start-Time-Unix", str(self._created)))
         await exchange.reply(200, "".join(lines).encode(), "text/plain; version=0.0.4")
 
-    async def _tokenize(self, exchange: Exchange) -> None:
+    async def _handle_tokenize(self, exchange: Exchange) -> None:
         try:
-            text = str(_parsed(exchange.request.body).get("content", ""))
+            text = str(_parse_body(exchange.request.body).get("content", ""))
         except RefusedError as refused:
-            await self._refuse(exchange, refused)
+            await self._reply_refusal(exchange, refused)
             return
-        await self.json(exchange, {"tokens": list(range(len(tokens_of(text))))})
+        await self.reply_json(exchange, {"tokens": list(range(len(tokens_of(text))))})
 
     async def _input_tokens(self, exchange: Exchange) -> None:
         try:
             prompt = read_prompt(_parsed_chat(exchange.request.body)["messages"])
         except RefusedError as refused:
-            await self._refuse(exchange, refused)
+            await self._reply_refusal(exchange, refused)
             return
-        await self.json(exchange, {"input_tokens": prompt.tokens, "object": "response.input_tokens"})
+        await self.reply_json(exchange, {"input_tokens": prompt.tokens, "object": "response.input_tokens"})
 
-    async def _transcriptions(self, exchange: Exchange) -> None:
-        await self._refuse(exchange, RefusedError(501, "The current model does not support audio input."))
+    async def _handle_transcriptions(self, exchange: Exchange) -> None:
+        await self._reply_refusal(exchange, RefusedError(501, "The current model does not support audio input."))
 
     # what it does
-    async def _chat(self, exchange: Exchange) -> None:
+    async def _handle_chat(self, exchange: Exchange) -> None:
         try:
             body = _parsed_chat(exchange.request.body)
             _check_numbers(body)
             prompt = read_prompt(body["messages"])
-            if prompt.images and not self._model.can("vision"):
+            if prompt.images and not self._model.has_capability("vision"):
                 hint = "hint: if this is unexpected, you may need to provide the mmproj"
                 raise RefusedError(500, f"image input is not supported - {hint}", "server_error")
             self._check_room(prompt.tokens)
             ask = read_ask(body, self._model, prompt)
         except RefusedError as refused:
-            await self._refuse(exchange, refused)
+            await self._reply_refusal(exchange, refused)
             return
-        await Chat(self, exchange, self._model, [ask], [self.compose(ask)], read_wish(body)).run()
+        await Chat(self, exchange, self._model, [ask], [self.compose_answer(ask)], read_wish(body)).run()
 
-    async def _completions(self, exchange: Exchange) -> None:
+    async def _handle_completions(self, exchange: Exchange) -> None:
         try:
-            body = _parsed(exchange.request.body)
+            body = _parse_body(exchange.request.body)
             prompts = read_prompts(body.get("prompt"))
             if not prompts:
                 raise RefusedError(400, "[json.exception.out_of_range.403] key 'prompt' not found")
@@ -250,37 +253,42 @@ class LlamaCpp(Kind):
             for ask in asks:
                 self._check_room(ask.prompt_tokens)
         except RefusedError as refused:
-            await self._refuse(exchange, refused)
+            await self._reply_refusal(exchange, refused)
             return
-        answers = [self.compose(ask) for ask in asks]
+        answers = [self.compose_answer(ask) for ask in asks]
         await Completions(self, exchange, self._model, asks, answers, read_wish(body)).run()
 
-    async def _embeddings(self, exchange: Exchange) -> None:
+    async def _handle_embeddings(self, exchange: Exchange) -> None:
         try:
-            if not self._model.can("embedding"):
+            if not self._model.has_capability("embedding"):
                 raise RefusedError(501, "This server does not support embeddings. Start it with `--embeddings`")
-            body = _parsed(exchange.request.body)
+            body = _parse_body(exchange.request.body)
             texts = read_prompts(body.get("input", body.get("content")))
             if not texts:
                 raise RefusedError(400, '"input" or "content" must be provided')
         except RefusedError as refused:
-            await self._refuse(exchange, refused)
+            await self._reply_refusal(exchange, refused)
             return
         count = sum(len(tokens_of(text)) for text in texts)
         try:
-            async with self.engine.session(self._model, crash=exchange.fault) as session:
-                await session.prefill(count)
+            async with self.engine.open_session(self._model, crash=exchange.fault) as session:
+                await session.read_prompt(count)
         except EngineCrashError:
-            await self.fail(exchange, 500, Chat.broken)
+            await self.reply_error(exchange, 500, Chat.broken)
             return
         form = body.get("encoding_format")
-        said = {"encoding_format": form} if form == "base64" else {}
+        encoding = {"encoding_format": form} if form == "base64" else {}
         rows = [
-            {"embedding": embedding(vector(text, 1024), form), "index": at, "object": "embedding", **said}
+            {
+                "embedding": encode_embedding(unit_vector(text, 1024), form),
+                "index": at,
+                "object": "embedding",
+                **encoding,
+            }
             for at, text in enumerate(texts)
         ]
         counted = {"prompt_tokens": count, "total_tokens": count}
-        await self.json(exchange, {"model": self._model.name, "object": "list", "usage": counted, "data": rows})
+        await self.reply_json(exchange, {"model": self._model.name, "object": "list", "usage": counted, "data": rows})
 
     def _check_room(self, tokens: int) -> None:
         limit = self._model.context_length
@@ -291,10 +299,10 @@ class LlamaCpp(Kind):
             raise RefusedError(400, message, "exceed_context_size_error", n_prompt_tokens=tokens, n_ctx=limit)
 
 
-def _parsed(raw: bytes) -> dict[str, Any]:
-    """The body. Raises RefusedError in the words of llama.cpp's JSON library."""
+def _parse_body(raw: bytes) -> dict[str, Any]:
+    """Parse the body. Raises RefusedError with the message of llama.cpp's JSON library."""
     try:
-        body = parse(raw)
+        body = parse_json(raw)
     except BrokenJsonError as broken:
         before = raw[: broken.position]
         line, column = before.count(b"\n") + 1, len(before) - (before.rfind(b"\n") + 1) + 1
@@ -309,8 +317,8 @@ def _parsed(raw: bytes) -> dict[str, Any]:
 
 
 def _parsed_chat(raw: bytes) -> dict[str, Any]:
-    """The body of a chat. Raises RefusedError when its messages are no messages."""
-    body = _parsed(raw)
+    """Parse the body of a chat. Raises RefusedError if its messages are invalid."""
+    body = _parse_body(raw)
     if "messages" not in body:
         raise RefusedError(400, "'messages' is required")
     if not isinstance(body["messages"], list):

@@ -1,21 +1,21 @@
-"""Ollama 0.32, after its source: the HTTP layer that everything else sits behind."""
+"""Ollama 0.32, modelled on its source: the HTTP layer in front of everything else."""
 
 import ipaddress
 import re
 from typing import ClassVar
 from urllib.parse import urlsplit
 
-from penstock.sim.engine import Engine
 from penstock.sim.exchange import Exchange, Headers, Style, http_date
 from penstock.sim.kind import Kind
-from penstock.sim.kinds.ollama.compatible import Compatible
 from penstock.sim.kinds.ollama.embedding import Embedding
 from penstock.sim.kinds.ollama.generation import GenerationRoutes
+from penstock.sim.kinds.ollama.handler import JSON, Core, encode_json
 from penstock.sim.kinds.ollama.library import Library
 from penstock.sim.kinds.ollama.listing import Listing
-from penstock.sim.kinds.ollama.part import JSON, Core, encode
-from penstock.sim.kinds.ollama.transfer import Transfer
+from penstock.sim.kinds.ollama.model_management import ModelManagement
+from penstock.sim.kinds.ollama.openai_api import OpenAIApi
 from penstock.sim.options import SimOptions
+from penstock.sim.speed_model import SpeedModel
 
 _KEEP_ALIVE_SECONDS = 300.0
 _SCHEMES = ("app://", "file://", "tauri://", "vscode-webview://", "vscode-file://")
@@ -33,46 +33,52 @@ _PREFLIGHT = (
 )
 
 
-def _headers(_status: int) -> Headers:
+def _build_headers(_status: int) -> Headers:
     return (("Date", http_date()),)
 
 
 class Ollama(Kind):
-    """Many models, loaded on demand and forgotten after five idle minutes; each loaded one has its own slots."""
+    """Many models, loaded on demand and unloaded after five idle minutes; each loaded one has its own slots."""
 
     name = "ollama"
     default_models: ClassVar[tuple[str, ...]] = ("llama3.1:8b", "gemma3:1b", "nomic-embed-text")
-    style = Style(headers=_headers, chunk_above=2048, json_type=JSON)
+    style = Style(headers=_build_headers, chunk_above=2048, json_type=JSON)
     slots_per_model = True
 
-    def __init__(self, engine: Engine, options: SimOptions) -> None:
+    def __init__(self, engine: SpeedModel, options: SimOptions) -> None:
         super().__init__(engine, options)
         engine.default_keep_alive = _KEEP_ALIVE_SECONDS
         core = Core(engine, options, Library(engine.models))
         embedding = Embedding(core)
-        for part in (Listing(core), GenerationRoutes(core), embedding, Transfer(core), Compatible(core, embedding)):
+        for part in (
+            Listing(core),
+            GenerationRoutes(core),
+            embedding,
+            ModelManagement(core),
+            OpenAIApi(core, embedding),
+        ):
             self.routes |= part.routes
         self._local = _is_loopback(options.host)
 
-    def encode(self, value: object) -> bytes:
-        return encode(value)
+    def encode_json(self, value: object) -> bytes:
+        return encode_json(value)
 
-    def failure(self, status: int, message: str) -> bytes:
-        return encode({"error": message})
+    def build_error_body(self, status: int, message: str) -> bytes:
+        return encode_json({"error": message})
 
-    async def unrouted(self, exchange: Exchange, allowed: tuple[str, ...]) -> None:
+    async def answer_unknown_route(self, exchange: Exchange, allowed: tuple[str, ...]) -> None:
         request = exchange.request
         plain = re.sub(r"//+", "/", request.path)
         if plain != request.path:
-            await self._redirect(exchange, plain, 307)
-        elif request.path.endswith("/") and self.find(request.path.rstrip("/")):
-            await self._redirect(exchange, request.path.rstrip("/"), 301 if request.method == "GET" else 307)
+            await self._reply_redirect(exchange, plain, 307)
+        elif request.path.endswith("/") and self.find_routes(request.path.rstrip("/")):
+            await self._reply_redirect(exchange, request.path.rstrip("/"), 301 if request.method == "GET" else 307)
         elif allowed:
             await exchange.reply(405, b"405 method not allowed", "text/plain", (("Allow", ", ".join(allowed)),))
         else:
             await exchange.reply(404, b"404 page not found", "text/plain")
 
-    async def _redirect(self, exchange: Exchange, path: str, status: int) -> None:
+    async def _reply_redirect(self, exchange: Exchange, path: str, status: int) -> None:
         query = exchange.request.query_string
         place = f"{path}?{query}" if query else path
         words = {301: "Moved Permanently", 307: "Temporary Redirect"}[status]
@@ -80,8 +86,8 @@ class Ollama(Kind):
         kind = "text/html; charset=utf-8" if body else ""
         await exchange.reply(status, body, kind, (("Location", place),))
 
-    async def gate(self, exchange: Exchange) -> bool:
-        """Cross-origin rules, then the check of `Host` that a loopback listener makes."""
+    async def intercept(self, exchange: Exchange) -> bool:
+        """Apply the cross-origin rules, then the check of `Host` that a loopback listener makes."""
         request = exchange.request
         origin, host = request.headers.get("origin", ""), request.headers.get("host", "")
         if origin and origin not in {f"http://{host}", f"https://{host}"}:

@@ -4,7 +4,7 @@ import math
 import re
 from typing import Any
 
-from penstock.sim.kinds.ollama.gojson import BadBodyError, Struct
+from penstock.sim.kinds.ollama.go_json import BadBodyError, Struct
 
 _DURATION = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|ms|s|m|h))+")
 _PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
@@ -29,25 +29,25 @@ _INTEGERS = frozenset(
 _FLOATS = frozenset(
     ("top_p", "min_p", "typical_p", "temperature", "repeat_penalty", "presence_penalty", "frequency_penalty")
 )
-# A model loaded with other values of these is loaded anew.
+# A request with other values of these options reloads the model.
 _LOAD_TIME = ("num_ctx", "num_batch", "num_thread", "main_gpu", "use_mmap", "draft_num_predict")
 
 
 class BadOptionError(ValueError):
-    """An option has a wrong type; Ollama calls that its own failure (500)."""
+    """An option has the wrong type; Ollama answers 500."""
 
 
 def keep_alive(value: Any) -> float:
-    """Seconds; infinite for anything negative."""
+    """Parse keep_alive into seconds; infinite for anything negative."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         name = {bool: "bool", dict: "map[string]interface {}", list: "[]interface {}"}.get(type(value), "unknown")
         raise BadBodyError(f"Unsupported type: '{name}'")
-    seconds = duration(value) if isinstance(value, str) else float(value)
+    seconds = parse_duration(value) if isinstance(value, str) else float(value)
     return math.inf if seconds < 0 else seconds
 
 
-def duration(text: str) -> float:
-    """A Go duration (`1h30m`, `300ms`, `0`) in seconds."""
+def parse_duration(text: str) -> float:
+    """Parse a Go duration (`1h30m`, `300ms`, `0`) into seconds."""
     if text.lstrip("+-") == "0":
         return 0.0
     if not _DURATION.fullmatch(text):
@@ -58,7 +58,7 @@ def duration(text: str) -> float:
     return -seconds if text.startswith("-") else seconds
 
 
-def think(value: Any) -> bool | str:
+def parse_think(value: Any) -> bool | str:
     if isinstance(value, str) and value not in {"high", "medium", "low", "max"}:
         raise BadBodyError(f'invalid think value: "{value}" (must be {_THINK})')
     if not isinstance(value, bool | str):
@@ -87,7 +87,7 @@ _COMMON = {
     "options": "map[string]interface {}",
     "format": "interface {}",
     "keep_alive": keep_alive,
-    "think": think,
+    "think": parse_think,
     "truncate": "bool",
     "shift": "bool",
     "logprobs": "bool",
@@ -150,13 +150,13 @@ CREATE = Struct(
 
 
 def check_options(options: dict[str, Any]) -> None:
-    """Raises BadOptionError for a known option of a wrong type; unknown options pass."""
+    """Raise BadOptionError for a known option of the wrong type; unknown options pass."""
     for name, value in options.items():
         if value is None:
             continue
-        if name in _INTEGERS and not _number(value):
+        if name in _INTEGERS and not _is_number(value):
             raise BadOptionError(f'option "{name}" must be of type integer')
-        if name in _FLOATS and not _number(value):
+        if name in _FLOATS and not _is_number(value):
             raise BadOptionError(f'option "{name}" must be of type float32')
         if name == "use_mmap" and not isinstance(value, bool):
             raise BadOptionError(f'option "{name}" must be of type boolean')
@@ -167,29 +167,29 @@ def check_options(options: dict[str, Any]) -> None:
                 raise BadOptionError(f'option "{name}" must be of an array of strings')
 
 
-def integer(options: dict[str, Any], name: str) -> int | None:
-    """An option's whole number, its fraction cut off, or None."""
+def integer_option(options: dict[str, Any], name: str) -> int | None:
+    """Return the integer part of an option, or None."""
     value = options.get(name)
     return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def setup(options: dict[str, Any], shift: bool | None) -> tuple[Any, ...]:
-    """What a model is loaded with; two requests that differ here cannot share a loaded model."""
+def load_parameters(options: dict[str, Any], shift: bool | None) -> tuple[Any, ...]:
+    """Return the options that a model is loaded with; two requests that differ here cannot share a loaded model."""
     return (*(options.get(name) for name in _LOAD_TIME), shift is not False)
 
 
 def read_format(value: Any) -> Any:
-    """None for free text, True for any JSON object, else the schema. Raises BadOptionError for anything else."""
+    """Return None for free text, True for any JSON object, else the schema. Raises BadOptionError for anything else."""
     if value is None or value == "":
         return None
     if value == "json":
         return True
     if isinstance(value, dict):
         return value
-    shown = f'"{value}"' if isinstance(value, str) else str(value).lower()
-    escaped = shown.replace('"', '\\"')
+    quoted = f'"{value}"' if isinstance(value, str) else str(value).lower()
+    escaped = quoted.replace('"', '\\"')
     raise BadOptionError(f'invalid format: "{escaped}"; expected "json" or a valid JSON Schema object')
 
 
-def _number(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)

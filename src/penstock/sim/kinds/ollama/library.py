@@ -1,4 +1,4 @@
-"""The models that a simulated Ollama has installed, its blobs, and how it describes them."""
+"""Installed models and blobs of a simulated Ollama, and their descriptions."""
 
 import hashlib
 import time
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from penstock.sim.kinds.ollama.names import Name, parse
+from penstock.sim.kinds.ollama.model_names import Name, parse_name
 from penstock.sim.options import SimModel
 
 _EMBEDDING_LENGTH = {"bert": 384, "nomic-bert": 768}
@@ -27,7 +27,7 @@ class Installed:
 
     @property
     def digest(self) -> str:
-        """64 hexadecimal digits, the same for the same content."""
+        """SHA-256-like digest: 64 hexadecimal digits, the same for the same content."""
         content = repr(
             (self.model.size_bytes, self.model.family, self.model.quantization, self.system, self.parameters)
         )
@@ -37,7 +37,7 @@ class Installed:
     def embedding_length(self) -> int:
         return _EMBEDDING_LENGTH.get(self.model.family, 1152 if self.model.parameters < 2e9 else 4096)
 
-    def details(self) -> dict[str, Any]:
+    def build_details(self) -> dict[str, Any]:
         model = self.model
         return {
             "parent_model": "",
@@ -49,7 +49,7 @@ class Installed:
         }
 
     def model_info(self, *, verbose: bool) -> dict[str, Any]:
-        """GGUF metadata, sorted; arrays only when verbose."""
+        """Return the GGUF metadata, sorted; arrays only if `verbose`."""
         arch, model = self.model.family, self.model
         info: dict[str, Any] = {
             "general.architecture": arch,
@@ -67,7 +67,7 @@ class Installed:
         }
         return dict(sorted(info.items()))
 
-    def tensors(self) -> list[dict[str, Any]]:
+    def list_tensors(self) -> list[dict[str, Any]]:
         shape = [self.embedding_length, 32000]
         return [
             {"name": "token_embd.weight", "type": "Q6_K", "shape": shape},
@@ -83,7 +83,7 @@ class Library:
         self._installed: dict[str, Installed] = {}
         start = datetime.now().astimezone()
         for age, model in enumerate(models):
-            name = parse(model.name)
+            name = parse_name(model.name)
             if name is None:
                 raise ValueError(f"{model.name!r} is not a name that Ollama could hold")
             self.add(Installed(name, model, start - timedelta(hours=age)))
@@ -104,7 +104,7 @@ class Library:
 
 
 def utc_now() -> str:
-    """RFC 3339 with nanoseconds, trailing zeros cut, `Z`."""
+    """Format as RFC 3339 in UTC with nanoseconds, trailing zeros removed."""
     seconds, fraction = divmod(time.time_ns(), 10**9)
     head = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
     digits = f"{fraction:09d}".rstrip("0")
@@ -112,5 +112,5 @@ def utc_now() -> str:
 
 
 def local_time(moment: datetime) -> str:
-    """RFC 3339 with the server's own offset."""
+    """Format as RFC 3339 with the server's own offset."""
     return moment.astimezone().isoformat(timespec="microseconds")

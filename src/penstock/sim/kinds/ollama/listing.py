@@ -1,62 +1,68 @@
-"""What is there and what is loaded: tags, ps, show, version, status and the account that there is none of."""
+"""Read-only routes: tags, ps, show, version, status and the account (there is none)."""
 
 import math
 from datetime import datetime, timedelta
 from typing import Any
 
 from penstock.sim.exchange import Exchange
-from penstock.sim.kinds.ollama import fields
-from penstock.sim.kinds.ollama.gojson import decode
+from penstock.sim.kinds.ollama.fields import SHOW
+from penstock.sim.kinds.ollama.go_json import decode_fields
+from penstock.sim.kinds.ollama.handler import Core, Handlers, OllamaError, well_named
 from penstock.sim.kinds.ollama.library import Installed, local_time
-from penstock.sim.kinds.ollama.names import parse
-from penstock.sim.kinds.ollama.part import Core, OllamaError, Part, well_named
-from penstock.sim.kinds.ollama.prompt import Room
+from penstock.sim.kinds.ollama.model_names import parse_name
+from penstock.sim.kinds.ollama.prompt import ContextWindow
 
 VERSION = "0.32.15"
 _FOREVER = timedelta(days=292 * 365)
 
 
-class Listing(Part):
-    """Routes that look, and change nothing."""
+class Listing(Handlers):
+    """Routes that change nothing."""
 
     def __init__(self, core: Core) -> None:
         super().__init__(core)
-        root, version, tags = self.route(self._root), self.route(self._version), self.route(self._tags)
+        root, version, tags = (
+            self.guard_route(self._handle_root),
+            self.guard_route(self._handle_version),
+            self.guard_route(self._handle_tags),
+        )
         self.routes = {
             "/": {"GET": root, "HEAD": root},
             "/api/version": {"GET": version, "HEAD": version},
             "/api/tags": {"GET": tags, "HEAD": tags},
-            "/api/ps": {"GET": self.route(self._ps)},
-            "/api/show": {"POST": self.route(self._show)},
-            "/api/status": {"GET": self.route(self._status)},
-            "/api/me": {"POST": self.route(self._account)},
-            "/api/signout": {"POST": self.route(self._signed_out)},
-            "/api/user/keys/*": {"DELETE": self.route(self._signed_out)},
-            "/api/experimental/model-recommendations": {"GET": self.route(self._recommendations)},
+            "/api/ps": {"GET": self.guard_route(self._handle_ps)},
+            "/api/show": {"POST": self.guard_route(self._handle_show)},
+            "/api/status": {"GET": self.guard_route(self._handle_status)},
+            "/api/me": {"POST": self.guard_route(self._handle_account)},
+            "/api/signout": {"POST": self.guard_route(self._signed_out)},
+            "/api/user/keys/*": {"DELETE": self.guard_route(self._signed_out)},
+            "/api/experimental/model-recommendations": {"GET": self.guard_route(self._handle_recommendations)},
         }
 
-    async def _root(self, exchange: Exchange) -> None:
+    async def _handle_root(self, exchange: Exchange) -> None:
         await exchange.reply(200, b"Ollama is running", "text/plain; charset=utf-8")
 
-    async def _version(self, exchange: Exchange) -> None:
-        await self.json(exchange, {"version": VERSION})
+    async def _handle_version(self, exchange: Exchange) -> None:
+        await self.reply_json(exchange, {"version": VERSION})
 
-    async def _status(self, exchange: Exchange) -> None:
-        await self.json(exchange, {"cloud": {"disabled": True, "source": "env"}})
+    async def _handle_status(self, exchange: Exchange) -> None:
+        await self.reply_json(exchange, {"cloud": {"disabled": True, "source": "env"}})
 
-    async def _account(self, exchange: Exchange) -> None:
-        await self.json(exchange, {"error": "account unavailable"}, 503)
+    async def _handle_account(self, exchange: Exchange) -> None:
+        await self.reply_json(exchange, {"error": "account unavailable"}, 503)
 
     async def _signed_out(self, exchange: Exchange) -> None:
-        await self.json(exchange, {"error": "you are not currently signed in"}, 401)
+        await self.reply_json(exchange, {"error": "you are not currently signed in"}, 401)
 
-    async def _recommendations(self, exchange: Exchange) -> None:
-        await self.json(exchange, {"recommendations": []})
+    async def _handle_recommendations(self, exchange: Exchange) -> None:
+        await self.reply_json(exchange, {"recommendations": []})
 
-    async def _tags(self, exchange: Exchange) -> None:
-        await self.json(exchange, {"models": [self._tag(installed) for installed in self.core.library.all()]})
+    async def _handle_tags(self, exchange: Exchange) -> None:
+        await self.reply_json(
+            exchange, {"models": [self._build_tag(installed) for installed in self.core.library.all()]}
+        )
 
-    def _tag(self, installed: Installed) -> dict[str, Any]:
+    def _build_tag(self, installed: Installed) -> dict[str, Any]:
         model = installed.model
         return {
             "name": model.name,
@@ -65,19 +71,19 @@ class Listing(Part):
             "size": model.size_bytes,
             "digest": installed.digest,
             "details": {
-                **installed.details(),
+                **installed.build_details(),
                 "context_length": model.context_length,
                 "embedding_length": installed.embedding_length,
             },
             "capabilities": list(model.capabilities),
         }
 
-    async def _ps(self, exchange: Exchange) -> None:
+    async def _handle_ps(self, exchange: Exchange) -> None:
         engine = self.core.engine
         loaded = sorted(engine.residents.values(), key=lambda resident: resident.expires_at, reverse=True)
         rows = []
         for resident in loaded:
-            name = parse(resident.model.name)
+            name = parse_name(resident.model.name)
             installed = self.core.library.find(name) if name else None
             if installed is None:
                 continue
@@ -91,42 +97,42 @@ class Listing(Part):
                     "model": resident.model.name,
                     "size": memory,
                     "digest": installed.digest,
-                    "details": installed.details(),
+                    "details": installed.build_details(),
                     "expires_at": local_time(datetime.now().astimezone() + lasting),
                     "size_vram": memory,
-                    "context_length": Room.of(resident.model, num_ctx).tokens,
+                    "context_length": ContextWindow.for_model(resident.model, num_ctx).tokens,
                 }
             )
-        await self.json(exchange, {"models": rows})
+        await self.reply_json(exchange, {"models": rows})
 
-    async def _show(self, exchange: Exchange) -> None:
-        body = decode(exchange.request.body, fields.SHOW)
+    async def _handle_show(self, exchange: Exchange) -> None:
+        body = decode_fields(exchange.request.body, SHOW)
         asked = (body.get("model") or body.get("name") or "").strip()
         if not asked:
             raise OllamaError(400, "model is required")
         name = well_named(asked)
-        installed = self.named(asked, OllamaError(404, f"model '{name.display}' not found"))
+        installed = self.find_installed(asked, OllamaError(404, f"model '{name.display}' not found"))
         system = body.get("system") or installed.system
         values = "\n".join(_parameter_lines(installed.parameters))
         blob = f"/models/blobs/sha256-{installed.digest}"
         modelfile = f'# Modelfile generated by "ollama show"\n# FROM {installed.model.name}\n\nFROM {blob}\n'
-        shown: dict[str, Any] = {"license": installed.license, "modelfile": modelfile}
-        shown |= {"parameters": values} if values else {}
-        shown["template"] = installed.template
-        shown |= {"system": system} if system else {}
-        shown["details"] = installed.details()
-        shown |= {"messages": list(installed.messages)} if installed.messages else {}
-        shown["model_info"] = installed.model_info(verbose=body.get("verbose", False))
-        shown["tensors"] = installed.tensors()
-        shown["capabilities"] = list(installed.model.capabilities)
-        shown["modified_at"] = local_time(installed.modified_at)
-        await self.json(exchange, shown)
+        response: dict[str, Any] = {"license": installed.license, "modelfile": modelfile}
+        response |= {"parameters": values} if values else {}
+        response["template"] = installed.template
+        response |= {"system": system} if system else {}
+        response["details"] = installed.build_details()
+        response |= {"messages": list(installed.messages)} if installed.messages else {}
+        response["model_info"] = installed.model_info(verbose=body.get("verbose", False))
+        response["tensors"] = installed.list_tensors()
+        response["capabilities"] = list(installed.model.capabilities)
+        response["modified_at"] = local_time(installed.modified_at)
+        await self.reply_json(exchange, response)
 
 
 def _parameter_lines(parameters: dict[str, Any]) -> list[str]:
     lines = []
     for name, value in parameters.items():
         for one in value if isinstance(value, list) else [value]:
-            shown = f'"{one}"' if isinstance(one, str) else str(one)
-            lines.append(f"{name:<30} {shown}")
+            response = f'"{one}"' if isinstance(one, str) else str(one)
+            lines.append(f"{name:<30} {response}")
     return lines

@@ -1,21 +1,21 @@
-"""How vLLM writes a generation: whole, and as server-sent events, key by key as recorded."""
+"""Responses of vLLM, complete and as server-sent events, key by key as recorded."""
 
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from penstock.sim.answer import Answer
-from penstock.sim.engine import Session
-from penstock.sim.openai_generation import Chunk, Generation
-from penstock.sim.openai_shapes import EVENTS, arguments_text, fragments, logprob, usage
+from penstock.sim.generated_text import Answer
+from penstock.sim.openai.generation import Chunk, Generation
+from penstock.sim.openai.response import EVENTS, arguments_text, build_logprob, build_usage, split_text
+from penstock.sim.speed_model import Session
 
 FINGERPRINT = "vllm-0.32.0-5e9aa960"
 
 
 @dataclass(slots=True)
 class _Vllm(Generation):
-    """What chat and completions have in common."""
+    """Common parts of chat and completions."""
 
     head_first: ClassVar[bool] = True
     event_type: ClassVar[str] = f"{EVENTS}; charset=utf-8"
@@ -23,23 +23,23 @@ class _Vllm(Generation):
 
     id: str = field(default_factory=lambda: secrets.token_hex(8))
 
-    def head(self) -> Chunk:
+    def common_fields(self) -> Chunk:
         return {}
 
-    def usage(self) -> dict[str, Any]:
-        return usage(self.prompt_tokens, self.completion_tokens)
+    def build_usage(self) -> dict[str, Any]:
+        return build_usage(self.prompt_tokens, self.completion_tokens)
 
-    def ending(self, session: Session) -> list[Chunk]:
+    def closing_chunks(self, session: Session) -> list[Chunk]:
         if not self.wish.include_usage:
             return []
-        return [{**self.head(), "choices": [], "usage": self.usage(), "system_fingerprint": FINGERPRINT}]
+        return [{**self.common_fields(), "choices": [], "usage": self.build_usage(), "system_fingerprint": FINGERPRINT}]
 
 
 @dataclass(slots=True)
 class Chat(_Vllm):
     """`/v1/chat/completions`."""
 
-    def head(self) -> Chunk:
+    def common_fields(self) -> Chunk:
         return {
             "id": f"chatcmpl-{self.id}",
             "object": "chat.completion.chunk",
@@ -47,18 +47,19 @@ class Chat(_Vllm):
             "model": self.model.name,
         }
 
-    def opening(self) -> list[Chunk]:
+    def opening_chunks(self) -> list[Chunk]:
         delta = {"role": "assistant", "content": ""}
         choices = [{"index": at, "delta": delta, "logprobs": None, "finish_reason": None} for at in range(self.wish.n)]
         return [
-            {**self.head(), "choices": [choice], "prompt_token_ids": None, "prompt_text": None} for choice in choices
+            {**self.common_fields(), "choices": [choice], "prompt_token_ids": None, "prompt_text": None}
+            for choice in choices
         ]
 
-    def steps(self, index: int, answer: Answer) -> list[Chunk]:
-        deltas = self._deltas(answer)
-        return [self._chunk(index, answer, delta, last=delta is deltas[-1]) for delta in deltas]
+    def token_chunks(self, index: int, answer: Answer) -> list[Chunk]:
+        deltas = self._build_deltas(answer)
+        return [self._build_chunk(index, answer, delta, last=delta is deltas[-1]) for delta in deltas]
 
-    def _deltas(self, answer: Answer) -> list[dict[str, Any]]:
+    def _build_deltas(self, answer: Answer) -> list[dict[str, Any]]:
         deltas: list[dict[str, Any]] = [{"reasoning": piece} for piece in answer.thinking]
         deltas += [{"content": piece} for piece in answer.tokens]
         if answer.call is not None:
@@ -68,31 +69,31 @@ class Chat(_Vllm):
             deltas.append({})
         return deltas or [{"content": ""}]
 
-    def _chunk(self, index: int, answer: Answer, delta: Chunk, *, last: bool) -> Chunk:
+    def _build_chunk(self, index: int, answer: Answer, delta: Chunk, *, last: bool) -> Chunk:
         choice: Chunk = {
             "index": index,
             "delta": delta,
-            "logprobs": self._logprobs([delta.get("content")]),
+            "logprobs": self._build_logprobs([delta.get("content")]),
             "finish_reason": None,
         }
         if last:
-            choice |= {"finish_reason": _finish(answer), "stop_reason": answer.stopped_by}
+            choice |= {"finish_reason": _finish_reason(answer), "stop_reason": answer.stopped_by}
         choice["token_ids"] = None
         closing = {"system_fingerprint": FINGERPRINT} if last and not self.wish.include_usage else {}
-        return {**self.head(), "choices": [choice], **closing}
+        return {**self.common_fields(), "choices": [choice], **closing}
 
-    def _logprobs(self, tokens: Sequence[str | None]) -> dict[str, Any] | None:
+    def _build_logprobs(self, tokens: Sequence[str | None]) -> dict[str, Any] | None:
         wanted = self.wish.logprobs
         given = [token for token in tokens if token]
-        return None if wanted is None or not given else {"content": [logprob(token, wanted) for token in given]}
+        return None if wanted is None or not given else {"content": [build_logprob(token, wanted) for token in given]}
 
-    def whole_body(self, session: Session) -> Chunk:
+    def complete_body(self, session: Session) -> Chunk:
         choices = [
             {
                 "index": index,
-                "message": _message(answer),
-                "logprobs": self._logprobs(answer.tokens),
-                "finish_reason": _finish(answer),
+                "message": _build_message(answer),
+                "logprobs": self._build_logprobs(answer.tokens),
+                "finish_reason": _finish_reason(answer),
                 "stop_reason": answer.stopped_by,
                 "token_ids": None,
                 "routed_experts": None,
@@ -101,12 +102,12 @@ class Chat(_Vllm):
         ]
         details = {"prompt_tokens_details": None, "completion_tokens_details": None}
         return {
-            **self.head(),
+            **self.common_fields(),
             "object": "chat.completion",
             "choices": choices,
             "service_tier": None,
             "system_fingerprint": FINGERPRINT,
-            "usage": {**self.usage(), **details},
+            "usage": {**self.build_usage(), **details},
             "prompt_logprobs": None,
             "prompt_token_ids": None,
             "prompt_text": None,
@@ -120,13 +121,13 @@ class Chat(_Vllm):
 class Completions(_Vllm):
     """`/v1/completions`."""
 
-    def head(self) -> Chunk:
+    def common_fields(self) -> Chunk:
         return {"id": f"cmpl-{self.id}", "object": "text_completion", "created": self.created, "model": self.model.name}
 
-    def opening(self) -> list[Chunk]:
+    def opening_chunks(self) -> list[Chunk]:
         return []
 
-    def steps(self, index: int, answer: Answer) -> list[Chunk]:
+    def token_chunks(self, index: int, answer: Answer) -> list[Chunk]:
         natural = answer.finish == "stop" and answer.stopped_by is None
         pieces = (*answer.tokens, "") if natural or not answer.tokens else answer.tokens
         rows = []
@@ -135,20 +136,20 @@ class Completions(_Vllm):
             choice = {
                 "index": index,
                 "text": piece,
-                "logprobs": self._logprobs([piece]),
+                "logprobs": self._build_logprobs([piece]),
                 "finish_reason": answer.finish if last else None,
                 "stop_reason": answer.stopped_by if last else None,
                 "prompt_token_ids": None,
                 "token_ids": None,
             }
             closing = {"system_fingerprint": FINGERPRINT} if last and not self.wish.include_usage else {}
-            rows.append({**self.head(), "choices": [choice], **closing})
+            rows.append({**self.common_fields(), "choices": [choice], **closing})
         return rows
 
-    def _logprobs(self, tokens: Sequence[str]) -> dict[str, Any] | None:
+    def _build_logprobs(self, tokens: Sequence[str]) -> dict[str, Any] | None:
         if self.wish.logprobs is None:
             return None
-        rows = [logprob(token, self.wish.logprobs) for token in tokens if token]
+        rows = [build_logprob(token, self.wish.logprobs) for token in tokens if token]
         offsets = [sum(map(len, tokens[:at])) for at in range(len(rows))]
         return {
             "text_offset": offsets,
@@ -157,12 +158,12 @@ class Completions(_Vllm):
             "top_logprobs": [{top["token"]: top["logprob"] for top in row["top_logprobs"]} for row in rows],
         }
 
-    def whole_body(self, session: Session) -> Chunk:
+    def complete_body(self, session: Session) -> Chunk:
         choices = [
             {
                 "index": index,
                 "text": answer.text,
-                "logprobs": self._logprobs(answer.tokens),
+                "logprobs": self._build_logprobs(answer.tokens),
                 "finish_reason": answer.finish,
                 "stop_reason": answer.stopped_by,
                 "token_ids": None,
@@ -173,22 +174,22 @@ class Completions(_Vllm):
             for index, answer in enumerate(self.choices)
         ]
         return {
-            **self.head(),
+            **self.common_fields(),
             "choices": choices,
             "service_tier": None,
             "system_fingerprint": FINGERPRINT,
-            "usage": {**self.usage(), "prompt_tokens_details": None, "completion_tokens_details": None},
+            "usage": {**self.build_usage(), "prompt_tokens_details": None, "completion_tokens_details": None},
             "kv_transfer_params": None,
             "ec_transfer_params": None,
             "metrics": None,
         }
 
 
-def _finish(answer: Answer) -> str:
+def _finish_reason(answer: Answer) -> str:
     return "tool_calls" if answer.call is not None else answer.finish
 
 
-def _message(answer: Answer) -> dict[str, Any]:
+def _build_message(answer: Answer) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": answer.text}
     message |= {"refusal": None, "annotations": None, "audio": None, "function_call": None}
     if answer.call is not None:
@@ -200,8 +201,8 @@ def _message(answer: Answer) -> dict[str, Any]:
 
 
 def _call_deltas(name: str, arguments: str) -> list[dict[str, Any]]:
-    """The name, then the arguments in pieces; the name's chunk has a second entry of its index, as vLLM's may."""
-    first, *rest = fragments(arguments)
+    """Return the name, then the arguments in pieces; the first chunk has two entries of one index, as vLLM's may."""
+    first, *rest = split_text(arguments)
     opened = {"id": _call_id(), "type": "function", "index": 0, "function": {"name": name}}
     parts = [[opened, {"index": 0, "function": {"arguments": first}}]]
     parts += [[{"index": 0, "function": {"arguments": piece}}] for piece in rest]

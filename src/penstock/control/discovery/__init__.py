@@ -1,0 +1,1 @@
+"""Discovery: which servers there are, which are up, and what models they have."""

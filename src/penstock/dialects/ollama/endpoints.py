@@ -1,0 +1,287 @@
+"""Endpoints of Ollama's API: routing reads a few fields; the rest is decoded only for translation.
+
+Error messages are those of Ollama's server: clients match them.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from penstock.dialects.base import NO_FLAGS, Renderer
+from penstock.dialects.go_json import decode_lenient, normalize_body
+from penstock.dialects.json_body import pop_resume_flag
+from penstock.dialects.ollama.options import parse_keep_alive
+from penstock.dialects.ollama.request import decode_chat, decode_embed, decode_embeddings, decode_generate
+from penstock.dialects.ollama.response import ChatRenderer, EmbeddingRenderer, render_error
+from penstock.dialects.ollama.usage import is_stream_complete, parse_usage
+from penstock.domain.content import Content
+from penstock.domain.errors import InvalidRequest, ModelNotFound, PenstockError, Unsupported
+from penstock.domain.request import Call, Operation
+from penstock.domain.response import Usage
+from penstock.domain.response_metadata import Provenance
+
+_ABSENT = msgspec.Raw()
+_LENIENT = frozenset({"lenient"})
+# Wider than Ollama's grammar, because names of other engines' models must pass, paths and spaces included.
+_find_invalid_character = re.compile(r"[^\w./:@+~=,()\[\] -]").search
+
+
+class _TokenLimit(msgspec.Struct, gc=False):
+    num_predict: int | float | None = None
+
+
+class _ChatFields(msgspec.Struct, gc=False):
+    model: str | None = None
+    stream: bool | None = None
+    messages: msgspec.Raw = _ABSENT
+    keep_alive: msgspec.Raw = _ABSENT
+    options: _TokenLimit | None = None
+    resume: bool | None = None
+
+
+class _GenerateFields(msgspec.Struct, gc=False):
+    model: str | None = None
+    stream: bool | None = None
+    prompt: msgspec.Raw = _ABSENT
+    suffix: msgspec.Raw = _ABSENT
+    raw: bool | None = None
+    keep_alive: msgspec.Raw = _ABSENT
+    options: _TokenLimit | None = None
+    resume: bool | None = None
+
+
+class _EmbedFields(msgspec.Struct, gc=False):
+    model: str | None = None
+    input: msgspec.Raw = _ABSENT
+    prompt: msgspec.Raw = _ABSENT
+
+
+class _ManageFields(msgspec.Struct, gc=False):
+    model: str | None = None
+    name: str | None = None
+    source: str | None = None
+    destination: str | None = None
+    stream: bool | None = None
+    server: str | None = None
+
+
+_chat_decoder = msgspec.json.Decoder(_ChatFields)
+_generate_decoder = msgspec.json.Decoder(_GenerateFields)
+_embed_decoder = msgspec.json.Decoder(_EmbedFields)
+_manage_decoder = msgspec.json.Decoder(_ManageFields)
+
+
+@dataclass(frozen=True, slots=True)
+class _Endpoint:
+    """Base of all endpoints."""
+
+    wire: str
+    paths: tuple[str, ...]
+    method: str = "POST"
+
+    def parse_usage(self, tail: bytes, streamed: bool) -> Usage | None:
+        """Parse the counts of the last line or of the complete body."""
+        return parse_usage(tail, streamed)
+
+    def is_complete(self, tail: bytes) -> bool:
+        """Return whether the last line is `done`, reports success, or reports an error."""
+        return is_stream_complete(tail)
+
+    def render_interruption(self, error: PenstockError) -> bytes:
+        """Render the error as a line of its own.
+
+        Servers flush complete lines, so no newline is needed first; an empty line breaks Ollama's clients in Python
+        and Go.
+        """
+        return render_error(error) + b"\n"
+
+
+class ChatEndpoint(_Endpoint):
+    """`POST /api/chat`."""
+
+    __slots__ = ()
+
+    def parse_request(self, body: bytes, content_type: bytes) -> Call:
+        """Parse the routing fields.
+
+        Flags: `load` or `unload` for a request without messages, which only loads or unloads the model; `lenient`;
+        and those of `pop_resume_flag`.
+        """
+        fields, flags = _decode_routing_fields(_chat_decoder, body, "ChatRequest")
+        is_empty = _is_empty(fields.messages)
+        if is_empty and not flags:
+            fields, flags = _decode_lenient_fields(_chat_decoder, body, "ChatRequest")
+            is_empty = _is_empty(fields.messages)
+        if not fields.model:
+            raise InvalidRequest("model is required", param="model")
+        stream = fields.stream is not False
+        if is_empty:
+            flags, stream = flags | _select_load_flag(fields.keep_alive), False
+        if fields.resume is not None and not flags:
+            body, flags = pop_resume_flag(body, fields.resume)
+        limit = _get_token_limit(fields.options)
+        model = _check_model(fields.model)
+        return Call(self.wire, Operation.CHAT, model, stream, body, flags=flags, max_tokens=limit)
+
+    def decode_content(self, call: Call) -> Content:
+        """Decode the conversation, which has no messages in a request to load or unload."""
+        return decode_chat(_get_strict_body(call, "ChatRequest"))
+
+    def create_renderer(self, call: Call, provenance: Provenance) -> Renderer:
+        """Create a renderer of `message`s."""
+        return ChatRenderer(call, provenance, generate=False)
+
+
+class GenerateEndpoint(_Endpoint):
+    """`POST /api/generate`."""
+
+    __slots__ = ()
+
+    def parse_request(self, body: bytes, content_type: bytes) -> Call:
+        """Parse the routing fields. Flags are those of a chat; a raw prompt or one with a suffix is a completion."""
+        fields, flags = _decode_routing_fields(_generate_decoder, body, "GenerateRequest")
+        is_empty = _is_empty(fields.prompt)
+        if is_empty and not flags:
+            fields, flags = _decode_lenient_fields(_generate_decoder, body, "GenerateRequest")
+            is_empty = _is_empty(fields.prompt)
+        if not fields.model:
+            raise ModelNotFound("model '' not found", param="model")
+        stream = fields.stream is not False
+        if is_empty:
+            flags, stream = flags | _select_load_flag(fields.keep_alive), False
+        operation = Operation.COMPLETION if fields.raw or not _is_empty(fields.suffix) else Operation.CHAT
+        if fields.resume is not None and not flags:
+            body, flags = pop_resume_flag(body, fields.resume)
+        limit = _get_token_limit(fields.options)
+        return Call(self.wire, operation, _check_model(fields.model), stream, body, flags=flags, max_tokens=limit)
+
+    def decode_content(self, call: Call) -> Content:
+        """Decode a conversation of one message, or the text to complete."""
+        return decode_generate(_get_strict_body(call, "GenerateRequest"))
+
+    def create_renderer(self, call: Call, provenance: Provenance) -> Renderer:
+        """Create a renderer of `response`s."""
+        return ChatRenderer(call, provenance, generate=True)
+
+
+class EmbedEndpoint(_Endpoint):
+    """`POST /api/embed`, and the older `/api/embeddings` with one `prompt`."""
+
+    __slots__ = ()
+
+    def parse_request(self, body: bytes, content_type: bytes) -> Call:
+        """Parse the model. Flag: `load` if there is nothing to embed."""
+        is_single = self.wire == "ollama.embeddings"
+        go_type = "EmbeddingRequest" if is_single else "EmbedRequest"
+        fields, flags = _decode_routing_fields(_embed_decoder, body, go_type)
+        if _is_empty(fields.prompt if is_single else fields.input) and not flags:
+            fields, flags = _decode_lenient_fields(_embed_decoder, body, go_type)
+        if not fields.model:
+            if is_single:
+                raise InvalidRequest("model is required", param="model")
+            raise ModelNotFound("model '' not found", param="model")
+        if _is_empty(fields.prompt if is_single else fields.input):
+            flags |= {"load"}
+        return Call(self.wire, Operation.EMBEDDING, _check_model(fields.model), False, body, flags=flags)
+
+    def decode_content(self, call: Call) -> Content:
+        """Decode the texts."""
+        if self.wire == "ollama.embeddings":
+            return decode_embeddings(_get_strict_body(call, "EmbeddingRequest"))
+        return decode_embed(_get_strict_body(call, "EmbedRequest"))
+
+    def create_renderer(self, call: Call, provenance: Provenance) -> Renderer:
+        """Create a renderer of vectors."""
+        return EmbeddingRenderer(call, provenance, single=self.wire == "ollama.embeddings")
+
+
+class ManageEndpoint(_Endpoint):
+    """Pull, push, create, copy or delete a model: for Ollama servers only. `server` in the body selects one."""
+
+    __slots__ = ()
+
+    def parse_request(self, body: bytes, content_type: bytes) -> Call:
+        """Parse the model and the server."""
+        action = self.wire.partition(".")[2]
+        go_type = f"{action.capitalize()}Request"
+        fields, flags = _decode_routing_fields(_manage_decoder, body, go_type)
+        if not flags and not (fields.source if action == "copy" else fields.model):
+            fields, flags = _decode_lenient_fields(_manage_decoder, body, go_type)
+        model = (fields.source if action == "copy" else fields.model or fields.name) or ""
+        _check_managed_names(action, model, fields.destination or "")
+        stream = action in ("pull", "push", "create") and fields.stream is not False
+        return Call(
+            self.wire,
+            Operation.MANAGE,
+            model.strip(),
+            stream,
+            body,
+            kinds=("ollama",),
+            server=fields.server or "",
+            flags=flags,
+        )
+
+    def decode_content(self, call: Call) -> Content:
+        """Raise Unsupported: other engines cannot manage models."""
+        raise Unsupported(f"/api/{self.wire.partition('.')[2]} manages models of Ollama servers only")
+
+    def create_renderer(self, call: Call, provenance: Provenance) -> Renderer:
+        """Create a renderer of errors: responses are passed through."""
+        return ChatRenderer(call, provenance, generate=True)
+
+
+def _decode_routing_fields(
+    decoder: "msgspec.json.Decoder[Any]", body: bytes, go_type: str
+) -> tuple[Any, frozenset[str]]:
+    """Decode the routing fields. The flag `lenient` marks a body that needs Ollama's lenient decoding."""
+    try:
+        fields = decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _decode_lenient_fields(decoder, body, go_type)
+    return (fields, NO_FLAGS) if fields.model else _decode_lenient_fields(decoder, body, go_type)
+
+
+def _decode_lenient_fields(
+    decoder: "msgspec.json.Decoder[Any]", body: bytes, go_type: str
+) -> tuple[Any, frozenset[str]]:
+    return decode_lenient(decoder, body, go_type), _LENIENT
+
+
+def _get_strict_body(call: Call, go_type: str) -> bytes:
+    return normalize_body(call.body, go_type) if "lenient" in call.flags else call.body
+
+
+def _check_model(name: str) -> str:
+    if _find_invalid_character(name):
+        raise InvalidRequest("invalid model name", param="model")
+    return name.strip()
+
+
+def _check_managed_names(action: str, model: str, destination: str) -> None:
+    if action == "copy":
+        for field, name in (("source", model), ("destination", destination)):
+            if not name.strip() or _find_invalid_character(name):
+                raise InvalidRequest(f'{field} "{name}" is invalid', param=field)
+    elif not model.strip() and action in ("push", "delete"):
+        raise InvalidRequest("model is required", param="model")
+    elif not model.strip() or _find_invalid_character(model):
+        message = f'name "{model}" is invalid' if action == "delete" else "invalid model name"
+        raise InvalidRequest(message, param="model")
+
+
+def _is_empty(raw: msgspec.Raw) -> bool:
+    """Return whether a list or text is absent, null or empty. Long ones are not decoded."""
+    return len(raw) < 64 and (not len(raw) or not msgspec.json.decode(raw))
+
+
+def _select_load_flag(keep_alive: msgspec.Raw) -> frozenset[str]:
+    return frozenset({"unload" if parse_keep_alive(keep_alive) == 0 else "load"})
+
+
+def _get_token_limit(options: _TokenLimit | None) -> int | None:
+    """Return `num_predict` if it is a limit; negative values mean none."""
+    if options is None or options.num_predict is None or options.num_predict < 0:
+        return None
+    return int(options.num_predict)

@@ -1,0 +1,1 @@
+"""Endpoint of `/v1/chat/completions`."""

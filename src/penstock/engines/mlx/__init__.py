@@ -1,0 +1,1 @@
+"""MLX API server: Ollama-like lists and streams."""

@@ -1,0 +1,181 @@
+"""Base class of engines for servers that speak OpenAI's API."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import msgspec
+from msgspec import Raw
+
+from penstock.domain.content import AgentTask, Chat, Completion, Content, Embedding, Thinking
+from penstock.domain.errors import PenstockError, Unsupported
+from penstock.domain.fleet import Model
+from penstock.domain.request import Call, Operation
+from penstock.domain.server_kind import KindDefaults
+from penstock.engines.base import EngineRequest, Headers, ResponseReader, bearer_headers
+from penstock.engines.continuation import extend_prompt
+from penstock.engines.json_fields import UNSET_VALUES
+from penstock.engines.openai_compatible.errors import parse_error_response
+from penstock.engines.openai_compatible.multipart import form_content_type, rename_model
+from penstock.engines.openai_compatible.request import build_chat, build_completion, build_embedding
+from penstock.engines.openai_compatible.response import parse_embeddings, parse_response, parse_token_count
+from penstock.engines.openai_compatible.stream import BodyReader, EventStreamReader
+
+_encode = msgspec.json.Encoder().encode
+_decode_object = msgspec.json.Decoder(dict[str, Raw]).decode
+
+# Ollama's options for loading a model, and those that it ignores itself by now. They do not change the response of
+# other servers. `num_ctx` is one of them: the context of these servers is set when they start.
+_LOAD_OPTIONS = frozenset(
+    {
+        *("num_ctx", "num_keep", "num_batch", "num_gpu", "main_gpu", "num_thread", "numa", "low_vram", "f16_kv"),
+        *("use_mmap", "use_mlock", "vocab_only", "logits_all", "penalize_newline", "tfs_z", "draft_num_predict"),
+    }
+)
+# Fields of other dialects that request the default behavior.
+_DEFAULT_FIELDS = frozenset({"raw", "truncate", "shift"})
+# Ollama's options with the numbers that turn them off.
+_DISABLED_OPTIONS = frozenset({("mirostat", b"0"), ("typical_p", b"1"), ("typical_p", b"1.0"), ("typical_p", b"0")})
+
+
+class OpenAICompatible:
+    """Base of the engines that speak OpenAI's wire formats.
+
+    Class variables describe a server. `option_names` maps names of Ollama's options to the server's own.
+    `extra_fields` are fields beyond OpenAI's chat API that the server supports, whichever dialect they come in;
+    `ignored_fields` may be left out. `accepts_thinking`: the server takes earlier thinking of the model back.
+    `accepts_files`: it takes documents.
+    """
+
+    kind: ClassVar[str] = ""
+    title: ClassVar[str] = ""
+    defaults: ClassVar[KindDefaults] = KindDefaults(port=8000, local_probe="never")
+    native_paths: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "openai.chat": "/v1/chat/completions",
+            "openai.completions": "/v1/completions",
+            "openai.embeddings": "/v1/embeddings",
+            "openai.transcriptions": "/v1/audio/transcriptions",
+        }
+    )
+    loads_on_demand: ClassVar[bool] = False
+    operations: ClassVar[frozenset[Operation]] = frozenset({Operation.CHAT, Operation.COMPLETION, Operation.EMBEDDING})
+    option_names: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    extra_fields: ClassVar[frozenset[str]] = frozenset()
+    ignored_fields: ClassVar[frozenset[str]] = frozenset()
+    accepts_thinking: ClassVar[bool] = True
+    accepts_files: ClassVar[bool] = False
+
+    def forward_request(self, call: Call, model: Model) -> EngineRequest:
+        """Build the request with the caller's body, in which only a differing model name is replaced."""
+        body = call.body
+        is_renamed = call.model != model.name
+        if call.wire == "openai.transcriptions":
+            body = rename_model(body, model.name) if is_renamed else body
+            content_type = form_content_type(body)
+            return EngineRequest(self.native_paths[call.wire], body, stream=call.stream, content_type=content_type)
+        if is_renamed:
+            fields = _decode_object(body)
+            fields["model"] = Raw(_encode(model.name))
+            body = _encode(fields)
+        return EngineRequest(self.native_paths[call.wire], body, stream=call.stream)
+
+    def translate_request(self, call: Call, content: Content, model: Model) -> EngineRequest:
+        """Build a request in OpenAI's format; streams always report their usage.
+
+        `keep_alive` is left out, because these servers keep their models loaded.
+        """
+        fields: dict[str, Any] = {"model": model.name}
+        match content:
+            case AgentTask():
+                raise Unsupported(f"{self.title} cannot run agent tasks. Use an agent server or send a chat.")
+            case Embedding():
+                fields |= self.translate_embedding(content) | self._copy_fields(content.options, call)
+                return EngineRequest(self.native_paths["openai.embeddings"], _encode(fields))
+            case Chat():
+                wire = "openai.chat"
+                fields |= self.translate_chat(content)
+            case Completion():
+                wire = "openai.completions"
+                fields |= self.translate_completion(content)
+        fields |= self._copy_fields(content.options, call) | self._copy_fields(content.extra, call)
+        if call.operation is Operation.COUNT:
+            return self.build_count_request(fields)
+        if call.stream:
+            fields |= {"stream": True, "stream_options": {"include_usage": True}}
+        return EngineRequest(self.native_paths[wire], _encode(fields), stream=call.stream)
+
+    def build_continuation(self, call: Call, content: Content, model: Model, sent_text: str) -> EngineRequest | None:
+        """Extend the prompt of a completion; return None for chats, which OpenAI's API cannot continue."""
+        if isinstance(content, Completion):
+            return self.translate_request(call, extend_prompt(content, sent_text), model)
+        return None
+
+    def translate_chat(self, chat: Chat) -> dict[str, Any]:
+        """Build the fields of a chat in this server's format."""
+        fields = build_chat(chat, self.title, accepts_thinking=self.accepts_thinking, accepts_files=self.accepts_files)
+        return fields if chat.thinking is None else fields | self.translate_thinking(chat.thinking)
+
+    def translate_completion(self, completion: Completion) -> dict[str, Any]:
+        """Build the fields of a completion in this server's format."""
+        return build_completion(completion, self.title)
+
+    def translate_embedding(self, embedding: Embedding) -> dict[str, Any]:
+        """Build the fields of an embedding in this server's format."""
+        return build_embedding(embedding)
+
+    def translate_thinking(self, thinking: Thinking) -> dict[str, Any]:
+        """Build the fields that turn thinking on or off."""
+        if not thinking.enabled:
+            return {"reasoning_effort": "none"}
+        return {"reasoning_effort": EFFORTS.get(thinking.effort, thinking.effort)} if thinking.effort else {}
+
+    def build_count_request(self, fields: dict[str, Any]) -> EngineRequest:
+        """Build the request that counts the tokens of a chat with these fields."""
+        raise Unsupported(f"{self.title} cannot count tokens. Use another server.")
+
+    def create_reader(self, call: Call, content: Content, outgoing: EngineRequest) -> ResponseReader:
+        """Create a reader of events or of one body."""
+        if outgoing.stream:
+            return EventStreamReader(self.title)
+        if call.operation is Operation.COUNT:
+            return BodyReader(self.title, parse_token_count)
+        return BodyReader(self.title, parse_embeddings if isinstance(content, Embedding) else parse_response)
+
+    def parse_error_response(self, status: int, body: bytes, retry_after: float | None) -> PenstockError:
+        """Return the error that an error response means."""
+        return parse_error_response(status, body, retry_after, self.title)
+
+    def authorization_headers(self, api_key: str) -> Headers:
+        """Return a bearer token if there is a key."""
+        return bearer_headers(api_key)
+
+    def _copy_fields(self, extra: tuple[tuple[str, bytes], ...], call: Call) -> dict[str, Any]:
+        """Copy fields unchanged: all of OpenAI's own wires, of other wires those that the server supports.
+
+        Raises Unsupported for any other field that would change the response.
+        """
+        fields: dict[str, Any] = {}
+        is_native = call.wire in self.native_paths
+        for name, value in extra:
+            if is_native or name in self.extra_fields:
+                fields[name] = Raw(value)
+            elif name in self.option_names:
+                fields[self.option_names[name]] = Raw(value)
+            elif not self._is_ignorable(name, value):
+                raise Unsupported(
+                    f"{self.title} does not support `{name}`. Leave it out or use another server.", param=name
+                )
+        return fields
+
+    def _is_ignorable(self, name: str, value: bytes) -> bool:
+        return (
+            name in _LOAD_OPTIONS
+            or name in _DEFAULT_FIELDS
+            or name in self.ignored_fields
+            or value in UNSET_VALUES
+            or (name, value) in _DISABLED_OPTIONS
+        )
+
+
+EFFORTS: Mapping[str, str] = MappingProxyType({"max": "xhigh"})

@@ -1,0 +1,1 @@
+"""Victoria, an agent with an HTTP API of its own."""

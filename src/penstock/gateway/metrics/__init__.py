@@ -1,0 +1,1 @@
+"""Counts, percentiles, the call log and the Prometheus text."""

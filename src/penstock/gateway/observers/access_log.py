@@ -1,0 +1,21 @@
+"""Observer that writes a log line about calls whose server the gateway selected."""
+
+import logging
+
+from penstock.gateway.request_context import RequestContext
+
+log = logging.getLogger("penstock.gateway")
+
+
+class AccessLog:
+    """Logs which model and server answered a call, where the caller did not decide that."""
+
+    def observe_call(self, ctx: RequestContext) -> None:
+        """Write the line for a call that succeeded, if it was routed by defaults, by level or after a failure."""
+        decision, deployment = ctx.decision, ctx.deployment
+        is_fallback = decision.fallback or ctx.attempts > 1
+        if not (is_fallback or decision.level or ctx.call.defaults) or ctx.failure is not None or deployment is None:
+            return
+        log.info(
+            "Distributed routing: %s @ %s (fallback: %s)", deployment.model.name, deployment.server.name, is_fallback
+        )

@@ -1,0 +1,49 @@
+"""Observer that learns how fast servers are from the calls that they answered."""
+
+from collections.abc import Callable
+
+from penstock.gateway.fleet.catalog import Catalog
+from penstock.gateway.fleet.throughput_learning import learn_throughput
+from penstock.gateway.request_context import RequestContext
+
+FIRST_CALLS = 256
+SAMPLE_INTERVAL = 16
+"""The first calls are all learnt from; later on, one in so many, and every call that loaded a model."""
+
+
+class ThroughputLearner:
+    """Updates the throughput estimates of servers. `probe_server(name)` has a server probed soon."""
+
+    def __init__(self, catalog: Catalog, probe_server: Callable[[str], None]) -> None:
+        self._catalog = catalog
+        self._probe_server = probe_server
+        self._successes = 0
+
+    def observe_call(self, ctx: RequestContext) -> None:
+        """Learn from a call that succeeded at the first attempt, unless it is not in the sample."""
+        if ctx.attempts != 1 or ctx.failure is not None:
+            return
+        successes = self._successes = self._successes + 1
+        if successes < FIRST_CALLS or not successes % SAMPLE_INTERVAL or not ctx.model_was_loaded:
+            self._learn(ctx)
+
+    def _learn(self, ctx: RequestContext) -> None:
+        """Update the estimates. If the call loaded a model, have the server probed to see what was evicted."""
+        deployment = ctx.deployment
+        if deployment is None or ctx.relay is None:
+            return
+        server = deployment.server.name
+        if not ctx.model_was_loaded:
+            self._probe_server(server)
+        sent_at = ctx.started_at + ctx.queue_seconds  # time in the swap queue says nothing about the server's speed
+        first_byte_at = ctx.client.first_byte_at
+        learn_throughput(
+            self._catalog.load_of(server),
+            deployment,
+            ctx.usage,
+            held=ctx.model_was_loaded,
+            ahead=ctx.running_before,
+            first=first_byte_at - sent_at if first_byte_at and ctx.call.stream else 0.0,
+            total=ctx.finished_at - sent_at,
+            most=ctx.call.max_tokens,
+        )

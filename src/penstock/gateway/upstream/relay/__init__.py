@@ -1,0 +1,1 @@
+"""Relays: how a server's response reaches the client."""

@@ -1,0 +1,20 @@
+"""What a call asks, once settings have filled in what it left out."""
+
+from dataclasses import replace
+
+from penstock.dialects.base import Endpoint
+from penstock.domain.content import Chat, Completion, Content
+from penstock.domain.request import Call, Defaults
+
+
+def whole(endpoint: Endpoint, call: Call, defaults: Defaults) -> Content:
+    """The call read whole, with the configured token limit and temperature where it asks for them."""
+    content = endpoint.decode_content(call)
+    if not call.defaults or not isinstance(content, Chat | Completion):
+        return content
+    sampling = content.sampling
+    if sampling.max_tokens is None:
+        sampling = replace(sampling, max_tokens=defaults.max_tokens)
+    if sampling.temperature is None:
+        sampling = replace(sampling, temperature=defaults.temperature)
+    return replace(content, sampling=sampling)

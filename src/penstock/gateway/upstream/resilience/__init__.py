@@ -1,0 +1,1 @@
+"""Circuit breakers, retry plan and budget, backoff, hedging."""

@@ -1,0 +1,1 @@
+"""Connections to servers, their pool, and small fetches."""

@@ -1,0 +1,1 @@
+"""OpenAI's API, as several simulated kinds of server speak it."""

@@ -1,0 +1,1 @@
+"""What Penstock keeps on disk."""

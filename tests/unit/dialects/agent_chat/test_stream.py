@@ -1,0 +1,131 @@
+"""Agent chat as it happens: the events, their order, their shape."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.dialects.agent_chat.stream import DIALECT
+from penstock.domain.errors import InvalidRequest, NoServer, UpstreamCut
+from penstock.domain.response import Choice, Chunk, ModelResponse, Usage
+from penstock.domain.response_metadata import Provenance
+
+ENDPOINT = DIALECT.endpoints[0]
+BY = Provenance("r1", server_url="http://localhost:8010", provider="victoria", model="victoria")
+CALL = ENDPOINT.parse_request(b'{"content": "a"}', b"")
+START = {
+    "request_id": "r1",
+    "provider": "victoria",
+    "model": "victoria",
+    "server_used": "http://localhost:8010",
+    "fallback": False,
+}
+
+
+def events(stream: bytes) -> list[tuple[str, dict[str, Any]]]:
+    assert stream.endswith(b"\n\n")
+    found = []
+    for block in stream.decode().strip().split("\n\n"):
+        name, data = block.split("\n")
+        found.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
+    return found
+
+
+def drawn(*chunks: Chunk, by: Provenance = BY) -> list[tuple[str, dict[str, Any]]]:
+    writer = ENDPOINT.create_renderer(CALL, by)
+    return events(b"".join(map(writer.render_chunk, chunks)) + writer.render_end())
+
+
+def test_it_streams_and_says_so() -> None:
+    assert CALL.stream
+    assert CALL.kinds == ("victoria", "mlx")
+    assert ENDPOINT.create_renderer(CALL, BY).content_type == b"text/event-stream; charset=utf-8"
+
+
+def test_steps_and_pieces_come_between_start_and_end() -> None:
+    assert drawn(Chunk(step="ищу"), Chunk("При"), Chunk("вет", finish="stop", usage=Usage(3, 4))) == [
+        ("start", START),
+        ("step", {"step": "ищу"}),
+        ("chunk", {"content": "При"}),
+        ("chunk", {"content": "вет"}),
+        (
+            "end",
+            {
+                "status": "success",
+                "finish_reason": "stop",
+                "prompt_tokens": 3,
+                "response_tokens": 4,
+                "total_tokens": 7,
+            },
+        ),
+    ]
+
+
+def test_an_empty_answer_still_starts_and_ends() -> None:
+    assert drawn() == [("start", START), ("end", {"status": "success", "finish_reason": None})]
+
+
+def test_thinking_is_told_apart_from_the_answer() -> None:
+    assert drawn(Chunk(thinking="hm"))[1] == ("chunk", {"content": "", "thinking": "hm"})
+
+
+def test_start_tells_of_the_reserve_and_of_simulation() -> None:
+    by = Provenance("r", provider="mlx", fallback=True, warning="Victoria is away", simulated=True)
+    start = drawn(by=by)[0][1]
+    assert (start["fallback"], start["warning"], start["simulated"]) == (True, "Victoria is away", True)
+
+
+def test_a_stream_that_breaks_ends_with_an_error_and_an_end() -> None:
+    writer = ENDPOINT.create_renderer(CALL, BY)
+    stream = writer.render_chunk(Chunk("a")) + writer.render_error(UpstreamCut("The engine went away."))
+    assert events(stream)[2:] == [
+        (
+            "error",
+            {
+                "code": "upstream_error",
+                "message": "The engine went away.",
+                "request_id": "r1",
+                "status": 502,
+                "retryable": True,
+            },
+        ),
+        ("end", {"status": "error", "finish_reason": None}),
+    ]
+
+
+def test_an_error_before_the_start_is_told_in_events_too() -> None:
+    assert DIALECT.media_type == b"text/event-stream; charset=utf-8"
+    told = events(DIALECT.render_error(NoServer("Никто не отвечает.", retry_after=5), "r"))
+    assert [name for name, _ in told] == ["error", "end"]
+    assert told[0][1].items() >= {"code": "no_server", "status": 503, "retry_after": 5, "retryable": True}.items()
+    assert events(ENDPOINT.render_interruption(UpstreamCut("cut")))[0][0] == "error"
+
+
+def test_a_whole_answer_is_drawn_as_the_same_events() -> None:
+    writer = ENDPOINT.create_renderer(CALL, BY)
+    whole = writer.render_response(ModelResponse((Choice("ab", finish="stop"),), Usage(1, 2), steps=("s",)), BY)
+    assert [name for name, _ in events(whole)] == ["start", "step", "chunk", "end"]
+
+
+def test_the_end_and_the_cost_can_be_read_back() -> None:
+    writer = ENDPOINT.create_renderer(CALL, BY)
+    stream = writer.render_chunk(Chunk("a", usage=Usage(1, 2, estimated=True)))
+    assert not ENDPOINT.is_complete(stream)
+    assert ENDPOINT.parse_usage(stream, streamed=True) is None
+    stream += writer.render_end()
+    assert ENDPOINT.is_complete(stream)
+    assert ENDPOINT.parse_usage(stream, streamed=True) == Usage(1, 2, estimated=True)
+
+
+@given(st.lists(st.text(max_size=20), max_size=8))
+def test_no_text_whatever_breaks_out_of_its_event(texts: list[str]) -> None:
+    said = drawn(*map(Chunk, texts))
+    assert "".join(data["content"] for name, data in said if name == "chunk") == "".join(texts)
+
+
+def test_a_bad_body_is_refused() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        ENDPOINT.parse_request(b'{"content": ""}', b"")
+    assert caught.value.param == "content"

@@ -1,0 +1,301 @@
+"""Chat answers as OpenAI's API draws them, whole and streamed."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.dialects.openai.chat.endpoints import ChatEndpoint
+from penstock.dialects.openai.chat.response import ChatRenderer
+from penstock.domain.content import ToolCall
+from penstock.domain.errors import UpstreamCut
+from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, ToolDelta, Usage
+from penstock.domain.response_metadata import Provenance
+
+BY = Provenance("r1", created=1_700_000_000.9, model="tiny:latest", requested="tiny")
+CHAT = ChatEndpoint()
+
+
+def writer(stream: bool = True, usage: bool = False, functions: bool = False) -> ChatRenderer:
+    fields: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "x"}], "stream": stream}
+    if usage:
+        fields["stream_options"] = {"include_usage": True}
+    if functions:
+        fields["functions"] = [{"name": "f"}]
+    return CHAT.create_renderer(CHAT.parse_request(msgspec.json.encode(fields), b""), BY)
+
+
+def events(data: bytes) -> list[Any]:
+    assert data.endswith(b"\n\n")
+    found = []
+    for event in data.decode().removesuffix("\n\n").split("\n\n"):
+        assert event.startswith("data: ")
+        assert "\n" not in event
+        found.append("[DONE]" if event == "data: [DONE]" else msgspec.json.decode(event.removeprefix("data: ")))
+    return found
+
+
+def streamed(*chunks: Chunk, **flags: bool) -> list[Any]:
+    drawn = writer(**flags)
+    return events(b"".join(drawn.render_chunk(chunk) for chunk in chunks) + drawn.render_end())
+
+
+def deltas(*chunks: Chunk, **flags: bool) -> list[dict[str, Any]]:
+    return [event["choices"][0]["delta"] for event in streamed(*chunks, **flags)[:-1] if event["choices"]]
+
+
+def whole(answer: ModelResponse, **flags: bool) -> Any:
+    return msgspec.json.decode(writer(stream=False, **flags).render_response(answer, BY))
+
+
+def test_a_stream_has_role_text_finish_and_done() -> None:
+    found = streamed(Chunk("Hel"), Chunk("lo"), Chunk(finish="stop"))
+    assert [event["choices"][0]["delta"] for event in found[:-1]] == [
+        {"role": "assistant", "content": ""},
+        {"content": "Hel"},
+        {"content": "lo"},
+        {},
+    ]
+    assert [event["choices"][0]["finish_reason"] for event in found[:-1]] == [None, None, None, "stop"]
+    assert found[-1] == "[DONE]"
+
+
+def test_every_chunk_of_a_stream_has_the_same_name_and_time() -> None:
+    found = streamed(Chunk("a"), Chunk(thinking="b"), Chunk(finish="stop"))
+    assert {(e["id"], e["object"], e["created"], e["model"]) for e in found[:-1]} == {
+        ("chatcmpl-r1", "chat.completion.chunk", 1_700_000_000, "tiny")
+    }
+
+
+def test_the_content_type_says_how_the_answer_comes() -> None:
+    assert writer(stream=True).content_type == b"text/event-stream; charset=utf-8"
+    assert writer(stream=False).content_type == b"application/json"
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=20), min_size=1, max_size=8))
+def test_any_text_comes_through_whole(texts: list[str]) -> None:
+    found = deltas(*(Chunk(text) for text in texts), Chunk(finish="stop"))
+    assert [delta["content"] for delta in found[1:-1]] == texts
+
+
+@pytest.mark.parametrize("text", ["\n\n", "data: [DONE]", '"}', "\u2028", "\x00", "\r\n", "🙂", "</script>"])
+def test_no_text_can_break_the_stream(text: str) -> None:
+    assert deltas(Chunk("a"), Chunk(text), Chunk("b"))[2] == {"content": text}
+
+
+def test_empty_chunks_draw_nothing() -> None:
+    drawn = writer()
+    drawn.render_chunk(Chunk("a"))
+    assert drawn.render_chunk(Chunk()) == b""
+
+
+def test_thoughts_are_reasoning_content() -> None:
+    assert deltas(Chunk(thinking="hm"), Chunk("a"))[1:3] == [{"reasoning_content": "hm"}, {"content": "a"}]
+
+
+def test_an_agents_steps_are_told_as_thoughts() -> None:
+    assert deltas(Chunk(step="looking"), Chunk("a"))[1] == {"reasoning_content": "looking\n"}
+
+
+def test_a_refusal_is_a_delta() -> None:
+    assert deltas(Chunk(refusal="no"))[1] == {"refusal": "no"}
+
+
+def test_tool_calls_come_in_fragments() -> None:
+    found = deltas(
+        Chunk(tool_calls=(ToolDelta(0, "c1", "f", ""),)),
+        Chunk(tool_calls=(ToolDelta(0, arguments='{"a'),)),
+        Chunk(tool_calls=(ToolDelta(0, arguments='": 1}'), ToolDelta(1, "c2", "g", "{}"))),
+        Chunk(finish="tool_calls"),
+    )
+    assert found[1:] == [
+        {"tool_calls": [{"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": ""}}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": '{"a'}}]},
+        {
+            "tool_calls": [
+                {"index": 0, "function": {"arguments": '": 1}'}},
+                {"index": 1, "id": "c2", "type": "function", "function": {"name": "g", "arguments": "{}"}},
+            ]
+        },
+        {},
+    ]
+
+
+def test_a_tool_call_without_an_id_gets_one() -> None:
+    found = deltas(Chunk(tool_calls=(ToolDelta(0, name="f"), ToolDelta(1, name="f"))))
+    ids = [call["id"] for call in found[1]["tool_calls"]]
+    assert len(set(ids)) == 2
+    assert all(one.startswith("call_") for one in ids)
+    calls = (ToolCall("", "f", "{}"), ToolCall("", "f", "{}"))
+    assert [
+        c["id"] for c in whole(ModelResponse((Choice(tool_calls=calls),)))["choices"][0]["message"]["tool_calls"]
+    ] == ids
+
+
+@pytest.mark.parametrize(
+    ("finish", "called", "drawn"),
+    [
+        ("stop", False, "stop"),
+        ("length", False, "length"),
+        ("content_filter", False, "content_filter"),
+        ("load", False, "stop"),
+        ("unload", False, "stop"),
+        ("tool_calls", True, "tool_calls"),
+        ("stop", True, "tool_calls"),
+        ("length", True, "length"),
+    ],
+)
+@pytest.mark.parametrize("stream", [True, False])
+def test_finish_reasons_are_openais(finish: str, called: bool, drawn: str, stream: bool) -> None:
+    calls = (ToolDelta(0, "c", "f", "{}"),) if called else ()
+    if stream:
+        assert streamed(Chunk("a", tool_calls=calls), Chunk(finish=finish))[-2]["choices"][0]["finish_reason"] == drawn
+    else:
+        choice = Choice("a", finish=finish, tool_calls=(ToolCall("c", "f", "{}"),) if called else ())
+        assert whole(ModelResponse((choice,)))["choices"][0]["finish_reason"] == drawn
+
+
+def test_text_in_the_last_chunk_comes_before_the_finish() -> None:
+    found = streamed(Chunk("a"), Chunk("b", finish="length"))
+    assert [event["choices"][0]["delta"] for event in found[2:-1]] == [{"content": "b"}, {}]
+    assert found[-2]["choices"][0]["finish_reason"] == "length"
+
+
+def test_a_stream_that_nobody_finished_is_finished() -> None:
+    assert streamed(Chunk("a"))[-2]["choices"][0]["finish_reason"] == "stop"
+
+
+def test_a_stream_without_a_chunk_is_still_an_answer() -> None:
+    assert deltas() == [{"role": "assistant", "content": ""}, {}]
+
+
+def test_usage_comes_last_and_only_when_asked_for() -> None:
+    usage = Usage(14, 3, cached_tokens=13, reasoning_tokens=2)
+    chunks = (Chunk("a"), Chunk(finish="stop"), Chunk(usage=usage))
+    assert all("usage" not in event for event in streamed(*chunks)[:-1])
+    found = streamed(*chunks, usage=True)
+    assert all(event["usage"] is None for event in found[:-2])
+    assert found[-2]["choices"] == []
+    assert found[-2]["usage"] == {
+        "prompt_tokens": 14,
+        "completion_tokens": 3,
+        "total_tokens": 17,
+        "prompt_tokens_details": {"cached_tokens": 13},
+        "completion_tokens_details": {"reasoning_tokens": 2},
+    }
+    assert found[-1] == "[DONE]"
+
+
+def test_usage_beside_text_is_not_forgotten() -> None:
+    assert streamed(Chunk("a", usage=Usage(1, 2)), usage=True)[-2]["usage"]["total_tokens"] == 3
+
+
+def test_usage_that_nobody_knows_is_not_made_up() -> None:
+    assert streamed(Chunk("a"), usage=True)[-2]["choices"] != []
+
+
+def test_logprobs_are_drawn_in_a_stream_and_in_a_whole() -> None:
+    logprobs = (Logprob("a", -0.5, (97,), (Logprob("a", -0.5, (97,)), Logprob("b", -1.5))),)
+    drawn = {
+        "content": [
+            {
+                "token": "a",
+                "logprob": -0.5,
+                "bytes": [97],
+                "top_logprobs": [
+                    {"token": "a", "logprob": -0.5, "bytes": [97]},
+                    {"token": "b", "logprob": -1.5, "bytes": None},
+                ],
+            }
+        ]
+    }
+    assert streamed(Chunk("a", logprobs=logprobs))[1]["choices"][0]["logprobs"] == drawn
+    assert whole(ModelResponse((Choice("a", logprobs=logprobs),)))["choices"][0]["logprobs"] == drawn
+
+
+def test_several_answers_have_a_role_and_a_finish_each() -> None:
+    found = streamed(
+        Chunk("a"), Chunk("b", choice=1), Chunk("c"), Chunk(finish="stop"), Chunk(finish="length", choice=1)
+    )
+    roles = [e["choices"][0]["index"] for e in found[:-1] if "role" in e["choices"][0]["delta"]]
+    assert roles == [0, 1]
+    ends = {e["choices"][0]["index"]: e["choices"][0]["finish_reason"] for e in found[:-1]}
+    assert ends == {0: "stop", 1: "length"}
+
+
+def test_a_broken_stream_ends_with_the_error_and_without_done() -> None:
+    drawn = writer()
+    data = drawn.render_chunk(Chunk("a")) + drawn.render_error(UpstreamCut("The engine went away."))
+    last = events(data)[-1]
+    assert last == {
+        "error": {"message": "The engine went away.", "type": "server_error", "param": None, "code": "upstream_error"}
+    }
+
+
+def test_the_old_form_of_functions_is_answered_in_the_old_form() -> None:
+    found = deltas(
+        Chunk(tool_calls=(ToolDelta(0, "c1", "f", ""),)),
+        Chunk(tool_calls=(ToolDelta(0, arguments="{}"),)),
+        functions=True,
+    )
+    assert found[1:3] == [{"function_call": {"name": "f", "arguments": ""}}, {"function_call": {"arguments": "{}"}}]
+    drawn = whole(ModelResponse((Choice(tool_calls=(ToolCall("c", "f", "{}"),), finish="tool_calls"),)), functions=True)
+    choice = drawn["choices"][0]
+    assert choice["message"]["function_call"] == {"name": "f", "arguments": "{}"}
+    assert choice["finish_reason"] == "function_call"
+
+
+def test_a_whole_answer_has_all_that_clients_look_for() -> None:
+    drawn = whole(ModelResponse((Choice("Hello", finish="stop"),), Usage(14, 3)))
+    assert drawn == {
+        "id": "chatcmpl-r1",
+        "object": "chat.completion",
+        "created": 1_700_000_000,
+        "model": "tiny",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "Hello", "refusal": None},
+                "logprobs": None,
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": {
+            "prompt_tokens": 14,
+            "completion_tokens": 3,
+            "total_tokens": 17,
+            "prompt_tokens_details": {"cached_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 0},
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        (Choice(""), {"content": "", "refusal": None}),
+        (Choice("a", thinking="b"), {"content": "a", "refusal": None, "reasoning_content": "b"}),
+        (Choice(refusal="no"), {"content": None, "refusal": "no"}),
+        (
+            Choice(tool_calls=(ToolCall("c", "f", "{}"),)),
+            {
+                "content": None,
+                "refusal": None,
+                "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+            },
+        ),
+    ],
+)
+def test_messages_are_drawn(choice: Choice, message: dict[str, Any]) -> None:
+    assert whole(ModelResponse((choice,)))["choices"][0]["message"] == {"role": "assistant"} | message
+
+
+def test_the_engines_name_stands_where_nobody_asked_for_one() -> None:
+    drawn = CHAT.create_renderer(CHAT.parse_request(b'{"messages":[1]}', b""), Provenance("r", model="tiny:latest"))
+    assert msgspec.json.decode(drawn.render_response(ModelResponse(), Provenance("r")))["model"] == "tiny:latest"
+
+
+def test_usage_that_nobody_knows_is_null() -> None:
+    assert whole(ModelResponse((Choice("a"),)))["usage"] is None

@@ -1,0 +1,171 @@
+"""Raw completions: requests read, answers drawn."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from penstock.dialects.openai.completions import CompletionRenderer, CompletionsEndpoint
+from penstock.domain.content import Completion, Format, Sampling
+from penstock.domain.errors import InvalidRequest, UpstreamCut
+from penstock.domain.request import Operation
+from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, Usage
+from penstock.domain.response_metadata import Provenance
+
+BY = Provenance("r1", created=1_700_000_000.9, model="tiny:latest", requested="tiny")
+COMPLETIONS = CompletionsEndpoint()
+
+
+def decode(**fields: Any) -> Completion:
+    content = COMPLETIONS.decode_content(
+        COMPLETIONS.parse_request(msgspec.json.encode({"model": "m", "prompt": "a"} | fields), b"")
+    )
+    assert isinstance(content, Completion)
+    return content
+
+
+def writer(**fields: Any) -> CompletionRenderer:
+    body = msgspec.json.encode({"model": "tiny", "prompt": "a"} | fields)
+    return COMPLETIONS.create_renderer(COMPLETIONS.parse_request(body, b""), BY)
+
+
+def streamed(*chunks: Chunk, **fields: Any) -> list[Any]:
+    drawn = writer(stream=True, **fields)
+    data = b"".join(drawn.render_chunk(chunk) for chunk in chunks) + drawn.render_end()
+    texts = [event.removeprefix("data: ") for event in data.decode().removesuffix("\n\n").split("\n\n")]
+    return [text if text == "[DONE]" else msgspec.json.decode(text) for text in texts]
+
+
+def test_a_request_is_read_as_a_call() -> None:
+    body = b'{"model":"m","prompt":"a","stream":true,"max_tokens":3,"stream_options":{"include_usage":true}}'
+    call = COMPLETIONS.parse_request(body, b"")
+    assert (call.wire, call.operation, call.model) == ("openai.completions", Operation.COMPLETION, "m")
+    assert (call.stream, call.max_tokens, call.flags, call.body) == (True, 3, {"usage"}, body)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "prompts"),
+    [
+        ("a", ("a",)),
+        ("", ("",)),
+        (["a", "b"], ("a", "b")),
+        ([1, 2, 3], ((1, 2, 3),)),
+        ([[1, 2], [3]], ((1, 2), (3,))),
+        (["a", [1]], ("a", (1,))),
+    ],
+)
+def test_prompts_are_read(prompt: Any, prompts: tuple[Any, ...]) -> None:
+    assert decode(prompt=prompt).prompts == prompts
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"prompt": []}, "prompt"),
+        ({"prompt": [1, "a"]}, "prompt"),
+        ({"prompt": 3}, "prompt"),
+        ({"prompt": [1.5]}, "prompt[0]"),
+        ({"prompt": [["a"]]}, "prompt[0][0]"),
+        ({"echo": "yes"}, "echo"),
+        ({"logprobs": True}, "logprobs"),
+        ({"suffix": 3}, "suffix"),
+    ],
+)
+def test_a_bad_field_is_named(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        decode(**fields)
+    assert caught.value.param == param
+
+
+def test_a_missing_prompt_is_named() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        COMPLETIONS.parse_request(b'{"model":"m"}', b"")
+    assert caught.value.param == "prompt"
+
+
+@pytest.mark.parametrize(
+    ("fields", "read"),
+    [
+        ({}, Completion(("a",))),
+        ({"suffix": "z"}, Completion(("a",), suffix="z")),
+        ({"echo": True}, Completion(("a",), echo=True)),
+        ({"logprobs": 0}, Completion(("a",), sampling=Sampling(logprobs=True, top_logprobs=0))),
+        ({"logprobs": 2}, Completion(("a",), sampling=Sampling(logprobs=True, top_logprobs=2))),
+        ({"max_tokens": 4, "stop": "x"}, Completion(("a",), sampling=Sampling(max_tokens=4, stop=("x",)))),
+        ({"response_format": {"type": "json_object"}}, Completion(("a",), format=Format())),
+        ({"best_of": 2, "user": "u", "store": True}, Completion(("a",), extra=(("best_of", b"2"),))),
+        ({"stream": True, "stream_options": {"include_usage": True}}, Completion(("a",))),
+    ],
+)
+def test_the_rest_is_read(fields: dict[str, Any], read: Completion) -> None:
+    assert decode(**fields) == read
+
+
+def test_a_stream_has_text_finish_and_done() -> None:
+    found = streamed(Chunk("Hel"), Chunk("lo"), Chunk(finish="length"))
+    assert [event["choices"][0]["text"] for event in found[:-1]] == ["Hel", "lo", ""]
+    assert [event["choices"][0]["finish_reason"] for event in found[:-1]] == [None, None, "length"]
+    assert {(e["id"], e["object"], e["created"], e["model"]) for e in found[:-1]} == {
+        ("cmpl-r1", "text_completion", 1_700_000_000, "tiny")
+    }
+    assert found[-1] == "[DONE]"
+
+
+def test_usage_comes_last_when_asked_for() -> None:
+    found = streamed(Chunk("a", finish="stop"), Chunk(usage=Usage(1, 2)), stream_options={"include_usage": True})
+    assert found[0]["usage"] is None
+    assert found[-2]["choices"] == []
+    assert found[-2]["usage"]["total_tokens"] == 3
+
+
+@pytest.mark.parametrize("chunks", [(), (Chunk("a"),)])
+def test_what_nobody_finished_is_finished(chunks: tuple[Chunk, ...]) -> None:
+    assert streamed(*chunks)[-2]["choices"][0]["finish_reason"] == "stop"
+
+
+def test_thoughts_have_no_place() -> None:
+    assert writer(stream=True).render_chunk(Chunk(thinking="hm")) == b""
+
+
+def test_logprobs_have_running_offsets() -> None:
+    found = streamed(
+        Chunk("ab"),
+        Chunk("cd", logprobs=(Logprob("c", -1.0, None, (Logprob("x", -2.0),)), Logprob("d", -1.5))),
+        Chunk("e", logprobs=(Logprob("e", -0.5),), finish="stop"),
+    )
+    assert found[1]["choices"][0]["logprobs"] == {
+        "tokens": ["c", "d"],
+        "token_logprobs": [-1.0, -1.5],
+        "top_logprobs": [{"x": -2.0}, {}],
+        "text_offset": [2, 3],
+    }
+    assert found[2]["choices"][0]["logprobs"]["text_offset"] == [4]
+
+
+def test_several_texts_are_told_apart() -> None:
+    found = streamed(Chunk("a"), Chunk("b", choice=1, finish="stop"), Chunk(finish="length"))
+    assert [(e["choices"][0]["index"], e["choices"][0]["finish_reason"]) for e in found[:-1]] == [
+        (0, None),
+        (1, "stop"),
+        (0, "length"),
+    ]
+
+
+def test_a_whole_answer_is_drawn() -> None:
+    answer = ModelResponse((Choice("a", finish="stop"), Choice("b", finish="length")), Usage(1, 2))
+    drawn = msgspec.json.decode(writer().render_response(answer, BY))
+    assert (drawn["id"], drawn["object"], drawn["model"]) == ("cmpl-r1", "text_completion", "tiny")
+    assert drawn["choices"] == [
+        {"index": 0, "text": "a", "logprobs": None, "finish_reason": "stop"},
+        {"index": 1, "text": "b", "logprobs": None, "finish_reason": "length"},
+    ]
+    assert drawn["usage"]["total_tokens"] == 3
+
+
+def test_a_broken_stream_ends_with_the_error() -> None:
+    assert writer(stream=True).render_error(UpstreamCut("Gone.")).startswith(b'data: {"error":{"message":"Gone."')
+
+
+def test_content_types() -> None:
+    assert writer(stream=True).content_type.startswith(b"text/event-stream")
+    assert writer().content_type == b"application/json"

@@ -1,0 +1,365 @@
+"""OpenAI's responses as they are drawn: whole, streamed, broken; read back by a parser and by the official client."""
+
+import json
+from typing import Any, get_args
+
+import openai
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openai.types.responses import Response, ResponseStreamEvent
+
+from penstock.dialects.openai_responses import DIALECT
+from penstock.domain.content import ToolCall
+from penstock.domain.errors import InvalidRequest, NoServer, PenstockError, RateLimited, UpstreamCut
+from penstock.domain.request import Call
+from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, ToolDelta, Usage, assemble_response
+from penstock.domain.response_metadata import Provenance
+from tests.unit.dialects.chunk_streams import BY, drawn, events, playing, streams, unhurried, usages
+
+(RESPONSES,) = DIALECT.endpoints
+REQUEST: dict[str, Any] = {"model": "llama3.1", "input": "Привет", "stream": True}
+EVENTS = {
+    event.model_fields["type"].annotation.__args__[0]: event for event in get_args(get_args(ResponseStreamEvent)[0])
+}
+TEXTS = {
+    "response.output_text": "text",
+    "response.refusal": "refusal",
+    "response.reasoning_text": "text",
+    "response.reasoning_summary_text": "text",
+    "response.function_call_arguments": "arguments",
+}
+
+
+def called(**members: Any) -> Call:
+    body = json.dumps(REQUEST | members).encode()
+    return RESPONSES.parse_request(body, b"application/json")
+
+
+CALL = called()
+SUMMARY = called(reasoning={"effort": "low", "summary": "auto"})
+
+
+def _logprobs(told: list[dict[str, Any]]) -> tuple[Logprob, ...]:
+    return tuple(
+        Logprob(one["token"], one["logprob"], tuple(one["bytes"]), _logprobs(one.get("top_logprobs", [])))
+        for one in told
+    )
+
+
+def _usage(told: dict[str, Any]) -> Usage:
+    assert told["total_tokens"] == told["input_tokens"] + told["output_tokens"]
+    return Usage(
+        told["input_tokens"],
+        told["output_tokens"],
+        told["input_tokens_details"]["cached_tokens"],
+        told["output_tokens_details"]["reasoning_tokens"],
+    )
+
+
+def _answer(response: dict[str, Any]) -> ModelResponse:
+    """The answer that a response object tells."""
+    Response.model_validate(response)
+    items = response["output"]
+    parts = [part for item in items if item["type"] == "message" for part in item["content"]]
+    calls = [item for item in items if item["type"] == "function_call"]
+    reasoning = [item for item in items if item["type"] == "reasoning"]
+    reason = (response["incomplete_details"] or {}).get("reason")
+    choice = Choice(
+        text="".join(part["text"] for part in parts if part["type"] == "output_text"),
+        thinking="".join(part["text"] for item in reasoning for part in item["content"] + item["summary"]),
+        tool_calls=tuple(ToolCall(item["call_id"], item["name"], item["arguments"]) for item in calls),
+        finish={"max_output_tokens": "length", "content_filter": "content_filter"}.get(reason, "stop"),
+        logprobs=_logprobs([one for part in parts for one in part.get("logprobs", [])]),
+        refusal="".join(part["refusal"] for part in parts if part["type"] == "refusal"),
+        thinking_signature="".join(item["encrypted_content"] or "" for item in reasoning),
+    )
+    assert response["status"] == ("incomplete" if reason else "completed")
+    return ModelResponse((choice,), _usage(response["usage"]) if response["usage"] else None)
+
+
+def read_back(stream: bytes) -> ModelResponse:
+    """The answer that a stream's last event tells; fails when the events before it tell anything else."""
+    told = events(stream)
+    for at, event in enumerate(told):
+        assert event["sequence_number"] == at
+        EVENTS[event["type"]].model_validate(event)
+    assert [event["type"] for event in told[:2]] == ["response.created", "response.in_progress"]
+    items: list[dict[str, Any]] = []
+    said: dict[int, str] = {}
+    for event in told[2:-1]:
+        at = event["output_index"]
+        kind, _, what = event["type"].rpartition(".")
+        if event["type"] == "response.output_item.added":
+            assert at == len(items)
+            items.append(event["item"])
+            said[at] = ""
+        elif event["type"] == "response.output_item.done":
+            assert event["item"]["id"] == items[at]["id"]
+            items[at] = event["item"]
+        elif what == "delta":
+            assert event["item_id"] == items[at]["id"]
+            said[at] += event["delta"]
+        elif kind in TEXTS:
+            assert event[TEXTS[kind]] == said[at]
+    assert told[-1]["response"]["output"] == items
+    return _answer(told[-1]["response"])
+
+
+def expected(chunks: list[Chunk], *, logprobs: bool = True) -> ModelResponse:
+    """The same with what this wire cannot say left out."""
+    answer = assemble_response(chunks)
+    choice = answer.choices[0]
+    return ModelResponse(
+        (
+            Choice(
+                choice.text,
+                choice.thinking,
+                choice.tool_calls,
+                "stop" if choice.finish == "tool_calls" else choice.finish,
+                choice.logprobs if logprobs else (),
+                choice.refusal,
+                thinking_signature=choice.thinking_signature,
+            ),
+        ),
+        answer.usage,
+    )
+
+
+@unhurried
+@given(streams(), st.sampled_from([CALL, SUMMARY]))
+def test_a_stream_tells_the_answer_that_the_engine_gave(chunks: list[Chunk], call: Call) -> None:
+    assert read_back(drawn(RESPONSES.create_renderer(call, BY), chunks)) == expected(chunks)
+
+
+@unhurried
+@given(streams(logprobs=True))
+def test_a_stream_tells_log_probabilities(chunks: list[Chunk]) -> None:
+    assert read_back(drawn(RESPONSES.create_renderer(CALL, BY), chunks)) == expected(chunks)
+
+
+@unhurried
+@given(streams(logprobs=True), st.sampled_from([CALL, SUMMARY]))
+def test_a_whole_response_tells_the_same_as_its_stream(chunks: list[Chunk], call: Call) -> None:
+    assert _answer(
+        json.loads(RESPONSES.create_renderer(call, BY).render_response(assemble_response(chunks), BY))
+    ) == expected(chunks)
+
+
+@unhurried
+@given(streams(), st.integers(0, 20))
+def test_a_stream_that_breaks_ends_with_an_error_and_what_there_was(chunks: list[Chunk], at: int) -> None:
+    writer = RESPONSES.create_renderer(CALL, BY)
+    stream = b"".join(writer.render_chunk(chunk) for chunk in chunks[:at]) + writer.render_error(
+        UpstreamCut("it broke")
+    )
+    told = events(stream)
+    assert [event["sequence_number"] for event in told] == list(range(len(told)))
+    assert [event["type"] for event in told[:2]] == ["response.created", "response.in_progress"]
+    error, failed = told[-2:]
+    EVENTS["error"].model_validate(error)
+    Response.model_validate(failed["response"])
+    assert (error["type"], error["code"], error["message"]) == ("error", "upstream_error", "it broke")
+    assert (failed["type"], failed["response"]["status"]) == ("response.failed", "failed")
+    assert failed["response"]["error"] == {"code": "server_error", "message": "it broke"}
+    said = "".join(chunk.text for chunk in chunks[:at])
+    messages = [item for item in failed["response"]["output"] if item["type"] == "message"]
+    assert "".join(part.get("text", "") for item in messages for part in item["content"]) == said
+
+
+@unhurried
+@given(streams())
+def test_the_end_and_the_cost_of_a_drawn_stream_are_found_in_its_tail(chunks: list[Chunk]) -> None:
+    stream = drawn(RESPONSES.create_renderer(CALL, BY), chunks)
+    assert RESPONSES.parse_usage(stream[-4096:], True) == assemble_response(chunks).usage
+    assert RESPONSES.is_complete(stream[-4096:])
+    assert not RESPONSES.is_complete(stream[:-2])
+    assert not RESPONSES.is_complete(stream.rpartition(b"event: ")[0])
+
+
+@unhurried
+@given(usages())
+def test_the_end_is_found_though_the_last_event_is_longer_than_the_tail(usage: Usage) -> None:
+    chunks = [Chunk(text='"usage":{"input_tokens":1}' * 500), Chunk(finish="stop", usage=usage)]
+    stream = drawn(RESPONSES.create_renderer(CALL, BY), chunks)
+    assert b"event:" not in stream[-4096:]
+    assert RESPONSES.is_complete(stream[-4096:])
+    assert RESPONSES.parse_usage(stream[-4096:], True) == usage
+    assert not RESPONSES.is_complete(stream.rpartition(b"event: ")[0][-4096:])
+
+
+@pytest.mark.parametrize(
+    "tail", [b"", b"garbage", b'"usage":{"input_tok', b'"usage":null', b'"usage":{"input_tokens":"x"}']
+)
+def test_where_no_cost_is_told_none_is_found(tail: bytes) -> None:
+    assert RESPONSES.parse_usage(tail, True) is None
+    assert not RESPONSES.is_complete(tail)
+
+
+@pytest.mark.parametrize(
+    ("finish", "status", "reason"),
+    [
+        ("stop", "completed", None),
+        ("tool_calls", "completed", None),
+        ("", "completed", None),
+        ("length", "incomplete", {"reason": "max_output_tokens"}),
+        ("content_filter", "incomplete", {"reason": "content_filter"}),
+    ],
+)
+def test_why_it_stopped_is_told_in_openais_words(finish: str, status: str, reason: dict[str, str] | None) -> None:
+    chunks = [Chunk(text="a", finish=finish)]
+    last = events(drawn(RESPONSES.create_renderer(CALL, BY), chunks))[-1]
+    whole = json.loads(RESPONSES.create_renderer(CALL, BY).render_response(assemble_response(chunks), BY))
+    assert last["type"] == f"response.{status}"
+    for response in (last["response"], whole):
+        assert (response["status"], response["incomplete_details"]) == (status, reason)
+        assert response["output"][0]["status"] == status
+
+
+def test_a_streamed_call_is_answered_with_events_and_another_with_json() -> None:
+    assert RESPONSES.create_renderer(CALL, BY).content_type == b"text/event-stream; charset=utf-8"
+    assert RESPONSES.create_renderer(called(stream=False), BY).content_type == b"application/json"
+
+
+def test_reasoning_is_shown_where_it_was_asked_for() -> None:
+    chunks = [Chunk(thinking="hm"), Chunk(text="a", finish="stop")]
+    plain = events(drawn(RESPONSES.create_renderer(CALL, BY), chunks))[-1]["response"]["output"][0]
+    summary = events(drawn(RESPONSES.create_renderer(SUMMARY, BY), chunks))[-1]["response"]["output"][0]
+    assert (plain["content"], plain["summary"]) == ([{"type": "reasoning_text", "text": "hm"}], [])
+    assert (summary["content"], summary["summary"]) == ([], [{"type": "summary_text", "text": "hm"}])
+
+
+def test_a_response_repeats_its_request() -> None:
+    tools = [{"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": True}]
+    given_ = {
+        "instructions": "Be brief.",
+        "max_output_tokens": 50,
+        "metadata": {"a": "ж"},
+        "parallel_tool_calls": False,
+        "reasoning": {"effort": "low", "summary": None},
+        "temperature": 0.5,
+        "text": {"format": {"type": "json_object"}, "verbosity": "low"},
+        "tool_choice": {"type": "function", "name": "f"},
+        "tools": tools,
+        "top_logprobs": 2,
+        "top_p": 0.9,
+        "truncation": "auto",
+        "user": "anna",
+    }
+    whole = json.loads(
+        RESPONSES.create_renderer(called(**given_, store=True), BY).render_response(ModelResponse((Choice("a"),)), BY)
+    )
+    assert {name: whole[name] for name in given_} == given_
+    assert (whole["store"], whole["background"], whole["previous_response_id"]) == (False, False, None)
+    assert (whole["id"], whole["model"], whole["created_at"]) == ("resp_abc123", "llama3.1:8b", 1_700_000_000)
+
+
+def test_a_response_tells_defaults_where_nothing_was_given() -> None:
+    whole = json.loads(
+        RESPONSES.create_renderer(called(text={"format": None}, tools=None, metadata=None), BY).render_response(
+            ModelResponse(), BY
+        )
+    )
+    assert (whole["tools"], whole["tool_choice"], whole["metadata"]) == ([], "auto", {})
+    assert (whole["text"], whole["truncation"]) == ({"format": {"type": "text"}}, "disabled")
+    assert (whole["parallel_tool_calls"], whole["output"], whole["usage"]) == (True, [], None)
+
+
+def test_a_whole_response_tells_when_it_was_completed() -> None:
+    end = Provenance("abc123", created=1000.0, total_seconds=5.5)
+    whole = json.loads(
+        RESPONSES.create_renderer(CALL, BY).render_response(ModelResponse((Choice("a", finish="stop"),)), end)
+    )
+    assert whole["completed_at"] == 1_700_000_005
+
+
+def test_a_call_without_an_id_gets_one() -> None:
+    chunks = [Chunk(tool_calls=(ToolDelta(0, "", "f", "{}"),))]
+    calls = events(drawn(RESPONSES.create_renderer(CALL, BY), chunks))[-1]["response"]["output"]
+    whole = json.loads(RESPONSES.create_renderer(CALL, BY).render_response(assemble_response(chunks), BY))
+    assert calls == whole["output"]
+    assert calls[0]["call_id"] == "call_abc123_0"
+
+
+def test_a_request_that_makes_no_sense_to_the_writer_is_an_error_of_the_callers() -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        RESPONSES.create_renderer(called(metadata=5), BY)
+    assert raised.value.param == "metadata"
+
+
+def test_a_passed_through_stream_that_breaks_is_ended_on_a_fresh_line() -> None:
+    torn = b'event: response.output_text.delta\ndata: {"type":"resp'
+    told = events((torn + RESPONSES.render_interruption(UpstreamCut("it broke"))).split(b"\n\n", 1)[1])[0]
+    EVENTS["error"].model_validate(told)
+    assert told["message"] == "it broke"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (RateLimited("no"), "rate_limit_exceeded"),
+        (InvalidRequest("no"), "invalid_prompt"),
+        (NoServer("no"), "server_error"),
+    ],
+)
+def test_a_failed_response_has_one_of_openais_codes(error: PenstockError, code: str) -> None:
+    told = events(RESPONSES.create_renderer(CALL, BY).render_error(error))
+    assert told[-1]["response"]["error"] == {"code": code, "message": "no"}
+    assert told[-2]["code"] == error.code
+
+
+def test_errors_are_drawn_as_openais() -> None:
+    error = json.loads(DIALECT.render_error(InvalidRequest("no", param="input"), "abc123"))["error"]
+    assert error == {"message": "no", "type": "invalid_request_error", "param": "input", "code": "invalid_request"}
+
+
+STORY = [
+    Chunk(thinking="Let me see. "),
+    Chunk(text="Сейчас "),
+    Chunk(text="посмотрю."),
+    Chunk(tool_calls=(ToolDelta(0, "call_1", "get_weather", '{"city":'),)),
+    Chunk(tool_calls=(ToolDelta(0, arguments=' "Paris"}'),)),
+    Chunk(tool_calls=(ToolDelta(1, "call_2", "get_time", "{}"),), finish="tool_calls"),
+    Chunk(usage=Usage(20, 7, 5)),
+]
+
+
+async def test_the_official_client_accumulates_a_stream() -> None:
+    async with (
+        playing(200, b"text/event-stream", drawn(RESPONSES.create_renderer(CALL, BY), STORY)) as url,
+        openai.AsyncOpenAI(base_url=url, api_key="k", max_retries=0) as client,
+        client.responses.stream(model="m", input="?") as stream,
+    ):
+        text = "".join([event.delta async for event in stream if event.type == "response.output_text.delta"])
+        response = await stream.get_final_response()
+    reasoning, message, weather, time = response.output
+    assert reasoning.content[0].text == "Let me see. "
+    assert message.content[0].text == text == response.output_text == "Сейчас посмотрю."
+    assert (weather.call_id, weather.name, weather.arguments) == ("call_1", "get_weather", '{"city": "Paris"}')
+    assert (time.call_id, time.name, time.arguments) == ("call_2", "get_time", "{}")
+    assert (response.usage.input_tokens, response.usage.output_tokens) == (20, 7)
+    assert response.status == "completed"
+
+
+async def test_the_official_client_reads_a_whole_response() -> None:
+    async with (
+        playing(
+            200, b"application/json", RESPONSES.create_renderer(CALL, BY).render_response(assemble_response(STORY), BY)
+        ) as url,
+        openai.AsyncOpenAI(base_url=url, api_key="k", max_retries=0) as client,
+    ):
+        response = await client.responses.create(model="m", input="?")
+    assert [item.type for item in response.output] == ["reasoning", "message", "function_call", "function_call"]
+    assert response.output_text == "Сейчас посмотрю."
+
+
+async def test_the_official_client_sees_that_a_stream_failed() -> None:
+    writer = RESPONSES.create_renderer(CALL, BY)
+    body = writer.render_chunk(Chunk(text="a")) + writer.render_error(NoServer("all are down"))
+    async with (
+        playing(200, b"text/event-stream", body) as url,
+        openai.AsyncOpenAI(base_url=url, api_key="k", max_retries=0) as client,
+    ):
+        told = [event async for event in await client.responses.create(model="m", input="?", stream=True)]
+    assert (told[-2].type, told[-2].message) == ("error", "all are down")
+    assert (told[-1].type, told[-1].response.error.message) == ("response.failed", "all are down")

@@ -1,0 +1,99 @@
+"""A connection to an engine without a socket, and a sink that notes what it hears."""
+
+from penstock.domain.errors import PenstockError
+from penstock.gateway.upstream.transport.connection import Connection, Headers
+
+
+class FakeTransport:
+    """Keeps what is written; closing and pausing are noted."""
+
+    def __init__(self) -> None:
+        self.written = b""
+        self.state = "open"
+        self.paused = False
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def close(self) -> None:
+        self.state = "closed"
+
+    def abort(self) -> None:
+        self.state = "aborted"
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+    def is_closing(self) -> bool:
+        return self.state != "open"
+
+
+class RecordingSink:
+    """Notes the head, the body and the end, and that nothing comes after the end."""
+
+    def __init__(self, *, raw: bool = False) -> None:
+        self.status = 0
+        self.headers: Headers = {}
+        self.parts: list[bytes] = []
+        self.framed = b""
+        self.raw = raw
+        self.ended: str | PenstockError = ""
+        self.waiting = 0
+        self.connection: Connection | None = None
+
+    def head(self, status: int, headers: Headers) -> None:
+        assert not self.ended
+        assert not self.status, "a second head"
+        self.status, self.headers = status, dict(headers)
+        if self.raw and self.connection is not None and self.connection.can_be_raw:
+            self.connection.raw = self._framed
+
+    def _framed(self, data: bytes) -> None:
+        assert not self.ended
+        self.framed += data
+
+    def body(self, data: bytes) -> None:
+        assert not self.ended
+        assert self.status
+        self.parts.append(data)
+
+    def end(self, whole: bool) -> None:
+        assert not self.ended, "a second end"
+        self.ended = "whole" if whole else "closed"
+
+    def failed(self, error: PenstockError) -> None:
+        assert not self.ended, "a second end"
+        self.ended = error
+
+    def unread(self) -> int:
+        return self.waiting
+
+    @property
+    def text(self) -> bytes:
+        return b"".join(self.parts)
+
+
+class ConnectionBench:
+    """A connection under test; `freed` is what its owner was told."""
+
+    def __init__(self) -> None:
+        self.freed: list[bool] = []
+        self.connection = Connection("http://engine", lambda _, reusable: self.freed.append(reusable))
+        self.transport = FakeTransport()
+        self.connection.connection_made(self.transport)  # type: ignore[arg-type]
+
+    def ask(self, sink: RecordingSink, *, now: float = 0.0, first: float = 10.0, idle: float = 5.0) -> RecordingSink:
+        sink.connection = self.connection
+        self.connection.request(b"GET / HTTP/1.1\r\n\r\n", sink, now + first, idle)
+        return sink
+
+    def hears(self, *pieces: bytes) -> None:
+        for piece in pieces:
+            if self.transport.state == "open" and piece:
+                self.connection.data_received(piece)
+
+    def lost(self, error: Exception | None = None) -> None:
+        self.connection.connection_lost(error)

@@ -1,0 +1,242 @@
+"""Circuit breakers under thousands of histories: what they let through, when, and how they close again."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.domain.errors import (
+    ClientGone,
+    ConnectFailed,
+    InvalidRequest,
+    ModelNotFound,
+    PenstockError,
+    UpstreamCut,
+    UpstreamStatus,
+    UpstreamTimeout,
+)
+from penstock.gateway.upstream.resilience.breaker import (
+    CLOSED,
+    HALF_OPEN,
+    JITTER,
+    NO_PERMITS,
+    OPEN,
+    Breaker,
+    BreakerPair,
+    BreakerPolicy,
+)
+
+POLICY = BreakerPolicy()
+BUSY = UpstreamStatus("busy", status=503)
+
+
+def make_pair(jitter: float = 0.5) -> BreakerPair:
+    return BreakerPair(Breaker(POLICY), Breaker(POLICY), lambda: jitter)
+
+
+def record_failures(pair: BreakerPair, now: float, error: PenstockError = BUSY, times: int = 1) -> None:
+    for _ in range(times):
+        permits = pair.acquire(now) if pair.is_tracking else NO_PERMITS
+        answered = isinstance(error, UpstreamStatus | InvalidRequest | ModelNotFound)
+        pair.record_failure(permits, error, now, answered)
+
+
+def test_three_failures_in_a_row_open_the_models_breaker_and_not_the_servers():
+    pair = make_pair()
+    record_failures(pair, 0.0, times=2)
+    assert pair.allows(0.0)
+    record_failures(pair, 0.0)
+    assert not pair.allows(0.0)
+    assert (pair.server.state, pair.model.state) == (CLOSED, OPEN)
+    assert pair.seconds_until_allowed(0.0) == pytest.approx(1.0)
+
+
+def test_a_good_call_between_failures_starts_the_count_anew():
+    pair = make_pair()
+    record_failures(pair, 0.0, times=2)
+    pair.record_success(NO_PERMITS, 0.0)
+    record_failures(pair, 0.0, times=2)
+    assert pair.allows(0.0)
+
+
+def test_half_of_ten_calls_failing_opens_it_though_never_three_fail_in_a_row():
+    pair = make_pair()
+    for _ in range(4):
+        record_failures(pair, 0.0)
+        pair.record_success(NO_PERMITS, 0.0)
+    assert pair.allows(0.0)
+    pair.record_success(NO_PERMITS, 0.0)
+    record_failures(pair, 0.0)
+    assert not pair.allows(0.0)
+
+
+def test_failures_older_than_the_window_do_not_count():
+    pair = make_pair()
+    for turn in range(20):
+        record_failures(pair, turn * 10.0)
+        pair.record_success(NO_PERMITS, turn * 10.0)
+    assert pair.allows(200.0)
+
+
+@pytest.mark.parametrize("error", [UpstreamTimeout("slow"), UpstreamCut("cut")])
+def test_silence_and_broken_answers_count_against_server_and_model(error: PenstockError):
+    pair = make_pair()
+    record_failures(pair, 0.0, error, times=3)
+    assert (pair.server.state, pair.model.state) == (OPEN, OPEN)
+
+
+@pytest.mark.parametrize("error", [ClientGone("gone"), InvalidRequest("mend it"), ModelNotFound("which?")])
+def test_what_is_not_the_servers_fault_never_opens_anything(error: PenstockError):
+    pair = make_pair()
+    record_failures(pair, 0.0, error, times=50)
+    assert pair.is_healthy
+
+
+@pytest.mark.parametrize(("told", "kept"), [(7.5, 7.5), (3600.0, POLICY.max_retry_after)])
+def test_an_engines_retry_after_is_honoured_within_bounds(told: float, kept: float):
+    pair = make_pair()
+    record_failures(pair, 100.0, UpstreamStatus("slow down", status=429, retry_after=told))
+    assert not pair.allows(100.0 + kept - 0.01)
+    assert pair.allows(100.0 + kept)
+
+
+def test_the_open_time_doubles_up_to_its_bound_and_a_good_trial_closes_it():
+    pair, now = make_pair(), 0.0
+    record_failures(pair, now, times=3)
+    seen = []
+    for _ in range(8):
+        seen.append(pair.seconds_until_allowed(now))
+        now += pair.seconds_until_allowed(now)
+        record_failures(pair, now)
+    assert seen == pytest.approx([1, 2, 4, 8, 16, 30, 30, 30])
+    now += pair.seconds_until_allowed(now)
+    pair.record_success(pair.acquire(now), now)
+    assert pair.is_healthy
+
+
+def test_jitter_spreads_the_open_time_both_ways():
+    waits = []
+    for jitter in (0.0, 0.999999):
+        pair = make_pair(jitter)
+        record_failures(pair, 0.0, times=3)
+        waits.append(pair.seconds_until_allowed(0.0))
+    assert waits == pytest.approx([1 - JITTER, 1 + JITTER], abs=1e-4)
+
+
+def test_a_server_that_takes_no_connection_is_asked_again_within_ten_seconds_however_long_it_is_dead():
+    pair, now = make_pair(0.999), 0.0
+    for _ in range(20):
+        record_failures(pair, now, ConnectFailed("refused"))
+        assert pair.seconds_until_allowed(now) < 10.0
+        now += pair.seconds_until_allowed(now)
+
+
+def test_only_one_trial_at_a_time_and_a_cancelled_one_gives_its_permit_back():
+    pair = make_pair()
+    record_failures(pair, 0.0, times=3)
+    permits = pair.acquire(1.0)
+    assert not pair.allows(1.0)
+    assert pair.is_blocked_by_probe
+    pair.record_failure(permits, ClientGone("gone"), 1.0, answered=False)
+    assert pair.allows(1.0)
+    assert pair.model.state == HALF_OPEN
+
+
+def test_a_trial_whose_answer_has_begun_need_not_have_ended():
+    pair, begun = make_pair(), [False]
+    record_failures(pair, 0.0, times=3)
+    permits = pair.acquire(1.0, lambda: begun[0])
+    assert not pair.allows(2.0)
+    begun[0] = True
+    assert pair.allows(2.0)
+    assert pair.model.state == CLOSED
+    pair.record_success(permits, 3.0)
+    assert pair.is_healthy
+
+
+def test_what_calls_tell_that_began_before_it_opened_neither_closes_it_nor_opens_it_longer():
+    pair = make_pair()
+    record_failures(pair, 0.0, times=3)
+    for _ in range(20):
+        pair.record_failure(NO_PERMITS, BUSY, 0.5, answered=True)
+        pair.record_success(NO_PERMITS, 0.5)
+    assert pair.seconds_until_allowed(0.0) == pytest.approx(1.0)
+    assert not pair.allows(0.9)
+
+
+def test_traffic_grows_over_ten_seconds_after_it_closed_and_one_failure_opens_it_again_for_longer():
+    pair = make_pair()
+    record_failures(pair, 0.0, times=3)
+    pair.record_success(pair.acquire(1.0), 1.0)
+    assert pair.traffic_share(1.0) == pytest.approx(0.1)
+    assert pair.traffic_share(6.0) == pytest.approx(0.5)
+    record_failures(pair, 6.0)
+    assert pair.traffic_share(6.0) == 0.0
+    assert pair.seconds_until_allowed(6.0) == pytest.approx(2.0)
+    pair.record_success(pair.acquire(8.0), 8.0)
+    assert pair.traffic_share(18.0) == 1.0
+    record_failures(pair, 19.0, times=2)
+    assert pair.allows(19.0)
+
+
+@dataclass
+class World:
+    """A server whose state is known, and calls that begin and end on it in any order."""
+
+    pair: BreakerPair = field(default_factory=make_pair)
+    now: float = 0.0
+    running: list[tuple[tuple[int, int], bool]] = field(default_factory=list)  # permits, whether it is a trial
+
+    @property
+    def trials(self) -> int:
+        return sum(trial for _, trial in self.running)
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("begin"), st.just(0.0)),
+        st.tuples(st.sampled_from(["well", "busy", "silent", "refused", "gone", "told"]), st.floats(0, 0.999)),
+        st.tuples(st.just("pass"), st.floats(0, 40)),
+    ),
+    max_size=60,
+)
+ENDS = {
+    "busy": BUSY,
+    "silent": UpstreamTimeout("slow"),
+    "refused": ConnectFailed("refused"),
+    "gone": ClientGone("gone"),
+    "told": UpstreamStatus("later", status=429, retry_after=5.0),
+}
+
+
+@settings(max_examples=200, deadline=None)
+@given(STEPS)
+def test_whatever_happens_one_trial_runs_at_most_and_a_breaker_always_opens_again_in_the_end(steps):
+    world = World()
+    pair = world.pair
+    for what, how in steps:
+        if what == "pass":
+            world.now += how
+        elif what == "begin":
+            shut = pair.server.state != CLOSED or pair.model.state != CLOSED
+            if pair.allows(world.now):
+                world.running.append((pair.acquire(world.now) if shut else NO_PERMITS, shut))
+            else:
+                assert pair.is_blocked_by_probe or pair.seconds_until_allowed(world.now) > 0
+        elif world.running:
+            permits, _ = world.running.pop(int(how * len(world.running)))
+            if what == "well":
+                pair.record_success(permits, world.now)
+            else:
+                pair.record_failure(permits, ENDS[what], world.now, answered=what in ("busy", "told"))
+        assert world.trials <= 1
+        assert 0.0 <= pair.traffic_share(world.now) <= 1.0
+        assert pair.seconds_until_allowed(world.now) <= POLICY.max_retry_after
+    for permits, _ in world.running:
+        pair.release(permits)
+    world.now += POLICY.max_retry_after
+    assert pair.allows(world.now)  # no permit is left behind
+    pair.record_success(pair.acquire(world.now), world.now)
+    assert pair.is_healthy
+    assert pair.traffic_share(world.now + POLICY.slow_start + 0.01) == 1.0

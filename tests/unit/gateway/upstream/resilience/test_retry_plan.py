@@ -1,0 +1,161 @@
+"""Retry plans with breakers and budget: one good server is enough, and a fleet in trouble gets little extra work."""
+
+import random
+from dataclasses import dataclass, field
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.domain.errors import ConnectFailed, PenstockError, UpstreamCut, UpstreamStatus
+from penstock.gateway.upstream.resilience.breaker import NO_PERMITS, Breaker, BreakerPair, BreakerPolicy
+from penstock.gateway.upstream.resilience.breaker_registry import BreakerRegistry
+from penstock.gateway.upstream.resilience.retry_budget import MINIMUM, RATIO, WINDOW, RetryBudget
+from penstock.gateway.upstream.resilience.retry_plan import RetryPlan, Step
+
+ERRORS: tuple[PenstockError, ...] = (
+    ConnectFailed("refused"),
+    UpstreamCut("cut"),
+    UpstreamStatus("busy", status=503),
+    UpstreamStatus("slow down", status=429, retry_after=1.0),
+)
+
+
+@dataclass
+class Fleet:
+    """Servers that fail with their own chances; `rates` by index."""
+
+    rates: list[float]
+    random: random.Random
+    pairs: list[BreakerPair] = field(init=False)
+    budget: RetryBudget = field(default_factory=lambda: RetryBudget(0.0))
+    now: float = 0.0
+    tries: int = 0
+    sent: int = 0
+    refused_by_breakers: int = 0
+
+    def __post_init__(self) -> None:
+        policy = BreakerPolicy()
+        self.pairs = [BreakerPair(Breaker(policy), Breaker(policy), self.random.random) for _ in self.rates]
+
+    def call(self) -> bool:
+        """Make one call with its candidates in random order; return whether one responded."""
+        self.budget.calls += 1
+        order = self.random.sample(range(len(self.rates)), len(self.rates))
+        plan = RetryPlan(len(order), lambda index: self.pairs[order[index]], self.budget, self.random.random)
+        while (step := plan.next_step(self.now)) is not None:
+            if self.attempt(order[step.index], plan, step):
+                return True
+        self.refused_by_breakers += len(plan.blocked_by_breaker)
+        return False
+
+    def attempt(self, server: int, plan: RetryPlan, step: Step) -> bool:
+        pair = self.pairs[server]
+        permits = pair.acquire(self.now) if pair.is_tracking else NO_PERMITS
+        self.tries += 1
+        self.now += step.wait
+        if self.random.random() >= self.rates[server]:
+            self.sent += 1
+            pair.record_success(permits, self.now)
+            return True
+        error = self.random.choice(ERRORS)
+        sent = not isinstance(error, ConnectFailed)
+        self.sent += sent
+        pair.record_failure(permits, error, self.now, answered=isinstance(error, UpstreamStatus))
+        plan.record_failure(step.index, sent, busy=isinstance(error, UpstreamStatus))
+        return False
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.floats(0.05, 1.0), min_size=1, max_size=6),
+    st.sampled_from([0.001, 0.02, 0.3, 3.0]),
+    st.integers(0, 2**32),
+)
+def test_with_one_good_server_left_every_call_is_answered_however_the_others_fail(rates, gap, seed):
+    fleet = Fleet([*rates, 0.0], random.Random(seed))
+    for _ in range(300):
+        assert fleet.call()
+        fleet.now += gap
+    # within the budget, but for steps to servers in good standing, of which breakers leave few
+    assert fleet.budget.calls == 300
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 6), st.sampled_from([0.001, 0.02, 0.3]), st.integers(0, 2**32))
+def test_where_everything_fails_little_more_is_sent_than_was_asked(servers, gap, seed):
+    fleet = Fleet([1.0] * servers, random.Random(seed))
+    for _ in range(400):
+        assert not fleet.call()
+        fleet.now += gap
+    # each server's good standing ends with its first failure, and with each time that it is brought back
+    assert fleet.sent <= 400 * (1 + RATIO) + MINIMUM * (1 + fleet.now / WINDOW) + servers
+
+
+def test_breakers_make_failing_servers_cost_a_few_tries_in_a_thousand_calls():
+    fleet = Fleet([1.0, 1.0, 0.0], random.Random(7))
+    for _ in range(1000):
+        assert fleet.call()
+        fleet.now += 0.01
+    assert fleet.tries - 1000 < 40
+
+
+def make_pairs(count: int) -> list[BreakerPair]:
+    return [BreakerPair(Breaker(BreakerPolicy()), Breaker(BreakerPolicy()), lambda: 0.5) for _ in range(count)]
+
+
+def test_a_busy_server_is_asked_once_more_after_a_moment_and_only_once():
+    [pair], budget = make_pairs(1), RetryBudget(0.0)
+    plan = RetryPlan(1, lambda _: pair, budget, lambda: 0.5)
+    assert plan.next_step(0.0) == Step(0)
+    pair.record_failure(NO_PERMITS, UpstreamStatus("busy", status=503), 0.0, answered=True)
+    plan.record_failure(0, request_sent=True, busy=True)
+    again = plan.next_step(0.0)
+    assert again == Step(0, 0.025)
+    pair.record_failure(NO_PERMITS, UpstreamStatus("busy", status=503), 0.0, answered=True)
+    plan.record_failure(0, request_sent=True, busy=True)
+    assert plan.next_step(0.0) is None
+
+
+def test_a_server_that_asked_to_be_left_alone_is_left_alone():
+    [pair], budget = make_pairs(1), RetryBudget(0.0)
+    plan = RetryPlan(1, lambda _: pair, budget, lambda: 0.5)
+    plan.next_step(0.0)
+    pair.record_failure(NO_PERMITS, UpstreamStatus("busy", status=503, retry_after=1.0), 0.0, answered=True)
+    plan.record_failure(0, request_sent=True, busy=True)
+    assert plan.next_step(0.0) is None
+
+
+def test_without_budget_a_doubtful_server_is_passed_over_for_a_healthy_one():
+    doubtful, healthy, first = make_pairs(3)
+    doubtful.record_failure(NO_PERMITS, UpstreamCut("cut"), 0.0, answered=False)
+    budget = RetryBudget(0.0, minimum=0.0)
+    row = [first, doubtful, healthy]
+    plan = RetryPlan(3, row.__getitem__, budget, lambda: 0.5)
+    assert plan.next_step(0.0) == Step(0)
+    plan.record_failure(0, request_sent=True)
+    assert plan.next_step(0.0) == Step(2)
+
+
+def test_when_nobody_else_can_a_server_on_trial_is_asked_beside_its_trial():
+    [pair], budget = make_pairs(1), RetryBudget(0.0)
+    for _ in range(3):
+        pair.record_failure(NO_PERMITS, UpstreamCut("cut"), 0.0, answered=False)
+    assert RetryPlan(1, lambda _: pair, budget, lambda: 0.5).next_step(0.5) is None
+    pair.acquire(2.0)
+    plan = RetryPlan(1, lambda _: pair, budget, lambda: 0.5)
+    assert plan.next_step(2.0) == Step(0)
+    plan.record_failure(0, request_sent=True)
+    assert plan.next_step(2.0) is None
+
+
+def test_a_server_that_was_not_to_be_reached_is_asked_for_another_model_last_of_all():
+    registry = BreakerRegistry(lambda: 0.5)
+    pairs = [registry.get("hung", "big"), registry.get("hung", "other"), registry.get("well", "small")]
+    plan = RetryPlan(3, pairs.__getitem__, RetryBudget(0.0), lambda: 0.5)
+    assert plan.next_step(0.0) == Step(0)
+    plan.record_failure(0, request_sent=True, unreachable=True)
+    assert plan.next_step(0.0) == Step(2)
+    plan.record_failure(2, request_sent=True)
+    assert plan.next_step(0.0) == Step(1)
+    plan.record_failure(1, request_sent=True, unreachable=True)
+    assert plan.next_step(0.0) is None

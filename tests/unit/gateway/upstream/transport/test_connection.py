@@ -1,0 +1,298 @@
+"""One connection to an engine, without a socket: what its sink hears, whatever pieces the answer comes in."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.domain.errors import (
+    ClientGone,
+    ClientStalled,
+    ConnectFailed,
+    UpstreamCut,
+    UpstreamGarbage,
+    UpstreamTimeout,
+)
+from tests.support.raw_engine import END, chunk, pieces_of, squeeze
+from tests.unit.gateway.upstream.connection_bench import ConnectionBench, RecordingSink
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+cuts = st.lists(st.integers(0, 4000), max_size=20)
+bodies = st.lists(st.binary(min_size=1, max_size=200), max_size=8)
+
+
+def framed(parts: list[bytes]) -> bytes:
+    return b"".join(map(chunk, parts)) + END
+
+
+@given(bodies, cuts)
+def test_a_body_with_a_length_is_heard_whole_however_it_is_split(parts, at):
+    body = b"".join(parts)
+    bench, sink = ConnectionBench(), RecordingSink()
+    bench.ask(sink)
+    bench.hears(*pieces_of(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body, at))
+    assert (sink.status, sink.text, sink.ended) == (200, body, "whole")
+    assert bench.freed == [True]
+    assert sink.headers[b"content-type"] == b"text/plain"
+
+
+@given(bodies, cuts, st.booleans())
+def test_a_chunked_body_is_heard_whole_however_it_is_split(parts, at, raw):
+    bench, sink = ConnectionBench(), RecordingSink(raw=raw)
+    bench.ask(sink)
+    bench.hears(*pieces_of(CHUNKED + framed(parts), at))
+    assert (sink.text, sink.ended) == (b"".join(parts), "whole")
+    assert bench.freed == [True]
+    if sink.framed:
+        assert sink.framed == framed(parts)
+
+
+@given(bodies, cuts)
+def test_a_body_until_it_closes_is_heard_whole_and_marked(parts, at):
+    bench, sink = ConnectionBench(), RecordingSink()
+    bench.ask(sink)
+    bench.hears(*pieces_of(HEAD + b"\r\n" + b"".join(parts), at))
+    assert not sink.ended
+    bench.lost()
+    assert (sink.text, sink.ended) == (b"".join(parts), "closed")
+    assert True not in bench.freed
+
+
+@given(st.integers(1, 20), cuts, bodies)
+def test_interim_answers_are_passed_over_however_they_are_split(many, at, parts):
+    interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n" * many
+    bench, sink = ConnectionBench(), RecordingSink(raw=True)
+    bench.ask(sink)
+    bench.hears(*pieces_of(interim + CHUNKED + framed(parts), at))
+    assert (sink.status, sink.text, sink.ended) == (200, b"".join(parts), "whole")
+    assert b"link" not in sink.headers
+
+
+lines = st.lists(
+    st.binary(max_size=60).map(lambda line: re.sub(rb"[\r\n]", b".", line) + b"\n"), min_size=1, max_size=8
+)
+
+
+@given(lines, st.integers(0, 3000), cuts)
+def test_a_chunked_answer_cut_anywhere_leaves_the_client_at_the_end_of_a_line(parts, cut, at):
+    whole = CHUNKED + framed(parts)
+    cut = min(cut, len(whole) - 1)
+    bench, sink = ConnectionBench(), RecordingSink(raw=True)
+    bench.ask(sink)
+    bench.hears(*pieces_of(whole[:cut], at))
+    bench.lost()
+    assert isinstance(sink.ended, UpstreamCut)
+    assert not bench.connection.ragged
+    if sink.framed:
+        ends = {sum(len(chunk(part)) for part in parts[:n]) for n in range(len(parts) + 1)}
+        assert len(sink.framed) in ends
+        assert sink.framed == framed(parts)[: len(sink.framed)]
+
+
+@given(lines, cuts)
+def test_a_whole_line_never_waits_for_the_next(parts, at):
+    bench, sink = ConnectionBench(), RecordingSink(raw=True)
+    bench.ask(sink)
+    bench.hears(CHUNKED)
+    for n, part in enumerate(parts, 1):
+        bench.hears(*pieces_of(chunk(part), at))
+        assert squeeze(sink.framed + END) == b"".join(parts[:n])
+
+
+@given(st.lists(st.binary(min_size=1, max_size=20), min_size=2, max_size=9))
+def test_chunks_that_are_no_lines_wait_for_one_more_at_most(parts):
+    bench, sink = ConnectionBench(), RecordingSink(raw=True)
+    bench.ask(sink)
+    bench.hears(CHUNKED)
+    for n, part in enumerate(parts):
+        bench.hears(chunk(part))
+        assert squeeze(sink.framed + END).startswith(b"".join(parts[: n - 1] if n else []))
+
+
+@given(st.binary(max_size=600), cuts)
+def test_noise_is_never_an_answer_and_ends_in_one_error(noise, at):
+    bench, sink = ConnectionBench(), RecordingSink()
+    bench.ask(sink)
+    bench.hears(*pieces_of(noise, at))
+    if not sink.ended:
+        bench.lost()
+    assert isinstance(sink.ended, UpstreamGarbage | UpstreamCut)
+    assert True not in bench.freed
+
+
+@given(bodies, st.binary(min_size=1, max_size=50), cuts)
+def test_what_follows_an_answer_is_not_heard_and_costs_the_connection(parts, extra, at):
+    body = b"".join(parts)
+    answer = HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    bench, sink = ConnectionBench(), RecordingSink()
+    bench.ask(sink)
+    bench.hears(*pieces_of(answer + extra, [cut for cut in at if cut < len(answer)]))
+    assert sink.text == body
+    assert sink.ended == "whole"
+    if extra.strip(b"\r\n"):
+        assert bench.freed == [False]
+
+
+@given(st.lists(bodies, min_size=1, max_size=5), cuts)
+def test_a_connection_serves_one_answer_after_the_other(answers, at):
+    bench = ConnectionBench()
+    for n, parts in enumerate(answers, 1):
+        sink = bench.ask(RecordingSink(raw=n % 2 == 0))
+        bench.hears(*pieces_of(CHUNKED + framed(parts), at))
+        assert sink.text == b"".join(parts)
+        assert bench.freed == [True] * n
+
+
+@given(bodies)
+def test_raw_pieces_say_the_same_as_the_body(parts):
+    bench, sink = ConnectionBench(), RecordingSink(raw=True)
+    bench.ask(sink)
+    bench.hears(CHUNKED + b"".join(map(chunk, parts[:1])), *map(chunk, parts[1:]), END)
+    assert squeeze(sink.framed) == sink.text == b"".join(parts)
+
+
+def test_trailers_and_extensions_go_along_with_raw_pieces():
+    bench, sink = ConnectionBench(), RecordingSink(raw=True)
+    bench.ask(sink)
+    bench.hears(CHUNKED + b"3;a=b\r\nabc\r\n0\r\nX-T: 1\r\n\r\n")
+    assert (sink.framed, sink.text) == (b"3;a=b\r\nabc\r\n0\r\nX-T: 1\r\n\r\n", b"abc")
+
+
+def test_a_chunk_too_large_to_hold_goes_on_in_pieces_and_says_so():
+    bench, sink = ConnectionBench(), RecordingSink(raw=True)
+    bench.ask(sink)
+    bench.hears(CHUNKED + b"186a0\r\n", b"x" * 70_000)
+    assert len(sink.framed) > 70_000
+    assert bench.connection.ragged
+    bench.hears(b"x" * 29_999 + b"\n\r\n")
+    assert not bench.connection.ragged
+    bench.hears(END)
+    assert sink.ended == "whole"
+
+
+# Ends
+
+
+def test_a_connection_closed_without_a_word_is_cut_before_it_began():
+    bench, sink = ConnectionBench(), RecordingSink()
+    bench.ask(sink)
+    bench.lost()
+    assert isinstance(sink.ended, UpstreamCut)
+    assert not bench.connection.started
+
+
+def test_a_request_on_a_connection_that_has_gone_says_so_and_gives_it_back():
+    bench, sink = ConnectionBench(), RecordingSink()
+    bench.lost()
+    bench.freed.clear()
+    bench.ask(sink)
+    assert isinstance(sink.ended, ConnectFailed)
+    assert bench.freed == [False]
+
+
+def test_a_reset_is_never_the_end_of_a_body_until_it_closes():
+    bench, sink = ConnectionBench(), RecordingSink()
+    bench.ask(sink)
+    bench.hears(HEAD + b"\r\nhalf")
+    bench.lost(ConnectionResetError())
+    assert isinstance(sink.ended, UpstreamCut)
+
+
+@pytest.mark.parametrize("head", [b"Connection: close\r\n", b"Connection: Close\r\n"])
+def test_a_connection_that_the_engine_closes_is_not_used_again(head: bytes):
+    bench, sink = ConnectionBench(), RecordingSink()
+    bench.ask(sink)
+    bench.hears(HEAD + head + b"Content-Length: 2\r\n\r\nok")
+    assert (sink.ended, bench.freed, bench.transport.state) == ("whole", [False], "closed")
+
+
+def test_what_comes_on_a_free_connection_aborts_it():
+    bench = ConnectionBench()
+    bench.hears(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
+    assert bench.transport.state == "aborted"
+    assert not bench.connection.open
+
+
+def test_an_aborted_connection_is_silent_afterwards():
+    bench, sink = ConnectionBench(), RecordingSink()
+    bench.ask(sink)
+    bench.connection.abort(ClientGone("gone"))
+    assert isinstance(sink.ended, ClientGone)
+    bench.connection.data_received(HEAD)
+    bench.lost()
+    bench.connection.check(1e9)
+    assert isinstance(sink.ended, ClientGone)
+
+
+def test_an_abort_without_an_error_tells_nobody():
+    bench, sink = ConnectionBench(), RecordingSink()
+    bench.ask(sink)
+    bench.connection.abort()
+    bench.lost()
+    assert not sink.ended
+    assert bench.freed[0] is False
+
+
+# Time
+
+
+def test_the_first_byte_has_its_time_and_silence_another():
+    bench, sink = ConnectionBench(), RecordingSink()
+    bench.ask(sink, now=100.0, first=10.0, idle=5.0)
+    bench.connection.check(109.9)
+    assert not sink.ended
+    bench.hears(CHUNKED + chunk(b"a"))
+    bench.connection.check(110.0)
+    bench.connection.check(114.9)
+    assert not sink.ended
+    bench.connection.check(115.0)
+    assert isinstance(sink.ended, UpstreamTimeout)
+    assert "sent nothing more" in sink.ended.message
+    assert bench.transport.state == "aborted"
+
+
+def test_a_head_alone_does_not_stop_the_clock():
+    bench, sink = ConnectionBench(), RecordingSink()
+    bench.ask(sink, now=100.0, first=10.0, idle=100.0)
+    bench.hears(CHUNKED)
+    bench.connection.check(110.0)
+    assert isinstance(sink.ended, UpstreamTimeout)
+
+
+def test_no_byte_at_all_is_told_as_such():
+    bench, sink = ConnectionBench(), RecordingSink()
+    bench.ask(sink, now=100.0, first=10.0)
+    bench.connection.check(110.0)
+    assert isinstance(sink.ended, UpstreamTimeout)
+    assert "did not begin to answer" in sink.ended.message
+
+
+def test_a_client_that_has_stopped_reading_is_given_up_and_a_slow_one_is_not():
+    bench, sink = ConnectionBench(), RecordingSink()
+    bench.ask(sink, now=0.0, first=10.0, idle=5.0)
+    bench.hears(CHUNKED + chunk(b"a"))
+    sink.waiting = 1000
+    bench.connection.pause()
+    assert bench.transport.paused
+    now = 1.0
+    for left in range(900, 0, -100):  # it reads, if slowly
+        bench.connection.check(now)
+        now += 5.0
+        sink.waiting = left
+        assert not sink.ended
+    for _ in range(3):
+        bench.connection.check(now)
+        now += 5.0
+    assert isinstance(sink.ended, ClientStalled)
+
+
+def test_a_paused_connection_is_free_again_with_open_ears():
+    bench, sink = ConnectionBench(), RecordingSink()
+    bench.ask(sink)
+    bench.connection.pause()
+    bench.hears(HEAD + b"Content-Length: 2\r\n\r\nok")
+    assert (sink.ended, bench.freed, bench.transport.paused) == ("whole", [True], False)
+    bench.connection.pause()
+    assert not bench.transport.paused
