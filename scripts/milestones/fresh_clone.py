@@ -48,6 +48,8 @@ class FreshClone:
                 stderr=subprocess.STDOUT,
                 check=False,
             )
+        if done.returncode:
+            (self.folder / "failed").touch()
         return done.returncode, time.monotonic() - began, log.read_text("utf-8", "replace")
 
     def start(self, name: str) -> tuple[int, float, int]:
@@ -83,7 +85,7 @@ class FreshClone:
 
 @contextlib.contextmanager
 def make_fresh_clone() -> Iterator[FreshClone]:
-    """Clone the last commit; the folder is kept when something fails, so that its logs can be read."""
+    """Clone the last commit; the folder stays when a command fails or the block raises, for its logs."""
     folder = Path(tempfile.mkdtemp(prefix="penstock-fresh-"))
     (folder / "home").mkdir()
     subprocess.run(["git", "clone", "-q", str(CHECKOUT), str(folder / "penstock")], check=True)
@@ -91,7 +93,8 @@ def make_fresh_clone() -> Iterator[FreshClone]:
     python = {"PYTHON": os.environ["PYTHON"]} if os.environ.get("PYTHON") else {}
     print(f"(logs in {folder})", file=sys.stderr, flush=True)
     yield FreshClone(folder, {**kept, **python, "HOME": str(folder / "home")})
-    shutil.rmtree(folder, ignore_errors=True)
+    if not (folder / "failed").exists():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def find_namespace() -> list[str]:

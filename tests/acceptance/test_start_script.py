@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ LEFT_OUT = (".git", ".venv", ".engines", ".*_cache", "__pycache__", "penstock.ya
 # How this machine reaches packages is its own affair, and what it has in its cache need not be fetched again; what a
 # user may have set for Penstock is not passed on.
 KEPT = ("PATH", "LANG", "TMPDIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+PYTHON = f"{sys.base_prefix}/bin/python{sys.version_info.major}.{sys.version_info.minor}"  # whose packages are cached
 KEPT_STARTS = ("PIP_", "UV_", "HTTP", "http", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy")
 INSTALLING = 240.0  # seconds for the first start, on a slow network
 
@@ -71,7 +73,7 @@ class Checkout:
     def environment(self, **more: str) -> dict[str, str]:
         kept = {name: value for name, value in MACHINE.items() if name in KEPT or name.startswith(KEPT_STARTS)}
         cache = MACHINE.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-        guard = {"PYTHONPATH": os.environ["PYTHONPATH"]}
+        guard = {"PYTHONPATH": os.environ["PYTHONPATH"], "PYTHON": PYTHON}
         return {**kept, **guard, "XDG_CACHE_HOME": cache, "HOME": str(self.home), **more}
 
     def run(self, *words: str, **variables: str) -> "subprocess.CompletedProcess[str]":
