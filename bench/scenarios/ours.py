@@ -213,4 +213,4 @@ def _server(name: str, offer: Offer) -> Server:
 
 def _model(offer: Offer, loaded: bool) -> Model:
     size = int(offer.disk or offer.size)
-    return Model(offer.model, size, loaded=loaded, size_vram=int(offer.size) if loaded else 0)
+    return Model(offer.model, size, is_loaded=loaded, size_vram=int(offer.size) if loaded else 0)

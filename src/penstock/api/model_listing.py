@@ -52,6 +52,6 @@ def normalize_name(name: str) -> str:
 
 
 def _build_listed_model(places: list[tuple[Model, ServerStatus]]) -> ListedModel:
-    model = next((model for model, _ in places if model.loaded), places[0][0])
+    model = next((model for model, _ in places if model.is_loaded), places[0][0])
     context_length = max(each.context_length for each, _ in places)
     return ListedModel(replace(model, context_length=context_length), tuple(status for _, status in places))

@@ -250,7 +250,7 @@ def _server(one: ServerSettings, settings: Settings) -> Server:
         api_key=one.api_key or "",
         credentials=one.credentials or "",
         verify_tls=one.verify_tls,
-        configured=one.configured,
+        is_configured=one.configured,
         models=one.models,
         setting=_setting(one, settings),
     )

@@ -13,7 +13,7 @@ LLAMA = Model(
     frozenset({"tools", "completion"}), "a" * 64, "2026-08-21T18:48:22.123456789+03:00",
 )  # fmt: skip
 GEMMA = Model("gemma3:1b", 800_000_000, modified_at="2026-08-21T16:48:22Z", digest="b" * 64)
-SERVED = Model("meta-llama/Meta-Llama-3.1-8B-Instruct", context_length=16384, loaded=True)
+SERVED = Model("meta-llama/Meta-Llama-3.1-8B-Instruct", context_length=16384, is_loaded=True)
 
 
 def fleet(*servers: tuple[Model, ...], state: State = State.UP) -> Fleet:
@@ -57,7 +57,7 @@ def test_the_newest_comes_first_whatever_its_zone():
 
 
 def test_a_model_on_several_servers_is_one_entry():
-    elsewhere = Model("LLAMA3.1:8B", digest="c" * 64, loaded=True, size_vram=5, expires_at="2026-08-21T19:00:00Z")
+    elsewhere = Model("LLAMA3.1:8B", digest="c" * 64, is_loaded=True, size_vram=5, expires_at="2026-08-21T19:00:00Z")
     body = ollama_views.render_tags(fleet((LLAMA,), (elsewhere, GEMMA)))
     assert sorted(model["name"] for model in listed(body)) == ["gemma3:1b", "llama3.1:8b"]
     loaded = listed(ollama_views.render_ps(fleet((LLAMA,), (elsewhere,))))[0]
@@ -79,8 +79,8 @@ def test_servers_that_are_away_and_agents_list_nothing():
 
 
 def test_ps_has_its_eight_keys_and_the_longest_to_stay_first():
-    soon = Model("a:1", 10, digest="d" * 64, loaded=True, size_vram=12, expires_at="2026-08-21T19:00:00Z")
-    later = Model("b:1", 10, digest="e" * 64, loaded=True, expires_at="2026-08-21T19:00:00-05:00", context_length=8)
+    soon = Model("a:1", 10, digest="d" * 64, is_loaded=True, size_vram=12, expires_at="2026-08-21T19:00:00Z")
+    later = Model("b:1", 10, digest="e" * 64, is_loaded=True, expires_at="2026-08-21T19:00:00-05:00", context_length=8)
     models = listed(ollama_views.render_ps(fleet((soon, later, SERVED))))
     assert [model["name"] for model in models[1:]] == ["b:1", "a:1"]
     assert list(models[1]) == [
@@ -93,7 +93,7 @@ def test_ps_has_its_eight_keys_and_the_longest_to_stay_first():
 
 
 def test_ps_shows_the_context_that_a_model_is_loaded_with():
-    loaded = Model("a:1", digest="d" * 64, loaded=True, context_length=131072, loaded_context=8192)
+    loaded = Model("a:1", digest="d" * 64, is_loaded=True, context_length=131072, loaded_context=8192)
     bystander = Model("a:1", digest="d" * 64, context_length=131072)
     for statuses in (((loaded,), (bystander,)), ((bystander,), (loaded,))):
         assert listed(ollama_views.render_ps(fleet(*statuses)))[0]["context_length"] == 8192

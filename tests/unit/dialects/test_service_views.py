@@ -11,7 +11,7 @@ from penstock.domain.fleet import Fleet, Model, Priority, Server, ServerStatus, 
 NOW = 1756634400.0
 MONOTONIC = 1000.0
 BGE = Model("bge-m3:latest", 1_500_000_000, "566.70M", embedding_length=1024, capabilities=frozenset({"embedding"}))
-GPT_OSS = Model("gpt-oss:20b", 13_800_000_000, "20.9B", "MXFP4", context_length=131072, loaded=True)
+GPT_OSS = Model("gpt-oss:20b", 13_800_000_000, "20.9B", "MXFP4", context_length=131072, is_loaded=True)
 OLLAMA = "http://localhost:11434"
 
 
@@ -55,7 +55,7 @@ def test_health_has_the_documents_shape() -> None:
 
 def test_a_provider_that_is_not_in_use_is_disabled_and_no_fault() -> None:
     code, told = health(
-        at("ollama", OLLAMA, GPT_OSS), down("vllm", "http://localhost:8000", server={"configured": False})
+        at("ollama", OLLAMA, GPT_OSS), down("vllm", "http://localhost:8000", server={"is_configured": False})
     )
     assert (code, told["status"]) == (200, "healthy")
     assert told["services"]["vllm"] == {"status": "disabled", "url": "http://localhost:8000"}
@@ -99,7 +99,7 @@ def test_nothing_that_can_answer_is_503_with_addresses_and_remedies() -> None:
 
 
 def test_with_nothing_configured_the_usual_addresses_are_named() -> None:
-    code, told = health(down("ollama", OLLAMA, server={"configured": False}))
+    code, told = health(down("ollama", OLLAMA, server={"is_configured": False}))
     assert (code, told["services"]["ollama"]["status"]) == (503, "disabled")
     assert told["problems"][0]["tried"] == [OLLAMA]
 

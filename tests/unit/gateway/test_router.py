@@ -241,7 +241,7 @@ def test_without_llm_model_a_loaded_or_small_one_answers_with_a_warning():
     assert decision.fallback
     assert "small answered" in decision.warning
     assert "big answered" in decision.candidates[1].warning
-    loaded = fleet(status("a", small, Model("big", size=9, loaded=True)))
+    loaded = fleet(status("a", small, Model("big", size=9, is_loaded=True)))
     assert router().decide(loaded, call(), quiet, NOW).candidates[0].deployment.model.name == "big"
 
 
@@ -264,7 +264,7 @@ def test_llm_mode_none_turns_everything_off_but_work_on_models():
 def test_llm_mode_vllm_asks_vllm_first_and_then_the_ollama_pool():
     seen = fleet(status("o", "m", "other"), status("v", "m", kind="vllm"), status("l", "m", kind="llamacpp"))
     vllm = router(mode="vllm", model="m")
-    decision = vllm.decide(seen, call(defaults=True), quiet, NOW)
+    decision = vllm.decide(seen, call(use_defaults=True), quiet, NOW)
     assert servers_of(decision)[0] == "v"
     assert set(servers_of(decision)) == {"v", "o"}
     assert (decision.fallback, decision.warning) == (False, "")
@@ -273,12 +273,12 @@ def test_llm_mode_vllm_asks_vllm_first_and_then_the_ollama_pool():
 
 def test_llm_mode_vllm_with_vllm_away_falls_back_and_says_so():
     seen = fleet(status("o", "small"), status("v", "m", kind="vllm", up=False))
-    decision = router(mode="vllm", model="m").decide(seen, call("m", defaults=True), quiet, NOW)
+    decision = router(mode="vllm", model="m").decide(seen, call("m", use_defaults=True), quiet, NOW)
     assert servers_of(decision) == ["o"]
     assert decision.fallback
     assert "small of the Ollama pool answered" in decision.warning
     alone = fleet(status("v", "m", kind="vllm", up=False))
-    assert servers_of(router(mode="vllm", model="m").decide(alone, call("m", defaults=True), quiet, NOW)) == ["v"]
+    assert servers_of(router(mode="vllm", model="m").decide(alone, call("m", use_defaults=True), quiet, NOW)) == ["v"]
 
 
 def test_llm_mode_vllm_does_not_concern_callers_of_other_apis():

@@ -84,7 +84,7 @@ def render_ps(fleet: Fleet) -> bytes:
     models = sorted(
         _merge_models(fleet), key=lambda model: _parse_time(_valid_time_or(model.expires_at, _FOREVER)), reverse=True
     )
-    return msgspec.json.encode({"models": [_build_loaded(model) for model in models if model.loaded]})
+    return msgspec.json.encode({"models": [_build_loaded(model) for model in models if model.is_loaded]})
 
 
 def render_version(text: str) -> bytes:
@@ -137,7 +137,7 @@ def _merge_models(fleet: Fleet) -> Iterable[Model]:
 
 
 def _merge_pair(one: Model, other: Model) -> Model:
-    latest = max(one.expires_at, other.expires_at, key=_parse_time) if one.loaded and other.loaded else ""
+    latest = max(one.expires_at, other.expires_at, key=_parse_time) if one.is_loaded and other.is_loaded else ""
     return replace(
         one,
         size=one.size or other.size,
@@ -150,10 +150,10 @@ def _merge_pair(one: Model, other: Model) -> Model:
         capabilities=one.capabilities or other.capabilities,
         digest=one.digest or other.digest,
         modified_at=max(one.modified_at, other.modified_at, key=_parse_time),
-        loaded=one.loaded or other.loaded,
+        is_loaded=one.is_loaded or other.is_loaded,
         size_vram=max(one.size_vram, other.size_vram),
         loaded_context=max(one.loaded_context, other.loaded_context),
-        expires_at=latest or (one.expires_at if one.loaded else other.expires_at),
+        expires_at=latest or (one.expires_at if one.is_loaded else other.expires_at),
     )
 
 

@@ -65,7 +65,7 @@ def _build_model_entry(name: str, places: list[tuple[Model, ServerStatus]]) -> d
         "quantization": model.quantization,
         "provider": places[0][1].server.kind,
         "servers": [status.server.name for _, status in places],
-        "loaded": any(each.loaded for each, _ in places),
+        "loaded": any(each.is_loaded for each, _ in places),
         "context_length": max(each.context_length for each, _ in places) or None,
         "level": level(model),
     }

@@ -19,7 +19,11 @@ def list_gauges(context: ApiDependencies, resources: ResourceUsage) -> Iterator[
         ("penstock_server_running", "Calls in work on the server.", lambda s: running.get(s.server.name, 0)),
         ("penstock_server_slots", "Calls that it works on at one time.", lambda s: s.slots or s.server.max_concurrent),
         ("penstock_server_models", "Models that it has.", lambda s: len(s.models)),
-        ("penstock_server_models_loaded", "Models that it has in memory.", lambda s: sum(m.loaded for m in s.models)),
+        (
+            "penstock_server_models_loaded",
+            "Models that it has in memory.",
+            lambda s: sum(m.is_loaded for m in s.models),
+        ),
         ("penstock_server_response_time_seconds", "How long its last look took to answer.", lambda s: s.response_time),
     )
     for name, text, value in values:

@@ -109,7 +109,7 @@ def format_last_check(status: ServerStatus, offset: float) -> str | None:
 
 def _is_in_use(status: ServerStatus) -> bool:
     """A default address that nobody asked for counts only when something is there."""
-    return status.server.configured or status.state in (State.UP, State.LOADING)
+    return status.server.is_configured or status.state in (State.UP, State.LOADING)
 
 
 def _simulated_field(simulated: bool) -> dict[str, Any]:
@@ -201,13 +201,13 @@ def _render_server(status: ServerStatus, running: int, offset: float) -> dict[st
         "priority": Priority(server.priority).name,
         "state": status.state.value,
         "models": [display_name(model.name) for model in status.models],
-        "loaded_models": [display_name(model.name) for model in status.models if model.loaded],
+        "loaded_models": [display_name(model.name) for model in status.models if model.is_loaded],
         "response_time_ms": round(status.response_time * 1000, 1) if status.is_up else None,
         "last_check": format_last_check(status, offset),
         "running": running,
         "waiting": 0,
         "slots": status.slots or server.max_concurrent,
         "version": status.version or None,
-        "configured": server.configured,
+        "configured": server.is_configured,
         "last_error": status.error or None,
     } | _simulated_field(server.is_simulated)

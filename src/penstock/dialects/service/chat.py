@@ -105,7 +105,7 @@ class _ChatEndpoint(UnstreamedEndpoint):
             parse_model(fields.model),
             stream=False,
             body=body,
-            defaults=True,
+            use_defaults=True,
             max_tokens=fields.max_tokens,
         )
 

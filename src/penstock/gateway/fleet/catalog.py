@@ -77,7 +77,7 @@ class Catalog:
             name, at = status.server.name, status.checked_at
             self._checked_at[name] = at
             if status.is_up and status.server.kind in self._on_demand and seen.get(name) != at:
-                held = ((model.name, model.size_vram or model.size) for model in status.models if model.loaded)
+                held = ((model.name, model.size_vram or model.size) for model in status.models if model.is_loaded)
                 self.loads[name].residency.reconcile(held, at, self.loads[name].swap_queue.running)
 
     def load_of(self, server: str) -> ServerLoad:

@@ -186,7 +186,7 @@ class CandidateIndex:
         least = float("inf")
         for choice in choices:
             deployment = choice.deployment
-            if deployment.is_up and (deployment.model.loaded or not deployment.on_demand):
+            if deployment.is_up and (deployment.model.is_loaded or not deployment.on_demand):
                 held.append(choice)
                 least = min(least, choice.fixed_cost)
             else:

@@ -54,7 +54,7 @@ class ModelSelector:
         if makeshift or explain or len(candidates) < MIN_FITTING:
             candidates += self._rank_lesser(lesser if explain else lesser[:MAX_LESSER_GROUPS], call, now, explain)
             candidates.sort(key=_rank_key)
-        warning = RUSSIAN_WARNING if ask.russian else ENGLISH_WARNING
+        warning = RUSSIAN_WARNING if ask.prefers_russian else ENGLISH_WARNING
         hopeful = bool(fitting) or _has_unknown_server(shortlist.fleet)
         if call.max_wait is not None:
             candidates = self._keep_in_time(shortlist, candidates, call, now)
@@ -157,7 +157,9 @@ def _derive_requirements(call: Call, ask: RequestProfile) -> Requirements:
     context = 1 << (needed - 1).bit_length() if needed > 2048 else 0
     if needed <= context * 3 // 4:
         context = context * 3 // 4
-    return Requirements(level, task_type, ask.images > 0, ask.tools, context, call.kinds, call.server, word == "code")
+    return Requirements(
+        level, task_type, ask.image_count > 0, ask.has_tools, context, call.kinds, call.server, word == "code"
+    )
 
 
 def _count_context_tokens(call: Call, ask: RequestProfile) -> int:

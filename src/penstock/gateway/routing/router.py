@@ -66,7 +66,7 @@ class Router:
         ContextLengthExceeded or LlmDisabled."""
         if fleet.deployments is not self._index.fleet.deployments:
             self._rebuild_index(fleet, loads)
-        if call.operation is Operation.CHAT and not (call.kinds or call.server or call.defaults or explain):
+        if call.operation is Operation.CHAT and not (call.kinds or call.server or call.use_defaults or explain):
             settled = self._single_decisions.get(call.model)
             if settled is not None and call.max_wait is None:
                 return settled
@@ -77,7 +77,7 @@ class Router:
         if not call.is_automatic or call.operation not in (Operation.CHAT, Operation.COMPLETION):
             return False
         policy = self.policy
-        if policy.mode == "none" or (policy.mode == "vllm" and call.defaults):
+        if policy.mode == "none" or (policy.mode == "vllm" and call.use_defaults):
             return False
         if ":" in call.model:
             return True  # auto:fast and the like
@@ -110,10 +110,10 @@ class Router:
             return self._decide_default(fleet, call, now, explain)
         key = (call.model, call.operation.value, call.kinds, call.server)
         group = self._index.known(key)
-        if group is not None and call.max_wait is None and not (call.defaults and self.policy.mode == "vllm"):
+        if group is not None and call.max_wait is None and not (call.use_defaults and self.policy.mode == "vllm"):
             return self._rank_group(group, call, now, explain)
         found = self._able(call, find_deployments(fleet, call.model))
-        if call.defaults and self.policy.mode == "vllm":
+        if call.use_defaults and self.policy.mode == "vllm":
             return self._decide_vllm_first(fleet, call, found, now, explain)
         if not found:
             raise unroutable.build_error(fleet, call, self.policy.mismatch)
@@ -170,7 +170,7 @@ class Router:
             and (not deployment.model.capabilities or wanted in deployment.model.capabilities)
         }
         able = self._able(call, tuple(deployments.values()))
-        return tuple(sorted(able, key=lambda d: (not d.model.loaded, d.model.size or 1 << 60, d.model.name)))
+        return tuple(sorted(able, key=lambda d: (not d.model.is_loaded, d.model.size or 1 << 60, d.model.name)))
 
     def _decide_default(self, fleet: Fleet, call: Call, now: float, explain: bool) -> Decision:
         """No model named: LLM_MODEL where it is; else whatever can answer, with a warning."""
@@ -219,7 +219,7 @@ class Router:
             if status.server.kind not in kinds or not status.is_up or not status.models:
                 continue
             wanted = call.model.lower()
-            models = sorted(status.models, key=lambda m: (m.name.lower() != wanted, not m.loaded))
+            models = sorted(status.models, key=lambda m: (m.name.lower() != wanted, not m.is_loaded))
             chosen.append(Deployment(status.server, models[0], status.url or status.server.url, 1))
         if not chosen:
             raise unroutable.build_no_server_error(fleet, kinds)

@@ -263,7 +263,7 @@ class Failover:
         content = ctx.content = ctx.content or whole(endpoint, call, self.defaults)
         answer = without_engine(call, content)
         asked = call
-        if call.defaults and self.defaults.stream and not call.stream:
+        if call.use_defaults and self.defaults.stream and not call.stream:
             asked = replace(call, stream=True)
         outgoing: EngineRequest | None = None
         try:
@@ -342,15 +342,15 @@ class Failover:
             server_url=deployment.url,
             provider=server.kind,
             model=deployment.model.name,
-            fallback=fallback,
+            is_fallback=fallback,
             reason=decision.reason if attempt == 1 else ANOTHER,
             warning=candidate.warning or decision.warning,
-            distributed=self.defaults.distributed
+            is_distributed=self.defaults.distributed
             and sum(status.server.kind == server.kind for status in self._catalog.fleet.statuses) > 1,
-            simulated=server.is_simulated,
+            is_simulated=server.is_simulated,
             complexity=decision.level,
             task_type=decision.task_type,
-            fast_model=candidate.size_class == "fast",
+            used_fast_model=candidate.size_class == "fast",
             queue_seconds=ctx.queue_seconds,
         )
 

@@ -96,7 +96,7 @@ def test_a_plan_is_called_a_plan() -> None:
 
 
 def test_an_answer_of_the_reserve_says_so() -> None:
-    by = Provenance("r", provider="mlx", model="qwen", fallback=True, warning="Victoria is away", simulated=True)
+    by = Provenance("r", provider="mlx", model="qwen", is_fallback=True, warning="Victoria is away", is_simulated=True)
     told = drawn(SEND, ModelResponse((Choice("a", thinking="b"),)), by)
     assert (told["warning"], told["thinking"], told["provider"]) == ("Victoria is away", "b", "mlx")
     assert (told["metadata"]["fallback"], told["metadata"]["simulated"]) == (True, True)
@@ -162,7 +162,7 @@ def test_models_are_those_of_mlx() -> None:
         (
             server("ollama", State.UP, models=(Model("llama3.1:8b"),)),
             server("victoria", State.UP, models=(Model("victoria", capabilities=frozenset({"agent"})),)),
-            server("mlx", State.UP, models=(Model("qwen2.5:7b", size=4_700_000_000, loaded=True),)),
+            server("mlx", State.UP, models=(Model("qwen2.5:7b", size=4_700_000_000, is_loaded=True),)),
         )
     )
     told = json.loads(agent_view.render_models(fleet))

@@ -72,7 +72,7 @@ def test_thinking_is_told_apart_from_the_answer() -> None:
 
 
 def test_start_tells_of_the_reserve_and_of_simulation() -> None:
-    by = Provenance("r", provider="mlx", fallback=True, warning="Victoria is away", simulated=True)
+    by = Provenance("r", provider="mlx", is_fallback=True, warning="Victoria is away", is_simulated=True)
     start = drawn(by=by)[0][1]
     assert (start["fallback"], start["warning"], start["simulated"]) == (True, "Victoria is away", True)
 

@@ -57,7 +57,7 @@ def test_the_documents_own_request_is_understood() -> None:
         }
     )
     chat = ENDPOINT.decode_content(call)
-    assert (call.model, call.operation, call.stream, call.defaults, call.max_tokens) == (
+    assert (call.model, call.operation, call.stream, call.use_defaults, call.max_tokens) == (
         "gpt-oss:20b",
         Operation.CHAT,
         False,
@@ -246,7 +246,7 @@ def test_russian_is_written_as_it_is() -> None:
 
 
 def test_a_warning_and_a_simulated_answer_are_told() -> None:
-    other = Provenance("r", warning="Используется упрощённая модель", simulated=True, fallback=True)
+    other = Provenance("r", warning="Используется упрощённая модель", is_simulated=True, is_fallback=True)
     answer = drawn(provenance=other)
     assert answer["warning"] == "Используется упрощённая модель"
     assert (answer["metadata"]["simulated"], answer["metadata"]["fallback"]) == (True, True)

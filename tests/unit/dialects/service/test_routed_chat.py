@@ -18,10 +18,10 @@ BY = Provenance(
     server_url="http://localhost:11434",
     provider="ollama",
     model="gemma3:1b",
-    distributed=True,
+    is_distributed=True,
     complexity="trivial",
     task_type="chat",
-    fast_model=True,
+    used_fast_model=True,
     reason="the fastest model that fits",
 )
 
@@ -52,7 +52,7 @@ def test_the_answer_has_every_key_of_the_document() -> None:
 
 
 def test_a_fallback_warns_in_the_users_words() -> None:
-    by = Provenance("r", warning="Используется упрощённая модель", fallback=True, simulated=True)
+    by = Provenance("r", warning="Используется упрощённая модель", is_fallback=True, is_simulated=True)
     told = json.loads(
         ENDPOINT.create_renderer(read(message="a"), by).render_response(ModelResponse((Choice("b", thinking="c"),)), by)
     )
@@ -93,7 +93,7 @@ def test_a_provider_restricts_who_may_answer(asked: str | None, kinds: tuple[str
 def test_a_mode_narrows_the_choice_and_a_model_makes_it(body: dict[str, str], model: str) -> None:
     call = read(message="a", **body)
     assert call.model == model
-    assert call.defaults
+    assert call.use_defaults
 
 
 @pytest.mark.parametrize(
