@@ -108,7 +108,7 @@ async def measure(options: argparse.Namespace) -> None:
     client = Memory()
     protocol.connection_made(client)  # type: ignore[arg-type]
     pool = gateway.pools.get(server.url, True)
-    engine_side = Connection("http://127.0.0.1:9", pool._freed)
+    engine_side = Connection("http://127.0.0.1:9", pool._on_released)
     upstream = Memory()
     engine_side.connection_made(upstream)  # type: ignore[arg-type]
     pool._idle.append(engine_side)

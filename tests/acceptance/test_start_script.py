@@ -183,7 +183,7 @@ def test_with_a_configured_server_that_is_away_it_starts_all_the_same_and_says_w
     away = f"http://127.0.0.1:{port}"
     with checkout.started(OLLAMA_URL=away) as started:
         assert f"Penstock answers at {started.url} (unhealthy)" in started.said()
-        assert f"primary: tried {away}: cannot connect to {away}: connection refused." in started.said()
+        assert f"primary: tried {away}: Cannot connect to {away}: connection refused." in started.said()
         assert "Start it (`ollama serve`), or set OLLAMA_URL to the address where it runs." in started.said()
         assert started.get("/health").status_code == 503
 

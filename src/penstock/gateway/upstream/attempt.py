@@ -104,7 +104,7 @@ class Attempts:
         else:
             error = await relay
             if error is not None:
-                stale = isinstance(error, UpstreamCut | ConnectFailed) and not connection.started
+                stale = isinstance(error, UpstreamCut | ConnectFailed) and not connection.response_started
                 if not stale or client.is_disconnected:
                     raise error
                 relay.again()
@@ -137,7 +137,7 @@ class Attempts:
         relay.connection = client.upstream = connection
         limits, now = target.timeouts, self.loop.time()
         until = math.inf if relay.call.stream else now + limits.total
-        connection.request(data, relay, min(now + limits.first_byte, until), limits.idle, until)
+        connection.send_request(data, relay, min(now + limits.first_byte, until), limits.idle, until)
 
     def _request(self, target: Target, outgoing: EngineRequest, client: Client) -> bytes:
         head = target.heads.get(outgoing.path)

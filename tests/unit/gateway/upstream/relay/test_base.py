@@ -55,7 +55,7 @@ def told(one: Relay, *pieces: bytes, lost: bool = False) -> Relay:
     """What becomes of a relay whose engine says this."""
     bench = ConnectionBench()
     one.connection = bench.connection
-    bench.connection.request(b"", one, 10.0, 10.0)
+    bench.connection.send_request(b"", one, 10.0, 10.0)
     bench.hears(*pieces)
     if lost and not one.done:
         bench.lost()
@@ -168,7 +168,7 @@ def test_a_client_that_stopped_reading_is_cut_and_not_written_to():
     one = relay("openai.chat", client, stream=True)
     told(one, chunked_head() + chunk(event("a")))
     given = client.body
-    one.failed(ClientStalled("it reads no more"))
+    one.on_failure(ClientStalled("it reads no more"))
     assert (client.ended, client.body) == ("aborted", given)
     assert isinstance(one.value, ClientStalled)
 
