@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Opens many streamed answers and keeps them open until its standard input ends.
+"""Open many streamed responses and keep them open until standard input ends.
 
-    hold.py URL --body FILE --streams 10000 [--rate 1000]
+    open_streams.py URL --body FILE --streams 10000 [--rate 1000]
 
-Prints a line of JSON when all have begun or failed, and one more at the end.
+Prints a line of JSON when all have started or failed, and another at the end.
 """
 
 import argparse
@@ -16,81 +16,81 @@ from pathlib import Path
 from typing import cast
 
 import uvloop
-from load import request_bytes
+from load import build_request
 
-PATIENCE = 120.0
+START_TIMEOUT = 120.0
 
 
 @dataclass(slots=True)
 class Tally:
-    """How many streams have begun, how many connections were lost, and whether there is nothing to wait for."""
+    """Numbers of streams that started, were refused or lost; `all_settled` is set when none is pending."""
 
-    wanted: int
-    settled: asyncio.Event
-    begun: int = 0
+    total: int
+    all_settled: asyncio.Event
+    started: int = 0
     refused: int = 0
     lost: int = 0
 
-    def note(self) -> None:
-        """One stream more has begun or failed."""
-        if self.begun + self.refused + self.lost >= self.wanted:
-            self.settled.set()
+    def check_settled(self) -> None:
+        """Set `all_settled` if every stream has started or failed."""
+        if self.started + self.refused + self.lost >= self.total:
+            self.all_settled.set()
 
 
 class Stream(asyncio.Protocol):
-    """One stream; small, since there are many. It has begun when bytes came after a head that says 200."""
+    """One stream, small because there are many. It has started when body bytes follow a head with status 200."""
 
-    __slots__ = ("begun", "head", "request", "tally", "transport")
+    __slots__ = ("head", "is_started", "request", "tally", "transport")
 
     def __init__(self, request: bytes, tally: Tally) -> None:
         self.request = request
         self.tally = tally
         self.head = b""
-        self.begun = False
+        self.is_started = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self.transport.write(self.request)
 
     def data_received(self, data: bytes) -> None:
-        if self.begun:
+        if self.is_started:
             return
         self.head += data
         head, end, body = self.head.partition(b"\r\n\r\n")
         if not end or (not body and head.startswith(b"HTTP/1.1 200")):
             return
-        self.begun, self.head = True, b""
+        self.is_started, self.head = True, b""
         if head.startswith(b"HTTP/1.1 200"):
-            self.tally.begun += 1
+            self.tally.started += 1
         else:
             self.tally.refused += 1
-        self.tally.note()
+        self.tally.check_settled()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.tally.lost += 1
-        self.tally.note()
+        self.tally.check_settled()
 
 
-async def hold(options: argparse.Namespace) -> None:
-    """Open, tell, wait, close, tell."""
-    host, port, request = request_bytes(options.url, options.body.read_bytes().strip())
+async def open_streams(options: argparse.Namespace) -> None:
+    """Open the streams, report, wait for the end of standard input, report, close."""
+    host, port, request = build_request(options.url, options.body.read_bytes().strip())
     loop = asyncio.get_running_loop()
     tally = Tally(options.streams, asyncio.Event())
-    begin = time.perf_counter()
+    start = time.perf_counter()
     streams: list[Stream] = []
     for number in range(options.streams):
-        if (ahead := begin + number / options.rate - time.perf_counter()) > 0:
-            await asyncio.sleep(ahead)
+        if (delay := start + number / options.rate - time.perf_counter()) > 0:
+            await asyncio.sleep(delay)
         try:
             _, stream = await loop.create_connection(lambda: Stream(request, tally), host, port)
             streams.append(stream)
         except OSError:
             tally.refused += 1
-            tally.note()
+            tally.check_settled()
     try:
-        await asyncio.wait_for(tally.settled.wait(), PATIENCE)
+        await asyncio.wait_for(tally.all_settled.wait(), START_TIMEOUT)
     finally:
-        print(json.dumps({"begun": tally.begun, "seconds": round(time.perf_counter() - begin, 1)}), flush=True)
+        print(json.dumps({"started": tally.started, "seconds": round(time.perf_counter() - start, 1)}), flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
     print(json.dumps({"lost": tally.lost}), flush=True)
     for stream in streams:
@@ -98,13 +98,13 @@ async def hold(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Read the options and hold."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("url")
     parser.add_argument("--body", type=Path, required=True, help="file with the request's JSON")
     parser.add_argument("--streams", type=int, required=True)
     parser.add_argument("--rate", type=float, default=1000.0, help="streams opened a second (default 1000)")
-    uvloop.run(hold(parser.parse_args()))
+    uvloop.run(open_streams(parser.parse_args()))
 
 
 if __name__ == "__main__":
