@@ -107,7 +107,7 @@ class Attempts:
                 stale = isinstance(error, UpstreamCut | ConnectFailed) and not connection.response_started
                 if not stale or client.is_disconnected:
                     raise error
-                relay.again()
+                relay.reset()
                 await self._anew(target, data, relay, client)
         if relay.status >= 300:
             if relay.status < 400:

@@ -34,9 +34,9 @@ class Relay(Outcome[PenstockError | None]):
     def __init__(
         self, client: Client, call: Call, endpoint: Endpoint, head: bytes, loop: asyncio.AbstractEventLoop
     ) -> None:
-        self.done = False
+        self.is_settled = False
         self.value = None
-        self._resume = None
+        self._resume_waiter = None
         self.client = client
         self.call = call
         self.endpoint = endpoint
