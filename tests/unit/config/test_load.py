@@ -6,19 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.config.load import VARIABLES, find_files_to_watch
+from penstock.config.environment import list_variables
+from penstock.config.load import find_files_to_watch
 from penstock.config.resolve import find_default_data_dir
-from tests.unit.config.place import Place, configured, server
+from tests.support.settings_folder import KINDS, SettingsFolder, configured, server
 
+VARIABLES = list_variables(KINDS)
 PORT = st.none() | st.integers(1, 65535)
 
 
 @given(line=PORT, variable=PORT, dotenv=PORT, file=PORT)
 def test_the_command_line_is_over_the_environment_over_dotenv_over_the_file_over_the_default(
-    shared_place: Place, line: int | None, variable: int | None, dotenv: int | None, file: int | None
+    shared_folder: SettingsFolder, line: int | None, variable: int | None, dotenv: int | None, file: int | None
 ) -> None:
-    shared_place.write(f"VLLM_OLLAMA_PORT={dotenv or ''}\n", ".env")
-    settings = shared_place.load(
+    shared_folder.write(f"VLLM_OLLAMA_PORT={dotenv or ''}\n", ".env")
+    settings = shared_folder.load(
         f"server: {{port: {file}}}\n" if file else "",
         overrides={"server.port": line} if line else {},
         VLLM_OLLAMA_PORT=str(variable or ""),
@@ -27,10 +29,10 @@ def test_the_command_line_is_over_the_environment_over_dotenv_over_the_file_over
         (line, "command line"),
         (variable, "environment VLLM_OLLAMA_PORT"),
         (dotenv, ".env VLLM_OLLAMA_PORT"),
-        (file, f"file {shared_place.folder / 'penstock.yaml'}:1"),
+        (file, f"file {shared_folder.path / 'penstock.yaml'}:1"),
         (8005, "default"),
     ]
-    port, source = next((value, place) for value, place in said if value)
+    port, source = next((value, source) for value, source in said if value)
     assert settings.server.port == port
     assert (settings.effective_values["server.port"].value, settings.effective_values["server.port"].source) == (
         str(port),
@@ -78,30 +80,32 @@ def test_every_variable_has_an_example_here() -> None:
 
 @pytest.mark.parametrize("variable", VARIABLES, ids=lambda variable: variable.name)
 @pytest.mark.parametrize("where", ["environment", ".env"])
-def test_a_variable_sets_its_key_and_is_named_as_the_source(place: Place, variable: object, where: str) -> None:
+def test_a_variable_sets_its_key_and_is_named_as_the_source(
+    folder: SettingsFolder, variable: object, where: str
+) -> None:
     name, path = variable.name, variable.path  # type: ignore[attr-defined]
     value, shown = EXAMPLES[name]
     if where == ".env":
-        place.write(f"{name}={value}\n", ".env")
-        settings = place.load()
+        folder.write(f"{name}={value}\n", ".env")
+        settings = folder.load()
     else:
-        settings = place.load(**{name: value})
+        settings = folder.load(**{name: value})
     assert settings.effective_values[path].value == shown
     assert settings.effective_values[path].source == f"{where} {name}"
     assert settings.anything_configured is variable.configures  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("variable", VARIABLES, ids=lambda variable: variable.name)
-def test_an_empty_variable_is_not_set(place: Place, variable: object) -> None:
-    settings = place.load(**{variable.name: "  "})  # type: ignore[attr-defined]
-    assert settings == place.load()
+def test_an_empty_variable_is_not_set(folder: SettingsFolder, variable: object) -> None:
+    settings = folder.load(**{variable.name: "  "})  # type: ignore[attr-defined]
+    assert settings == folder.load()
 
 
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("VLLM_OLLAMA_PORT", "80a", "must be a whole number, not '80a'"),
-        ("VLLM_OLLAMA_PORT", "8005.0", "must be a whole number, not '8005.0'"),
+        ("VLLM_OLLAMA_PORT", "80a", "must be an integer, not '80a'"),
+        ("VLLM_OLLAMA_PORT", "8005.0", "must be an integer, not '8005.0'"),
         ("VLLM_OLLAMA_PORT", "70000", "must be at most 65535, not '70000'"),
         ("LLM_TIMEOUT", "soon", "must be a number, not 'soon'"),
         ("LLM_TIMEOUT", "0", "must be more than 0, not '0'"),
@@ -110,24 +114,24 @@ def test_an_empty_variable_is_not_set(place: Place, variable: object) -> None:
         ("LLM_STREAM_ENABLED", "maybe", "must be true or false, not 'maybe'"),
         ("LLM_MODE", "VLLM", "must be one of ollama, vllm, none, not 'VLLM'; did you mean \"vllm\"?"),
         ("LLM_MODE", "off", "must be one of ollama, vllm, none, not 'off'"),
-        ("OLLAMA_URL", "ftp://x", "begins with ftp://, but must begin with http:// or https://, not 'ftp://x'"),
+        ("OLLAMA_URL", "ftp://x", "must begin with http:// or https://, not 'ftp://x'"),
         ("VLLM_GPU_MEMORY_UTILIZATION", "95", "must be at most 1, not '95'"),
         ("DATABASE_URL", "mysql://u:pw@h/d", "must begin with postgresql:// or sqlite://"),
         ("PENSTOCK_SECRET_KEY", "short", "must have at least 16 characters"),
     ],
 )
 def test_a_wrong_variable_stops_the_start_with_its_name_and_key(
-    place: Place, name: str, value: str, reason: str
+    folder: SettingsFolder, name: str, value: str, reason: str
 ) -> None:
-    mistake = place.mistake(**{name: value})
-    assert mistake.source == f"environment {name}"
-    assert mistake.message == reason
-    assert mistake.path == next(variable.path for variable in VARIABLES if variable.name == name)
+    error = folder.load_error(**{name: value})
+    assert error.source == f"environment {name}"
+    assert error.message == reason
+    assert error.path == next(variable.path for variable in VARIABLES if variable.name == name)
 
 
-def test_all_mistakes_are_told_at_once_wherever_they_are(place: Place) -> None:
-    mistakes = place.mistakes("server:\n  prot: 1\nllm:\n  mode: vlm\n", LLM_TIMEOUT="x", OLLAMA_URL="a b")
-    assert [mistake.path for mistake in mistakes] == [
+def test_all_mistakes_are_told_at_once_wherever_they_are(folder: SettingsFolder) -> None:
+    errors = folder.load_errors("server:\n  prot: 1\nllm:\n  mode: vlm\n", LLM_TIMEOUT="x", OLLAMA_URL="a b")
+    assert [error.path for error in errors] == [
         "llm.timeout",
         "llm.providers.ollama.base_url",
         "server.prot",
@@ -135,8 +139,8 @@ def test_all_mistakes_are_told_at_once_wherever_they_are(place: Place) -> None:
     ]
 
 
-def test_nothing_configured_leaves_the_usual_addresses_to_be_probed(place: Place) -> None:
-    settings = place.load()
+def test_nothing_configured_leaves_the_usual_addresses_to_be_probed(folder: SettingsFolder) -> None:
+    settings = folder.load()
     assert not settings.anything_configured
     assert settings.config_path is None
     assert {server.kind: server.urls for server in settings.servers} == {
@@ -159,18 +163,18 @@ def test_nothing_configured_leaves_the_usual_addresses_to_be_probed(place: Place
         {"PENSTOCK_OPEN": "1"},
     ],
 )
-def test_a_port_or_a_host_alone_configures_nothing(place: Place, variables: dict[str, str]) -> None:
-    assert not place.load(**variables).anything_configured
-    assert not place.load(overrides={"server.port": 1, "server.host": "127.0.0.1"}).anything_configured
+def test_a_port_or_a_host_alone_configures_nothing(folder: SettingsFolder, variables: dict[str, str]) -> None:
+    assert not folder.load(**variables).anything_configured
+    assert not folder.load(overrides={"server.port": 1, "server.host": "127.0.0.1"}).anything_configured
 
 
 @pytest.mark.parametrize("text", ["", "# nothing yet\n", "server: {port: 9000}\n", "llm: {}\n"])
-def test_any_file_configures(place: Place, text: str) -> None:
-    assert place.load(text).anything_configured
+def test_any_file_configures(folder: SettingsFolder, text: str) -> None:
+    assert folder.load(text).anything_configured
 
 
-def test_demo_leaves_out_every_configured_model_server(place: Place) -> None:
-    settings = place.load(
+def test_demo_leaves_out_every_configured_model_server(folder: SettingsFolder) -> None:
+    settings = folder.load(
         "llm: {mode: none, providers: {openai: {url: 'https://api.example.com', api_key: k}}}\nserver: {port: 9000}\n",
         demo=True,
         OLLAMA_URL="http://gpu",
@@ -181,20 +185,20 @@ def test_demo_leaves_out_every_configured_model_server(place: Place) -> None:
     assert settings.server.port == 9000
 
 
-def test_the_file_of_the_command_line_is_before_the_variables_before_the_usual_ones(place: Place) -> None:
-    usual = place.write("server: {port: 1}\n", "backend/config/config.yaml")
-    assert place.load().config_path == usual
-    first = place.write("server: {port: 2}\n", "penstock.yaml")
-    assert place.load().config_path == first
-    named = place.write("server: {port: 3}\n", "other.yaml")
-    assert place.load(PENSTOCK_CONFIG="other.yaml").server.port == 3
-    assert place.load(PENSTOCK_CONFIG=str(named)).config_path == named
-    asked = place.write("server: {port: 4}\n", "asked.yaml")
-    assert place.load(config=asked, PENSTOCK_CONFIG="other.yaml").server.port == 4
+def test_the_file_of_the_command_line_is_before_the_variables_before_the_usual_ones(folder: SettingsFolder) -> None:
+    usual = folder.write("server: {port: 1}\n", "backend/config/config.yaml")
+    assert folder.load().config_path == usual
+    first = folder.write("server: {port: 2}\n", "penstock.yaml")
+    assert folder.load().config_path == first
+    named = folder.write("server: {port: 3}\n", "other.yaml")
+    assert folder.load(PENSTOCK_CONFIG="other.yaml").server.port == 3
+    assert folder.load(PENSTOCK_CONFIG=str(named)).config_path == named
+    asked = folder.write("server: {port: 4}\n", "asked.yaml")
+    assert folder.load(config=asked, PENSTOCK_CONFIG="other.yaml").server.port == 4
 
 
-def test_the_files_to_watch_are_the_one_that_is_named_or_the_usual_ones(place: Place) -> None:
-    folder = place.folder
+def test_the_files_to_watch_are_the_one_that_is_named_or_the_usual_ones(folder: SettingsFolder) -> None:
+    folder = folder.path
     assert find_files_to_watch(Path("a.yaml"), environ={}, directory=folder) == (folder / "a.yaml",)
     assert find_files_to_watch(None, environ={"PENSTOCK_CONFIG": "b.yaml"}, directory=folder) == (folder / "b.yaml",)
     assert find_files_to_watch(None, environ={}, directory=folder) == (
@@ -203,36 +207,36 @@ def test_the_files_to_watch_are_the_one_that_is_named_or_the_usual_ones(place: P
     )
 
 
-def test_a_named_file_that_is_missing_stops_the_start(place: Place) -> None:
-    assert "cannot be read: No such file" in str(place.mistake(config=place.folder / "no.yaml"))  # type: ignore[arg-type]
-    assert str(place.mistake(PENSTOCK_CONFIG="no.yaml")).endswith("(environment PENSTOCK_CONFIG)")
+def test_a_named_file_that_is_missing_stops_the_start(folder: SettingsFolder) -> None:
+    assert "cannot be read: No such file" in str(folder.load_error(config=folder.path / "no.yaml"))  # type: ignore[arg-type]
+    assert str(folder.load_error(PENSTOCK_CONFIG="no.yaml")).endswith("(environment PENSTOCK_CONFIG).")
 
 
-def test_a_folder_or_bytes_in_place_of_the_file_stop_the_start(place: Place) -> None:
-    assert "cannot be read" in str(place.mistake(config=place.folder))  # type: ignore[arg-type]
-    binary = place.folder / "binary.yaml"
+def test_a_folder_or_bytes_in_place_of_the_file_stop_the_start(folder: SettingsFolder) -> None:
+    assert "cannot be read" in str(folder.load_error(config=folder.path))  # type: ignore[arg-type]
+    binary = folder.path / "binary.yaml"
     binary.write_bytes(b"\xff\xfe\x00a")
-    assert "it is not UTF-8 text" in str(place.mistake(config=binary))  # type: ignore[arg-type]
+    assert "it is not UTF-8 text" in str(folder.load_error(config=binary))  # type: ignore[arg-type]
 
 
-def test_a_byte_order_mark_does_no_harm(place: Place) -> None:
-    (place.folder / "penstock.yaml").write_bytes(b"\xef\xbb\xbfserver: {port: 9}\n")
-    assert place.load().server.port == 9
+def test_a_byte_order_mark_does_no_harm(folder: SettingsFolder) -> None:
+    (folder.path / "penstock.yaml").write_bytes(b"\xef\xbb\xbfserver: {port: 9}\n")
+    assert folder.load().server.port == 9
 
 
-def test_russian_text_in_file_and_dotenv_is_read(place: Place) -> None:
-    place.write("LLM_MODEL=модель  # Переключение на другую модель\n", ".env")
-    settings = place.load("# Основной сервер\nmodels: {aliases: {модель: [qwen3]}}\n")
+def test_russian_text_in_file_and_dotenv_is_read(folder: SettingsFolder) -> None:
+    folder.write("LLM_MODEL=модель  # Переключение на другую модель\n", ".env")
+    settings = folder.load("# Основной сервер\nmodels: {aliases: {модель: [qwen3]}}\n")
     assert settings.llm.model == "модель"
     assert settings.aliases == {"модель": ("qwen3",)}
 
 
-def test_dotenv_understands_quotes_comments_exports_and_references(place: Place) -> None:
-    place.write(
+def test_dotenv_understands_quotes_comments_exports_and_references(folder: SettingsFolder) -> None:
+    folder.write(
         "# comment\nexport LLM_MODE=vllm  # note\nLLM_MODEL='a/b'\nVLLM_MODEL=${LLM_MODEL}\nLLM_TIMEOUT=\"90\"\n\n",
         ".env",
     )
-    settings = place.load()
+    settings = folder.load()
     assert (settings.llm.mode, settings.llm.model, settings.vllm.model, settings.llm.timeout) == (
         "vllm",
         "a/b",
@@ -241,29 +245,31 @@ def test_dotenv_understands_quotes_comments_exports_and_references(place: Place)
     )
 
 
-def test_what_other_programs_keep_in_dotenv_does_no_harm(place: Place) -> None:
-    place.write("PASSWORD=pa${ss\nOTHER=${UNSET}\nnot a line\nLLM_TIMEOUT=60\n", ".env")
-    settings = place.load()
+def test_what_other_programs_keep_in_dotenv_does_no_harm(folder: SettingsFolder) -> None:
+    folder.write("PASSWORD=pa${ss\nOTHER=${UNSET}\nnot a line\nLLM_TIMEOUT=60\n", ".env")
+    settings = folder.load()
     assert settings.llm.timeout == 60
     assert [warning.partition(".env")[2] for warning in settings.warnings] == [
-        ":3 is not of the form NAME=value; it is left out"
+        ":3 is ignored: it does not have the form NAME=value."
     ]
 
 
-def test_a_reference_that_cannot_be_resolved_in_dotenv_is_told_for_a_variable_of_ours(place: Place) -> None:
-    place.write("\nLLM_MODEL=${MODEL_OF_THE_DAY}\n", ".env")
-    assert str(place.mistake()).startswith(f"{place.folder / '.env'}:2: LLM_MODEL: needs the variable MODEL_OF_THE_DAY")
+def test_a_reference_that_cannot_be_resolved_in_dotenv_is_told_for_a_variable_of_ours(folder: SettingsFolder) -> None:
+    folder.write("\nLLM_MODEL=${MODEL_OF_THE_DAY}\n", ".env")
+    assert str(folder.load_error()).startswith(
+        f"{folder.path / '.env'}:2: LLM_MODEL needs the variable MODEL_OF_THE_DAY"
+    )
 
 
-def test_the_file_sees_variables_of_the_environment_and_of_dotenv(place: Place) -> None:
-    place.write("SCHEME=https\nNAME=dotenv\n", ".env")
-    settings = place.load("llm: {model: '${SCHEME}-${NAME}-${MORE:-d}'}\n", NAME="environment")
+def test_the_file_sees_variables_of_the_environment_and_of_dotenv(folder: SettingsFolder) -> None:
+    folder.write("SCHEME=https\nNAME=dotenv\n", ".env")
+    settings = folder.load("llm: {model: '${SCHEME}-${NAME}-${MORE:-d}'}\n", NAME="environment")
     assert settings.llm.model == "https-environment-d"
 
 
-def test_a_reference_may_stand_for_a_number_or_a_flag_or_text(place: Place) -> None:
+def test_a_reference_may_stand_for_a_number_or_a_flag_or_text(folder: SettingsFolder) -> None:
     text = "server:\n  port: ${P}\n  open: '${O}'\nllm:\n  model: ${P}\n  timeout: \"${T:-90}\"\n"
-    settings = place.load(text, P="9000", O="true")
+    settings = folder.load(text, P="9000", O="true")
     assert (settings.server.port, settings.server.open, settings.llm.model, settings.llm.timeout) == (
         9000,
         True,
@@ -272,16 +278,16 @@ def test_a_reference_may_stand_for_a_number_or_a_flag_or_text(place: Place) -> N
     )
 
 
-def test_an_optional_key_whose_reference_is_empty_is_not_set(place: Place) -> None:
-    settings = place.load("llm: {providers: {openai: {servers: [{url: 'http://x:1', api_key: '${KEY:-}'}]}}}\n")
+def test_an_optional_key_whose_reference_is_empty_is_not_set(folder: SettingsFolder) -> None:
+    settings = folder.load("llm: {providers: {openai: {servers: [{url: 'http://x:1', api_key: '${KEY:-}'}]}}}\n")
     assert server(settings, "openai").api_key is None
 
 
-def test_a_misspelt_variable_of_ours_is_warned_of(place: Place) -> None:
-    settings = place.load(PENSTOCK_DATADIR="/x", PENSTOCK_ZZZ="1", UNRELATED="1")
+def test_a_misspelt_variable_of_ours_is_warned_of(folder: SettingsFolder) -> None:
+    settings = folder.load(PENSTOCK_DATADIR="/x", PENSTOCK_ZZZ="1", UNRELATED="1")
     assert settings.warnings == (
-        'the variable PENSTOCK_DATADIR means nothing here; did you mean "PENSTOCK_DATA_DIR"?',
-        "the variable PENSTOCK_ZZZ means nothing here",
+        'The variable PENSTOCK_DATADIR is unknown and has no effect. Did you mean "PENSTOCK_DATA_DIR"?',
+        "The variable PENSTOCK_ZZZ is unknown and has no effect.",
     )
 
 

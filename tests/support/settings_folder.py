@@ -1,4 +1,4 @@
-"""Settings from a folder and variables that belong to the test alone."""
+"""Settings loaded from a folder and variables of the test's own."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,22 +6,25 @@ from pathlib import Path
 
 import pytest
 
+from penstock import engines
 from penstock.config.errors import ConfigError, SettingsError
 from penstock.config.load import load_settings
 from penstock.config.settings import ServerSettings, Settings
 
+KINDS = {kind: engine.defaults for kind, engine in engines.load().items()}
+
 
 @dataclass(frozen=True)
-class Place:
-    """A working folder with what a user put into it."""
+class SettingsFolder:
+    """A working folder with a user's settings."""
 
-    folder: Path
+    path: Path
 
     def write(self, text: str, name: str = "penstock.yaml") -> Path:
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        return path
+        file = self.path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        return file
 
     def load(
         self,
@@ -34,24 +37,24 @@ class Place:
     ) -> Settings:
         if text is not None:
             self.write(text)
-        environ = {"HOME": str(self.folder / "home"), **variables}
-        return load_settings(config, overrides, demo=demo, environ=environ, directory=self.folder)
+        environ = {"HOME": str(self.path / "home"), **variables}
+        return load_settings(KINDS, config, overrides, demo=demo, environ=environ, directory=self.path)
 
-    def mistakes(self, text: str | None = None, **options: str) -> tuple[ConfigError, ...]:
+    def load_errors(self, text: str | None = None, **options: str) -> tuple[ConfigError, ...]:
         with pytest.raises(SettingsError) as caught:
             self.load(text, **options)
         return caught.value.errors
 
-    def mistake(self, text: str | None = None, **options: str) -> ConfigError:
-        (only,) = self.mistakes(text, **options)
+    def load_error(self, text: str | None = None, **options: str) -> ConfigError:
+        (only,) = self.load_errors(text, **options)
         return only
 
 
 def configured(settings: Settings) -> list[str]:
-    """The servers that somebody asked for."""
+    """Names of the servers that are configured, not merely probed."""
     return [server.name for server in settings.servers if server.configured]
 
 
 def server(settings: Settings, name: str) -> ServerSettings:
-    (found,) = (one for one in settings.servers if one.name == name)
+    (found,) = (each for each in settings.servers if each.name == name)
     return found

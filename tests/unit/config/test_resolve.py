@@ -3,11 +3,11 @@
 import pytest
 
 from penstock.config.settings import TimeoutSettings
-from tests.unit.config.place import Place
+from tests.support.settings_folder import SettingsFolder
 
 
-def test_the_defaults_are_those_of_the_reference(place: Place) -> None:
-    settings = place.load()
+def test_the_defaults_are_those_of_the_reference(folder: SettingsFolder) -> None:
+    settings = folder.load()
     assert (settings.llm.mode, settings.llm.model, settings.llm.timeout) == ("ollama", "llama3.1:8b", 240)
     assert (settings.llm.max_tokens, settings.llm.temperature, settings.llm.stream) == (256, 0.7, False)
     vllm = settings.vllm
@@ -23,69 +23,69 @@ def test_the_defaults_are_those_of_the_reference(place: Place) -> None:
         "test_user": 1,
     }
     assert settings.chat.chain == ("victoria", "mlx")
-    assert settings.data_dir == place.folder / "home/.local/share/penstock"
+    assert settings.data_dir == folder.path / "home/.local/share/penstock"
 
 
-def test_one_model_variable_is_enough_under_vllm(place: Place) -> None:
-    settings = place.load(LLM_MODE="vllm", LLM_MODEL="a/b")
+def test_one_model_variable_is_enough_under_vllm(folder: SettingsFolder) -> None:
+    settings = folder.load(LLM_MODE="vllm", LLM_MODEL="a/b")
     assert settings.vllm.model == "a/b"
     assert settings.effective_values["llm.providers.vllm.model"].source == "environment LLM_MODEL"
 
 
-def test_the_other_model_variable_is_enough_too(place: Place) -> None:
-    settings = place.load(LLM_MODE="vllm", VLLM_MODEL="a/b")
+def test_the_other_model_variable_is_enough_too(folder: SettingsFolder) -> None:
+    settings = folder.load(LLM_MODE="vllm", VLLM_MODEL="a/b")
     assert settings.llm.model == "a/b"
     assert settings.effective_values["llm.model"].source == "environment VLLM_MODEL"
 
 
-def test_the_same_model_in_both_variables_is_right(place: Place) -> None:
-    settings = place.load(LLM_MODE="vllm", LLM_MODEL="a/b", VLLM_MODEL="a/b")
+def test_the_same_model_in_both_variables_is_right(folder: SettingsFolder) -> None:
+    settings = folder.load(LLM_MODE="vllm", LLM_MODEL="a/b", VLLM_MODEL="a/b")
     assert (settings.llm.model, settings.vllm.model, settings.warnings) == ("a/b", "a/b", ())
 
 
-def test_two_models_under_vllm_stop_the_start_naming_both(place: Place) -> None:
-    mistake = place.mistake(
+def test_two_models_under_vllm_stop_the_start_naming_both(folder: SettingsFolder) -> None:
+    error = folder.load_error(
         LLM_MODE="vllm", LLM_MODEL="llama3.1:8b", VLLM_MODEL="meta-llama/Meta-Llama-3.1-8B-Instruct"
     )
-    assert 'LLM_MODEL (llm.model) is "llama3.1:8b"' in mistake.message
-    assert '"meta-llama/Meta-Llama-3.1-8B-Instruct"' in mistake.message
-    assert "PENSTOCK_ALLOW_MODEL_MISMATCH=1" in mistake.message
+    assert 'LLM_MODEL (llm.model) is "llama3.1:8b"' in error.message
+    assert '"meta-llama/Meta-Llama-3.1-8B-Instruct"' in error.message
+    assert "PENSTOCK_ALLOW_MODEL_MISMATCH=1" in error.message
 
 
-def test_two_models_stop_the_start_wherever_they_are_said(place: Place) -> None:
+def test_two_models_stop_the_start_wherever_they_are_said(folder: SettingsFolder) -> None:
     text = "llm:\n  mode: vllm\n  model: a\n  providers:\n    vllm: {model: b}\n"
-    assert place.mistake(text).source.endswith(":5")
+    assert folder.load_error(text).source.endswith(":5")
 
 
-def test_two_models_may_be_allowed_and_are_warned_of(place: Place) -> None:
-    settings = place.load(LLM_MODE="vllm", LLM_MODEL="a", VLLM_MODEL="b", PENSTOCK_ALLOW_MODEL_MISMATCH="1")
+def test_two_models_may_be_allowed_and_are_warned_of(folder: SettingsFolder) -> None:
+    settings = folder.load(LLM_MODE="vllm", LLM_MODEL="a", VLLM_MODEL="b", PENSTOCK_ALLOW_MODEL_MISMATCH="1")
     assert (settings.llm.model, settings.vllm.model) == ("a", "b")
     assert 'VLLM_MODEL (llm.providers.vllm.model) is "b"' in settings.warnings[0]
 
 
 @pytest.mark.parametrize("mode", ["ollama", "none"])
-def test_two_models_are_no_matter_in_another_mode(place: Place, mode: str) -> None:
-    settings = place.load(LLM_MODE=mode, LLM_MODEL="a", VLLM_MODEL="b")
+def test_two_models_are_no_matter_in_another_mode(folder: SettingsFolder, mode: str) -> None:
+    settings = folder.load(LLM_MODE=mode, LLM_MODEL="a", VLLM_MODEL="b")
     assert (settings.llm.model, settings.vllm.model) == ("a", "b")
 
 
-def test_without_vllm_there_is_no_model_for_it(place: Place) -> None:
-    assert place.load(LLM_MODEL="a").vllm.model == ""
+def test_without_vllm_there_is_no_model_for_it(folder: SettingsFolder) -> None:
+    assert folder.load(LLM_MODEL="a").vllm.model == ""
 
 
 @pytest.mark.parametrize("mode", ["ollama", "vllm"])
-def test_a_mode_whose_provider_is_off_is_refused(place: Place, mode: str) -> None:
-    mistake = place.mistake(f"llm: {{mode: {mode}, providers: {{{mode}: {{enabled: false}}}}}}")
-    assert mistake.message == f"is {mode}, but llm.providers.{mode}.enabled is false; change one of them"
+def test_a_mode_whose_provider_is_off_is_refused(folder: SettingsFolder, mode: str) -> None:
+    error = folder.load_error(f"llm: {{mode: {mode}, providers: {{{mode}: {{enabled: false}}}}}}")
+    assert error.message == f"is {mode}, but llm.providers.{mode}.enabled is false; change one of them"
 
 
-def test_ollama_may_be_off_while_no_mode_is_said(place: Place) -> None:
-    settings = place.load("llm: {providers: {ollama: {enabled: false}, openai: {url: 'http://x:1'}}}")
+def test_ollama_may_be_off_while_no_mode_is_said(folder: SettingsFolder) -> None:
+    settings = folder.load("llm: {providers: {ollama: {enabled: false}, openai: {url: 'http://x:1'}}}")
     assert [server.kind for server in settings.servers if server.configured] == ["openai"]
 
 
-def test_the_general_time_is_the_time_for_everything_that_says_none(place: Place) -> None:
-    settings = place.load(LLM_TIMEOUT="30")
+def test_the_general_time_is_the_time_for_everything_that_says_none(folder: SettingsFolder) -> None:
+    settings = folder.load(LLM_TIMEOUT="30")
     assert settings.server.timeouts == TimeoutSettings(connect=5, first_byte=30, idle=None, total=30)
     assert settings.effective_values["server.timeouts.total"].source == "environment LLM_TIMEOUT"
 
@@ -102,53 +102,53 @@ def test_the_general_time_is_the_time_for_everything_that_says_none(place: Place
         ("{connect: 500ms, total: 10m}", TimeoutSettings(0.5, 240, None, 600)),
     ],
 )
-def test_time_outs_are_resolved(place: Place, written: str, meant: TimeoutSettings) -> None:
-    assert place.load(f"server: {{timeouts: {written}}}").server.timeouts == meant
+def test_time_outs_are_resolved(folder: SettingsFolder, written: str, meant: TimeoutSettings) -> None:
+    assert folder.load(f"server: {{timeouts: {written}}}").server.timeouts == meant
 
 
 @pytest.mark.parametrize("name", ["connect", "first_byte", "idle"])
-def test_a_part_that_may_take_longer_than_the_whole_is_refused(place: Place, name: str) -> None:
-    mistake = place.mistake(f"llm: {{timeout: 10}}\nserver: {{timeouts: {{{name}: 11}}}}\n")
-    assert mistake.path == f"server.timeouts.{name}"
-    assert mistake.message == ("is 11 s, longer than a whole answer may take (10 s, from llm.timeout); make it shorter")
+def test_a_part_that_may_take_longer_than_the_whole_is_refused(folder: SettingsFolder, name: str) -> None:
+    error = folder.load_error(f"llm: {{timeout: 10}}\nserver: {{timeouts: {{{name}: 11}}}}\n")
+    assert error.path == f"server.timeouts.{name}"
+    assert error.message == ("is 11 s, more than the limit for a whole response (llm.timeout: 10 s); make it shorter")
 
 
-def test_a_short_general_time_is_no_mistake_by_itself(place: Place) -> None:
-    assert place.load(LLM_TIMEOUT="3").server.timeouts.first_byte == 3
+def test_a_short_general_time_is_no_mistake_by_itself(folder: SettingsFolder) -> None:
+    assert folder.load(LLM_TIMEOUT="3").server.timeouts.first_byte == 3
 
 
-def test_one_user_cannot_be_let_wait_more_than_all(place: Place) -> None:
-    mistake = place.mistake("queue: {max_waiting: 5}")
-    assert mistake.path == "queue.max_waiting_per_user"
-    assert mistake.message == "is 10, more than queue.max_waiting (5) for all together"
+def test_one_user_cannot_be_let_wait_more_than_all(folder: SettingsFolder) -> None:
+    error = folder.load_error("queue: {max_waiting: 5}")
+    assert error.path == "queue.max_waiting_per_user"
+    assert error.message == "is 10, more than queue.max_waiting (5) for all users"
 
 
-def test_a_short_token_cannot_outlive_the_long_one(place: Place) -> None:
-    mistake = place.mistake("auth: {access_token_seconds: 1h, refresh_token_seconds: 10m}")
-    assert mistake.path == "auth.access_token_seconds"
+def test_a_short_token_cannot_outlive_the_long_one(folder: SettingsFolder) -> None:
+    error = folder.load_error("auth: {access_token_seconds: 1h, refresh_token_seconds: 10m}")
+    assert error.path == "auth.access_token_seconds"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("chat: {chain: [victoria, victoria]}", "names a provider twice"),
-        ("chat: {chain: [ollama]}", "cannot have ollama: agent chat never asks Ollama"),
+        ("chat: {chain: [ollama]}", "cannot contain ollama: agent chat never uses Ollama"),
         (
             "chat: {chain: [victoria]}\nllm: {providers: {victoria: {enabled: false}}}",
             "names victoria, but llm.providers.victoria.enabled is false",
         ),
     ],
 )
-def test_an_impossible_chain_is_refused(place: Place, text: str, message: str) -> None:
-    assert place.mistake(text).message == message
+def test_an_impossible_chain_is_refused(folder: SettingsFolder, text: str, message: str) -> None:
+    assert folder.load_error(text).message == message
 
 
-def test_a_provider_that_is_off_leaves_the_usual_chain(place: Place) -> None:
-    assert place.load("llm: {providers: {victoria: {enabled: false}}}").chat.chain == ("mlx",)
+def test_a_provider_that_is_off_leaves_the_usual_chain(folder: SettingsFolder) -> None:
+    assert folder.load("llm: {providers: {victoria: {enabled: false}}}").chat.chain == ("mlx",)
 
 
-def test_models_lists_and_aliases_arrive_as_they_were_written(place: Place) -> None:
-    settings = place.load(
+def test_models_lists_and_aliases_arrive_as_they_were_written(folder: SettingsFolder) -> None:
+    settings = folder.load(
         """
 models: {aliases: {"llama3.1:8b": ["meta-llama/Meta-Llama-3.1-8B-Instruct"]}}
 routing:
@@ -161,8 +161,8 @@ routing:
     assert settings.routing.task_types == {"code": ("qwen2.5-coder:14b", "qwen3:14b")}
 
 
-def test_settings_cannot_be_changed(place: Place) -> None:
-    settings = place.load("models: {aliases: {a: [b]}}")
+def test_settings_cannot_be_changed(folder: SettingsFolder) -> None:
+    settings = folder.load("models: {aliases: {a: [b]}}")
     with pytest.raises(AttributeError):
         settings.llm = settings.llm  # type: ignore[misc]
     with pytest.raises(TypeError):
@@ -170,14 +170,14 @@ def test_settings_cannot_be_changed(place: Place) -> None:
 
 
 @pytest.mark.parametrize("host", ["::1", "[::1]"])
-def test_an_ipv6_host_to_listen_on_may_have_brackets(place: Place, host: str) -> None:
-    assert place.load(f"server: {{host: '{host}'}}").server.host == "::1"
+def test_an_ipv6_host_to_listen_on_may_have_brackets(folder: SettingsFolder, host: str) -> None:
+    assert folder.load(f"server: {{host: '{host}'}}").server.host == "::1"
 
 
-def test_the_record_has_every_key_once_with_its_place(place: Place) -> None:
-    settings = place.load("server:\n  port: 9\nllm:\n  providers:\n    vllm:\n      servers:\n      - url: 'a:1'\n")
+def test_the_record_has_every_key_once_with_its_place(folder: SettingsFolder) -> None:
+    settings = folder.load("server:\n  port: 9\nllm:\n  providers:\n    vllm:\n      servers:\n      - url: 'a:1'\n")
     record = settings.effective_values
-    path = place.folder / "penstock.yaml"
+    path = folder.path / "penstock.yaml"
     assert record["server.port"].source == f"file {path}:2"
     assert record["llm.providers.vllm.servers[0].url"].source == f"file {path}:7"
     assert record["llm.providers.vllm.servers[0].max_concurrent"].source == "default"
@@ -207,9 +207,9 @@ def test_the_record_has_every_key_once_with_its_place(place: Place) -> None:
     ],
 )
 def test_the_record_shows_values_as_people_write_them_and_no_secret(
-    place: Place, text: str, key: str, shown: str
+    folder: SettingsFolder, text: str, key: str, shown: str
 ) -> None:
-    settings = place.load(text)
+    settings = folder.load(text)
     assert settings.effective_values[key].value == shown
     assert "topsecret" not in repr(settings)
     assert "topsecret" not in "".join(one.value for one in settings.effective_values.values())
