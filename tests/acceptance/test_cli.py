@@ -117,12 +117,12 @@ def test_the_version_is_told(penstock: Penstock) -> None:
         (["sim", "--kind", "ollama", "--port", "0", "--prefill-tokens-per-second", "0"], "must be more than 0"),
         (["sim", "--kind", "ollama", "--port", "0", "--load-seconds", "inf"], "load_seconds must be 0 or more"),
         (["sim", "--kind", "ollama", "--port", "0", "--max-loaded", "0"], "--max-loaded"),
-        (["serve", "--port", "70000"], "command line: server.port: must be at most 65535"),
-        (["serve", "--config", "no.yaml"], "no.yaml: cannot be read: No such file or directory"),
-        (["check-config", "--config", "no.yaml"], "no.yaml: cannot be read: No such file or directory"),
+        (["serve", "--port", "70000"], "command line: server.port must be at most 65535"),
+        (["serve", "--config", "no.yaml"], "no.yaml cannot be read: No such file or directory"),
+        (["check-config", "--config", "no.yaml"], "no.yaml cannot be read: No such file or directory"),
         (["serve", "--host", "0.0.0.0"], "server.open: true"),
-        (["demo", "--host", "::"], "keep 127.0.0.1"),
-        (["vllm-args"], "set VLLM_MODEL"),
+        (["demo", "--host", "::"], "Keep 127.0.0.1"),
+        (["vllm-args"], "Set VLLM_MODEL"),
     ],
 )
 def test_a_wrong_use_is_told_in_one_line_and_exits_2(penstock: Penstock, words: list[str], said: str) -> None:
@@ -134,7 +134,7 @@ def test_a_wrong_use_is_told_in_one_line_and_exits_2(penstock: Penstock, words: 
 
 def test_starting_the_command_line_loads_no_web_framework(tmp_path: Path) -> None:
     code = (
-        "import sys; from penstock.cli.main import run; run(['check-config']); "
+        "import sys; from penstock.cli.main import run_command; run_command(['check-config']); "
         "print([name for name in ('fastapi', 'starlette', 'uvicorn', 'rich') if name in sys.modules], file=sys.stderr)"
     )
     result = subprocess.run(
@@ -179,9 +179,9 @@ def test_check_config_tells_every_mistake_in_a_line_of_its_own_and_exits_2(penst
     assert result.returncode == 2
     assert result.stdout == ""
     assert result.stderr.splitlines() == [
-        "penstock: environment LLM_MODE: llm.mode: must be one of ollama, vllm, none, not 'x'",
-        'penstock: penstock.yaml:2: server.prot: there is no such key; did you mean "port"?',
-        'penstock: penstock.yaml:4: llm.modle: there is no such key; did you mean "mode"?',
+        "penstock: environment LLM_MODE: llm.mode must be one of ollama, vllm, none, not 'x'.",
+        'penstock: penstock.yaml:2: server.prot is not a known key; did you mean "port"?',
+        'penstock: penstock.yaml:4: llm.modle is not a known key; did you mean "mode"?',
     ]
 
 
@@ -196,7 +196,7 @@ def test_mistakes_can_be_had_as_json(penstock: Penstock, tmp_path: Path) -> None
                 "path": "server.prot",
                 "source": "file penstock.yaml:2",
                 "line": 2,
-                "message": 'there is no such key; did you mean "port"?',
+                "message": 'is not a known key; did you mean "port"?',
             }
         ],
     }
@@ -248,8 +248,8 @@ def test_reload_without_a_gateway_fails_with_what_to_do(penstock: Penstock, tmp_
     result = penstock("reload")
     assert result.returncode == 1
     assert one_line(result) == (
-        f"penstock: no gateway runs on {tmp_path / 'data'}; "
-        "start it with `penstock serve`, or set PENSTOCK_DATA_DIR to its folder"
+        f"penstock: No gateway uses the data folder {tmp_path / 'data'}. "
+        "Start one with `penstock serve`, or set PENSTOCK_DATA_DIR to the folder of the running one."
     )
 
 
@@ -310,4 +310,4 @@ def test_a_simulated_server_on_a_taken_port_fails_in_one_line(penstock: Penstock
         port = first.stdout.readline().partition("127.0.0.1:")[2].partition(":")[0]
         result = penstock("sim", "--kind", "vllm", "--port", port)
         assert result.returncode == 1
-        assert f"cannot listen on 127.0.0.1:{port}" in one_line(result)
+        assert f"Cannot listen on 127.0.0.1:{port}" in one_line(result)
