@@ -1,8 +1,5 @@
-"""Simulated server with Ollama's scheduler.
-
-Calls queue in order of arrival. The call at the head loads its model, one at a time; the least recently used idle
-models are evicted for it, busy ones never.
-"""
+"""One simulated server as Ollama schedules: a queue in order of arrival, models loaded one at a time when their call is
+its head, the least recently used idle one evicted, and nothing evicted that is at work."""
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -10,70 +7,70 @@ from dataclasses import dataclass, field
 
 from bench.scenarios.fleet import Machine, Weights
 
-Schedule = Callable[[float, Callable[[], None]], None]
-"""Schedules a callback after a number of seconds."""
+At = Callable[[float, Callable[[], None]], None]
+"""Do something so many seconds from now."""
 
 
 @dataclass(slots=True)
 class Job:
-    """Call on a server. Times are of the simulation's clock, -1 for not yet."""
+    """A call on a server. The times are of the world's clock, -1 for not yet."""
 
     call: int
     model: str
     prompt_tokens: int
     answer_tokens: int
-    on_first_token: Callable[["Job"], None]
-    on_completion: Callable[["Job"], None]
-    sent_at: float
+    first_token: Callable[["Job"], None]
+    complete: Callable[["Job"], None]
+    sent: float
     load_seconds: float = 0.0
-    started_at: float = -1.0
+    began: float = -1.0
 
 
 @dataclass(slots=True)
-class LoadedModel:
-    """Model that is loaded or being loaded."""
+class Loaded:
+    """A model in memory or on its way there. `used` orders the least recently used."""
 
     weights: Weights
-    is_ready: bool = False
+    ready: bool = False
     running: int = 0
     queue: deque[Job] = field(default_factory=deque)
 
     @property
-    def is_idle(self) -> bool:
-        return self.is_ready and not self.running and not self.queue
+    def idle(self) -> bool:
+        return self.ready and not self.running and not self.queue
 
 
-class SimulatedServer:
-    """Simulated server. Callbacks that were scheduled before a failure are dropped."""
+class Engine:
+    """`clock` tells the time, `after` is how anything takes time; what was on a server that died never happens."""
 
-    def __init__(self, machine: Machine, clock: Callable[[], float], after: Schedule) -> None:
+    def __init__(self, machine: Machine, clock: Callable[[], float], after: At) -> None:
         self.machine = machine
         self.up = True
         self.loads = 0
         self.evictions = 0
         self.jobs: dict[int, Job] = {}
-        self.loaded: OrderedDict[str, LoadedModel] = OrderedDict()
+        self.loaded: OrderedDict[str, Loaded] = OrderedDict()
         self._clock = clock
         self._after = after
         self._pending: deque[Job] = deque()
         self._loading = False
-        self._generation = 0
+        self._life = 0
         for name in machine.loaded:
-            self.loaded[name] = LoadedModel(machine.find_weights(name), is_ready=True)
+            self.loaded[name] = Loaded(machine.weights(name), ready=True)
 
-    def list_loaded(self) -> tuple[str, ...]:
-        """Return the loaded models, like `/api/ps`."""
-        return tuple(name for name, loaded in self.loaded.items() if loaded.is_ready)
+    def resident(self) -> tuple[str, ...]:
+        """As `/api/ps` shows it: what has finished loading."""
+        return tuple(name for name, loaded in self.loaded.items() if loaded.ready)
 
-    def accept_job(self, job: Job) -> None:
+    def take(self, job: Job) -> None:
         self.jobs[job.call] = job
         self._pending.append(job)
-        self._process_queue()
+        self._pump()
 
-    def fail(self) -> list[Job]:
-        """Stop the server; return the jobs that it had."""
+    def die(self) -> list[Job]:
+        """Everything stops; what was on it is returned."""
         self.up = False
-        self._generation += 1
+        self._life += 1
         lost = list(self.jobs.values())
         self.jobs.clear()
         self._pending.clear()
@@ -81,69 +78,69 @@ class SimulatedServer:
         self._loading = False
         return lost
 
-    def recover(self) -> None:
+    def come_back(self) -> None:
         self.up = True
 
-    def _schedule(self, seconds: float, do: Callable[[], None]) -> None:
-        life = self._generation
-        self._after(seconds, lambda: do() if life == self._generation else None)
+    def _later(self, seconds: float, do: Callable[[], None]) -> None:
+        life = self._life
+        self._after(seconds, lambda: do() if life == self._life else None)
 
-    def _process_queue(self) -> None:
+    def _pump(self) -> None:
         while self._pending:
             job = self._pending[0]
             loaded = self.loaded.get(job.model)
             if loaded is None:
-                if self._loading or not self._make_room(self.machine.find_weights(job.model)):
+                if self._loading or not self._make_room(self.machine.weights(job.model)):
                     return
-                loaded = self._load_model(job)
+                loaded = self._load(job)
             self._pending.popleft()
             loaded.queue.append(job)
-            self._start_jobs(loaded)
+            self._serve(loaded)
 
     def _make_room(self, wanted: Weights) -> bool:
-        """Evict idle models until this one fits; return False if busy models prevent it."""
-        while self._free_memory() < wanted.memory:
-            victim = next((name for name, loaded in self.loaded.items() if loaded.is_idle), None)
+        """Evict idle models until this one fits; False when those at work are in the way."""
+        while self._free() < wanted.memory:
+            victim = next((name for name, loaded in self.loaded.items() if loaded.idle), None)
             if victim is None:
                 return False
             del self.loaded[victim]
             self.evictions += 1
         return True
 
-    def _free_memory(self) -> float:
+    def _free(self) -> float:
         return self.machine.memory - sum(loaded.weights.memory for loaded in self.loaded.values())
 
-    def _load_model(self, job: Job) -> LoadedModel:
-        weights = self.machine.find_weights(job.model)
-        loaded = self.loaded[job.model] = LoadedModel(weights)
+    def _load(self, job: Job) -> Loaded:
+        weights = self.machine.weights(job.model)
+        loaded = self.loaded[job.model] = Loaded(weights)
         self._loading = True
         self.loads += 1
         job.load_seconds = weights.load_seconds
-        self._schedule(weights.load_seconds, lambda: self._finish_loading(loaded))
+        self._later(weights.load_seconds, lambda: self._ready(loaded))
         return loaded
 
-    def _finish_loading(self, loaded: LoadedModel) -> None:
+    def _ready(self, loaded: Loaded) -> None:
         self._loading = False
-        loaded.is_ready = True
-        self._start_jobs(loaded)
-        self._process_queue()
+        loaded.ready = True
+        self._serve(loaded)
+        self._pump()
 
-    def _start_jobs(self, loaded: LoadedModel) -> None:
-        while loaded.is_ready and loaded.queue and loaded.running < loaded.weights.slots:
+    def _serve(self, loaded: Loaded) -> None:
+        while loaded.ready and loaded.queue and loaded.running < loaded.weights.slots:
             job = loaded.queue.popleft()
             loaded.running += 1
             prefill = job.prompt_tokens / loaded.weights.prefill
-            self._schedule(prefill, lambda job=job: self._start_generation(loaded, job))  # type: ignore[misc]
+            self._later(prefill, lambda job=job: self._begin(loaded, job))  # type: ignore[misc]
 
-    def _start_generation(self, loaded: LoadedModel, job: Job) -> None:
-        job.started_at = self._clock()
-        job.on_first_token(job)
-        self._schedule(job.answer_tokens / loaded.weights.decode, lambda: self._finish_job(loaded, job))
+    def _begin(self, loaded: Loaded, job: Job) -> None:
+        job.began = self._clock()
+        job.first_token(job)
+        self._later(job.answer_tokens / loaded.weights.decode, lambda: self._end(loaded, job))
 
-    def _finish_job(self, loaded: LoadedModel, job: Job) -> None:
+    def _end(self, loaded: Loaded, job: Job) -> None:
         loaded.running -= 1
         del self.jobs[job.call]
         self.loaded.move_to_end(job.model)
-        self._start_jobs(loaded)
-        self._process_queue()
-        job.on_completion(job)
+        self._serve(loaded)
+        self._pump()
+        job.complete(job)

@@ -1,23 +1,17 @@
-"""Interface of a routing policy.
-
-A policy sees what a gateway sees: its own calls, their times, and the results of probes. It never sees the length of a
-response before its end, or future events.
-"""
+"""What a policy of routing is told and what it may do. It sees what a gateway sees: its own calls, the times they took,
+and what a look at a server shows; never an answer's length before its end, nor anything that has yet to happen."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from bench.scenarios.calls import VisibleCall
+from bench.scenarios.calls import Seen
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """Model on a server, as discovery lists it.
-
-    `size` is bytes in memory, `disk` bytes on disk, `slots` the number of simultaneous responses. `secondary` servers
-    come after others that can start about as soon.
-    """
+    """A model on a server's disk, as discovery lists it. `size` is bytes in memory, `disk` bytes on disk, `slots` how
+    many it answers at a time; `secondary` servers come after others that can begin about as soon."""
 
     server: str
     model: str
@@ -28,8 +22,8 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
-class SendCall:
-    """Send the call to a server and model."""
+class Send:
+    """Let this server answer the call with this model."""
 
     call: int
     server: str
@@ -37,19 +31,19 @@ class SendCall:
 
 
 @dataclass(frozen=True, slots=True)
-class FailCall:
-    """Fail the call."""
+class GiveUp:
+    """Tell the caller that it failed."""
 
     call: int
 
 
-Action = SendCall | FailCall
-Actions = Iterable[Action]
+Act = Send | GiveUp
+Acts = Iterable[Act]
 
 
 @dataclass(frozen=True, slots=True)
-class CompletedCall:
-    """Completed call with the usage that a server reports: tokens, and seconds of each phase."""
+class Done:
+    """A call that ended well, with what an engine tells at the end: tokens, and seconds of each part."""
 
     call: int
     answer_tokens: int
@@ -59,30 +53,30 @@ class CompletedCall:
 
 
 class Policy(Protocol):
-    """Routing policy. Each method may action on any call that has arrived and is not running. Times are seconds.
+    """Every method may act on any call that has arrived and is not being answered. Times are seconds.
 
-    `wake_at` is the next time for `on_timer`, None for never; it is read after each other method.
+    `wake_at` is when `woken` is to be called next, None for never; it is read after every other method.
     """
 
     wake_at: float | None
 
     def start(self, offers: tuple[Offer, ...]) -> None:
-        """Receive the fleet before the first call."""
+        """The fleet, before the first call."""
 
-    def on_arrival(self, call: VisibleCall, now: float) -> Actions:
-        """Handle the arrival of a call."""
+    def arrived(self, call: Seen, now: float) -> Acts:
+        """A call has come."""
 
-    def on_first_token(self, call: int, now: float) -> Actions:
-        """Handle the first token of a call."""
+    def began(self, call: int, now: float) -> Acts:
+        """Its first token has come."""
 
-    def on_completion(self, done: CompletedCall, now: float) -> Actions:
-        """Handle a completed call."""
+    def ended(self, done: Done, now: float) -> Acts:
+        """Its answer is complete."""
 
-    def on_failure(self, call: int, now: float, has_started: bool) -> Actions:
-        """Handle the failure of a call's server. The call may be sent again unless its response `has_started`."""
+    def failed(self, call: int, now: float, begun: bool) -> Acts:
+        """Its server broke. When nothing had been answered (`begun` is False) it may be sent again, else it is lost."""
 
-    def on_probe(self, server: str, up: bool, resident: tuple[str, ...], now: float) -> Actions:
-        """Handle the result of a periodic probe: whether the server is up, and the loaded models."""
+    def looked(self, server: str, up: bool, resident: tuple[str, ...], now: float) -> Acts:
+        """A look at a server, every few seconds: does it answer, and what is loaded."""
 
-    def on_timer(self, now: float) -> Actions:
-        """Handle the time in `wake_at`."""
+    def woken(self, now: float) -> Acts:
+        """The time that `wake_at` asked for."""

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Run `python -m bench.scenarios …` from any folder."""
+"""`bench/scenarios/run.py …` is `python -m bench.scenarios …`, from anywhere."""
 
 import runpy
 import sys

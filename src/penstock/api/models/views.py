@@ -1,4 +1,4 @@
-"""How the service API draws models: sizes as people write them, and the level of question that each is for."""
+"""Entries of models in the service API: sizes in readable units, and the level of request that each is for."""
 
 import re
 from collections.abc import Iterable
@@ -17,19 +17,19 @@ _EMBEDDERS = re.compile(r"embed|bge|minilm|\be5\b|\bgte\b", re.IGNORECASE)
 
 
 def display_name(name: str) -> str:
-    """A name as people say it: without `:latest`."""
+    """Return a model's name without `:latest`."""
     return name.removesuffix(":latest")
 
 
 def format_size(amount: int) -> str:
-    """Bytes as `1.5GB` (a billion bytes a GB), below a tenth of that as `45MB`; "" for 0: not known."""
+    """Format bytes as `1.5GB` (10⁹ bytes), below 0.1 GB as `45MB`; return "" for 0, an unknown size."""
     if amount <= 0:
         return ""
     return f"{amount / 1e9:.1f}GB" if amount >= 1e8 else f"{max(1, round(amount / 1e6))}MB"
 
 
 def is_embedding_model(model: Model) -> bool:
-    """Whether a model makes vectors and no text."""
+    """Return True when a model produces embeddings and no text."""
     if model.capabilities:
         return "embedding" in model.capabilities and "completion" not in model.capabilities
     return bool(_EMBEDDERS.search(model.name))
@@ -44,32 +44,32 @@ def level(model: Model) -> str | None:
 
 
 def build_model_entries(statuses: Iterable[ServerStatus]) -> list[dict[str, Any]]:
-    """Each model once, agents left out, over the servers given: loaded where any has it loaded."""
+    """Build an entry for each model of these servers, agents excepted; loaded means loaded on any server."""
     found: dict[str, list[tuple[Model, ServerStatus]]] = {}
     for status in statuses:
         for model in status.models:
             if "agent" in model.capabilities:
                 continue
             found.setdefault(display_name(model.name), []).append((model, status))
-    return [_build_model_entry(name, places) for name, places in sorted(found.items())]
+    return [_build_model_entry(name, copies) for name, copies in sorted(found.items())]
 
 
-def _build_model_entry(name: str, places: list[tuple[Model, ServerStatus]]) -> dict[str, Any]:
-    model = places[0][0]
-    vectors = is_embedding_model(model)
-    drawn: dict[str, Any] = {
+def _build_model_entry(name: str, copies: list[tuple[Model, ServerStatus]]) -> dict[str, Any]:
+    model = copies[0][0]
+    is_embedding = is_embedding_model(model)
+    entry: dict[str, Any] = {
         "name": name,
         "size": format_size(model.size),
-        "parameters": str(model.embedding_length or "") if vectors else model.parameters,
-        "template": "embedding" if vectors else "chat",
+        "parameters": str(model.embedding_length or "") if is_embedding else model.parameters,
+        "template": "embedding" if is_embedding else "chat",
         "quantization": model.quantization,
-        "provider": places[0][1].server.kind,
-        "servers": [status.server.name for _, status in places],
-        "loaded": any(each.is_loaded for each, _ in places),
-        "context_length": max(each.context_length for each, _ in places) or None,
+        "provider": copies[0][1].server.kind,
+        "servers": [status.server.name for _, status in copies],
+        "loaded": any(each.is_loaded for each, _ in copies),
+        "context_length": max(each.context_length for each, _ in copies) or None,
         "level": level(model),
     }
-    return drawn | ({"simulated": True} if all(status.server.is_simulated for _, status in places) else {})
+    return entry | ({"simulated": True} if all(status.server.is_simulated for _, status in copies) else {})
 
 
 def _billions(text: str) -> float:

@@ -1,4 +1,4 @@
-"""What the gateway says of itself over real sockets, in front of simulated servers; official clients read the lists."""
+"""The API beside inference over real sockets, in front of simulated servers; official clients read the lists."""
 
 import asyncio
 import contextlib
@@ -21,8 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock import dialects, engines
-from penstock.api import app as console
-from penstock.api.dependencies import ApiDependencies, ApiSettings, RoutingInspection
+from penstock.api.app import build_app
+from penstock.api.dependencies import ApiDependencies, ApiSettings, RetryCounts
 from penstock.control.discovery.watcher import Watcher
 from penstock.domain.errors import ConnectFailed
 from penstock.domain.fleet import Model, Server, ServerStatus, State
@@ -44,19 +44,34 @@ DIALECTS = dialects.load()
 
 
 @dataclass
-class Known:
-    """What the console under test was built from, to be changed by tests."""
+class FakeStatus:
+    """The `GatewayStatus` of the API under test; tests change it."""
 
-    context: ApiDependencies
-    settings: ApiSettings = field(default_factory=ApiSettings)
-    draining: bool = False
-    looked: bool = True
+    api_settings: ApiSettings | None = field(default_factory=ApiSettings)
+    is_draining: bool = False
+    has_probed_servers: bool = True
+    classifier: Classifier = field(default_factory=Classifier)
+
+    def probe_for_new_models(self) -> None:
+        """No model is new."""
+
+    def list_decisions(self) -> list:
+        return []
+
+    def count_levels(self) -> dict:
+        return {}
+
+    def list_breaker_states(self) -> dict:
+        return {}
+
+    def count_retries(self) -> RetryCounts:
+        return RetryCounts(0, 0)
 
 
 @contextlib.asynccontextmanager
-async def serving(context: ApiDependencies) -> AsyncIterator[str]:
-    """The console under uvicorn; gives its address."""
-    config = uvicorn.Config(console.build_app(context), lifespan="off", log_config=None, server_header=False)
+async def serving(deps: ApiDependencies) -> AsyncIterator[str]:
+    """Run the API under uvicorn and yield its address."""
+    config = uvicorn.Config(build_app(deps), lifespan="off", log_config=None, server_header=False)
     server = uvicorn.Server(config)
     bound = socket.create_server(("127.0.0.1", 0))
     task = asyncio.create_task(server._serve([bound]))  # its backlog takes connections at once
@@ -67,33 +82,17 @@ async def serving(context: ApiDependencies) -> AsyncIterator[str]:
         await task
 
 
-class Seen:
-    def __init__(self, known: list[Known]) -> None:
-        self._known = known
-
-    @property
-    def has_probed_all(self) -> bool:
-        return self._known[0].has_probed_all
-
-    def probe_again(self) -> None:
-        """There is nothing new."""
-
-
-def context_of(catalog: Catalog, fetch, known: list[Known]) -> ApiDependencies:
+def build_dependencies(catalog: Catalog, fetch) -> ApiDependencies:
     return ApiDependencies(
         version="9.8.7",
         catalog=catalog,
         meter=Meter(),
-        watcher=Seen(known),
+        router=Router(Policy(), costs.load_costs(), {k: e.operations for k, e in ENGINES.items()}),
         engines=ENGINES,
         dialects=DIALECTS,
         fetch=fetch,
-        routing=RoutingInspection(
-            Router(Policy(), costs.load_costs(), {k: e.operations for k, e in ENGINES.items()}), Classifier, list
-        ),
-        settings=lambda: known[0].settings,
-        origin_allowed=OriginPolicy().is_origin_allowed,
-        draining=lambda: known[0].draining,
+        gateway=FakeStatus(),
+        is_origin_allowed=OriginPolicy().is_origin_allowed,
         clock=time.monotonic,
         wall=time.time,
         started_at=time.monotonic() - 100,
@@ -101,8 +100,8 @@ def context_of(catalog: Catalog, fetch, known: list[Known]) -> ApiDependencies:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def known() -> AsyncIterator[Known]:
-    """A console in front of two simulated Ollama servers and a simulated vLLM."""
+async def deps() -> AsyncIterator[ApiDependencies]:
+    """The API in front of two simulated Ollama servers and a simulated vLLM."""
     async with contextlib.AsyncExitStack() as stack:
         sims = {}
         for name, kind, models in (
@@ -120,14 +119,12 @@ async def known() -> AsyncIterator[Known]:
         watcher.start()
         stack.push_async_callback(watcher.stop)
         await watcher.wait_for_first_probes()
-        box: list[Known] = []
-        box.append(Known(context_of(catalog, fetch, box)))
-        yield box[0]
+        yield build_dependencies(catalog, fetch)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def url(known) -> AsyncIterator[str]:
-    async with serving(known.context) as address:
+async def url(deps) -> AsyncIterator[str]:
+    async with serving(deps) as address:
         yield address
 
 
@@ -138,22 +135,22 @@ async def web(url) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture(autouse=True)
-def as_found(known) -> Iterator[None]:
+def as_found(deps) -> Iterator[None]:
     """Each test finds the fleet as it was first seen."""
-    catalog = known.context.catalog
+    catalog = deps.catalog
     before = catalog.fleet.statuses
     yield
     catalog.publish(before)
     catalog.loads["localhost"].running = 0
-    known.settings, known.draining, known.has_probed_all = ApiSettings(), False, True
+    deps.gateway.__init__()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def metered(known) -> AsyncIterator[tuple[Meter, httpx.AsyncClient]]:
-    """A console with a meter of its own."""
-    context = replace(known.context, meter=Meter())
-    async with serving(context) as address, httpx.AsyncClient(base_url=address) as client:
-        yield context.meter, client
+async def metered(deps) -> AsyncIterator[tuple[Meter, httpx.AsyncClient]]:
+    """The API with a meter of its own."""
+    own = replace(deps, meter=Meter())
+    async with serving(own) as address, httpx.AsyncClient(base_url=address) as client:
+        yield own.meter, client
 
 
 async def test_the_front_page_is_json_for_programs_html_for_browsers_and_a_word_for_ollamas_clients(web):
@@ -208,14 +205,14 @@ async def test_health_is_200_while_anything_can_answer(web, path):
     assert services["vllm"]["status"] == "healthy"
 
 
-async def test_health_is_503_and_tells_the_address_when_nothing_can(known, web):
+async def test_health_is_503_and_tells_the_address_when_nothing_can(deps, web):
     away = Server("primary", "ollama", ("http://10.0.0.1:11434",))
-    known.context.catalog.publish([ServerStatus(away, State.DOWN, error="connection refused")])
+    deps.catalog.publish([ServerStatus(away, State.DOWN, error="connection refused")])
     answer = await web.get("/health")
     assert answer.status_code == 503
     assert "http://10.0.0.1:11434" in answer.text
     assert "connection refused" in answer.text
-    known.settings = ApiSettings(full_health=False)
+    deps.gateway.api_settings = ApiSettings(full_health=False)
     assert "10.0.0.1" not in (await web.get("/health")).text
 
 
@@ -226,8 +223,8 @@ async def test_models_are_listed_once_in_the_service_apis_form(web):
     assert told["total_count"] == 3
 
 
-async def test_servers_are_listed_with_what_they_do(known, web):
-    known.context.catalog.loads["localhost"].running = 2
+async def test_servers_are_listed_with_what_they_do(deps, web):
+    deps.catalog.loads["localhost"].running = 2
     told = (await web.get("/api/models/servers")).json()
     by_name = {server["name"]: server for server in told["servers"]}
     assert by_name["localhost"]["running"] == 2
@@ -286,11 +283,11 @@ async def test_metrics_are_prometheus_text_with_servers_and_calls(metered):
     assert text.count("# TYPE") == len(set(re.findall(r"# TYPE (\S+)", text)))
 
 
-async def test_readiness_waits_for_the_first_look_and_ends_with_the_drain(known, web):
+async def test_readiness_waits_for_the_first_look_and_ends_with_the_drain(deps, web):
     assert (await web.get("/readyz")).status_code == 200
-    known.has_probed_all = False
+    deps.gateway.has_probed_servers = False
     assert (await web.get("/readyz")).status_code == 503
-    known.has_probed_all, known.draining = True, True
+    deps.gateway.has_probed_servers, deps.gateway.is_draining = True, True
     assert (await web.get("/readyz")).status_code == 503
     assert (await web.get("/livez")).status_code == 200
 
@@ -328,7 +325,7 @@ async def test_a_senseless_page_size_is_refused(web, limit):
     assert "limit" in answer.json()["error"]["message"]
 
 
-async def test_ollamas_client_lists_shows_and_tells_what_runs(known, url):
+async def test_ollamas_client_lists_shows_and_tells_what_runs(deps, url):
     client = ollama.AsyncClient(host=url)
     listed = await client.list()
     assert {model.model for model in listed.models} == {
@@ -349,8 +346,8 @@ async def test_ollamas_client_lists_shows_and_tells_what_runs(known, url):
     await client._client.aclose()
 
 
-async def test_show_is_the_servers_own_word_where_it_is_an_ollama(known, web):
-    server = next(s for s in known.context.catalog.fleet.statuses if s.server.name == "localhost")
+async def test_show_is_the_servers_own_word_where_it_is_an_ollama(deps, web):
+    server = next(s for s in deps.catalog.fleet.statuses if s.server.name == "localhost")
     body = {"model": "gemma3:1b"}
     async with httpx.AsyncClient() as direct:
         own = await direct.post(f"{server.url}/api/show", json=body)
@@ -371,16 +368,16 @@ async def test_a_show_that_is_too_long_is_refused(web):
     assert answer.status_code == 413
 
 
-async def test_a_server_that_cannot_describe_a_model_is_stood_in_for(known, web):
-    catalog = known.context.catalog
+async def test_a_server_that_cannot_describe_a_model_is_stood_in_for(deps, web):
+    catalog = deps.catalog
     gone = Server("gone", "ollama", ("http://127.0.0.1:1",))
     catalog.publish([ServerStatus(gone, State.UP, gone.url, (Model("m:latest", context_length=99, family="f"),))])
     told = (await web.post("/api/show", json={"model": "m"})).json()
     assert told["model_info"]["f.context_length"] == 99
 
 
-async def test_the_version_is_the_lowest_that_clients_can_count_on(known, web):
-    catalog = known.context.catalog
+async def test_the_version_is_the_lowest_that_clients_can_count_on(deps, web):
+    catalog = deps.catalog
     told = [replace(s, version=v) for s, v in zip(catalog.fleet.statuses, ("0.12.1", "0.9.10", "0.1.0"), strict=True)]
     catalog.publish(told)
     assert (await web.get("/api/version")).json() == {"version": "0.9.10"}
@@ -447,12 +444,12 @@ async def test_unknown_paths_and_wrong_methods_answer_in_the_dialect_of_their_pl
 
 
 async def test_a_near_miss_is_told_what_was_meant(web):
-    assert "did you mean /v1/embeddings?" in (await web.post("/v1/embedings")).text
-    assert "did you mean /health?" in (await web.get("/healthz")).text
+    assert "Did you mean /v1/embeddings?" in (await web.post("/v1/embedings")).text
+    assert "Did you mean /health?" in (await web.get("/healthz")).text
 
 
-async def test_a_failure_of_our_own_is_a_clean_500_with_its_request_id(known, web, caplog):
-    known.settings = None
+async def test_a_failure_of_our_own_is_a_clean_500_with_its_request_id(deps, web, caplog):
+    deps.gateway.api_settings = None
     for path in ("/health", "/v1/health"):
         answer = await web.get(path, headers={"x-request-id": "my-id-7"})
         assert answer.status_code == 500
@@ -507,8 +504,8 @@ async def test_the_description_covers_the_inference_routes_too(web):
     assert told["info"]["version"] == "9.8.7"
 
 
-async def test_answers_are_unescaped_utf8_and_not_kept_by_caches(known, web):
-    known.context.catalog.publish(
+async def test_answers_are_unescaped_utf8_and_not_kept_by_caches(deps, web):
+    deps.catalog.publish(
         [ServerStatus(Server("сервер", "vllm", ("http://x:1",)), State.UP, "http://x:1", (Model("модель"),))]
     )
     answer = await web.get("/v1/models")
@@ -572,7 +569,7 @@ async def nowhere(*_) -> None:
 
 FLEET = Catalog()
 FLEET.publish([ServerStatus(Server("s", "vllm", ("http://x:1",)), State.UP, "http://x:1", (Model("x"), Model("a/b")))])
-APP = console.build_app(context_of(FLEET, nowhere, [Known(None)]))
+APP = build_app(build_dependencies(FLEET, nowhere))
 
 
 @settings(max_examples=150, deadline=None)

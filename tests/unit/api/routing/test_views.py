@@ -1,4 +1,4 @@
-"""How questions about routing are read, and how decisions are drawn for people who ask why."""
+"""Parsing of requests to explain routing, and rendering of decisions."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.api.routing import views as drawing
+from penstock.api.routing import views
 from penstock.domain.complexity import Level, RequestProfile, TaskType
 from penstock.domain.errors import ClientGone, InvalidRequest, PenstockError
 from penstock.domain.fleet import Deployment, Model, Server
@@ -62,17 +62,17 @@ candidates = st.lists(
 
 
 @given(st.dictionaries(st.sampled_from(["text", "message", "messages", "model", "other"]), values))
-def test_any_object_is_a_question_in_one_of_two_wires_or_is_refused_with_a_field(fields: dict[str, Any]) -> None:
+def test_any_object_is_parsed_as_one_of_two_wire_formats_or_refused_with_a_field(fields: dict[str, Any]) -> None:
     wire, body, refused = "", b"", None
     try:
-        wire, body = drawing.parse_question(json.dumps(fields).encode())
+        wire, body = views.parse_question(json.dumps(fields).encode())
     except InvalidRequest as error:
         refused = error.param
     if not wire:
         assert refused in fields
         return
     read = json.loads(body)
-    if wire == drawing.CHAT:
+    if wire == views.CHAT:
         assert read == fields
         assert "messages" in fields
     else:
@@ -82,49 +82,49 @@ def test_any_object_is_a_question_in_one_of_two_wires_or_is_refused_with_a_field
 
 
 @given(st.binary(max_size=40))
-def test_what_is_no_object_is_left_to_the_reader_of_the_wire(body: bytes) -> None:
+def test_a_body_that_is_no_object_is_left_to_the_parser_of_the_wire_format(body: bytes) -> None:
     try:
         json.loads(body)
     except ValueError:
-        assert drawing.parse_question(body) == (drawing.SERVICE, body)
+        assert views.parse_question(body) == (views.SERVICE, body)
 
 
 @given(candidates, st.sampled_from([ASK, None]))
-def test_a_decision_is_drawn_with_all_its_candidates_in_their_order(
+def test_a_decision_is_rendered_with_all_its_candidates_in_order(
     found: list[Candidate], ask: RequestProfile | None
 ) -> None:
-    drawn = json.loads(drawing.render_explanation(Decision(tuple(found), "why"), CALL, ask, frozenset({"queue"})))
+    rendered = json.loads(views.render_explanation(Decision(tuple(found), "why"), CALL, ask, frozenset({"queue"})))
     assert [
-        (each["server"], each["model"] + ("" if ":" in each["model"] else ":latest")) for each in drawn["candidates"]
+        (each["server"], each["model"] + ("" if ":" in each["model"] else ":latest")) for each in rendered["candidates"]
     ] == [(one.deployment.server.name, one.deployment.model.name) for one in found]
-    for each, one in zip(drawn["candidates"], found, strict=True):
-        assert each["standing"].endswith("away") == (one.tier >= drawing.AWAY)
+    for each, one in zip(rendered["candidates"], found, strict=True):
+        assert each["standing"].endswith("away") == (one.tier >= views.AWAY)
         assert each["standing"].startswith("lesser") == (one.tier % 4 >= 2)
         assert len(each["reasons"]) == len(one.reasons)
         waited = sum(reason.cost for reason in one.reasons if reason.signal == "queue")
-        told = each["expected_first_token_seconds"]
-        assert (told == pytest.approx(waited, abs=0.001)) if one.reasons else (told is None)
-    assert (drawn["complexity_level"], drawn["task_type"]) == (("moderate", "code") if ask else (None, None))
+        first_token = each["expected_first_token_seconds"]
+        assert (first_token == pytest.approx(waited, abs=0.001)) if one.reasons else (first_token is None)
+    assert (rendered["complexity_level"], rendered["task_type"]) == (("moderate", "code") if ask else (None, None))
 
 
 @given(candidates, st.integers(0, 7), st.integers(0, 3))
-def test_a_past_decision_tells_who_answered_and_with_which_warning(
-    found: list[Candidate], place: int, attempts: int
+def test_a_recorded_decision_names_the_server_that_answered_and_its_warning(
+    found: list[Candidate], index: int, attempts: int
 ) -> None:
-    answered = found[place % len(found)]
+    answered = found[index % len(found)]
     decision = Decision(tuple(found), "why", found[0].warning, bool(found[0].warning))
-    told = drawing.render_decision(record_of(decision, answered.deployment, attempts), 0.25)
-    assert (told["server"], told["time"]) == (answered.deployment.server.name, "1970-01-01T00:00:00.250")
-    assert told["fallback"] == (decision.fallback or attempts > 1)
-    assert len(told["candidates"]) == min(len(found), drawing.MAX_CANDIDATES)
+    rendered = views.render_decision(record_of(decision, answered.deployment, attempts), 0.25)
+    assert (rendered["server"], rendered["time"]) == (answered.deployment.server.name, "1970-01-01T00:00:00.250")
+    assert rendered["fallback"] == (decision.fallback or attempts > 1)
+    assert len(rendered["candidates"]) == min(len(found), views.MAX_CANDIDATES)
     if answered.warning:
-        assert told["warning"] == answered.warning
+        assert rendered["warning"] == answered.warning
 
 
-def test_a_decision_that_reached_nobody_tells_whom_it_meant() -> None:
+def test_a_decision_without_an_attempt_names_the_best_candidate() -> None:
     decision = Decision((Candidate(at("a", "m:1b")),), "why")
-    told = drawing.render_decision(record_of(decision, attempts=0, failure=ClientGone("gone")), 1e9)
-    assert (told["server"], told["model"], told["outcome"], told["requested_model"]) == (
+    rendered = views.render_decision(record_of(decision, attempts=0, failure=ClientGone("gone")), 1e9)
+    assert (rendered["server"], rendered["model"], rendered["outcome"], rendered["requested_model"]) == (
         "a",
         "m:1b",
         "client_gone",
@@ -132,6 +132,6 @@ def test_a_decision_that_reached_nobody_tells_whom_it_meant() -> None:
     )
 
 
-def test_a_models_name_that_is_a_novel_is_not_kept() -> None:
-    told = drawing.render_decision(record_of(Decision((Candidate(at("a", "m")),)), model="x" * 10_000), 1e9)
-    assert told["requested_model"] == "x" * drawing.MAX_NAME_LENGTH
+def test_a_very_long_model_name_is_cut() -> None:
+    rendered = views.render_decision(record_of(Decision((Candidate(at("a", "m")),)), model="x" * 10_000), 1e9)
+    assert rendered["requested_model"] == "x" * views.MAX_NAME_LENGTH

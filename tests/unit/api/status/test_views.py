@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from penstock.api.status import views as views
+from penstock.api.status import views
 from penstock.domain.fleet import Fleet, Model, Priority, Server, ServerStatus, State
 
 NOW = 1756634400.0
@@ -28,7 +28,7 @@ def down(kind: str, url: str, error: str = "connection refused", **more: Any) ->
 
 
 def health(*statuses: ServerStatus, mode: str = "ollama", full: bool = True) -> tuple[int, dict[str, Any]]:
-    code, body = views.render_health(Fleet(statuses), mode, NOW, MONOTONIC, full)
+    code, body = views.render_health(Fleet(statuses), mode, NOW, MONOTONIC, full=full)
     return code, json.loads(body)
 
 
@@ -114,7 +114,7 @@ def test_a_server_that_loads_is_degraded_and_asks_for_patience() -> None:
     code, told = health(at("vllm", "http://localhost:8000", state=State.LOADING))
     assert (code, told["services"]["vllm"]["status"]) == (503, "degraded")
     assert told["services"]["vllm"]["servers"] == {"vllm": "loading"}
-    assert told["problems"][0]["error"] == "it is loading"
+    assert told["problems"][0]["error"] == "It is loading."
     assert "Wait" in told["problems"][0]["what_to_do"]
 
 
@@ -143,7 +143,7 @@ def test_simulation_is_told_everywhere() -> None:
     assert json.loads(views.render_health(fleet, "ollama", NOW, MONOTONIC, full=False)[1])["simulated"] is True
     assert json.loads(views.render_models(fleet, NOW))["models"][0]["simulated"] is True
     assert json.loads(views.render_servers(fleet, {}, NOW, MONOTONIC))["servers"][0]["simulated"] is True
-    assert json.loads(views.render_info("0.1.0", NOW, simulated=True))["simulated"] is True
+    assert json.loads(views.render_info("0.1.0", NOW, is_simulated=True))["simulated"] is True
 
 
 def test_models_have_the_documents_shape() -> None:
