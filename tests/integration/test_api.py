@@ -238,7 +238,7 @@ async def test_stats_tell_what_calls_came_to(metered, path):
     usage = Usage(prompt_tokens=4, completion_tokens=6)
     meter.series_of("gemma3:1b", "localhost")["openai.chat"].record(CallOutcome("ok", usage, 0.2, 1.0, 1.0))
     meter.series_of("", "")["openai.chat"].record(CallOutcome("no_server", Usage(), 0.0, 0.1, 0.1))
-    meter.count_retry("localhost")
+    meter.series_of("gemma3:1b", "localhost")["openai.chat"].count_retry()
     told = (await web.get(path)).json()
     assert told["requests"]["total"] == 2
     assert told["requests"]["errors"] == told["requests"]["retries"] == 1

@@ -173,10 +173,7 @@ class Failover:
         live.last_call_number = self._turn
         if deployment.on_demand:
             ctx.model_was_loaded = live.swap_queue.start(deployment.model.name, deployment.model.size, self._clock())
-        ctx.attempts += 1
-        ctx.deployment = deployment
-        ctx.series = target.series
-        ctx.relay = None
+        ctx.start_attempt(deployment, target.series)
         try:
             if ctx.stream is None and endpoint.wire in target.engine.native_paths:
                 head = self._heads.of(deployment, ctx.decision, ctx.attempts)
