@@ -141,27 +141,27 @@ def wait_for_abort(engines: tuple[str, ...], timeout: float = 10.0) -> int:
     return streams
 
 
-def format_table(held: StreamResult) -> str:
+def format_table(result: StreamResult) -> str:
     """Format both states side by side."""
     rows = [
-        ("RSS MB", *(f"{one.resident_mb:.0f}" for one in (held.without_streams, held.with_streams))),
+        ("RSS MB", *(f"{state.resident_mb:.0f}" for state in (result.without_streams, result.with_streams))),
         (
             "memory a stream, KB",
             "",
-            f"{(held.with_streams.resident_mb - held.without_streams.resident_mb) * 1024 / held.streams:.1f}",
+            f"{(result.with_streams.resident_mb - result.without_streams.resident_mb) * 1024 / result.streams:.1f}",
         ),
-        ("open descriptors", *(f"{one.descriptors:,}" for one in (held.without_streams, held.with_streams))),
+        ("open descriptors", *(f"{state.descriptors:,}" for state in (result.without_streams, result.with_streams))),
         (
             "CPU % of a core, no new request",
-            *(f"{one.cpu_percent:.1f}" for one in (held.without_streams, held.with_streams)),
+            *(f"{state.cpu_percent:.1f}" for state in (result.without_streams, result.with_streams)),
         ),
         (
             "new request ms, p50 / p99",
-            *(_format_latency(one.plain_latency) for one in (held.without_streams, held.with_streams)),
+            *(_format_latency(state.plain_latency) for state in (result.without_streams, result.with_streams)),
         ),
         (
             "new stream's first chunk ms, p50 / p99",
-            *(_format_latency(one.first_chunk_latency) for one in (held.without_streams, held.with_streams)),
+            *(_format_latency(state.first_chunk_latency) for state in (result.without_streams, result.with_streams)),
         ),
     ]
     return report.format_table(HEADINGS, rows)
@@ -171,12 +171,12 @@ def _format_latency(latency: Latency) -> str:
     return f"{latency.p50:.2f} / {latency.p99:.2f}"
 
 
-def format_result(gateway: Gateway, held: StreamResult) -> str:
+def format_result(gateway: Gateway, result: StreamResult) -> str:
     """Format the table and the remarks of one gateway."""
     return (
-        f"{gateway.name}: {held.streams:,} streams, opened in {held.opened_s:.1f} s, {held.lost} lost meanwhile; "
-        f"when their clients had gone, {held.still_generated} were still generated, "
-        f"{held.descriptors_after} descriptors open, RSS {held.resident_after:.0f} MB\n\n{format_table(held)}"
+        f"{gateway.name}: {result.streams:,} streams, opened in {result.opened_s:.1f} s, {result.lost} lost meanwhile; "
+        f"when their clients had gone, {result.still_generated} were still generated, "
+        f"{result.descriptors_after} descriptors open, RSS {result.resident_after:.0f} MB\n\n{format_table(result)}"
     )
 
 
@@ -185,7 +185,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--streams", type=int, default=10_000)
     parser.add_argument("--gap", type=float, default=30.0, help="seconds between two tokens of a stream (default 30)")
-    parser.add_argument("--seconds", type=float, default=15.0, help="length of each look (default 15)")
+    parser.add_argument("--seconds", type=float, default=15.0, help="length of each measurement (default 15)")
     parser.add_argument("--only", default="penstock,penstock-translated", help=f"of {', '.join(CHOICES)}")
     parser.add_argument("--no-save", action="store_true", help="leave RESULTS.md as it is")
     options = parser.parse_args()
@@ -193,7 +193,7 @@ def main() -> int:
     streams = min(options.streams, (limit - SPARE_DESCRIPTORS) // 2)
     bound = f"descriptor limit {limit}: {streams:,} of {options.streams:,} streams wanted"
     facts = [report.describe_machine(), f"Penstock {read_penstock_version()}, Python {sys.version.split()[0]}", bound]
-    facts.append(f"a token every {options.gap:g} s in each stream, looks of {options.seconds:g} s")
+    facts.append(f"a token every {options.gap:g} s in each stream, measured for {options.seconds:g} s")
     stories = []
     for name in options.only.split(","):
         if name not in CHOICES:

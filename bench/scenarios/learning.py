@@ -33,5 +33,5 @@ class LearnedSpeed:
             self.load = blend_logarithms(self.load, done.load_seconds, 0.5)
         if prompt_tokens >= 16:
             self.prefill = blend_logarithms(self.prefill, prompt_tokens / max(done.prefill_seconds, 1e-4), WEIGHT)
-        held = done.prefill_seconds + done.decode_seconds
-        self.slot_seconds += SLOW_WEIGHT * (held - self.slot_seconds)
+        slot_time = done.prefill_seconds + done.decode_seconds
+        self.slot_seconds += SLOW_WEIGHT * (slot_time - self.slot_seconds)

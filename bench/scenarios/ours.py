@@ -85,9 +85,9 @@ class GatewayPolicy:
         self._now = now
         sent = self._sent.pop(done.call)
         deployment = sent.deployment
-        live = self.catalog.load_of(deployment.server.name)
-        live.running -= 1
-        live.consecutive_failures = 0
+        load = self.catalog.load_of(deployment.server.name)
+        load.running -= 1
+        load.consecutive_failures = 0
         del self._calls[done.call]
         usage = Usage(
             sent.seen.prompt_tokens,
@@ -98,7 +98,7 @@ class GatewayPolicy:
             total_seconds=now - sent.sent_at,
         )
         learn_throughput(
-            live,
+            load,
             deployment,
             usage,
             held=sent.model_was_loaded,
@@ -106,18 +106,18 @@ class GatewayPolicy:
             first=sent.first_token_seconds,
             total=now - sent.sent_at,
         )
-        live.swap_queue.finish(deployment.model.name, now)
+        load.swap_queue.finish(deployment.model.name, now)
         return self._send_calls([], now)
 
     def on_failure(self, call: int, now: float, has_started: bool) -> Actions:
         self._now = now
         sent = self._sent.pop(call)
-        live = self.catalog.load_of(sent.deployment.server.name)
-        live.running -= 1
-        live.consecutive_failures += 1
-        live.last_failed_at = now
+        load = self.catalog.load_of(sent.deployment.server.name)
+        load.running -= 1
+        load.consecutive_failures += 1
+        load.last_failed_at = now
         self._publish_status(sent.deployment.server.name, False, (), now)  # discovery probes at once after a failure
-        live.swap_queue.finish(sent.deployment.model.name, now)
+        load.swap_queue.finish(sent.deployment.model.name, now)
         waiting = self._calls[call]
         waiting.tries += 1
         if has_started or waiting.tries > RETRIES:
@@ -171,7 +171,7 @@ class GatewayPolicy:
         if deployment is None:
             self._unroutable.append(number)  # no suitable server is up: wait until one returns
             return []
-        live, model = self.catalog.load_of(deployment.server.name), deployment.model
+        load, model = self.catalog.load_of(deployment.server.name), deployment.model
         is_granted = granted is not None and (granted.server.name, granted.model.name) == (
             deployment.server.name,
             deployment.model.name,
@@ -181,19 +181,19 @@ class GatewayPolicy:
             waiting.deadline = now + FAIRNESS_SECONDS + 1e-3
             self._queued[number] = waiting
             if (
-                live.swap_queue.request(
+                load.swap_queue.request(
                     model.name, model.size, deployment.slots, now, partial(self._on_granted, number, deployment)
                 )
                 is not None
             ):
                 return []
             del self._queued[number]
-        ahead = live.running
-        live.running += 1
+        running_before = load.running
+        load.running += 1
         self._turn += 1
-        live.last_call_number = self._turn
-        held = live.swap_queue.start(model.name, model.size, now)
-        self._sent[number] = SentCall(waiting.seen, deployment, held, ahead, now)
+        load.last_call_number = self._turn
+        model_was_loaded = load.swap_queue.start(model.name, model.size, now)
+        self._sent[number] = SentCall(waiting.seen, deployment, model_was_loaded, running_before, now)
         return [SendCall(number, deployment.server.name, model.name)]
 
     def _choose_deployment(self, seen: VisibleCall, now: float) -> Deployment | None:
