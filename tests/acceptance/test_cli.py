@@ -88,20 +88,20 @@ def test_the_help_names_every_command(penstock: Penstock) -> None:
     assert all(command in result.stdout for command in COMMANDS)
 
 
-def test_no_command_at_all_shows_the_help_and_counts_as_used_wrongly(penstock: Penstock) -> None:
+def test_no_command_shows_the_help_and_exits_2(penstock: Penstock) -> None:
     result = penstock()
     assert result.returncode == 2
     assert "Commands:" in result.stdout
 
 
-def test_the_version_is_told(penstock: Penstock) -> None:
+def test_the_version_is_shown(penstock: Penstock) -> None:
     result = penstock("--version")
     assert result.returncode == 0
     assert result.stdout.startswith("penstock 0.")
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["serv"], "Did you mean 'serve'"),
         (["serve", "--prot", "5"], "No such option: --prot"),
@@ -125,10 +125,10 @@ def test_the_version_is_told(penstock: Penstock) -> None:
         (["vllm-args"], "Set VLLM_MODEL"),
     ],
 )
-def test_a_wrong_use_is_told_in_one_line_and_exits_2(penstock: Penstock, words: list[str], said: str) -> None:
+def test_incorrect_use_is_reported_in_one_line_and_exits_2(penstock: Penstock, words: list[str], message: str) -> None:
     result = penstock(*words)
     assert result.returncode == 2
-    assert said in one_line(result)
+    assert message in one_line(result)
     assert result.stdout == ""
 
 
@@ -149,13 +149,13 @@ def test_starting_the_command_line_loads_no_web_framework(tmp_path: Path) -> Non
     assert result.stderr == "[]\n"
 
 
-def test_check_config_shows_each_setting_with_where_it_was_said(penstock: Penstock, tmp_path: Path) -> None:
+def test_check_config_shows_each_setting_with_its_source(penstock: Penstock, tmp_path: Path) -> None:
     (tmp_path / "penstock.yaml").write_text("server:\n  keep_alive: 60\n", encoding="utf-8")
     (tmp_path / ".env").write_text("LLM_TIMEOUT=90\n", encoding="utf-8")
     result = penstock("check-config", VLLM_OLLAMA_PORT="9000")
     assert (result.returncode, result.stderr) == (0, "")
-    shown = dict(line.split("  # ") for line in result.stdout.splitlines() if "  # " in line)
-    found = {key.strip(): source for key, source in shown.items()}
+    lines = dict(line.split("  # ") for line in result.stdout.splitlines() if "  # " in line)
+    found = {key.strip(): source for key, source in lines.items()}
     assert found["server.port = 9000"] == "environment VLLM_OLLAMA_PORT"
     assert found["server.keep_alive = 60"] == "file penstock.yaml:2"
     assert found["llm.timeout = 90"] == ".env LLM_TIMEOUT"
@@ -173,7 +173,7 @@ def test_check_config_lists_the_servers_of_the_distributed_example(penstock: Pen
     ] == [("primary", "PRIMARY", 3), ("localhost", "SECONDARY", 1), ("backup_gpu", "FALLBACK", 1)]
 
 
-def test_check_config_tells_every_mistake_in_a_line_of_its_own_and_exits_2(penstock: Penstock, tmp_path: Path) -> None:
+def test_check_config_reports_every_error_in_a_line_of_its_own_and_exits_2(penstock: Penstock, tmp_path: Path) -> None:
     (tmp_path / "penstock.yaml").write_text("server:\n  prot: 1\nllm:\n  modle: x\n", encoding="utf-8")
     result = penstock("check-config", LLM_MODE="x")
     assert result.returncode == 2
@@ -185,7 +185,7 @@ def test_check_config_tells_every_mistake_in_a_line_of_its_own_and_exits_2(penst
     ]
 
 
-def test_mistakes_can_be_had_as_json(penstock: Penstock, tmp_path: Path) -> None:
+def test_errors_are_available_as_json(penstock: Penstock, tmp_path: Path) -> None:
     (tmp_path / "penstock.yaml").write_text("server:\n  prot: 1\n", encoding="utf-8")
     result = penstock("check-config", "--json")
     assert result.returncode == 2
@@ -261,7 +261,7 @@ signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
 with claim_data_dir(Path(sys.argv[1])):
     print("held", flush=True)
     signal.sigwait({signal.SIGHUP})
-    print("told", flush=True)
+    print("signalled", flush=True)
 """
 
 
@@ -273,12 +273,12 @@ def test_reload_signals_the_gateway_of_the_data_folder(penstock: Penstock, tmp_p
         result = penstock("reload")
         assert (result.returncode, result.stderr) == (0, "")
         assert f"process {gateway.pid}" in result.stdout
-        assert gateway.stdout.readline() == "told\n"
+        assert gateway.stdout.readline() == "signalled\n"
         assert gateway.wait(timeout=30) == 0
 
 
 @pytest.mark.parametrize("kind", ["ollama", "vllm", "llamacpp", "mlx", "victoria"])
-def test_a_simulated_server_says_where_it_is_and_answers_there(tmp_path: Path, kind: str) -> None:
+def test_a_simulated_server_prints_its_address_and_answers_there(tmp_path: Path, kind: str) -> None:
     words = [sys.executable, "-m", "penstock", "sim", "--kind", kind, "--port", "0", "--models", "gemma3:1b"]
     with started(tmp_path, words) as simulator:
         assert simulator.stdout is not None
@@ -293,7 +293,7 @@ def test_a_simulated_server_says_where_it_is_and_answers_there(tmp_path: Path, k
         assert simulator.wait(timeout=30) == 0
 
 
-def test_a_simulated_server_is_as_it_was_told_to_be(tmp_path: Path) -> None:
+def test_a_simulated_server_obeys_its_options(tmp_path: Path) -> None:
     words = "sim --kind llamacpp --port 0 --cold-start --load-seconds 3600 --max-loaded 1 --queue-limit 0 --seed 7"
     with started(tmp_path, [sys.executable, "-m", "penstock", *words.split()]) as simulator:
         assert simulator.stdout is not None

@@ -166,7 +166,7 @@ def test_a_second_start_installs_nothing(checkout: Checkout) -> None:
         assert "Installing" not in started.said()
 
 
-def test_with_nothing_configured_and_nothing_there_it_ends_with_the_address_of_a_simulation(checkout: Checkout) -> None:
+def test_without_configuration_and_servers_it_prints_the_address_of_a_simulation(checkout: Checkout) -> None:
     if there := someone_at_home():
         pytest.skip(f"this machine runs {there}, so it is not one with nothing there")
     with checkout.started() as started:
@@ -178,7 +178,7 @@ def test_with_nothing_configured_and_nothing_there_it_ends_with_the_address_of_a
         assert answer["response"].startswith("[simulated]")
 
 
-def test_with_a_configured_server_that_is_away_it_starts_all_the_same_and_says_what_to_do(checkout: Checkout) -> None:
+def test_with_a_configured_server_that_is_down_it_starts_and_says_what_to_do(checkout: Checkout) -> None:
     port = free_port()
     away = f"http://127.0.0.1:{port}"
     with checkout.started(OLLAMA_URL=away) as started:

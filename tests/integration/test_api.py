@@ -153,10 +153,10 @@ async def metered(deps) -> AsyncIterator[tuple[Meter, httpx.AsyncClient]]:
         yield own.meter, client
 
 
-async def test_the_front_page_is_json_for_programs_html_for_browsers_and_a_word_for_ollamas_clients(web):
-    told = (await web.get("/")).json()
-    assert {"service", "version", "description", "endpoints", "timestamp"} <= told.keys()
-    assert told["version"] == "9.8.7"
+async def test_the_root_is_json_for_programs_html_for_browsers_and_text_for_ollama(web):
+    data = (await web.get("/")).json()
+    assert {"service", "version", "description", "endpoints", "timestamp"} <= data.keys()
+    assert data["version"] == "9.8.7"
     page = await web.get("/", headers={"accept": "text/html,*/*;q=0.8"})
     assert page.headers["content-type"].startswith("text/html")
     word = await web.get("/", headers={"user-agent": "ollama/0.9 (amd64 linux)"})
@@ -205,7 +205,7 @@ async def test_health_is_200_while_anything_can_answer(web, path):
     assert services["vllm"]["status"] == "healthy"
 
 
-async def test_health_is_503_and_tells_the_address_when_nothing_can(deps, web):
+async def test_health_is_503_with_the_address_when_no_server_can_answer(deps, web):
     away = Server("primary", "ollama", ("http://10.0.0.1:11434",))
     deps.catalog.publish([ServerStatus(away, State.DOWN, error="connection refused")])
     answer = await web.get("/health")
@@ -217,16 +217,16 @@ async def test_health_is_503_and_tells_the_address_when_nothing_can(deps, web):
 
 
 async def test_models_are_listed_once_in_the_service_apis_form(web):
-    told = (await web.get("/models")).json()
-    names = [model["name"] for model in told["models"]]
+    data = (await web.get("/models")).json()
+    names = [model["name"] for model in data["models"]]
     assert names == ["bge-m3", "gemma3:12b", "gemma3:1b"]
-    assert told["total_count"] == 3
+    assert data["total_count"] == 3
 
 
 async def test_servers_are_listed_with_what_they_do(deps, web):
     deps.catalog.loads["localhost"].running = 2
-    told = (await web.get("/api/models/servers")).json()
-    by_name = {server["name"]: server for server in told["servers"]}
+    data = (await web.get("/api/models/servers")).json()
+    by_name = {server["name"]: server for server in data["servers"]}
     assert by_name["localhost"]["running"] == 2
     assert by_name["primary"]["state"] == "up"
     assert by_name["vllm"]["models"] == ["meta-llama/Llama-3.1-8B"]
@@ -239,19 +239,19 @@ async def test_stats_tell_what_calls_came_to(metered, path):
     meter.series_of("gemma3:1b", "localhost")["openai.chat"].record(CallOutcome("ok", usage, 0.2, 1.0, 1.0))
     meter.series_of("", "")["openai.chat"].record(CallOutcome("no_server", Usage(), 0.0, 0.1, 0.1))
     meter.series_of("gemma3:1b", "localhost")["openai.chat"].count_retry()
-    told = (await web.get(path)).json()
-    assert told["requests"]["total"] == 2
-    assert told["requests"]["errors"] == told["requests"]["retries"] == 1
-    assert told["requests"]["by_code"] == {"ok": 1, "no_server": 1}
-    assert told["tokens"] == {"prompt": 4, "completion": 6, "total": 10}
-    assert 640 <= told["latency_ms"]["p50"] <= 1280
-    assert told["models"]["gemma3:1b"]["requests"] == 1
-    assert told["servers"]["localhost"]["requests"] == 1
-    assert told["servers"]["vllm"]["state"] == "up"
-    assert told["uptime_seconds"] >= 100
-    assert told["process"]["pid"] > 0
-    assert told["process"]["memory_bytes"] > 1 << 20
-    assert told["host"]["cpus"] >= 1
+    data = (await web.get(path)).json()
+    assert data["requests"]["total"] == 2
+    assert data["requests"]["errors"] == data["requests"]["retries"] == 1
+    assert data["requests"]["by_code"] == {"ok": 1, "no_server": 1}
+    assert data["tokens"] == {"prompt": 4, "completion": 6, "total": 10}
+    assert 640 <= data["latency_ms"]["p50"] <= 1280
+    assert data["models"]["gemma3:1b"]["requests"] == 1
+    assert data["servers"]["localhost"]["requests"] == 1
+    assert data["servers"]["vllm"]["state"] == "up"
+    assert data["uptime_seconds"] >= 100
+    assert data["process"]["pid"] > 0
+    assert data["process"]["memory_bytes"] > 1 << 20
+    assert data["host"]["cpus"] >= 1
 
 
 async def test_every_metric_is_declared_once_and_routing_has_its_own(metered):
@@ -319,13 +319,13 @@ async def test_anthropics_client_lists_models_page_by_page(url):
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "x", "1e3", "99999999999999999999", "²"])
-async def test_a_senseless_page_size_is_refused(web, limit):
+async def test_an_invalid_page_size_is_refused(web, limit):
     answer = await web.get("/v1/models", params={"limit": limit}, headers={"anthropic-version": "2023-06-01"})
     assert answer.status_code == 400
     assert "limit" in answer.json()["error"]["message"]
 
 
-async def test_ollamas_client_lists_shows_and_tells_what_runs(deps, url):
+async def test_ollamas_client_lists_and_shows_models_and_loaded_ones(deps, url):
     client = ollama.AsyncClient(host=url)
     listed = await client.list()
     assert {model.model for model in listed.models} == {
@@ -335,8 +335,8 @@ async def test_ollamas_client_lists_shows_and_tells_what_runs(deps, url):
         "meta-llama/Llama-3.1-8B:latest",
     }
     assert all(len(model.digest) >= 12 for model in listed.models)
-    shown = await client.show("gemma3:1b")
-    assert shown.modelinfo["general.architecture"]
+    description = await client.show("gemma3:1b")
+    assert description.modelinfo["general.architecture"]
     other = await client.show("meta-llama/Llama-3.1-8B")
     assert "completion" in other.capabilities
     with pytest.raises(ollama.ResponseError, match="model 'nope:latest' not found"):
@@ -346,7 +346,7 @@ async def test_ollamas_client_lists_shows_and_tells_what_runs(deps, url):
     await client._client.aclose()
 
 
-async def test_show_is_the_servers_own_word_where_it_is_an_ollama(deps, web):
+async def test_show_is_answered_by_the_server_where_it_is_an_ollama(deps, web):
     server = next(s for s in deps.catalog.fleet.statuses if s.server.name == "localhost")
     body = {"model": "gemma3:1b"}
     async with httpx.AsyncClient() as direct:
@@ -356,7 +356,7 @@ async def test_show_is_the_servers_own_word_where_it_is_an_ollama(deps, web):
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'{"model": 5}', b"{}", b'{"model":"', b"\xff\xfe", b"[" * 100000])
-async def test_a_senseless_show_is_refused_in_ollamas_words(web, body):
+async def test_an_invalid_show_is_refused_in_ollamas_format(web, body):
     answer = await web.post("/api/show", content=body)
     assert answer.status_code == 400
     assert list(answer.json()) == ["error"]
@@ -368,31 +368,31 @@ async def test_a_show_that_is_too_long_is_refused(web):
     assert answer.status_code == 413
 
 
-async def test_a_server_that_cannot_describe_a_model_is_stood_in_for(deps, web):
+async def test_the_gateway_describes_a_model_when_its_server_cannot(deps, web):
     catalog = deps.catalog
     gone = Server("gone", "ollama", ("http://127.0.0.1:1",))
     catalog.publish([ServerStatus(gone, State.UP, gone.url, (Model("m:latest", context_length=99, family="f"),))])
-    told = (await web.post("/api/show", json={"model": "m"})).json()
-    assert told["model_info"]["f.context_length"] == 99
+    data = (await web.post("/api/show", json={"model": "m"})).json()
+    assert data["model_info"]["f.context_length"] == 99
 
 
 async def test_the_version_is_the_lowest_that_clients_can_count_on(deps, web):
     catalog = deps.catalog
-    told = [replace(s, version=v) for s, v in zip(catalog.fleet.statuses, ("0.12.1", "0.9.10", "0.1.0"), strict=True)]
-    catalog.publish(told)
+    data = [replace(s, version=v) for s, v in zip(catalog.fleet.statuses, ("0.12.1", "0.9.10", "0.1.0"), strict=True)]
+    catalog.publish(data)
     assert (await web.get("/api/version")).json() == {"version": "0.9.10"}
     catalog.publish([])
     assert re.fullmatch(r"\d+\.\d+\.\d+", (await web.get("/api/version")).json()["version"])
 
 
-async def test_agent_chat_tells_its_chain_and_never_of_ollama(web):
-    told = (await web.get("/api/chat/status")).json()
-    assert list(told) == ["victoria", "mlx"]
+async def test_agent_chat_reports_its_chain_without_ollama(web):
+    data = (await web.get("/api/chat/status")).json()
+    assert list(data) == ["victoria", "mlx"]
     assert (await web.get("/api/chat/models")).json()["models"] == []
 
 
 @pytest.mark.parametrize("path", ["/v2/health", "/v3/chat", "/v2", "/v10/x"])
-async def test_other_versions_are_404_and_name_the_one_there_is(web, path):
+async def test_other_versions_are_404_and_name_v1(web, path):
     answer = await web.get(path)
     assert answer.status_code == 404
     assert "v1" in answer.text
@@ -426,29 +426,29 @@ async def test_unknown_paths_and_wrong_methods_answer_in_the_dialect_of_their_pl
 ):
     answer = await web.request(method, path)
     assert (answer.status_code, answer.headers.get("allow")) == (status, allow)
-    told = answer.json()
+    data = answer.json()
     match shape:
         case "openai":
-            assert set(told["error"]) >= {"message", "type", "param", "code"}
+            assert set(data["error"]) >= {"message", "type", "param", "code"}
         case "anthropic":
-            assert (told["type"], set(told["error"]) >= {"type", "message"}) == ("error", True)
+            assert (data["type"], set(data["error"]) >= {"type", "message"}) == ("error", True)
         case "ollama":
-            assert isinstance(told["error"], str)
+            assert isinstance(data["error"], str)
         case "service":
-            assert (told["status"], set(told["error"]) >= {"code", "message"}) == ("error", True)
+            assert (data["status"], set(data["error"]) >= {"code", "message"}) == ("error", True)
         case "distributed":
-            assert told["success"] is False
+            assert data["success"] is False
         case _:
             assert answer.headers["content-type"] == "application/problem+json"
-            assert told["status"] == status
+            assert data["status"] == status
 
 
-async def test_a_near_miss_is_told_what_was_meant(web):
+async def test_a_similar_path_is_suggested(web):
     assert "Did you mean /v1/embeddings?" in (await web.post("/v1/embedings")).text
     assert "Did you mean /health?" in (await web.get("/healthz")).text
 
 
-async def test_a_failure_of_our_own_is_a_clean_500_with_its_request_id(deps, web, caplog):
+async def test_an_unexpected_error_is_a_500_with_its_request_id(deps, web, caplog):
     deps.gateway.api_settings = None
     for path in ("/health", "/v1/health"):
         answer = await web.get(path, headers={"x-request-id": "my-id-7"})
@@ -459,7 +459,7 @@ async def test_a_failure_of_our_own_is_a_clean_500_with_its_request_id(deps, web
     assert [r.levelno for r in caplog.records if "my-id-7" in r.getMessage()] == [logging.ERROR] * 2
 
 
-async def test_every_answer_has_a_request_id_the_callers_own_when_it_is_sane(web):
+async def test_every_response_has_a_request_id_the_callers_own_when_it_is_valid(web):
     assert (await web.get("/livez", headers={"x-request-id": "a.b-c"})).headers["x-request-id"] == "a.b-c"
     made = (await web.get("/livez", headers={"x-request-id": 'no "good" one'})).headers["x-request-id"]
     assert re.fullmatch("[0-9a-f]{16}", made)
@@ -487,21 +487,21 @@ async def test_pages_of_loopback_may_read_answers_and_no_others(web, origin, all
     assert "access-control-allow-credentials" not in preflight.headers
 
 
-async def test_options_without_a_page_tells_the_methods(web):
+async def test_options_without_an_origin_lists_the_methods(web):
     answer = await web.options("/api/chat")
     assert (answer.status_code, answer.headers["allow"]) == (204, "POST, OPTIONS")
 
 
 async def test_the_description_covers_the_inference_routes_too(web):
-    told = (await web.get("/openapi.json")).json()
+    data = (await web.get("/openapi.json")).json()
     for dialect in DIALECTS:
         for endpoint in dialect.endpoints:
             for path in endpoint.paths:
-                assert endpoint.method.lower() in told["paths"][path]
-    assert {"/health", "/models", "/stats", "/api/tags", "/v1/models"} <= told["paths"].keys()
-    names = [o["operationId"] for methods in told["paths"].values() for o in methods.values()]
+                assert endpoint.method.lower() in data["paths"][path]
+    assert {"/health", "/models", "/stats", "/api/tags", "/v1/models"} <= data["paths"].keys()
+    names = [o["operationId"] for methods in data["paths"].values() for o in methods.values()]
     assert len(names) == len(set(names))
-    assert told["info"]["version"] == "9.8.7"
+    assert data["info"]["version"] == "9.8.7"
 
 
 async def test_answers_are_unescaped_utf8_and_not_kept_by_caches(deps, web):

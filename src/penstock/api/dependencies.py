@@ -1,4 +1,4 @@
-"""What the API needs of a gateway; the composition root provides it."""
+"""Parts of a gateway that the API uses; the composition root provides them."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What the API sees of a running gateway."""
+"""Adapter that gives the API its view of a running gateway."""
 
 import time
 from collections.abc import Awaitable, Mapping, Sequence

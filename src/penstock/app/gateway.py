@@ -80,7 +80,10 @@ class Gateway:
             fetch=self.fetch,
         )
         self.decision_log = observers.DecisionLog()
-        self.pipeline = Pipeline(
+        self.pipeline = self._build_pipeline()
+
+    def _build_pipeline(self) -> Pipeline:
+        return Pipeline(
             catalog=self.catalog,
             router=self.router,
             failover=self.failover,
@@ -91,7 +94,7 @@ class Gateway:
                 observers.SessionAffinity(self.router.ranker.note),
                 observers.AccessLog(),
             ),
-            classifier=build_classifier(settings),
+            classifier=build_classifier(self.settings),
             clock=time.monotonic,
             probe_servers=self.watcher.probe_again,
         )

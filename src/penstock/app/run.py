@@ -32,7 +32,7 @@ GC_THRESHOLDS = (20_000, 20, 20)
 
 @dataclass(frozen=True, slots=True)
 class ReloadSource:
-    """How to load the settings again, and the files whose change triggers it."""
+    """Source of reloads: `load` reads the settings again, a change of `files` triggers it."""
 
     load: Callable[[], Settings]
     files: Sequence[Path]

@@ -1,4 +1,4 @@
-"""What settings say of finding servers and of being found."""
+"""Settings of the search for servers and of the gateway's own announcement."""
 
 import pytest
 
@@ -11,28 +11,28 @@ def ollama(text: str) -> str:
     return f"llm: {{providers: {{ollama: {{{text}}}}}}}\n"
 
 
-def test_nothing_is_looked_for_and_nothing_told_by_default(folder: SettingsFolder) -> None:
-    wanted = build_search(folder.load())
+def test_nothing_is_searched_or_announced_by_default(folder: SettingsFolder) -> None:
+    search = build_search(folder.load())
 
-    assert not wanted.is_enabled
-    assert wanted.announcement is None
+    assert not search.is_enabled
+    assert search.announcement is None
 
 
-def test_the_network_is_looked_at_when_a_setting_says_so(folder: SettingsFolder) -> None:
+def test_the_network_is_searched_when_a_setting_says_so(folder: SettingsFolder) -> None:
     settings = folder.load(ollama("auto_discover: true, discover_subnets: [192.168.178.7/24]"))
-    wanted = build_search(settings, 8005)
+    search = build_search(settings, 8005)
 
-    assert wanted.mdns
-    assert wanted.subnets == ("192.168.178.0/24",)
-    assert wanted.servers == build_servers(settings)
-    assert wanted.port == 8005
+    assert search.mdns
+    assert search.subnets == ("192.168.178.0/24",)
+    assert search.servers == build_servers(settings)
+    assert search.port == 8005
 
 
 def test_subnets_alone_are_enough_to_scan_them(folder: SettingsFolder) -> None:
-    wanted = build_search(folder.load(ollama("discover_subnets: [10.0.0.0/28]")))
+    search = build_search(folder.load(ollama("discover_subnets: [10.0.0.0/28]")))
 
-    assert wanted.is_enabled
-    assert not wanted.mdns
+    assert search.is_enabled
+    assert not search.mdns
 
 
 def test_no_ollama_means_no_search_for_it(folder: SettingsFolder) -> None:
@@ -52,7 +52,7 @@ def test_no_ollama_means_no_search_for_it(folder: SettingsFolder) -> None:
         ("my network", "IPv4"),
     ],
 )
-def test_ranges_that_are_not_ones_own_or_too_large_are_refused(folder: SettingsFolder, subnet: str, why: str) -> None:
+def test_ranges_that_are_public_or_too_large_are_refused(folder: SettingsFolder, subnet: str, why: str) -> None:
     error = folder.load_error(ollama(f"discover_subnets: ['{subnet}']"))
 
     assert error.path == "llm.providers.ollama.discover_subnets[0]"
@@ -71,7 +71,7 @@ def test_ranges_that_are_not_ones_own_or_too_large_are_refused(folder: SettingsF
         ("host: 127.0.0.1, announce: true", True),
     ],
 )
-def test_the_gateway_is_announced_when_others_can_reach_it_or_it_is_told_to(
+def test_the_gateway_is_announced_when_others_can_reach_it_or_a_setting_says_so(
     folder: SettingsFolder, server: str, announced: bool
 ) -> None:
     settings = folder.load(f"server: {{{server}}}")
@@ -81,13 +81,18 @@ def test_the_gateway_is_announced_when_others_can_reach_it_or_it_is_told_to(
 
 
 def test_what_is_announced_is_where_the_gateway_listens(folder: SettingsFolder) -> None:
-    told = build_search(folder.load("server: {host: 192.168.178.5, port: 0}"), 4711).announcement
+    announcement = build_search(folder.load("server: {host: 192.168.178.5, port: 0}"), 4711).announcement
 
-    assert isinstance(told, Announcement)
-    assert (told.type, told.port, told.addresses) == ("_penstock._tcp", 4711, ("192.168.178.5",))
+    assert isinstance(announcement, Announcement)
+    assert (announcement.type, announcement.port) == ("_penstock._tcp", 4711)
+    assert announcement.addresses == ("192.168.178.5",)
+        "_penstock._tcp",
+        4711,
+        ("192.168.178.5",),
+    )
     assert build_search(folder.load("server: {host: 0.0.0.0}")).announcement.addresses == ()
 
 
-def test_a_type_of_task_that_there_is_not_is_refused(folder: SettingsFolder) -> None:
+def test_an_unknown_type_of_task_is_refused(folder: SettingsFolder) -> None:
     assert folder.load("routing: {task_types: {code: [a]}}").routing.task_types == {"code": ("a",)}
     assert folder.load_error("routing: {task_types: {coding: [a]}}").path.startswith("routing.task_types")

@@ -1,4 +1,4 @@
-"""The reference and the example say what is so."""
+"""The reference and the example match the settings."""
 
 import re
 from pathlib import Path
@@ -43,12 +43,12 @@ def test_every_variable_stands_with_the_key_that_it_sets() -> None:
 
 def test_every_key_is_in_the_reference_with_its_default(folder: SettingsFolder) -> None:
     rows = documented()
-    for key, said in folder.load().effective_values.items():
+    for key, entry in folder.load().effective_values.items():
         if SAME_KEYS.match(key):
             continue
         assert key in rows
         if key != "storage.data_dir":
-            assert (key, rows[key]) == (key, said.value)
+            assert (key, rows[key]) == (key, entry.value)
 
 
 def test_the_reference_has_no_key_that_there_is_not(folder: SettingsFolder) -> None:
@@ -80,9 +80,9 @@ def test_the_example_is_right_with_everything_uncommented(folder: SettingsFolder
 def test_the_example_says_the_defaults_where_it_says_anything(folder: SettingsFolder) -> None:
     empty = folder.load()
     example = folder.load(EXAMPLE)
-    for key, said in example.effective_values.items():
-        if said.source != "default":
-            assert said.value == empty.effective_values[key].value
+    for key, entry in example.effective_values.items():
+        if entry.source != "default":
+            assert entry.value == empty.effective_values[key].value
 
 
 def test_the_example_has_every_section_that_this_version_uses() -> None:

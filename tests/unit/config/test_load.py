@@ -1,4 +1,4 @@
-"""Precedence, variables, `.env`, the choice of the file."""
+"""Precedence of sources, variables, `.env`, and the choice of the settings file."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ PORT = st.none() | st.integers(1, 65535)
 
 
 @given(line=PORT, variable=PORT, dotenv=PORT, file=PORT)
-def test_the_command_line_is_over_the_environment_over_dotenv_over_the_file_over_the_default(
+def test_sources_have_their_order_of_precedence(
     shared_folder: SettingsFolder, line: int | None, variable: int | None, dotenv: int | None, file: int | None
 ) -> None:
     shared_folder.write(f"VLLM_OLLAMA_PORT={dotenv or ''}\n", ".env")
@@ -25,14 +25,14 @@ def test_the_command_line_is_over_the_environment_over_dotenv_over_the_file_over
         overrides={"server.port": line} if line else {},
         VLLM_OLLAMA_PORT=str(variable or ""),
     )
-    said = [
+    sources = [
         (line, "command line"),
         (variable, "environment VLLM_OLLAMA_PORT"),
         (dotenv, ".env VLLM_OLLAMA_PORT"),
         (file, f"file {shared_folder.path / 'penstock.yaml'}:1"),
         (8005, "default"),
     ]
-    port, source = next((value, source) for value, source in said if value)
+    port, source = next((value, source) for value, source in sources if value)
     assert settings.server.port == port
     assert (settings.effective_values["server.port"].value, settings.effective_values["server.port"].source) == (
         str(port),
@@ -84,13 +84,13 @@ def test_a_variable_sets_its_key_and_is_named_as_the_source(
     folder: SettingsFolder, variable: object, where: str
 ) -> None:
     name, path = variable.name, variable.path  # type: ignore[attr-defined]
-    value, shown = EXAMPLES[name]
+    value, expected = EXAMPLES[name]
     if where == ".env":
         folder.write(f"{name}={value}\n", ".env")
         settings = folder.load()
     else:
         settings = folder.load(**{name: value})
-    assert settings.effective_values[path].value == shown
+    assert settings.effective_values[path].value == expected
     assert settings.effective_values[path].source == f"{where} {name}"
     assert settings.anything_configured is variable.configures  # type: ignore[attr-defined]
 
@@ -129,7 +129,7 @@ def test_a_wrong_variable_stops_the_start_with_its_name_and_key(
     assert error.path == next(variable.path for variable in VARIABLES if variable.name == name)
 
 
-def test_all_mistakes_are_told_at_once_wherever_they_are(folder: SettingsFolder) -> None:
+def test_all_errors_are_reported_at_once_whatever_their_source(folder: SettingsFolder) -> None:
     errors = folder.load_errors("server:\n  prot: 1\nllm:\n  mode: vlm\n", LLM_TIMEOUT="x", OLLAMA_URL="a b")
     assert [error.path for error in errors] == [
         "llm.timeout",
@@ -254,7 +254,7 @@ def test_what_other_programs_keep_in_dotenv_does_no_harm(folder: SettingsFolder)
     ]
 
 
-def test_a_reference_that_cannot_be_resolved_in_dotenv_is_told_for_a_variable_of_ours(folder: SettingsFolder) -> None:
+def test_an_unresolved_reference_in_dotenv_is_an_error_for_our_variables(folder: SettingsFolder) -> None:
     folder.write("\nLLM_MODEL=${MODEL_OF_THE_DAY}\n", ".env")
     assert str(folder.load_error()).startswith(
         f"{folder.path / '.env'}:2: LLM_MODEL needs the variable MODEL_OF_THE_DAY"
@@ -283,7 +283,7 @@ def test_an_optional_key_whose_reference_is_empty_is_not_set(folder: SettingsFol
     assert server(settings, "openai").api_key is None
 
 
-def test_a_misspelt_variable_of_ours_is_warned_of(folder: SettingsFolder) -> None:
+def test_a_misspelt_variable_with_our_prefix_is_warned_of(folder: SettingsFolder) -> None:
     settings = folder.load(PENSTOCK_DATADIR="/x", PENSTOCK_ZZZ="1", UNRELATED="1")
     assert settings.warnings == (
         'The variable PENSTOCK_DATADIR is unknown and has no effect. Did you mean "PENSTOCK_DATA_DIR"?',

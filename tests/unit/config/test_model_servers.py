@@ -1,4 +1,4 @@
-"""Which model servers the settings mean."""
+"""Model servers built from the settings."""
 
 import pytest
 
@@ -257,7 +257,7 @@ def test_the_main_server_of_several_is_the_one_with_its_own_variable(folder: Set
     assert [one.urls[0] for one in settings.servers if one.configured] == ["http://b:11434", "http://a:11434"]
 
 
-def test_several_ollama_servers_in_a_variable_replace_those_of_the_file_with_a_warning(folder: SettingsFolder) -> None:
+def test_ollama_servers_of_a_variable_replace_those_of_the_file_with_a_warning(folder: SettingsFolder) -> None:
     settings = folder.load(DISTRIBUTED, OLLAMA_BASE_URLS="x;y")
     assert configured(settings) == ["primary", "ollama"]
     assert "OLLAMA_BASE_URLS replaces llm.providers.ollama.additional_servers" in settings.warnings[0]
@@ -282,7 +282,7 @@ def test_one_address_under_two_kinds_is_refused(folder: SettingsFolder) -> None:
     assert 'is already the address of server "vllm"' in error.message
 
 
-def test_the_main_server_moved_by_a_variable_onto_another_one_is_refused_naming_the_variable(
+def test_a_variable_that_moves_the_main_server_onto_another_is_refused(
     folder: SettingsFolder,
 ) -> None:
     error = folder.load_error(DISTRIBUTED, OLLAMA_URL="http://localhost:11434")

@@ -1,4 +1,4 @@
-"""New settings while the gateway runs."""
+"""Reload of settings while the gateway runs."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""What follows from what, and what cannot go together."""
+"""Derived values, and checks across keys."""
 
 import pytest
 
@@ -174,7 +174,7 @@ def test_an_ipv6_host_to_listen_on_may_have_brackets(folder: SettingsFolder, hos
     assert folder.load(f"server: {{host: '{host}'}}").server.host == "::1"
 
 
-def test_the_record_has_every_key_once_with_its_place(folder: SettingsFolder) -> None:
+def test_effective_values_have_every_key_once_with_its_source(folder: SettingsFolder) -> None:
     settings = folder.load("server:\n  port: 9\nllm:\n  providers:\n    vllm:\n      servers:\n      - url: 'a:1'\n")
     record = settings.effective_values
     path = folder.path / "penstock.yaml"
@@ -185,7 +185,7 @@ def test_the_record_has_every_key_once_with_its_place(folder: SettingsFolder) ->
 
 
 @pytest.mark.parametrize(
-    ("text", "key", "shown"),
+    ("text", "key", "expected"),
     [
         ("llm: {providers: {openai: {url: 'http://x:1', api_key: topsecret}}}", "llm.providers.openai.api_key", "***"),
         ("llm: {providers: {mlx: {url: 'u:topsecret@x:1'}}}", "llm.providers.mlx.url", "***@x:1"),
@@ -206,10 +206,10 @@ def test_the_record_has_every_key_once_with_its_place(folder: SettingsFolder) ->
         ("chat: {chain: [mlx]}", "chat.chain", "[mlx]"),
     ],
 )
-def test_the_record_shows_values_as_people_write_them_and_no_secret(
-    folder: SettingsFolder, text: str, key: str, shown: str
+def test_effective_values_are_formatted_as_people_write_them_without_secrets(
+    folder: SettingsFolder, text: str, key: str, expected: str
 ) -> None:
     settings = folder.load(text)
-    assert settings.effective_values[key].value == shown
+    assert settings.effective_values[key].value == expected
     assert "topsecret" not in repr(settings)
     assert "topsecret" not in "".join(one.value for one in settings.effective_values.values())

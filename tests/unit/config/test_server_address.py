@@ -85,7 +85,7 @@ def test_what_is_no_address_is_refused_with_a_reason(wrong: str) -> None:
         url(wrong)
 
 
-def test_without_a_scheme_the_port_is_the_kinds_own_and_with_http_it_may_be_the_usual_one() -> None:
+def test_the_default_port_depends_on_whether_a_scheme_is_given() -> None:
     assert parse_address("host", bare_port=8000).port == 8000
     assert parse_address("http://host", bare_port=8000).port == 80
     assert parse_address("https://host", bare_port=8000).port == 443
@@ -106,7 +106,7 @@ def test_a_complaint_about_an_address_never_repeats_its_credentials(text: str) -
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "expected"),
     [
         ("http://u:p@host:1/x", "http://***@host:1/x"),
         ("u:p@host", "***@host"),
@@ -116,8 +116,8 @@ def test_a_complaint_about_an_address_never_repeats_its_credentials(text: str) -
         ("", ""),
     ],
 )
-def test_credentials_are_masked_in_any_text(text: str, shown: str) -> None:
-    assert mask_credentials(text) == shown
+def test_credentials_are_masked_in_any_text(text: str, expected: str) -> None:
+    assert mask_credentials(text) == expected
 
 
 @pytest.mark.parametrize(

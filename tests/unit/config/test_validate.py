@@ -1,4 +1,4 @@
-"""What a user is told who wrote something wrong."""
+"""Error messages about invalid settings."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ def test_the_schema_has_many_sections_and_lists() -> None:
 
 
 @pytest.mark.parametrize("path", SECTIONS, ids=lambda path: format_key_path(path) or "top")
-def test_an_unknown_key_in_any_section_is_reported_with_its_line_and_the_nearest_name(
+def test_an_unknown_key_is_reported_with_its_line_and_the_nearest_name(
     folder: SettingsFolder, path: tuple[str | int, ...]
 ) -> None:
     right = list_keys(SCHEMA, path)[0]
@@ -106,7 +106,7 @@ def test_a_section_with_nothing_in_it_is_as_if_it_were_not_there(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("port: 1", "port is not a known key; it belongs to server.port"),
         ("providers: {}", "providers is not a known key; known keys are llm, models, routing"),
@@ -153,18 +153,18 @@ def test_a_section_with_nothing_in_it_is_as_if_it_were_not_there(
         ("notifications: {webhooks: [{url: x y}]}", "notifications.webhooks[0].url must not contain spaces"),
     ],
 )
-def test_each_kind_of_mistake_is_told_in_words(folder: SettingsFolder, text: str, said: str) -> None:
+def test_each_kind_of_error_has_its_message(folder: SettingsFolder, text: str, expected: str) -> None:
     error = folder.load_error(text)
-    assert str(error).startswith(f"{folder.path / 'penstock.yaml'}:1: {said}")
+    assert str(error).startswith(f"{folder.path / 'penstock.yaml'}:1: {expected}")
 
 
-def test_mistakes_are_told_in_the_order_of_the_lines(folder: SettingsFolder) -> None:
+def test_errors_are_reported_in_the_order_of_the_lines(folder: SettingsFolder) -> None:
     text = "server:\n  prot: 1\n  host: 5\nllm:\n  mode: x\n  max_tokens: a\nqueue: 5\n"
     lines = [int(error.source.rpartition(":")[2]) for error in folder.load_errors(text)]
     assert lines == [2, 3, 5, 6, 7]
 
 
-def test_a_mistake_in_one_server_hides_no_mistake_in_another(folder: SettingsFolder) -> None:
+def test_an_error_in_one_server_hides_no_error_in_another(folder: SettingsFolder) -> None:
     text = """
 llm:
   providers:
@@ -200,7 +200,7 @@ llm:
         "storage: {database_url: 'mysql://u:topsecret@x'}",
     ],
 )
-def test_no_mistake_repeats_a_secret(folder: SettingsFolder, text: str) -> None:
+def test_no_error_repeats_a_secret(folder: SettingsFolder, text: str) -> None:
     for error in folder.load_errors(text):
         assert "secret" not in error.message
         assert "topsecret" not in str(error)
@@ -261,7 +261,7 @@ def test_sizes_are_bytes_or_have_units(folder: SettingsFolder, written: str, siz
         max_leaves=8,
     )
 )
-def test_any_document_is_settings_or_mistakes_with_places(shared_folder: SettingsFolder, document: object) -> None:
+def test_any_document_is_settings_or_errors_with_locations(shared_folder: SettingsFolder, document: object) -> None:
     text = yaml.safe_dump({"llm": document, "server": document, "models": document})
     errors: tuple[ConfigError, ...] = ()
     try:

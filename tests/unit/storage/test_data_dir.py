@@ -1,4 +1,4 @@
-"""One gateway on one data folder."""
+"""Lock of the data folder: one gateway at a time."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ def holder(tmp_path: Path):  # type: ignore[no-untyped-def]
     process.communicate()
 
 
-def test_nobody_runs_on_a_folder_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_folder_has_no_running_gateway(tmp_path: Path) -> None:
     assert find_running_pid(tmp_path / "none") is None
 
 
@@ -75,5 +75,5 @@ def test_a_gateway_that_ends_leaves_no_number_behind(tmp_path: Path) -> None:
     assert find_running_pid(tmp_path) is None
 
 
-def test_asking_who_runs_does_not_disturb_who_runs(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+def test_finding_the_process_does_not_release_its_lock(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     assert {find_running_pid(tmp_path / "data") for _ in range(5)} == {holder.pid}

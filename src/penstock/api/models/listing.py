@@ -42,8 +42,8 @@ def find_model(models: Iterable[ListedModel], name: str, aliases: Mapping[str, t
     by_name = {normalize_name(alias): listed for listed in models for alias in listed.model.aliases}
     by_name |= {normalize_name(listed.name): listed for listed in models}
     groups = [{normalize_name(each) for each in (alias, *others)} for alias, others in aliases.items()]
-    wanted = normalize_name(name)
-    names = [wanted, *sorted(other for group in groups if wanted in group for other in group)]
+    requested = normalize_name(name)
+    names = [requested, *sorted(other for group in groups if requested in group for other in group)]
     return next((by_name[each] for each in names if each in by_name), None)
 
 

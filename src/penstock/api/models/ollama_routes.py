@@ -78,8 +78,8 @@ class OllamaRoutes:
         if listed is None:
             raise ModelNotFound(f"model '{ollama_views.add_tag(name)}' not found", param="model")
         for status in listed.statuses:
-            if self._speaks_ollama(status) and (shown := await self._fetch_description(status, listed, body)):
-                return json_response(shown.body)
+            if self._speaks_ollama(status) and (description := await self._fetch_description(status, listed, body)):
+                return json_response(description.body)
         return json_response(ollama_views.render_show(listed.model, bool(body.verbose)))
 
     async def _fetch_description(

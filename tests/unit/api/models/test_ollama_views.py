@@ -1,4 +1,4 @@
-"""What Ollama's clients list, drawn for any fleet."""
+"""Response bodies of Ollama's API for models, for any fleet."""
 
 import json
 import re
@@ -101,10 +101,10 @@ def test_ps_shows_the_context_that_a_model_is_loaded_with():
 
 
 def test_show_of_a_model_that_no_ollama_has():
-    shown = json.loads(ollama_views.render_show(SERVED, False))
-    assert list(shown) == ["modelfile", "details", "model_info", "capabilities", "modified_at"]
-    assert shown["model_info"] == {"general.architecture": "unknown", "unknown.context_length": 16384}
-    assert shown["capabilities"] == ["completion", "tools"]
+    description = json.loads(ollama_views.render_show(SERVED, False))
+    assert list(description) == ["modelfile", "details", "model_info", "capabilities", "modified_at"]
+    assert description["model_info"] == {"general.architecture": "unknown", "unknown.context_length": 16384}
+    assert description["capabilities"] == ["completion", "tools"]
 
 
 def test_show_gives_lists_only_when_verbose():
@@ -124,5 +124,5 @@ def test_the_official_client_reads_them():
     everything = fleet((LLAMA, GEMMA), (SERVED, Model("odd", modified_at="yesterday", parameters="..B")))
     assert len(ollama.ListResponse.model_validate_json(ollama_views.render_tags(everything)).models) == 4
     assert len(ollama.ProcessResponse.model_validate_json(ollama_views.render_ps(everything)).models) == 1
-    shown = ollama.ShowResponse.model_validate_json(ollama_views.render_show(SERVED, True))
-    assert shown.capabilities == ["completion", "tools"]
+    description = ollama.ShowResponse.model_validate_json(ollama_views.render_show(SERVED, True))
+    assert description.capabilities == ["completion", "tools"]

@@ -1,4 +1,4 @@
-"""The service's pages about itself: what it is, how it is, its models, its servers."""
+"""Response bodies of the service API about itself: description, health, models and servers."""
 
 import json
 from typing import Any
@@ -33,12 +33,12 @@ def health(*statuses: ServerStatus, mode: str = "ollama", full: bool = True) -> 
 
 
 def test_health_has_the_documents_shape() -> None:
-    code, told = health(
+    code, data = health(
         at("ollama", OLLAMA, BGE, GPT_OSS, response_time=0.0451, checked_at=990.0),
         at("vllm", "http://localhost:8000", response_time=0.002, checked_at=990.0),
     )
-    assert (code, told["status"], told["timestamp"]) == (200, "healthy", "2025-08-31T10:00:00")
-    assert told["services"]["ollama"] == {
+    assert (code, data["status"], data["timestamp"]) == (200, "healthy", "2025-08-31T10:00:00")
+    assert data["services"]["ollama"] == {
         "status": "healthy",
         "ollama_url": OLLAMA,
         "available_models": ["bge-m3", "gpt-oss:20b"],
@@ -49,34 +49,34 @@ def test_health_has_the_documents_shape() -> None:
         "last_check": "2025-08-31T09:59:50",
         "servers": {"ollama": "healthy"},
     }
-    assert told["services"]["vllm"].items() >= {"status": "healthy", "url": "http://localhost:8000"}.items()
-    assert told.keys() == {"status", "services", "timestamp"}
+    assert data["services"]["vllm"].items() >= {"status": "healthy", "url": "http://localhost:8000"}.items()
+    assert data.keys() == {"status", "services", "timestamp"}
 
 
 def test_a_provider_that_is_not_in_use_is_disabled_and_no_fault() -> None:
-    code, told = health(
+    code, data = health(
         at("ollama", OLLAMA, GPT_OSS), down("vllm", "http://localhost:8000", server={"is_configured": False})
     )
-    assert (code, told["status"]) == (200, "healthy")
-    assert told["services"]["vllm"] == {"status": "disabled", "url": "http://localhost:8000"}
-    assert told["services"]["ollama"]["bge_m3_available"] is False
-    assert "problems" not in told
+    assert (code, data["status"]) == (200, "healthy")
+    assert data["services"]["vllm"] == {"status": "disabled", "url": "http://localhost:8000"}
+    assert data["services"]["ollama"]["bge_m3_available"] is False
+    assert "problems" not in data
 
 
 def test_every_provider_in_use_has_an_entry() -> None:
-    _, told = health(at("llamacpp", "http://box:8080", Model("tiny")), at("victoria", "http://v:8010"))
-    assert told["services"].keys() == {"ollama", "vllm", "llamacpp", "victoria"}
-    assert told["services"]["llamacpp"]["available_models"] == ["tiny"]
-    assert told["services"]["ollama"]["status"] == "disabled"
+    _, data = health(at("llamacpp", "http://box:8080", Model("tiny")), at("victoria", "http://v:8010"))
+    assert data["services"].keys() == {"ollama", "vllm", "llamacpp", "victoria"}
+    assert data["services"]["llamacpp"]["available_models"] == ["tiny"]
+    assert data["services"]["ollama"]["status"] == "disabled"
 
 
-def test_one_server_down_of_two_is_degraded_and_told() -> None:
-    code, told = health(
+def test_one_server_down_of_two_is_degraded_and_reported() -> None:
+    code, data = health(
         at("ollama", OLLAMA, GPT_OSS), down("ollama", "http://u:secret@gpu:11434", name="gpu", response_time=9.0)
     )
-    assert (code, told["status"], told["services"]["ollama"]["status"]) == (200, "degraded", "degraded")
-    assert told["services"]["ollama"]["servers"] == {"ollama": "healthy", "gpu": "unhealthy"}
-    assert told["problems"] == [
+    assert (code, data["status"], data["services"]["ollama"]["status"]) == (200, "degraded", "degraded")
+    assert data["services"]["ollama"]["servers"] == {"ollama": "healthy", "gpu": "unhealthy"}
+    assert data["problems"] == [
         {
             "server": "gpu",
             "kind": "ollama",
@@ -86,48 +86,48 @@ def test_one_server_down_of_two_is_degraded_and_told() -> None:
             "what_to_do": "Start it (`ollama serve`), or set OLLAMA_URL to the address where it runs.",
         }
     ]
-    assert "secret" not in json.dumps(told)
+    assert "secret" not in json.dumps(data)
 
 
 def test_nothing_that_can_answer_is_503_with_addresses_and_remedies() -> None:
-    code, told = health(down("llamacpp", "http://box:8080", server={"setting": ""}))
-    assert (code, told["status"], told["services"]["llamacpp"]["status"]) == (503, "unhealthy", "unhealthy")
-    assert told["services"]["llamacpp"]["response_time_ms"] is None
-    assert told["problems"][0]["url"] == "http://box:8080"
-    assert "penstock.yaml" in told["problems"][0]["what_to_do"]
-    assert "problems" in told["message"]
+    code, data = health(down("llamacpp", "http://box:8080", server={"setting": ""}))
+    assert (code, data["status"], data["services"]["llamacpp"]["status"]) == (503, "unhealthy", "unhealthy")
+    assert data["services"]["llamacpp"]["response_time_ms"] is None
+    assert data["problems"][0]["url"] == "http://box:8080"
+    assert "penstock.yaml" in data["problems"][0]["what_to_do"]
+    assert "problems" in data["message"]
 
 
 def test_with_nothing_configured_the_usual_addresses_are_named() -> None:
-    code, told = health(down("ollama", OLLAMA, server={"is_configured": False}))
-    assert (code, told["services"]["ollama"]["status"]) == (503, "disabled")
-    assert told["problems"][0]["tried"] == [OLLAMA]
+    code, data = health(down("ollama", OLLAMA, server={"is_configured": False}))
+    assert (code, data["services"]["ollama"]["status"]) == (503, "disabled")
+    assert data["problems"][0]["tried"] == [OLLAMA]
 
 
 def test_servers_without_a_model_cannot_answer() -> None:
-    code, told = health(at("ollama", OLLAMA))
-    assert (code, told["status"]) == (503, "unhealthy")
-    assert "ollama pull" in told["message"]
+    code, data = health(at("ollama", OLLAMA))
+    assert (code, data["status"]) == (503, "unhealthy")
+    assert "ollama pull" in data["message"]
 
 
-def test_a_server_that_loads_is_degraded_and_asks_for_patience() -> None:
-    code, told = health(at("vllm", "http://localhost:8000", state=State.LOADING))
-    assert (code, told["services"]["vllm"]["status"]) == (503, "degraded")
-    assert told["services"]["vllm"]["servers"] == {"vllm": "loading"}
-    assert told["problems"][0]["error"] == "It is loading."
-    assert "Wait" in told["problems"][0]["what_to_do"]
+def test_a_loading_server_is_degraded_and_said_to_be_probed_again() -> None:
+    code, data = health(at("vllm", "http://localhost:8000", state=State.LOADING))
+    assert (code, data["services"]["vllm"]["status"]) == (503, "degraded")
+    assert data["services"]["vllm"]["servers"] == {"vllm": "loading"}
+    assert data["problems"][0]["error"] == "It is loading."
+    assert "Wait" in data["problems"][0]["what_to_do"]
 
 
 def test_a_language_model_turned_off_is_disabled() -> None:
-    code, told = health(at("ollama", OLLAMA, GPT_OSS), mode="none")
-    assert (code, told["status"]) == (503, "disabled")
-    assert "LLM_MODE" in told["message"]
+    code, data = health(at("ollama", OLLAMA, GPT_OSS), mode="none")
+    assert (code, data["status"]) == (503, "disabled")
+    assert "LLM_MODE" in data["message"]
 
 
-def test_strangers_see_statuses_only() -> None:
-    code, told = health(at("ollama", OLLAMA, GPT_OSS), down("mlx", "http://m:1"), full=False)
+def test_without_full_health_only_statuses_are_shown() -> None:
+    code, data = health(at("ollama", OLLAMA, GPT_OSS), down("mlx", "http://m:1"), full=False)
     assert code == 200
-    assert told == {
+    assert data == {
         "status": "degraded",
         "services": {
             "ollama": {"status": "healthy"},
@@ -138,7 +138,7 @@ def test_strangers_see_statuses_only() -> None:
     }
 
 
-def test_simulation_is_told_everywhere() -> None:
+def test_simulation_is_marked_everywhere() -> None:
     fleet = Fleet((at("ollama", OLLAMA, GPT_OSS, server={"is_simulated": True}),))
     assert json.loads(views.render_health(fleet, "ollama", NOW, MONOTONIC, full=False)[1])["simulated"] is True
     assert json.loads(views.render_models(fleet, NOW))["models"][0]["simulated"] is True
@@ -147,11 +147,11 @@ def test_simulation_is_told_everywhere() -> None:
 
 
 def test_models_have_the_documents_shape() -> None:
-    told = json.loads(views.render_models(Fleet((at("ollama", OLLAMA, BGE),)), NOW))
+    data = json.loads(views.render_models(Fleet((at("ollama", OLLAMA, BGE),)), NOW))
     document = {"name": "bge-m3", "size": "1.5GB", "parameters": "1024", "template": "embedding"}
-    assert told["models"][0].items() >= document.items()
-    assert (told["status"], told["total_count"], told["timestamp"]) == ("success", 1, "2025-08-31T10:00:00")
-    assert told["models"][0]["level"] is None
+    assert data["models"][0].items() >= document.items()
+    assert (data["status"], data["total_count"], data["timestamp"]) == ("success", 1, "2025-08-31T10:00:00")
+    assert data["models"][0]["level"] is None
 
 
 def test_each_model_is_listed_once_with_all_its_servers() -> None:
@@ -164,8 +164,8 @@ def test_each_model_is_listed_once_with_all_its_servers() -> None:
             at("vllm", "http://localhost:8000", Model("meta-llama/Llama-3.1-8B")),
         )
     )
-    told = json.loads(views.render_models(fleet, NOW))
-    assert [model["name"] for model in told["models"]] == ["gpt-oss:20b"]
+    data = json.loads(views.render_models(fleet, NOW))
+    assert [model["name"] for model in data["models"]] == ["gpt-oss:20b"]
     expected = {
         "size": "13.8GB",
         "parameters": "20.9B",
@@ -175,14 +175,14 @@ def test_each_model_is_listed_once_with_all_its_servers() -> None:
         "context_length": 131072,
         "level": "moderate",
     }
-    assert told["models"][0].items() >= expected.items()
+    assert data["models"][0].items() >= expected.items()
 
 
 def test_where_there_is_no_ollama_the_models_that_there_are_are_listed() -> None:
     agent = Model("victoria", capabilities=frozenset({"agent", "completion"}))
     fleet = Fleet((at("llamacpp", "http://box:8080", Model("tiny")), at("victoria", "http://v:8010", agent)))
-    told = json.loads(views.render_models(fleet, NOW))
-    assert [(model["name"], model["provider"]) for model in told["models"]] == [("tiny", "llamacpp")]
+    data = json.loads(views.render_models(fleet, NOW))
+    assert [(model["name"], model["provider"]) for model in data["models"]] == [("tiny", "llamacpp")]
 
 
 @pytest.mark.parametrize(
@@ -201,8 +201,8 @@ def test_where_there_is_no_ollama_the_models_that_there_are_are_listed() -> None
     ],
 )
 def test_sizes_are_written_for_people_and_say_what_a_model_is_for(model: Model, size: str, level: str | None) -> None:
-    told = json.loads(views.render_models(Fleet((at("ollama", OLLAMA, model),)), NOW))["models"][0]
-    assert (told["size"], told["level"]) == (size, level)
+    data = json.loads(views.render_models(Fleet((at("ollama", OLLAMA, model),)), NOW))["models"][0]
+    assert (data["size"], data["level"]) == (size, level)
 
 
 def test_servers_are_shown_with_what_they_do_and_without_credentials() -> None:
@@ -224,8 +224,8 @@ def test_servers_are_shown_with_what_they_do_and_without_credentials() -> None:
         )
     )
     body = views.render_servers(fleet, {"primary": 3}, NOW, MONOTONIC)
-    told = json.loads(body)
-    assert told["servers"][0] == {
+    data = json.loads(body)
+    assert data["servers"][0] == {
         "name": "primary",
         "url": "http://localhost:11434",
         "kind": "ollama",
@@ -243,14 +243,14 @@ def test_servers_are_shown_with_what_they_do_and_without_credentials() -> None:
         "last_error": None,
     }
     gone = {"state": "down", "priority": "SECONDARY", "response_time_ms": None, "last_error": "connection refused"}
-    assert told["servers"][1].items() >= gone.items()
-    assert (told["total"], told["available"]) == (2, 1)
+    assert data["servers"][1].items() >= gone.items()
+    assert (data["total"], data["available"]) == (2, 1)
     assert b"secret" not in body
     assert b"hidden" not in body
 
 
 def test_the_front_page_says_what_it_is() -> None:
-    told = json.loads(views.render_info("0.1.0", NOW))
-    assert told.keys() == {"service", "version", "description", "endpoints", "timestamp"}
-    assert told["version"] == "0.1.0"
-    assert told["endpoints"].keys() >= {"/health", "/models", "/chat", "/stats"}
+    data = json.loads(views.render_info("0.1.0", NOW))
+    assert data.keys() == {"service", "version", "description", "endpoints", "timestamp"}
+    assert data["version"] == "0.1.0"
+    assert data["endpoints"].keys() >= {"/health", "/models", "/chat", "/stats"}

@@ -5,11 +5,9 @@ from typing import Any
 
 import pytest
 
-from penstock.api.status import agent_view
 from penstock.dialects.agent_chat.chat import DIALECT
 from penstock.domain.content import AgentTask
 from penstock.domain.errors import ClientGone, InvalidRequest, NoServer, Unavailable
-from penstock.domain.fleet import Fleet, Model, Server, ServerStatus, State
 from penstock.domain.request import Call, Operation
 from penstock.domain.response import Choice, ModelResponse, Usage
 from penstock.domain.response_metadata import Provenance
@@ -123,49 +121,3 @@ def test_that_nobody_is_there_is_told_in_a_persons_words_with_what_to_do() -> No
         "Neither Victoria nor the MLX API server is available for this chat. Start one of them"
     )
     assert told["detail"].endswith("send the message again (victoria: connection refused).")
-
-
-def server(kind: str, state: State, **more: Any) -> ServerStatus:
-    return ServerStatus(Server(kind, kind, (f"http://user:pw@{kind}.local:1",), setting=f"{kind}_URL"), state, **more)
-
-
-def test_status_tells_of_each_link_and_of_nothing_else() -> None:
-    fleet = Fleet(
-        (
-            server("ollama", State.UP),
-            server("victoria", State.UP, models=(Model("victoria"),), response_time=0.0421),
-            server("mlx", State.DOWN, error="connection refused"),
-        )
-    )
-    told = json.loads(agent_view.render_status(fleet))
-    assert told["victoria"] == {
-        "status": "healthy",
-        "url": "http://victoria.local:1",
-        "models": ["victoria"],
-        "response_time_ms": 42.1,
-    }
-    assert told["mlx"]["status"] == "unhealthy"
-    assert told["mlx"]["error"] == "connection refused"
-    assert "mlx_URL" in told["mlx"]["what_to_do"]
-    assert told.keys() == {"victoria", "mlx"}
-    assert b"pw" not in agent_view.render_status(fleet)
-
-
-def test_status_of_the_best_server_counts_and_a_missing_one_is_disabled() -> None:
-    fleet = Fleet((server("mlx", State.DOWN), server("mlx", State.LOADING)))
-    told = json.loads(agent_view.render_status(fleet))
-    assert (told["victoria"], told["mlx"]["status"]) == ({"status": "disabled", "url": None}, "degraded")
-
-
-def test_models_are_those_of_mlx() -> None:
-    fleet = Fleet(
-        (
-            server("ollama", State.UP, models=(Model("llama3.1:8b"),)),
-            server("victoria", State.UP, models=(Model("victoria", capabilities=frozenset({"agent"})),)),
-            server("mlx", State.UP, models=(Model("qwen2.5:7b", size=4_700_000_000, is_loaded=True),)),
-        )
-    )
-    told = json.loads(agent_view.render_models(fleet))
-    assert told["total_count"] == 1
-    assert told["models"][0].items() >= {"name": "qwen2.5:7b", "size": "4.7GB", "loaded": True}.items()
-    assert json.loads(agent_view.render_models(Fleet())) == {"models": [], "total_count": 0}
