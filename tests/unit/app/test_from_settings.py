@@ -86,10 +86,6 @@ def test_what_is_announced_is_where_the_gateway_listens(folder: SettingsFolder) 
     assert isinstance(announcement, Announcement)
     assert (announcement.type, announcement.port) == ("_penstock._tcp", 4711)
     assert announcement.addresses == ("192.168.178.5",)
-        "_penstock._tcp",
-        4711,
-        ("192.168.178.5",),
-    )
     assert build_search(folder.load("server: {host: 0.0.0.0}")).announcement.addresses == ()
 
 
