@@ -21,7 +21,9 @@ from penstock.domain.request import Call, Operation
 from penstock.gateway.fleet.catalog import Catalog
 from penstock.gateway.routing.complexity.classifier import Classifier
 from penstock.gateway.routing.costs import load_costs
-from penstock.gateway.routing.router import Policy, Router
+from penstock.gateway.routing.model_profile import estimate_billions
+from penstock.gateway.routing.policy import Policy
+from penstock.gateway.routing.router import Router
 
 FAMILIES = ("llama3.1", "qwen2.5", "gemma3", "qwen3", "mistral")
 SIZES = (1, 3, 4, 7, 8, 12, 14, 27, 32, 70)
@@ -31,7 +33,7 @@ PROMPTS = Path(__file__).resolve().parents[1] / "training" / "prompts"
 def build_catalog(servers: int, models: int) -> Catalog:
     """Build a catalog of Ollama servers that all have the same models."""
     names = [f"{family}:{size}b" for family in FAMILIES for size in SIZES][:models]
-    catalog = Catalog(on_demand=frozenset({"ollama"}))
+    catalog = Catalog(on_demand=frozenset({"ollama"}), estimate_billions=estimate_billions)
     statuses = []
     for number in range(servers):
         server = Server(f"s{number}", "ollama", (f"http://s{number}:11434",), Priority.PRIMARY, 2)

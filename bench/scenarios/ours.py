@@ -14,9 +14,11 @@ from penstock.domain.request import Call, Operation
 from penstock.domain.response import Usage
 from penstock.gateway.fleet.catalog import Catalog
 from penstock.gateway.fleet.swap_queue import FAIRNESS_SECONDS
-from penstock.gateway.fleet.throughput_learning import learn_throughput
+from penstock.gateway.fleet.throughput_learning import AnsweredCall, learn_throughput
 from penstock.gateway.routing import costs
-from penstock.gateway.routing.router import Policy, Router
+from penstock.gateway.routing.model_profile import estimate_billions
+from penstock.gateway.routing.policy import Policy
+from penstock.gateway.routing.router import Router
 
 RETRIES = 3
 MAX_QUEUE_ENTRIES = 32  # like the pipeline
@@ -53,7 +55,7 @@ class GatewayPolicy:
 
     def start(self, offers: tuple[Offer, ...]) -> None:
         on_demand = frozenset(kind for kind, engine in ENGINES.items() if engine.loads_on_demand)
-        self.catalog = Catalog(on_demand=on_demand)
+        self.catalog = Catalog(on_demand=on_demand, estimate_billions=estimate_billions)
         operations = {kind: engine.operations for kind, engine in ENGINES.items()}
         self.router = Router(Policy(), COSTS, operations, random.Random(1))
         self._offers: dict[str, list[Offer]] = {}
@@ -97,15 +99,10 @@ class GatewayPolicy:
             completion_seconds=done.decode_seconds,
             total_seconds=now - sent.sent_at,
         )
-        learn_throughput(
-            load,
-            deployment,
-            usage,
-            held=sent.model_was_loaded,
-            ahead=sent.running_before,
-            first=sent.first_token_seconds,
-            total=now - sent.sent_at,
+        answered = AnsweredCall(
+            usage, sent.model_was_loaded, sent.running_before, sent.first_token_seconds, now - sent.sent_at
         )
+        learn_throughput(load, deployment, answered)
         load.swap_queue.finish(deployment.model.name, now)
         return self._send_calls([], now)
 

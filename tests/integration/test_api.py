@@ -32,7 +32,8 @@ from penstock.gateway.metrics.meter import Meter
 from penstock.gateway.metrics.series import CallOutcome
 from penstock.gateway.routing import costs
 from penstock.gateway.routing.complexity.classifier import Classifier
-from penstock.gateway.routing.router import Policy, Router
+from penstock.gateway.routing.policy import Policy
+from penstock.gateway.routing.router import Router
 from penstock.gateway.upstream.transport.fetcher import Fetcher
 from penstock.gateway.upstream.transport.pool import PoolLimits, Pools
 from penstock.serving.origin_policy import OriginPolicy

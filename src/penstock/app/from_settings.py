@@ -10,8 +10,7 @@ from penstock.control.discovery.lan_search import LanSearchSettings
 from penstock.domain.fleet import Priority, Server
 from penstock.domain.request import Defaults
 from penstock.gateway.routing.complexity.classifier import Classifier
-from penstock.gateway.routing.model_profile import Preferences
-from penstock.gateway.routing.router import Policy
+from penstock.gateway.routing.policy import Policy, Preferences
 from penstock.gateway.upstream.attempt import Timeouts
 from penstock.gateway.upstream.transport.pool import PoolLimits
 

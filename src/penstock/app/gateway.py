@@ -26,6 +26,7 @@ from penstock.gateway.fleet.catalog import Catalog
 from penstock.gateway.metrics.meter import Meter
 from penstock.gateway.pipeline import Pipeline
 from penstock.gateway.routing import costs
+from penstock.gateway.routing.model_profile import estimate_billions
 from penstock.gateway.routing.router import Router
 from penstock.gateway.upstream.attempt import Attempts, Timeouts
 from penstock.gateway.upstream.failover import Failover
@@ -48,7 +49,7 @@ class Gateway:
         self.engines = engines.load()
         self.dialects = dialects.load()
         on_demand = frozenset(kind for kind, engine in self.engines.items() if engine.loads_on_demand)
-        self.catalog = Catalog(settings.aliases, on_demand)
+        self.catalog = Catalog(settings.aliases, on_demand, estimate_billions)
         self.meter = Meter()
         self.pools = Pools(build_pool_limits(settings))
         self.fetch = Fetcher(self.pools, self.engines, time.monotonic)
@@ -91,7 +92,7 @@ class Gateway:
                 observers.MetricsRecorder(self.meter),
                 self.decision_log,
                 observers.ThroughputLearner(self.catalog, self.watcher.report_failed_call),
-                observers.SessionAffinity(self.router.ranker.note),
+                observers.SessionRecorder(self.router.session_affinity.remember),
                 observers.AccessLog(),
             ),
             classifier=build_classifier(self.settings),

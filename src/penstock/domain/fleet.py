@@ -143,3 +143,8 @@ class Fleet:
     def is_simulated(self) -> bool:
         """Return whether these are the built-in simulated servers."""
         return any(status.server.is_simulated for status in self.statuses)
+
+    def find_deployments(self, model: str) -> tuple[Deployment, ...]:
+        """Return the deployments of a model by any of its names; a `:latest` that it does not have is ignored."""
+        name = model.lower()
+        return self.deployments.get(name) or self.deployments.get(name.removesuffix(":latest"), ())

@@ -1,19 +1,10 @@
 """Entries of models in the service API: sizes in readable units, and the level of request that each is for."""
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
 from penstock.domain.fleet import Model, ServerStatus
-
-LEVELS = ((2.0, "trivial"), (7.0, "simple"), (30.0, "moderate"), (float("inf"), "complex"))
-"""Billions of parameters below which a model is for questions of that level."""
-
-BYTES_PER_PARAMETER = 0.6
-"""Of a file with 4-bit weights, the usual form: what tells a model's parameters where nothing else does."""
-
-_BILLIONS = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)\s*([bm])(?![a-z])", re.IGNORECASE)
-_EMBEDDERS = re.compile(r"embed|bge|minilm|\be5\b|\bgte\b", re.IGNORECASE)
+from penstock.gateway.routing.model_profile import name_level, profile_model
 
 
 def display_name(name: str) -> str:
@@ -30,17 +21,7 @@ def format_size(amount: int) -> str:
 
 def is_embedding_model(model: Model) -> bool:
     """Return True when a model produces embeddings and no text."""
-    if model.capabilities:
-        return "embedding" in model.capabilities and "completion" not in model.capabilities
-    return bool(_EMBEDDERS.search(model.name))
-
-
-def level(model: Model) -> str | None:
-    """The level of question that a model is for; None for one that answers none, or whose size nothing tells."""
-    billions = _billions(model.parameters) or _billions(model.name) or model.size / BYTES_PER_PARAMETER / 1e9
-    if is_embedding_model(model) or not billions:
-        return None
-    return next(name for below, name in LEVELS if billions < below)
+    return "embedding" in profile_model(model).strengths
 
 
 def build_model_entries(statuses: Iterable[ServerStatus]) -> list[dict[str, Any]]:
@@ -67,13 +48,6 @@ def _build_model_entry(name: str, copies: list[tuple[Model, ServerStatus]]) -> d
         "servers": [status.server.name for _, status in copies],
         "loaded": any(each.is_loaded for each, _ in copies),
         "context_length": max(each.context_length for each, _ in copies) or None,
-        "level": level(model),
+        "level": name_level(model),
     }
     return entry | ({"simulated": True} if all(status.server.is_simulated for _, status in copies) else {})
-
-
-def _billions(text: str) -> float:
-    told = _BILLIONS.search(text)
-    if not told:
-        return 0.0
-    return float(told[1]) / (1000 if told[2] in "mM" else 1)

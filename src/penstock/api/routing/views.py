@@ -16,9 +16,6 @@ from penstock.gateway.observers.decision_log import DecisionRecord
 
 SERVICE, CHAT = "service.routed", "openai.chat"
 """Wire formats of a request to explain."""
-AWAY = 4
-STANDINGS = ("fits", "fits, in reserve", "lesser", "lesser, in reserve")
-"""What a candidate's tier means, less 4 for one that is down or left alone."""
 MAX_CANDIDATES = 5
 """Number of candidates rendered for each recorded decision."""
 MAX_NAME_LENGTH = 200
@@ -118,15 +115,14 @@ def _cut_name(model: str) -> str | None:
 
 
 def _render_candidate(candidate: Candidate) -> dict[str, Any]:
-    standing = STANDINGS[candidate.tier % AWAY]
     return {
         "model": display_name(candidate.deployment.model.name),
         "server": candidate.deployment.server.name,
         "class": candidate.size_class or None,
         "score": round(candidate.score, 4),
         "cost_seconds": round(candidate.cost, 3),
-        "tier": candidate.tier,
-        "standing": f"{standing}, away" if candidate.tier >= AWAY else standing,
+        "tier": int(candidate.tier),
+        "standing": candidate.tier.label,
     }
 
 

@@ -9,7 +9,7 @@ from penstock.domain.errors import ClientGone, ConnectFailed, PenstockError, Ups
 from penstock.domain.fleet import Deployment
 from penstock.engines.base import Engine, EngineRequest
 from penstock.gateway.client import CancellableSource, Client, fed_by
-from penstock.gateway.fleet.catalog import ServerLoad
+from penstock.gateway.fleet.server_load import ServerLoad
 from penstock.gateway.metrics.meter import Meter, SeriesByWire
 from penstock.gateway.upstream.relay.base import Relay
 from penstock.gateway.upstream.resilience.breaker import BreakerPair

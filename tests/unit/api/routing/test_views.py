@@ -12,7 +12,7 @@ from penstock.domain.complexity import Level, RequestProfile, TaskType
 from penstock.domain.errors import ClientGone, InvalidRequest, PenstockError
 from penstock.domain.fleet import Deployment, Model, Server
 from penstock.domain.request import Call, Operation
-from penstock.domain.routing_decision import Candidate, Decision, Reason
+from penstock.domain.routing_decision import Candidate, Decision, Reason, Tier
 from penstock.gateway.observers.decision_log import DecisionRecord
 from tests.unit.gateway.finished_contexts import finished_context
 
@@ -52,7 +52,7 @@ candidates = st.lists(
         Candidate,
         st.builds(at, st.sampled_from(["a", "b"]), st.sampled_from(["m:1b", "n:latest"])),
         costs,
-        st.integers(0, 11),
+        st.sampled_from(Tier),
         reasons.map(tuple),
         st.sampled_from(["", "warned"]),
     ),
@@ -98,8 +98,8 @@ def test_a_decision_is_rendered_with_all_its_candidates_in_order(
         (each["server"], each["model"] + ("" if ":" in each["model"] else ":latest")) for each in rendered["candidates"]
     ] == [(one.deployment.server.name, one.deployment.model.name) for one in found]
     for each, one in zip(rendered["candidates"], found, strict=True):
-        assert each["standing"].endswith("away") == (one.tier >= views.AWAY)
-        assert each["standing"].startswith("lesser") == (one.tier % 4 >= 2)
+        assert each["standing"].endswith("away") == (not one.tier.is_available)
+        assert each["standing"].startswith("lesser") == one.tier.is_lesser
         assert len(each["reasons"]) == len(one.reasons)
         waited = sum(reason.cost for reason in one.reasons if reason.signal == "queue")
         first_token = each["expected_first_token_seconds"]

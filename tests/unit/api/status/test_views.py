@@ -194,9 +194,11 @@ def test_where_there_is_no_ollama_the_models_that_there_are_are_listed() -> None
         (Model("gemma3:12b"), "", "moderate"),
         (Model("llama3.3:70b", 42_520_413_916), "42.5GB", "complex"),
         (Model("a", parameters="494.03M"), "", "trivial"),
-        (Model("mixtral", 26_000_000_000), "26.0GB", "complex"),
+        (Model("mixtral", 26_000_000_000), "26.0GB", "moderate"),
         (Model("nomic-embed-text", 274_302_450), "0.3GB", None),
-        (Model("a", 1), "1MB", "trivial"),
+        (Model("a", 1), "1MB", None),
+        (Model("qwen2.5:32b"), "", "moderate"),
+        (Model("qwen2.5-coder:14b"), "", "complex"),
         (Model("a"), "", None),
     ],
 )

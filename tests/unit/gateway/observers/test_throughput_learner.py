@@ -8,6 +8,7 @@ from penstock.domain.errors import UpstreamCut
 from penstock.domain.fleet import Deployment, Model, Server
 from penstock.domain.response import Usage
 from penstock.gateway.fleet.catalog import Catalog
+from penstock.gateway.fleet.throughput_learning import AnsweredCall
 from penstock.gateway.observers import ThroughputLearner, throughput_learner
 from penstock.gateway.observers.throughput_learner import FIRST_CALLS, SAMPLE_INTERVAL
 from penstock.gateway.request_context import RequestContext
@@ -17,14 +18,10 @@ DEPLOYMENT = Deployment(Server("s", "ollama", ("http://s:1",)), Model("m"), "htt
 
 
 @pytest.fixture
-def lessons(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Record what is learnt, by the names of the parameters."""
-    recorded: list[dict[str, Any]] = []
-    monkeypatch.setattr(
-        throughput_learner,
-        "learn_throughput",
-        lambda load, deployment, usage, **times: recorded.append({"usage": usage, **times}),
-    )
+def lessons(monkeypatch: pytest.MonkeyPatch) -> list[AnsweredCall]:
+    """Record the calls that are learned from."""
+    recorded: list[AnsweredCall] = []
+    monkeypatch.setattr(throughput_learner, "learn_throughput", lambda load, deployment, call: recorded.append(call))
     return recorded
 
 
@@ -36,8 +33,9 @@ def test_times_run_from_the_end_of_the_wait_in_the_swap_queue(lessons):
     learner = ThroughputLearner(Catalog(), lambda server: None)
     learner.observe_call(answered(queue_seconds=0.25, first_byte_at=100.5, running_before=1))
     (lesson,) = lessons
-    assert lesson["usage"] == Usage(3, 4)
-    assert {0.25, 0.75} <= {value for value in lesson.values() if isinstance(value, float)}
+    assert lesson == AnsweredCall(
+        Usage(3, 4), model_was_loaded=True, running_before=1, first_byte_seconds=0.25, total_seconds=0.75
+    )
 
 
 def test_retried_and_failed_calls_teach_nothing(lessons):
