@@ -1,4 +1,4 @@
-"""Errors that clients get, as one tree.
+"""Errors that clients get, in one tree.
 
     PenstockError                  status  code                      retry?
     ├── InvalidRequest               400   invalid_request             no
