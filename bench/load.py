@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 import httptools
 import uvloop
-from process import BenchmarkError
+from process import BenchmarkError, grow_descriptor_table
 
 RESPONSE_TIMEOUT = 120.0
 MAX_SECONDS = 300.0
@@ -213,6 +213,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--rate", type=float, default=0.0)
     parser.add_argument("--fresh", action="store_true")
+    grow_descriptor_table()
     loaded = uvloop.run(LoadRun(Load(**vars(parser.parse_args()))).run())
     print(json.dumps(asdict(loaded)))
 

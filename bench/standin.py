@@ -19,6 +19,7 @@ from typing import Any, ClassVar, cast
 
 import httptools
 import uvloop
+from process import grow_descriptor_table
 
 TOKEN = " token"
 TEXT = "A fixed answer of the usual length, which nobody had to think about. " * 2
@@ -212,6 +213,7 @@ def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--addresses", type=int, default=2, help="ports to listen on (default 2)")
+    grow_descriptor_table()
     uvloop.run(run_server(parser.parse_args().addresses))
 
 
