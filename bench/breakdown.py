@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
-"""Tells where a call's time goes: in Python by part of the gateway, and in the whole process by library.
+"""Break down the cost of a call: in Python by part of the gateway, in the whole process by library.
 
     breakdown.py [--seconds 6] [--no-save]
 
-The first table profiles `hotpath.py` (one process, no sockets), then spreads what a call costs unprofiled over the
-parts by their shares. A profiler makes small functions look dearer than they are: it is a map and not a scale. The
-second samples a real gateway under load with `perf`, where that is installed and allowed: kernel, interpreter, native
-libraries.
+The first table profiles `hotpath.py` (one process, no sockets), then distributes the unprofiled cost of a call over the
+parts by their shares. A profiler overstates small functions, so the shares are approximate. The second table samples a
+real gateway under load with `perf`, if it is installed and permitted: kernel, interpreter, native libraries.
 """
 
 import argparse
@@ -27,10 +26,10 @@ from types import CodeType
 import hotpath
 import report
 import uvloop
-from gateways import GATEWAYS, penstock_version
+from gateways import GATEWAYS, read_penstock_version
 from load import Load
-from measure import TOKENS, body, first_answer, wrk
-from process import Trouble, free_port, raise_descriptor_limit, standin, started
+from measure import TOKENS, build_body, run_wrk, wait_for_response
+from process import BenchmarkError, find_free_port, raise_descriptor_limit, run_process, run_standin
 
 CASES = {
     "OpenAI on vLLM": ("openai", "vllm"),
@@ -40,8 +39,8 @@ CASES = {
 PARTS = (
     ("gateway/upstream", "gateway: upstream"),
     ("gateway/routing", "gateway: routing"),
-    ("gateway/meter", "gateway: meter"),
-    ("gateway/", "gateway: pipeline, catalog"),
+    ("gateway/metrics", "gateway: metrics"),
+    ("gateway/", "gateway: pipeline, fleet"),
     ("serving/", "serving"),
     ("dialects/", "dialects"),
     ("engines/", "engines"),
@@ -55,149 +54,149 @@ LIBRARIES = (
     (r"^loop\.", "uvloop"),
     (r"^(url_)?parser\.", "httptools"),
     (r"^_core\.", "msgspec"),
-    (r"python", "Python interpreter"),  # after its extensions, which bear its name
+    (r"python", "Python interpreter"),  # last, because its extensions have its name, too
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """What one call, or one streamed chunk, costs in Python, in microseconds, and how it spreads."""
+class CostBreakdown:
+    """Cost of one call or one streamed chunk in microseconds, and the share of each part."""
 
     total_us: float
     shares: Mapping[str, float]
 
 
-def python_parts(dialect: str, kind: str, *, stream: bool) -> Parts:
-    """Time it unprofiled, then profile it."""
+def profile_python(dialect: str, kind: str, *, stream: bool) -> CostBreakdown:
+    """Measure the cost without a profiler, then the shares with one."""
     options = argparse.Namespace(profile=False, dialect=dialect, kind=kind, stream=stream)
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
-        uvloop.run(hotpath.measure(options))
-    best = re.search(r"best ([\d.]+)", said.getvalue())
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        uvloop.run(hotpath.measure_hot_path(options))
+    best = re.search(r"best ([\d.]+)", output.getvalue())
     if best is None:
-        raise Trouble(f"hotpath.py said something else than expected: {said.getvalue()}")
+        raise BenchmarkError(f"the output of hotpath.py is not as expected: {output.getvalue()}")
     profile = cProfile.Profile()
-    with contextlib.redirect_stdout(said):
-        profile.runcall(uvloop.run, hotpath.measure(options))
-    spent: defaultdict[str, float] = defaultdict(float)
-    for part, seconds in attributed(profile):
-        spent[part] += seconds
-    total = sum(spent.values())
-    return Parts(float(best[1]), {part: seconds / total for part, seconds in spent.items()})
+    with contextlib.redirect_stdout(output):
+        profile.runcall(uvloop.run, hotpath.measure_hot_path(options))
+    seconds_by_part: defaultdict[str, float] = defaultdict(float)
+    for part, seconds in attribute_time(profile):
+        seconds_by_part[part] += seconds
+    total = sum(seconds_by_part.values())
+    return CostBreakdown(float(best[1]), {part: seconds / total for part, seconds in seconds_by_part.items()})
 
 
-def attributed(profile: cProfile.Profile) -> Iterator[tuple[str, float]]:
-    """Own time of every function with its part. Time in builtins belongs to who called them."""
+def attribute_time(profile: cProfile.Profile) -> Iterator[tuple[str, float]]:
+    """Yield the part and own time of every function. The time of built-ins counts for their callers."""
     for entry in profile.getstats():
         if not isinstance(entry.code, CodeType) or entry.code.co_filename == hotpath.__file__:
             continue
-        part = part_of(entry.code)
+        part = find_part(entry.code)
         if part is None:
             continue
         yield part, entry.inlinetime
         for called in entry.calls or ():
             if isinstance(called.code, str):
                 yield JSON if "msgspec" in called.code else part, called.inlinetime
-            elif called.code.co_filename == "<string>":  # made by dataclass
+            elif called.code.co_filename == "<string>":  # generated by dataclass
                 yield part, called.inlinetime
 
 
-def part_of(code: CodeType) -> str | None:
-    """The part that a function belongs to; None for what no call runs through."""
-    _, found, path = code.co_filename.rpartition("/penstock/")
-    if not found:
+def find_part(code: CodeType) -> str | None:
+    """Return the part that a function belongs to, None for functions outside the path of a call."""
+    _, separator, path = code.co_filename.rpartition("/penstock/")
+    if not separator:
         return None
-    if code.co_name == "data_received":  # the parsers' own time shows as their callers'
+    if code.co_name == "data_received":  # includes the parsers, which have no frames
         return PARSERS
     return next((title for prefix, title in PARTS if path.startswith(prefix)), None)
 
 
-def python_table() -> str:
-    """Microseconds by part, plain and streamed, for each pair of dialect and engine."""
+def build_python_table() -> str:
+    """Format the cost by part, plain and streamed, for each pair of dialect and engine."""
     columns = {}
     for title, (dialect, kind) in CASES.items():
-        columns[title] = python_parts(dialect, kind, stream=False)
-        columns[f"{title}, a chunk"] = python_parts(dialect, kind, stream=True)
-    return drawn("µs in Python", (PARSERS, *(title for _, title in PARTS), JSON), columns)
+        columns[title] = profile_python(dialect, kind, stream=False)
+        columns[f"{title}, a chunk"] = profile_python(dialect, kind, stream=True)
+    return format_table("µs in Python", (PARSERS, *(title for _, title in PARTS), JSON), columns)
 
 
-def drawn(heading: str, parts: Sequence[str], columns: Mapping[str, Parts]) -> str:
-    """A table with a row for each part and one for all of them."""
-    rows = [["in all", *(f"**{one.total_us:.2f}**" for one in columns.values())]]
+def format_table(heading: str, parts: Sequence[str], columns: Mapping[str, CostBreakdown]) -> str:
+    """Format a table with a row for the total and one for each part."""
+    rows = [["total", *(f"**{one.total_us:.2f}**" for one in columns.values())]]
     rows += [[part, *(f"{one.total_us * one.shares.get(part, 0):.2f}" for one in columns.values())] for part in parts]
-    return report.markdown((heading, *columns), rows)
+    return report.format_table((heading, *columns), rows)
 
 
-def live(seconds: float) -> str:
-    """Samples of a gateway under load, by library; raises Trouble where there is no perf."""
+def sample_gateways(seconds: float) -> str:
+    """Format the cost under load by library. Raises BenchmarkError without perf."""
     if shutil.which("perf") is None:
-        raise Trouble("perf is not installed: apt-get install linux-perf")
+        raise BenchmarkError("perf is not installed: apt-get install linux-perf")
     columns = {}
     for name in ("penstock", "penstock-ollama", "penstock-translated"):
         for stream in (False, True):
             title = GATEWAYS[name].name.removeprefix("Penstock, ")
-            columns[f"{title}{', a chunk' if stream else ''}"] = sampled(name, seconds, stream=stream)
-    return drawn("µs of CPU under load", (*(title for _, title in LIBRARIES), OTHERS), columns)
+            columns[f"{title}{', a chunk' if stream else ''}"] = sample_gateway(name, seconds, stream=stream)
+    return format_table("µs of CPU under load", (*(title for _, title in LIBRARIES), OTHERS), columns)
 
 
-def sampled(name: str, seconds: float, *, stream: bool) -> Parts:
-    """Load one gateway under perf."""
+def sample_gateway(name: str, seconds: float, *, stream: bool) -> CostBreakdown:
+    """Sample one gateway under load with perf."""
     gateway = GATEWAYS[name]
-    with tempfile.TemporaryDirectory(prefix="bench-") as place, standin() as engines:
-        folder, port = Path(place), free_port()
+    with tempfile.TemporaryDirectory(prefix="bench-") as path, run_standin() as engines:
+        folder, port = Path(path), find_free_port()
         url = f"http://127.0.0.1:{port}{gateway.path}"
-        (request := folder / "request.json").write_bytes(body(gateway.path, stream=stream))
+        (request := folder / "request.json").write_bytes(build_body(gateway.path, stream=stream))
         plain = folder / "plain.json"
-        plain.write_bytes(body(gateway.path, stream=False))
-        with started(gateway.start(folder, port, engines), folder) as tree:
-            first_answer(url, plain.read_bytes(), tree)
+        plain.write_bytes(build_body(gateway.path, stream=False))
+        with run_process(gateway.build_command(folder, port, engines), folder) as tree:
+            wait_for_response(url, plain.read_bytes(), tree)
             Load(url, plain, seconds=1.0).run()
             samples = folder / "samples"
-            words = ["perf", "record", "-q", "-F", "1999", "-o", str(samples), "-p", str(tree.process.pid)]
-            recorder = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            before = tree.cpu()
+            command = ["perf", "record", "-q", "-F", "1999", "-o", str(samples), "-p", str(tree.process.pid)]
+            recorder = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            before = tree.cpu_seconds()
             try:
                 if stream:
                     units = Load(url, request, connections=256, seconds=seconds).run().good * (TOKENS + gateway.events)
                 else:
-                    units, _, _ = wrk(url, request, seconds)
-                spent = tree.cpu() - before
+                    units, _, _ = run_wrk(url, request, seconds)
+                cpu_seconds = tree.cpu_seconds() - before
             finally:
                 recorder.terminate()
                 recorder.wait()
-        return Parts(spent / max(1, units) * 1e6, libraries(samples))
+        return CostBreakdown(cpu_seconds / max(1, units) * 1e6, read_library_shares(samples))
 
 
-def libraries(samples: Path) -> dict[str, float]:
-    """Shares by library; raises Trouble where perf could not sample."""
-    words = ["perf", "report", "-i", str(samples), "--sort", "dso", "--stdio", "-q"]
-    said = subprocess.run(words, capture_output=True, text=True)
+def read_library_shares(samples: Path) -> dict[str, float]:
+    """Return the share of each library. Raises BenchmarkError if perf took no samples."""
+    command = ["perf", "report", "-i", str(samples), "--sort", "dso", "--stdio", "-q"]
+    process = subprocess.run(command, capture_output=True, text=True)
     shares: defaultdict[str, float] = defaultdict(float)
-    for percent, library in re.findall(r"^\s*([\d.]+)%\s+(\S+)", said.stdout, re.MULTILINE):
+    for percent, library in re.findall(r"^\s*([\d.]+)%\s+(\S+)", process.stdout, re.MULTILINE):
         title = next((title for pattern, title in LIBRARIES if re.search(pattern, library)), OTHERS)
         shares[title] += float(percent) / 100
     if not shares:
-        raise Trouble(f"perf took no samples: {said.stderr.strip()[-200:] or 'is it allowed?'}")
+        raise BenchmarkError(f"perf took no samples: {process.stderr.strip()[-200:] or 'is it allowed?'}")
     return dict(shares)
 
 
 def main() -> int:
-    """Read the options and break down."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=6.0, help="length of each sampled load (default 6)")
     parser.add_argument("--no-save", action="store_true", help="leave RESULTS.md as it is")
     options = parser.parse_args()
     raise_descriptor_limit()
-    facts = [report.machine(), f"Penstock {penstock_version()}, Python {sys.version.split()[0]}"]
-    blocks = ["In Python alone, without sockets (`hotpath.py`):", python_table()]
+    facts = [report.describe_machine(), f"Penstock {read_penstock_version()}, Python {sys.version.split()[0]}"]
+    blocks = ["In Python alone, without sockets (`hotpath.py`):", build_python_table()]
     try:
-        blocks += ["The whole process under load, sampled by `perf`:", live(options.seconds)]
-    except Trouble as trouble:
-        blocks.append(f"Not sampled under load: {trouble}")
-    text = report.section("where the time goes", facts, *blocks)
+        blocks += ["The whole process under load, sampled by `perf`:", sample_gateways(options.seconds)]
+    except BenchmarkError as error:
+        blocks.append(f"Not sampled under load: {error}")
+    text = report.format_section("where the time goes", facts, *blocks)
     print(text)
     if not options.no_save:
-        report.append(text)
+        report.append_result(text)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The gateways that are compared: how each is started in front of the stand-in, and what it is asked."""
+"""Gateways to compare: how each is started in front of the stand-in, and the requests it gets."""
 
 import re
 import shutil
@@ -14,9 +14,9 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 CHAT = "/v1/chat/completions"
 OLLAMA_CHAT = "/api/chat"
 OPENAI_EVENTS, OLLAMA_EVENTS = 3, 1
-"""What the stand-in streams beside tokens: finish, usage and `[DONE]`; or the last line."""
-Words = list[str | Path]
-Start = Callable[[Path, int, Sequence[str]], Words]
+"""Number of events that the stand-in streams after the tokens: finish, usage and `[DONE]`; or the last line."""
+Command = list[str | Path]
+CommandBuilder = Callable[[Path, int, Sequence[str]], Command]
 
 NGINX = """
 daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log stderr;
@@ -72,90 +72,94 @@ LITELLM_ALONE = {  # no downloads; no keys, as with all the others
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """`name` is what tables say, `start` makes the command from a folder of its own, a port and the engines' URLs."""
+    """Gateway with its `name` in tables. `build_command` takes its own folder, a port and the model servers' URLs."""
 
     name: str
-    start: Start
-    version: Callable[[], str | None]
-    """What is installed; None where it is not."""
+    build_command: CommandBuilder
+    read_version: Callable[[], str | None]
+    """Returns the installed version, None if not installed."""
     advice: str = ""
-    """How to install it."""
+    """Command to install it."""
     path: str = CHAT
     events: int = OPENAI_EVENTS
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def _nginx(folder: Path, port: int, engines: Sequence[str]) -> Words:
+def _nginx_command(folder: Path, port: int, engines: Sequence[str]) -> Command:
     config = folder / "nginx.conf"
     config.write_text(NGINX.format(folder=folder, port=port, engine=engines[0].removeprefix("http://")))
     return [shutil.which("nginx") or "nginx", "-e", "stderr", "-c", config]
 
 
-def _nginx_version() -> str | None:
+def _read_nginx_version() -> str | None:
     if shutil.which("nginx") is None:
         return None
-    said = subprocess.run(["nginx", "-v"], capture_output=True, text=True).stderr
-    found = re.search(r"nginx/(\S+)", said)
+    output = subprocess.run(["nginx", "-v"], capture_output=True, text=True).stderr
+    found = re.search(r"nginx/(\S+)", output)
     return found[1] if found else "?"
 
 
-def penstock(settings: str) -> Start:
-    """Penstock from this checkout, with these settings and a data folder that goes away."""
+def penstock_command(settings: str) -> CommandBuilder:
+    """Return the command for Penstock from this checkout, with these settings and a temporary data folder."""
 
-    def start(folder: Path, port: int, engines: Sequence[str]) -> Words:
+    def build(folder: Path, port: int, engines: Sequence[str]) -> Command:
         config = folder / "bench.yaml"
         config.write_text(settings.format(*engines) + REST.format(folder=folder))
         return [sys.executable, "-m", "penstock", "serve", "--config", config, "--port", str(port)]
 
-    return start
+    return build
 
 
-def penstock_version() -> str | None:
-    """The version, with the commit it is at."""
+def read_penstock_version() -> str | None:
+    """Return the version and the commit."""
     code = "import penstock; print(penstock.__version__)"
     version = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip()
     git = ["git", "-C", str(REPOSITORY)]
     commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     changed = subprocess.run([*git, "status", "--porcelain", "src"], capture_output=True, text=True).stdout.strip()
-    place = f" ({commit}{', changed' if changed else ''})" if commit else ""
-    return f"{version}{place}" if version else None
+    suffix = f" ({commit}{', changed' if changed else ''})" if commit else ""
+    return f"{version}{suffix}" if version else None
 
 
-def _router(name: str, *words: str) -> Start:
-    def start(_folder: Path, port: int, engines: Sequence[str]) -> Words:
+def _router_command(name: str, *words: str) -> CommandBuilder:
+    def build(_folder: Path, port: int, engines: Sequence[str]) -> Command:
         options = ["--host", "127.0.0.1", "--port", str(port), "--worker-urls", engines[0], "--log-level", "error"]
-        return [PEERS[name].program(name), *words, *options]
+        return [PEERS[name].find_program(name), *words, *options]
 
-    return start
+    return build
 
 
-def _litellm(folder: Path, port: int, engines: Sequence[str]) -> Words:
+def _litellm_command(folder: Path, port: int, engines: Sequence[str]) -> Command:
     config = folder / "litellm.yaml"
     config.write_text(LITELLM.format(*engines))
     options = ["--host", "127.0.0.1", "--port", str(port), "--num_workers", "1", "--telemetry", "False"]
-    return [PEERS["litellm"].program("litellm"), "--config", config, *options]
+    return [PEERS["litellm"].find_program("litellm"), "--config", config, *options]
 
 
-def _peer(name: str, title: str, start: Start, environment: dict[str, str] | None = None) -> Gateway:
-    return Gateway(title, start, PEERS[name].version, f"bench/peers.py {name}", environment=environment or {})
+def _peer_gateway(name: str, title: str, start: CommandBuilder, environment: dict[str, str] | None = None) -> Gateway:
+    return Gateway(title, start, PEERS[name].read_version, f"bench/peers.py {name}", environment=environment or {})
 
 
-def _own(title: str, settings: str, path: str = CHAT, events: int = OPENAI_EVENTS) -> Gateway:
-    return Gateway(f"Penstock, {title}", penstock(settings), penstock_version, "pip install -e .", path, events)
+def _penstock_gateway(title: str, settings: str, path: str = CHAT, events: int = OPENAI_EVENTS) -> Gateway:
+    return Gateway(
+        f"Penstock, {title}", penstock_command(settings), read_penstock_version, "pip install -e .", path, events
+    )
 
 
 GATEWAYS = {
-    "nginx": Gateway("nginx `proxy_pass`", _nginx, _nginx_version, "apt-get install nginx-light"),
-    "penstock": _own(f"`{CHAT}` on vLLM", VLLM_ONE),
-    "penstock-two": _own("the same on two servers", VLLM_TWO),
-    "penstock-ollama": _own(f"`{OLLAMA_CHAT}` on Ollama", OLLAMA_ONLY, OLLAMA_CHAT, OLLAMA_EVENTS),
-    "penstock-translated": _own(f"`{CHAT}` on Ollama", OLLAMA_ONLY, CHAT, OLLAMA_EVENTS),
+    "nginx": Gateway("nginx `proxy_pass`", _nginx_command, _read_nginx_version, "apt-get install nginx-light"),
+    "penstock": _penstock_gateway(f"`{CHAT}` on vLLM", VLLM_ONE),
+    "penstock-two": _penstock_gateway("the same on two servers", VLLM_TWO),
+    "penstock-ollama": _penstock_gateway(f"`{OLLAMA_CHAT}` on Ollama", OLLAMA_ONLY, OLLAMA_CHAT, OLLAMA_EVENTS),
+    "penstock-translated": _penstock_gateway(f"`{CHAT}` on Ollama", OLLAMA_ONLY, CHAT, OLLAMA_EVENTS),
 }
 COMPARED = {
-    "vllm-router": _peer("vllm-router", "vllm-router (Rust)", _router("vllm-router", "--policy", "round_robin")),
-    "sglang-router": _peer(
-        "sglang-router", "sglang-router (Rust)", _router("sglang-router", "launch", "--policy", "round_robin")
+    "vllm-router": _peer_gateway(
+        "vllm-router", "vllm-router (Rust)", _router_command("vllm-router", "--policy", "round_robin")
     ),
-    "litellm": _peer("litellm", "LiteLLM proxy (Python)", _litellm, LITELLM_ALONE),
+    "sglang-router": _peer_gateway(
+        "sglang-router", "sglang-router (Rust)", _router_command("sglang-router", "launch", "--policy", "round_robin")
+    ),
+    "litellm": _peer_gateway("litellm", "LiteLLM proxy (Python)", _litellm_command, LITELLM_ALONE),
 }
 REFERENCE = "nginx"

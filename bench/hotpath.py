@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""What a call costs in Python alone: the real protocol, pipeline and relay between two transports of memory.
+"""Measure a call's cost in Python alone: the real protocol, pipeline and relay between two in-memory transports.
 
     hotpath.py [--profile] [--dialect openai|ollama] [--kind vllm|ollama] [--stream]
 
-No sockets and no kernel, so it repeats well on a busy machine where `measure.py` does not; the best of many rounds is
-shown. It is for finding the next microsecond, not for comparing gateways.
+Without sockets and kernel it is repeatable on a busy machine, where `measure.py` is not; it prints the best of many
+rounds. It is for optimizing the gateway, not for comparing gateways.
 """
 
 import argparse
@@ -34,8 +34,8 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\n%b\r\n"
 CHUNKED = b"transfer-encoding: chunked\r\n"
 
 
-class Memory:
-    """A transport that keeps nothing; what is written to an engine's is answered by `answer`."""
+class MemoryTransport:
+    """Transport that discards what is written and calls `answer` for each write."""
 
     def __init__(self) -> None:
         self.written = 0
@@ -61,8 +61,8 @@ class Memory:
     abort = close
 
 
-def pieces(kind: str, stream: bool) -> list[bytes]:
-    """What the engine sends, one item a TCP piece."""
+def build_response(kind: str, stream: bool) -> list[bytes]:
+    """Build a model server's response as a list of TCP segments."""
     if kind == "ollama":
         end = {"done": True, "done_reason": "stop", "total_duration": 10**9, "prompt_eval_count": 12, "eval_count": 40}
         line = {"model": "m", "created_at": "2025-01-01T00:00:00Z", "message": {"role": "assistant", "content": WORDS}}
@@ -74,25 +74,25 @@ def pieces(kind: str, stream: bool) -> list[bytes]:
         head, closing = HEAD % (b"application/x-ndjson", CHUNKED), b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last)
     else:
         usage = {"usage": {"prompt_tokens": 12, "completion_tokens": 40, "total_tokens": 52}}
-        said = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m"}
+        base = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m"}
         if not stream:
             choice = {"index": 0, "message": {"role": "assistant", "content": WORDS}, "finish_reason": "stop"}
-            body = json.dumps(said | usage | {"choices": [choice]}).encode()
+            body = json.dumps(base | usage | {"choices": [choice]}).encode()
             return [HEAD % (b"application/json", b"content-length: %d\r\n" % len(body)) + body]
-        said["object"] = "chat.completion.chunk"
+        base["object"] = "chat.completion.chunk"
         delta = {"index": 0, "delta": {"content": " token"}, "finish_reason": None}
-        token = b"data: " + json.dumps(said | {"choices": [delta]}).encode() + b"\n\n"
-        stop = b"data: " + json.dumps(said | {"choices": [delta | {"finish_reason": "stop"}]}).encode() + b"\n\n"
+        token = b"data: " + json.dumps(base | {"choices": [delta]}).encode() + b"\n\n"
+        stop = b"data: " + json.dumps(base | {"choices": [delta | {"finish_reason": "stop"}]}).encode() + b"\n\n"
         done = b"data: [DONE]\n\n"
         head = HEAD % (b"text/event-stream", CHUNKED)
         closing = b"%x\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(stop), stop, len(done), done)
     return [head, *([b"%x\r\n%b\r\n" % (len(token), token)] * CHUNKS), closing]
 
 
-async def measure(options: argparse.Namespace) -> None:
-    """Send one kind of call again and again."""
-    one = ServerSettings("stub", options.kind, ("http://127.0.0.1:9",))
-    settings = Settings(StorageSettings(Path()), servers=(one,), server=ListenSettings())
+async def measure_hot_path(options: argparse.Namespace) -> None:
+    """Send one kind of call repeatedly and print its cost."""
+    server_settings = ServerSettings("stub", options.kind, ("http://127.0.0.1:9",))
+    settings = Settings(StorageSettings(Path()), servers=(server_settings,), server=ListenSettings())
     gateway = Gateway(settings)
     server = gateway.watcher._watched["stub"].server
     gateway.catalog.publish([ServerStatus(server, State.UP, server.url, (Model("m"),))])
@@ -105,16 +105,16 @@ async def measure(options: argparse.Namespace) -> None:
     config = uvicorn.Config(None, http=protocol_class, log_config=None, interface="asgi3")  # type: ignore[arg-type]
     config.loaded, config.loaded_app, config.ws_protocol_class = True, None, None
     protocol = protocol_class(config, state, {})
-    client = Memory()
+    client = MemoryTransport()
     protocol.connection_made(client)  # type: ignore[arg-type]
     pool = gateway.pools.get(server.url, True)
-    engine_side = Connection("http://127.0.0.1:9", pool._freed)
-    upstream = Memory()
+    engine_side = Connection("http://127.0.0.1:9", pool._on_released)
+    upstream = MemoryTransport()
     engine_side.connection_made(upstream)  # type: ignore[arg-type]
     pool._idle.append(engine_side)
-    sent = pieces(options.kind, options.stream)
-    asked = []
-    upstream.answer = lambda: asked.append(1)
+    response = build_response(options.kind, options.stream)
+    requests = []
+    upstream.answer = lambda: requests.append(1)
     body = {"model": "m", "messages": [{"role": "system", "content": "You are a helpful assistant."},
             {"role": "user", "content": "Explain the Singleton pattern in a few words, please."}],
             "stream": options.stream}  # fmt: skip
@@ -126,35 +126,35 @@ async def measure(options: argparse.Namespace) -> None:
     ).encode() + text
     units = CHUNKS if options.stream else 1
 
-    def round_of(count: int) -> float:
+    def run_round(count: int) -> float:
         begin = time.process_time()
         for _ in range(count):
             protocol.data_received(request)
-            for piece in sent:
-                engine_side.data_received(piece)
+            for segment in response:
+                engine_side.data_received(segment)
         return (time.process_time() - begin) / count / units * 1e6
 
-    round_of(10)
-    assert len(asked) == 10, "the engine was not asked"
-    assert client.written > 10 * len(WORDS) or options.stream, "no answer was written"
-    rounds = sorted(round_of(2000 // units + 20) for _ in range(40))
+    run_round(10)
+    assert len(requests) == 10, "no request reached the model server"
+    assert client.written > 10 * len(WORDS) or options.stream, "no response was written"
+    rounds = sorted(run_round(2000 // units + 20) for _ in range(40))
     print(f"{options.dialect} on {options.kind}{' streamed' if options.stream else ''}: "
           f"best {rounds[0]:.1f}, median {rounds[20]:.1f} µs a {'chunk' if options.stream else 'request'}")  # fmt: skip
     if options.profile:
         profile = cProfile.Profile()
-        profile.runcall(round_of, 5000 // units + 10)
+        profile.runcall(run_round, 5000 // units + 10)
         pstats.Stats(profile).sort_stats("tottime").print_stats(45)
     await gateway.stop()
 
 
 def main() -> None:
-    """Read the options and measure."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--dialect", default="openai")
     parser.add_argument("--kind", default="vllm")
     parser.add_argument("--stream", action="store_true")
-    uvloop.run(measure(parser.parse_args()))
+    uvloop.run(measure_hot_path(parser.parse_args()))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Sends one request again and again and tells how long its answers took, as one line of JSON.
+"""Load generator: send one request repeatedly and print latencies as one line of JSON.
 
     load.py URL --body FILE [--connections 32] [--seconds 6] [--rate N] [--fresh]
 
-Closed loop: each connection sends its next request when its answer has ended. With --rate it is open: requests begin at
-that many a second whatever the answers do, and their time counts from when they should have begun. With --fresh every
-request has a connection of its own. Only addresses of this machine are called.
+Closed loop: each connection sends its next request when the response has ended. With --rate it is an open loop:
+requests start at that rate regardless of responses, and latency counts from the planned start. With --fresh each
+request uses a new connection. Only loopback addresses are allowed.
 """
 
 import argparse
@@ -24,24 +24,24 @@ from urllib.parse import urlsplit
 
 import httptools
 import uvloop
-from process import Trouble
+from process import BenchmarkError, grow_descriptor_table
 
-PATIENCE = 120.0
-LONGEST = 300.0
+RESPONSE_TIMEOUT = 120.0
+MAX_SECONDS = 300.0
 ENDINGS = (b"[DONE]", b'"done":true')
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Milliseconds."""
+    """Percentiles in milliseconds."""
 
     p50: float = 0.0
     p99: float = 0.0
-    most: float = 0.0
+    max: float = 0.0
 
     @classmethod
-    def of(cls, seconds: Sequence[float]) -> "Latency":
-        """Of measured times in seconds."""
+    def from_seconds(cls, seconds: Sequence[float]) -> "Latency":
+        """Compute the percentiles of times in seconds."""
         if not seconds:
             return cls()
         ordered = sorted(seconds)
@@ -50,29 +50,29 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """What came of a load. `good` answers were 200 and came whole; `bad` counts the others by what was wrong."""
+class LoadResult:
+    """Result of a load. `good` responses were complete, with status 200; `bad` counts the others by reason."""
 
     good: int
     bad: dict[str, int]
     per_second: float
     first: Latency
-    """From the request to the first byte of the answer's body."""
-    whole: Latency
-    """From the request to the answer's end."""
+    """From the request to the first byte of the body."""
+    total: Latency
+    """From the request to the end of the response."""
     gap: Latency
-    """Between two pieces of a streamed answer."""
+    """Between two chunks of a stream."""
 
     @classmethod
-    def parse(cls, text: str) -> "Loaded":
-        """From the line that the program prints."""
+    def parse(cls, text: str) -> "LoadResult":
+        """Parse the line that this program prints."""
         data = json.loads(text)
-        return cls(**data | {name: Latency(**data[name]) for name in ("first", "whole", "gap")})
+        return cls(**data | {name: Latency(**data[name]) for name in ("first", "total", "gap")})
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What to send, and how. Times are seconds, `rate` is requests a second in all; 0: as fast as answers come."""
+    """Request to send, and how. Times are seconds; `rate` is requests per second in total, 0: closed loop."""
 
     url: str
     body: Path
@@ -81,22 +81,22 @@ class Load:
     rate: float = 0.0
     fresh: bool = False
 
-    def run(self) -> Loaded:
-        """Do it in a process of its own. Raises Trouble when that fails."""
+    def run(self) -> LoadResult:
+        """Run the load in a process of its own. Raises BenchmarkError."""
         command = [sys.executable, __file__, self.url, "--body", self.body, "--connections", self.connections]
         command += ["--seconds", self.seconds, "--rate", self.rate, *(["--fresh"] if self.fresh else [])]
         done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
         if done.returncode:
-            raise Trouble(f"the load generator failed: {done.stderr.strip()[-300:]}")
-        return Loaded.parse(done.stdout)
+            raise BenchmarkError(f"the load generator failed: {done.stderr.strip()[-300:]}")
+        return LoadResult.parse(done.stdout)
 
 
-def request_bytes(url: str, body: bytes) -> tuple[str, int, bytes]:
-    """Where to connect and what to send; refuses addresses beyond this machine."""
+def build_request(url: str, body: bytes) -> tuple[str, int, bytes]:
+    """Return host, port and the bytes of the request. Exits if the address is not loopback."""
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or 80
     if not ipaddress.ip_address(host).is_loopback:
-        raise SystemExit(f"only addresses of this machine are called, and {host} is none")
+        raise SystemExit(f"{host} is not a loopback address; only this machine may be loaded")
     head = (
         f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\nauthorization: Bearer sk-bench\r\n"
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
@@ -105,12 +105,12 @@ def request_bytes(url: str, body: bytes) -> tuple[str, int, bytes]:
 
 
 class Client(asyncio.Protocol):
-    """One connection; `call` sends the request and waits for the end of its answer."""
+    """Client connection."""
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
         self.done: asyncio.Future[str] | None = None
-        self.first = self.last = 0.0
+        self.first_at = self.last_at = 0.0
         self.tail = b""
         self.gaps: list[float] = []
 
@@ -119,93 +119,93 @@ class Client(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
-        self._tell("lost")
+        self._finish("lost")
 
     def data_received(self, data: bytes) -> None:
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
-            self._tell("not HTTP")
+            self._finish("not HTTP")
 
     def on_body(self, data: bytes) -> None:
         now = time.perf_counter()
-        if not self.first:
-            self.first = now
+        if not self.first_at:
+            self.first_at = now
         else:
-            self.gaps.append(now - self.last)
-        self.last = now
+            self.gaps.append(now - self.last_at)
+        self.last_at = now
         self.tail = data if len(data) > 500 else self.tail[-500:] + data
 
     def on_message_complete(self) -> None:
         status = self.parser.get_status_code()
-        whole = not self.gaps or any(ending in self.tail for ending in ENDINGS)
-        self._tell(f"status {status}" if status != 200 else "good" if whole else "cut")
+        is_complete = not self.gaps or any(ending in self.tail for ending in ENDINGS)
+        self._finish(f"status {status}" if status != 200 else "good" if is_complete else "cut")
 
-    async def call(self, request: bytes) -> str:
-        """Returns `good`, or what was wrong."""
+    async def send(self, request: bytes) -> str:
+        """Send the request and wait for the response; return `good` or the reason of the failure."""
         assert self.transport is not None
         self.parser = httptools.HttpResponseParser(self)
-        self.first, self.tail, self.gaps = 0.0, b"", []
+        self.first_at, self.tail, self.gaps = 0.0, b"", []
         self.done = asyncio.get_running_loop().create_future()
         self.transport.write(request)
-        return await asyncio.wait_for(self.done, PATIENCE)
+        return await asyncio.wait_for(self.done, RESPONSE_TIMEOUT)
 
-    def _tell(self, result: str) -> None:
+    def _finish(self, result: str) -> None:
         if self.done is not None and not self.done.done():
             self.done.set_result(result)
 
 
 @dataclass(slots=True)
-class Run:
-    """The load while it runs."""
+class LoadRun:
+    """A load while it runs."""
 
     load: Load
     results: Counter[str] = field(default_factory=Counter)
     first: list[float] = field(default_factory=list)
-    whole: list[float] = field(default_factory=list)
+    total: list[float] = field(default_factory=list)
     gaps: list[float] = field(default_factory=list)
-    begun: int = 0
+    started: int = 0
     start: float = 0.0
 
-    async def all(self) -> Loaded:
-        """Every connection until the time is over."""
-        target = request_bytes(self.load.url, self.load.body.read_bytes().strip())
+    async def run(self) -> LoadResult:
+        """Run all connections until the time is over."""
+        target = build_request(self.load.url, self.load.body.read_bytes().strip())
         self.start = time.perf_counter()
-        await asyncio.gather(*(self._work(*target) for _ in range(self.load.connections)))
-        spent = time.perf_counter() - self.start
+        await asyncio.gather(*(self._run_connection(*target) for _ in range(self.load.connections)))
+        elapsed = time.perf_counter() - self.start
         good = self.results.pop("good", 0)
-        times = (Latency.of(self.first), Latency.of(self.whole), Latency.of(self.gaps))
-        return Loaded(good, dict(self.results), round(good / spent, 1), *times)
+        times = (Latency.from_seconds(self.first), Latency.from_seconds(self.total), Latency.from_seconds(self.gaps))
+        return LoadResult(good, dict(self.results), round(good / elapsed, 1), *times)
 
-    async def _work(self, host: str, port: int, request: bytes) -> None:
+    async def _run_connection(self, host: str, port: int, request: bytes) -> None:
         client: Client | None = None
-        stop = self.start + min(self.load.seconds, LONGEST)
-        while (begin := self._planned()) < stop:
-            if begin > (now := time.perf_counter()):
-                await asyncio.sleep(begin - now)
+        stop = self.start + min(self.load.seconds, MAX_SECONDS)
+        while (start := self._next_start()) < stop:
+            if start > (now := time.perf_counter()):
+                await asyncio.sleep(start - now)
             try:
                 if client is None or client.transport is None:
                     _, client = await asyncio.get_running_loop().create_connection(Client, host, port)
-                result = await client.call(request)
+                result = await client.send(request)
             except (OSError, TimeoutError) as error:
                 result = type(error).__name__
             self.results[result] += 1
             if result == "good" and client is not None:
-                self.first.append(client.first - begin)
-                self.whole.append(time.perf_counter() - begin)
+                self.first.append(client.first_at - start)
+                self.total.append(time.perf_counter() - start)
                 self.gaps += client.gaps
             if client is not None and client.transport is not None and (result != "good" or self.load.fresh):
                 client.transport.abort()
                 client = None
 
-    def _planned(self) -> float:
-        """When the next request should begin."""
-        self.begun += 1
-        return self.start + self.begun / self.load.rate if self.load.rate else time.perf_counter()
+    def _next_start(self) -> float:
+        """Return the planned start of the next request."""
+        self.started += 1
+        return self.start + self.started / self.load.rate if self.load.rate else time.perf_counter()
 
 
 def main() -> None:
-    """Read the options, send, and print."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("url")
     parser.add_argument("--body", type=Path, required=True, help="file with the request's JSON")
@@ -213,7 +213,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--rate", type=float, default=0.0)
     parser.add_argument("--fresh", action="store_true")
-    loaded = uvloop.run(Run(Load(**vars(parser.parse_args()))).all())
+    grow_descriptor_table()
+    loaded = uvloop.run(LoadRun(Load(**vars(parser.parse_args()))).run())
     print(json.dumps(asdict(loaded)))
 
 

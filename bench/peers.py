@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Installs other gateways to compare with, each pinned and in a virtual environment of its own under .engines/peers.
+"""Install other gateways to compare with, pinned, each in its own virtual environment under .engines/peers.
 
     peers.py [NAME ...]
 
-What cannot be installed here is named with the reason, and left out of comparisons.
+Prints the reason for each that cannot be installed; comparisons leave it out.
 """
 
 import argparse
@@ -19,7 +19,7 @@ VERSION_OF = "import sys; from importlib.metadata import version; print(version(
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A gateway from the Python package index; `requirement` pins `package`."""
+    """Gateway from the Python package index; `requirement` pins `package`."""
 
     name: str
     package: str
@@ -29,20 +29,20 @@ class Peer:
     def python(self) -> Path:
         return FOLDER / self.name / "bin" / "python"
 
-    def program(self, name: str) -> Path:
-        """A command that the package installed."""
+    def find_program(self, name: str) -> Path:
+        """Return the path of a command of the package."""
         return self.python.with_name(name)
 
-    def version(self) -> str | None:
-        """The installed version; None where it is not installed."""
+    def read_version(self) -> str | None:
+        """Return the installed version, None if not installed."""
         if not self.python.exists():
             return None
-        asked = subprocess.run([self.python, "-c", VERSION_OF, self.package], capture_output=True, text=True)
-        return asked.stdout.strip() or None
+        process = subprocess.run([self.python, "-c", VERSION_OF, self.package], capture_output=True, text=True)
+        return process.stdout.strip() or None
 
     def install(self) -> str | None:
-        """Install it if it is not; returns why that failed, or None."""
-        if self.version() == self.requirement.partition("==")[2]:
+        """Install the package if needed; return the reason of a failure, else None."""
+        if self.read_version() == self.requirement.partition("==")[2]:
             return None
         try:
             venv.create(FOLDER / self.name, with_pip=True, symlinks=True)
@@ -50,8 +50,8 @@ class Peer:
             return f"no virtual environment: {error}"
         pip = (self.python, "-m", "pip", "install", "-q", "--no-input", "--disable-pip-version-check")
         done = subprocess.run([*pip, self.requirement], capture_output=True, text=True)
-        said = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()
-        return said[-1].strip() if done.returncode else None
+        lines = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()
+        return lines[-1].strip() if done.returncode else None
 
 
 PEERS = {
@@ -65,7 +65,7 @@ PEERS = {
 
 
 def main() -> int:
-    """Install those named, or all; exit code 1 when one could not be."""
+    """Run the command; return 1 if an installation failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(PEERS)}; none: all")
     names = parser.parse_args().names or list(PEERS)
@@ -75,7 +75,7 @@ def main() -> int:
     for name in names:
         reason = PEERS[name].install()
         failed += reason is not None
-        print(f"{name}: {f'not installed: {reason}' if reason else PEERS[name].version()}", flush=True)
+        print(f"{name}: {f'not installed: {reason}' if reason else PEERS[name].read_version()}", flush=True)
     return 1 if failed else 0
 
 

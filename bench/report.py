@@ -1,4 +1,4 @@
-"""Writes what was measured: the machine, the versions, a Markdown table, and RESULTS.md."""
+"""Reports: the machine, Markdown tables and RESULTS.md."""
 
 import os
 import platform
@@ -29,8 +29,8 @@ HEADINGS = (
 Rounds = Sequence[Figures]
 
 
-def machine() -> str:
-    """Processor, cores, memory, kernel, and what else keeps the machine busy."""
+def describe_machine() -> str:
+    """Describe processor, cores, memory, kernel and the present load of the machine."""
     model = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
     memory = re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())
     return (
@@ -40,61 +40,61 @@ def machine() -> str:
     )
 
 
-def section(title: str, facts: Iterable[str], *blocks: str) -> str:
-    """One entry of RESULTS.md, dated."""
-    listed = "\n".join(f"- {fact}" for fact in facts)
-    return "\n\n".join([f"## {time.strftime('%Y-%m-%d %H:%M')}: {title}", listed, *blocks])
+def format_section(title: str, facts: Iterable[str], *blocks: str) -> str:
+    """Format one dated entry of RESULTS.md."""
+    items = "\n".join(f"- {fact}" for fact in facts)
+    return "\n\n".join([f"## {time.strftime('%Y-%m-%d %H:%M')}: {title}", items, *blocks])
 
 
-def append(text: str) -> None:
-    """Add an entry to RESULTS.md."""
+def append_result(text: str) -> None:
+    """Append an entry to RESULTS.md."""
     before = RESULTS.read_text("utf-8") if RESULTS.exists() else TITLE
     RESULTS.write_text(f"{before.rstrip()}\n\n{text.rstrip()}\n", "utf-8")
 
 
-def markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; all columns but the first are numbers."""
+def format_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Format a Markdown table, whose columns but the first are numbers."""
     lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def comparison(measured: Mapping[str, Rounds], reference: Rounds) -> str:
-    """The table of gateways: the median over the rounds, and of the rounds' ratios to the reference."""
-    return markdown(HEADINGS, [_row(name, rounds, reference) for name, rounds in measured.items() if rounds])
+def format_comparison(measured: Mapping[str, Rounds], reference: Rounds) -> str:
+    """Format the table of gateways: medians over the rounds, and of the ratios to the reference per round."""
+    return format_table(HEADINGS, [_format_row(name, rounds, reference) for name, rounds in measured.items() if rounds])
 
 
-def remarks(measured: Mapping[str, Rounds]) -> str:
-    """How far the rounds lay apart, and the answers that were not good."""
-    said = []
+def format_remarks(measured: Mapping[str, Rounds]) -> str:
+    """Format the spread between rounds, and failed responses."""
+    lines = []
     for name, rounds in measured.items():
         if len(rounds) > 1:
             spread = " ".join(f"{one.request_us:.1f}/{one.chunk_us:.2f}" for one in rounds)
-            said.append(f"- {name}: µs a request/chunk by round {spread}")
+            lines.append(f"- {name}: µs a request/chunk by round {spread}")
         bad: dict[str, int] = {}
         for one in rounds:
             for reason, count in one.bad.items():
                 bad[reason] = bad.get(reason, 0) + count
         if bad:
-            said.append(f"- {name}: not good: {', '.join(f'{count} {reason}' for reason, count in bad.items())}")
-    return "\n".join(said)
+            lines.append(f"- {name}: not good: {', '.join(f'{count} {reason}' for reason, count in bad.items())}")
+    return "\n".join(lines)
 
 
-def _row(name: str, rounds: Rounds, reference: Rounds) -> list[str]:
-    def middle(field: str, digits: int = 1) -> str:
+def _format_row(name: str, rounds: Rounds, reference: Rounds) -> list[str]:
+    def format_median(field: str, digits: int = 1) -> str:
         return f"{median(getattr(one, field) for one in rounds):,.{digits}f}"
 
-    def ratio(field: str) -> str:
+    def format_ratio(field: str) -> str:
         pairs = zip(rounds, reference, strict=False)  # a round that failed ends a gateway's list
         shares = [getattr(one, field) / getattr(other, field) for one, other in pairs if getattr(other, field)]
         return f" ({median(shares):.1f}×)" if shares else ""
 
     return [
         name,
-        middle("request_us") + ratio("request_us"),
-        middle("chunk_us", 2) + ratio("chunk_us"),
-        f"{middle('first_p50')} / {middle('first_p99')}",
-        middle("per_second", 0),
-        f"{middle('paced_p50', 2)} / {middle('paced_p99', 2)}",
-        middle("start_s", 2),
-        f"{middle('idle_mb', 0)} → {middle('loaded_mb', 0)}",
+        format_median("request_us") + format_ratio("request_us"),
+        format_median("chunk_us", 2) + format_ratio("chunk_us"),
+        f"{format_median('first_p50')} / {format_median('first_p99')}",
+        format_median("per_second", 0),
+        f"{format_median('paced_p50', 2)} / {format_median('paced_p99', 2)}",
+        format_median("start_s", 2),
+        f"{format_median('idle_mb', 0)} → {format_median('loaded_mb', 0)}",
     ]

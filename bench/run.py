@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Starts gateways in turn in front of a stand-in engine, measures them, and prints a table.
+"""Measure gateways in turn in front of a stand-in model server and print a table.
 
     run.py [--rounds 3] [--seconds 6] [--only nginx,penstock] [--peers] [--no-save]
 
-The table is also appended to RESULTS.md. Every gateway has its turn in every round and the median counts, so that a
-busy moment of the machine hits one round of one gateway. What cannot run here is named with the reason and left out.
+The table is also appended to RESULTS.md. Each round measures every gateway once and the median counts, so that a busy
+moment of the machine affects one round of one gateway. A gateway that cannot run here is left out with the reason.
 """
 
 import argparse
@@ -18,59 +18,59 @@ from pathlib import Path
 
 import report
 from gateways import COMPARED, GATEWAYS, REFERENCE, Gateway
-from measure import Figures, measure
-from process import Trouble, raise_descriptor_limit
+from measure import Figures, measure_gateway
+from process import BenchmarkError, raise_descriptor_limit
 
 
-def chosen(only: str, peers: bool) -> dict[str, Gateway]:
-    """The gateways asked for, those that are installed; raises Trouble for a name that there is not."""
+def choose_gateways(only: str, peers: bool) -> dict[str, Gateway]:
+    """Return the installed gateways among those requested. Raises BenchmarkError for an unknown name."""
     known = GATEWAYS | COMPARED
     names = [name.strip() for name in only.split(",") if name.strip()] or [*GATEWAYS, *(COMPARED if peers else ())]
     if unknown := [name for name in names if name not in known]:
-        raise Trouble(f"no such gateway: {', '.join(unknown)}; there are {', '.join(known)}")
-    found = {}
+        raise BenchmarkError(f"no such gateway: {', '.join(unknown)}; there are {', '.join(known)}")
+    chosen = {}
     for name in names:
-        if known[name].version() is None:
+        if known[name].read_version() is None:
             print(f"{name}: skipped: not installed ({known[name].advice})", flush=True)
         else:
-            found[name] = known[name]
-    return found
+            chosen[name] = known[name]
+    return chosen
 
 
-def rounds(gateways: Mapping[str, Gateway], count: int, seconds: float) -> dict[str, list[Figures]]:
-    """Measure every gateway in every round; one that fails is left out from then on."""
+def run_rounds(gateways: Mapping[str, Gateway], count: int, seconds: float) -> dict[str, list[Figures]]:
+    """Measure every gateway in every round; one that fails is left out of later rounds."""
     measured: dict[str, list[Figures]] = {name: [] for name in gateways}
     failed: set[str] = set()
     for number in range(1, count + 1):
         for name, gateway in gateways.items():
             if name in failed:
                 continue
-            begin = time.perf_counter()
+            start = time.perf_counter()
             try:
-                figures = measure(gateway, seconds)
-            except Trouble as trouble:
-                print(f"round {number}: {name}: left out: {trouble}", flush=True)
+                figures = measure_gateway(gateway, seconds)
+            except BenchmarkError as error:
+                print(f"round {number}: {name}: left out: {error}", flush=True)
                 failed.add(name)
                 continue
             measured[name].append(figures)
             print(
                 f"round {number}: {name}: {figures.request_us:.1f} µs a request, {figures.chunk_us:.2f} a chunk, "
-                f"{figures.per_second:,.0f}/s, took {time.perf_counter() - begin:.0f} s",
+                f"{figures.per_second:,.0f}/s, took {time.perf_counter() - start:.0f} s",
                 flush=True,
             )
     return measured
 
 
-def versions(gateways: Mapping[str, Gateway]) -> str:
-    """Of what was measured, and of what a call runs on."""
-    said = {gateway.name.split(",")[0].split(" ")[0]: gateway.version() for gateway in gateways.values()}
+def list_versions(gateways: Mapping[str, Gateway]) -> str:
+    """Return the versions of the gateways, Python and the main libraries."""
+    versions = {gateway.name.split(",")[0].split(" ")[0]: gateway.read_version() for gateway in gateways.values()}
     python = f"Python {sys.version.split()[0]}"
     libraries = (f"{name} {version(name)}" for name in ("uvicorn", "uvloop", "httptools", "msgspec"))
-    return ", ".join([*(f"{name} {number}" for name, number in said.items()), python, *libraries])
+    return ", ".join([*(f"{name} {number}" for name, number in versions.items()), python, *libraries])
 
 
 def main() -> int:
-    """Read the options and measure; exit code 1 when nothing could be."""
+    """Run the command; return 1 if nothing could be measured."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3, help="turns of each gateway (default 3)")
     parser.add_argument("--seconds", type=float, default=6.0, help="length of each of the three loads (default 6)")
@@ -80,12 +80,12 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="every round's figures, to look into")
     options = parser.parse_args()
     raise_descriptor_limit()
-    machine = report.machine()
+    machine = report.describe_machine()
     try:
-        gateways = chosen(options.only, options.peers)
-        measured = rounds(gateways, options.rounds, options.seconds)
-    except Trouble as trouble:
-        print(f"run.py: {trouble}", file=sys.stderr)
+        gateways = choose_gateways(options.only, options.peers)
+        measured = run_rounds(gateways, options.rounds, options.seconds)
+    except BenchmarkError as error:
+        print(f"run.py: {error}", file=sys.stderr)
         return 1
     if options.json:
         figures = {name: [asdict(one) for one in several] for name, several in measured.items()}
@@ -93,15 +93,15 @@ def main() -> int:
     titled = {gateways[name].name: figures for name, figures in measured.items() if figures}
     if not titled:
         return 1
-    text = report.section(
+    text = report.format_section(
         "gateways compared",
-        (machine, versions(gateways), f"median of {options.rounds} rounds, loads of {options.seconds:g} s"),
-        report.comparison(titled, measured.get(REFERENCE, [])),
-        report.remarks(titled),
+        (machine, list_versions(gateways), f"median of {options.rounds} rounds, loads of {options.seconds:g} s"),
+        report.format_comparison(titled, measured.get(REFERENCE, [])),
+        report.format_remarks(titled),
     )
     print(f"\n{text}")
     if not options.no_save:
-        report.append(text)
+        report.append_result(text)
     return 0
 
 

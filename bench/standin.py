@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""A model server that computes nothing, so that whatever a load test sees beyond it is the gateway's doing.
+"""Stand-in model server that computes nothing, so that a load test measures the gateway alone.
 
     standin.py [--addresses 2]
 
-It has one model, `m`, and speaks OpenAI's wire (as vLLM does) and Ollama's at once. It listens on free ports of
-127.0.0.1 and prints their base URLs on one line when it is ready.
+It has one model, `m`, and speaks the APIs of OpenAI (like vLLM) and Ollama. It listens on free ports of 127.0.0.1 and
+prints their base URLs on one line when it is ready.
 
-A call that is not streamed gets a fixed answer. A streamed one gets `max_tokens` (Ollama: `num_predict`) tokens, `seed`
-milliseconds apart, then what the wire ends with. `GET /streams` tells how many streams are open.
+An unstreamed request gets a fixed response. A streamed one gets `max_tokens` (Ollama: `num_predict`) tokens, `seed`
+milliseconds apart, then the end of the stream. `GET /streams` returns the number of open streams.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from typing import Any, ClassVar, cast
 
 import httptools
 import uvloop
+from process import grow_descriptor_table
 
 TOKEN = " token"
 TEXT = "A fixed answer of the usual length, which nobody had to think about. " * 2
@@ -38,68 +39,68 @@ DONE = {
 }
 
 
-def compact(value: object) -> bytes:
-    """As servers write JSON."""
+def encode_json(value: object) -> bytes:
+    """Encode JSON without whitespace, like real servers."""
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-def reply(value: object, kind: str = "application/json") -> bytes:
-    """A whole response with a known length."""
-    body = value if isinstance(value, bytes) else compact(value)
+def build_response(value: object, kind: str = "application/json") -> bytes:
+    """Build a response with a Content-Length."""
+    body = value if isinstance(value, bytes) else encode_json(value)
     return b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n%b" % (kind.encode(), len(body), body)
 
 
-def head(kind: str) -> bytes:
-    """The head of a streamed response."""
+def build_stream_head(kind: str) -> bytes:
+    """Build the head of a streamed response."""
     return b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ntransfer-encoding: chunked\r\n\r\n" % kind.encode()
 
 
-def piece(data: bytes) -> bytes:
-    """One HTTP chunk."""
+def encode_chunk(data: bytes) -> bytes:
+    """Encode one HTTP chunk."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-class Wire:
-    """The bytes of one way to speak: a whole answer, and a stream's head, token and end."""
+class WireFormat:
+    """Bytes of one wire format: a response, and the head, token and end of a stream."""
 
-    def __init__(self, whole: object, kind: str, token: bytes, last: list[bytes], *, streams: bool) -> None:
-        self.whole = reply(whole)
-        self.head = head(kind)
-        self.token = piece(token)
-        self.end = b"".join(piece(data) for data in last) + b"0\r\n\r\n"
-        self.streams = streams
-        """Whether it streams when the request does not say."""
+    def __init__(self, response: object, kind: str, token: bytes, last: list[bytes], *, streams: bool) -> None:
+        self.response = build_response(response)
+        self.head = build_stream_head(kind)
+        self.token = encode_chunk(token)
+        self.end = b"".join(encode_chunk(data) for data in last) + b"0\r\n\r\n"
+        self.streams_by_default = streams
+        """True: requests without `stream` are streamed."""
 
 
-def openai_wire() -> Wire:
-    """Chat completions."""
-    said: dict[str, Any] = {"id": "chatcmpl-0", "object": "chat.completion", "created": 1_700_000_000, "model": "m"}
+def build_openai_wire() -> WireFormat:
+    """Build the wire format of chat completions."""
+    base: dict[str, Any] = {"id": "chatcmpl-0", "object": "chat.completion", "created": 1_700_000_000, "model": "m"}
     choice = {"index": 0, "message": {"role": "assistant", "content": TEXT}, "finish_reason": "stop"}
-    chunk = said | {"object": "chat.completion.chunk"}
+    chunk = base | {"object": "chat.completion.chunk"}
 
     def event(**fields: object) -> bytes:
-        return b"data: " + compact(chunk | fields) + b"\n\n"
+        return b"data: " + encode_json(chunk | fields) + b"\n\n"
 
     token = event(choices=[{"index": 0, "delta": {"content": TOKEN}, "finish_reason": None}])
     finish = event(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
     last = [finish, event(choices=[], usage=USAGE), b"data: [DONE]\n\n"]
-    return Wire(said | {"choices": [choice], "usage": USAGE}, "text/event-stream", token, last, streams=False)
+    return WireFormat(base | {"choices": [choice], "usage": USAGE}, "text/event-stream", token, last, streams=False)
 
 
-def ollama_wire(generate: bool) -> Wire:
-    """`/api/chat`, or `/api/generate`."""
-    said = {"model": "m", "created_at": "2025-06-01T12:00:00.000000000Z"}
+def build_ollama_wire(generate: bool) -> WireFormat:
+    """Build the wire format of `/api/chat` or `/api/generate`."""
+    base = {"model": "m", "created_at": "2025-06-01T12:00:00.000000000Z"}
 
     def text(words: str) -> dict[str, object]:
         return {"response": words} if generate else {"message": {"role": "assistant", "content": words}}
 
-    token = compact(said | text(TOKEN) | {"done": False}) + b"\n"
-    last = [compact(said | text("") | DONE) + b"\n"]
-    return Wire(said | text(TEXT) | DONE, "application/x-ndjson", token, last, streams=True)
+    token = encode_json(base | text(TOKEN) | {"done": False}) + b"\n"
+    last = [encode_json(base | text("") | DONE) + b"\n"]
+    return WireFormat(base | text(TEXT) | DONE, "application/x-ndjson", token, last, streams=True)
 
 
-def listings() -> dict[bytes, bytes]:
-    """What a gateway may look at before it sends anything."""
+def build_listings() -> dict[bytes, bytes]:
+    """Build the responses to probes, by path."""
     details = {"format": "gguf", "family": "llama", "parameter_size": "1.2B", "quantization_level": "Q4_0"}
     model = {"name": "m", "model": "m", "size": 1_000_000_000, "digest": "0" * 64, "details": details}
     tag = model | {"modified_at": "2025-06-01T12:00:00Z"}
@@ -107,26 +108,26 @@ def listings() -> dict[bytes, bytes]:
     listed = {"id": "m", "object": "model", "created": 1_700_000_000, "owned_by": "vllm", "max_model_len": 8192}
     shown = {"details": details, "capabilities": ["completion"], "model_info": {"llama.context_length": 8192}}
     return {
-        b"/": reply(b"Ollama is running", "text/plain"),
-        b"/health": reply(b"", "text/plain"),
-        b"/metrics": reply(b"vllm:num_requests_running 0\nvllm:num_requests_waiting 0\n", "text/plain"),
-        b"/version": reply({"version": "0.0.0"}),
-        b"/v1/models": reply({"object": "list", "data": [listed]}),
-        b"/api/version": reply({"version": "0.0.0"}),
-        b"/api/tags": reply({"models": [tag]}),
-        b"/api/ps": reply({"models": [loaded]}),
-        b"/api/show": reply(shown),
+        b"/": build_response(b"Ollama is running", "text/plain"),
+        b"/health": build_response(b"", "text/plain"),
+        b"/metrics": build_response(b"vllm:num_requests_running 0\nvllm:num_requests_waiting 0\n", "text/plain"),
+        b"/version": build_response({"version": "0.0.0"}),
+        b"/v1/models": build_response({"object": "list", "data": [listed]}),
+        b"/api/version": build_response({"version": "0.0.0"}),
+        b"/api/tags": build_response({"models": [tag]}),
+        b"/api/ps": build_response({"models": [loaded]}),
+        b"/api/show": build_response(shown),
     }
 
 
 class Connection(asyncio.Protocol):
-    """Answers one client, request by request."""
+    """Server connection, which handles one request after another."""
 
-    answers: ClassVar[dict[bytes, bytes]] = listings()
-    wires: ClassVar[dict[bytes, Wire]] = {
-        b"/v1/chat/completions": openai_wire(),
-        b"/api/chat": ollama_wire(generate=False),
-        b"/api/generate": ollama_wire(generate=True),
+    responses: ClassVar[dict[bytes, bytes]] = build_listings()
+    wires: ClassVar[dict[bytes, WireFormat]] = {
+        b"/v1/chat/completions": build_openai_wire(),
+        b"/api/chat": build_ollama_wire(generate=False),
+        b"/api/generate": build_ollama_wire(generate=True),
     }
     streaming: ClassVar[set["Connection"]] = set()
 
@@ -134,7 +135,7 @@ class Connection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         self.loop = asyncio.get_running_loop()
         self.parser = httptools.HttpRequestParser(self)
-        self.waiting: deque[tuple[bytes, bytes]] = deque()
+        self.queued_requests: deque[tuple[bytes, bytes]] = deque()
         self.timer: asyncio.TimerHandle | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -160,48 +161,48 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         path = self.url.partition(b"?")[0]
         if self in self.streaming:
-            self.waiting.append((path, self.body))
+            self.queued_requests.append((path, self.body))
         else:
-            self.answer(path, self.body)
+            self.respond(path, self.body)
 
-    def answer(self, path: bytes, body: bytes) -> None:
-        """Write the whole answer, or begin to stream it."""
+    def respond(self, path: bytes, body: bytes) -> None:
+        """Write the response or start to stream it."""
         wire = self.wires.get(path)
         if wire is None:
             if path == b"/streams":
-                self.transport.write(reply({"open": len(self.streaming)}))
+                self.transport.write(build_response({"open": len(self.streaming)}))
                 return
             unknown = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"
-            self.transport.write(self.answers.get(path, unknown))
+            self.transport.write(self.responses.get(path, unknown))
             return
-        asked = STREAM.search(body)
-        if not (asked[1] == b"true" if asked else wire.streams):
-            self.transport.write(wire.whole)
+        stream = STREAM.search(body)
+        if not (stream[1] == b"true" if stream else wire.streams_by_default):
+            self.transport.write(wire.response)
             return
         count, gap = COUNT.search(body), GAP.search(body)
         self.wire = wire
-        self.left = int(count[1]) if count else 50
+        self.tokens_left = int(count[1]) if count else 50
         self.gap = int(gap[1]) / 1000 if gap else 0.0
         self.streaming.add(self)
         self.transport.write(wire.head)
-        self.tick()
+        self.send_token()
 
-    def tick(self) -> None:
-        """One token, or the end."""
-        if self.left:
-            self.left -= 1
+    def send_token(self) -> None:
+        """Send one token or the end of the stream."""
+        if self.tokens_left:
+            self.tokens_left -= 1
             self.transport.write(self.wire.token)
-            self.timer = self.loop.call_later(self.gap, self.tick)
+            self.timer = self.loop.call_later(self.gap, self.send_token)
             return
         self.timer = None
         self.streaming.discard(self)
         self.transport.write(self.wire.end)
-        if self.waiting:
-            self.answer(*self.waiting.popleft())
+        if self.queued_requests:
+            self.respond(*self.queued_requests.popleft())
 
 
-async def serve(addresses: int) -> None:
-    """Listen until the process is ended."""
+async def run_server(addresses: int) -> None:
+    """Listen until the process ends."""
     loop = asyncio.get_running_loop()
     servers = [await loop.create_server(Connection, "127.0.0.1", 0, backlog=8192) for _ in range(addresses)]
     print(*(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}" for server in servers), flush=True)
@@ -209,10 +210,11 @@ async def serve(addresses: int) -> None:
 
 
 def main() -> None:
-    """Read the options and serve."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--addresses", type=int, default=2, help="ports to listen on (default 2)")
-    uvloop.run(serve(parser.parse_args().addresses))
+    grow_descriptor_table()
+    uvloop.run(run_server(parser.parse_args().addresses))
 
 
 if __name__ == "__main__":

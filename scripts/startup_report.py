@@ -96,7 +96,7 @@ def _state(server: dict[str, Any]) -> str:
 def _problems(health: dict[str, Any]) -> list[str]:
     """The servers that do not answer: what was tried, why it failed, what to do."""
     lines = [
-        f"  {one['server']}: tried {', '.join(one['tried'])}: {one['error']}. {one['what_to_do']}"
+        f"  {one['server']}: tried {', '.join(one['tried'])}: {one['error'].rstrip('.')}. {one['what_to_do']}"
         for one in health.get("problems", [])
     ]
     return ["Not reachable:", *lines] if lines else []

@@ -1,4 +1,4 @@
-"""Labelled prompts: the data that is handed in, and the project's own in `prompts/`."""
+"""Labelled prompts: external data, and the project's own in `prompts/`."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -23,6 +23,8 @@ _FAMILIES = (
 
 @dataclass(frozen=True)
 class Prompt:
+    """Prompt with its labels; `level` and `task_type` are indices into `LEVELS` and `TYPES`."""
+
     text: str
     lang: str
     level: int
@@ -31,12 +33,12 @@ class Prompt:
 
     @property
     def family(self) -> str:
-        """Sources that hold translations of each other, or come from one hand, are left out of training together."""
+        """Group of related sources (translations, one author), which cross-validation leaves out together."""
         return next((family for start, family in _FAMILIES if self.source.startswith(start)), self.source)
 
 
-def read(paths: Iterable[Path], source: str | None = None) -> list[Prompt]:
-    """The prompts in files of one JSON object a line."""
+def read_prompts(paths: Iterable[Path], source: str | None = None) -> list[Prompt]:
+    """Read prompts from files with one JSON object per line."""
     return [
         Prompt(
             row["text"],
@@ -50,11 +52,11 @@ def read(paths: Iterable[Path], source: str | None = None) -> list[Prompt]:
     ]
 
 
-def without(prompts: Sequence[Prompt], others: Iterable[Prompt]) -> list[Prompt]:
-    """Prompts whose text, but for case and spaces, is in none of the others: so nothing that was learned is tested."""
-    known = {_bare(other.text) for other in others}
-    return [prompt for prompt in prompts if _bare(prompt.text) not in known]
+def exclude_texts(prompts: Sequence[Prompt], others: Iterable[Prompt]) -> list[Prompt]:
+    """Return the prompts whose text is not in `others` (case and spaces ignored), to keep test data out of training."""
+    known = {_normalize(other.text) for other in others}
+    return [prompt for prompt in prompts if _normalize(prompt.text) not in known]
 
 
-def _bare(text: str) -> str:
+def _normalize(text: str) -> str:
     return " ".join(text.lower().split())

@@ -1,4 +1,4 @@
-"""Figures of merit, and the table that they are printed in."""
+"""Metrics of the classifier and the table that shows them."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from penstock.gateway.routing.complexity.classifier import ERROR_COSTS
 HEAD = f"{'':22}     n   acc    F1  triv simp  mod comp  c>small low>large low>mod+  type"
 
 
-def decide(scores: Any, under_cost: float) -> Any:
-    """Levels of least expected cost, as `level_of` finds them; ties excepted."""
+def choose_levels(scores: Any, under_cost: float) -> Any:
+    """Return the levels of least expected cost, like the classifier does except for ties."""
     costs = np.array(
         [
             [
@@ -23,20 +23,22 @@ def decide(scores: Any, under_cost: float) -> Any:
     return (scores @ costs).argmin(1)
 
 
-def f1(true: Any, guess: Any, level: int) -> float:
+def f1_score(true: Any, guess: Any, level: int) -> float:
+    """Return the F1 score of one level."""
     both = int(((true == level) & (guess == level)).sum())
     return 2 * both / max(1, int((true == level).sum() + (guess == level).sum()))
 
 
-def line(name: str, true: Any, guess: Any, types: Any | None = None, guessed_types: Any | None = None) -> str:
-    each = [f1(true, guess, level) for level in range(4)]
+def format_line(name: str, true: Any, guess: Any, types: Any | None = None, guessed_types: Any | None = None) -> str:
+    """Format one row of the table."""
+    scores = [f1_score(true, guess, level) for level in range(4)]
     hard, low = guess[true == 3], guess[true <= 1]
     type_accuracy = f"{np.mean(types == guessed_types):5.3f}" if types is not None else ""
-    levels = " ".join(f"{one:4.2f}" for one in each)
-    errors = f"{_share(hard <= 1):7.3f} {_share(low == 3):9.3f} {_share(low >= 2):8.3f}"
-    means = f"{np.mean(true == guess):5.3f} {np.mean(each):5.3f}"
+    levels = " ".join(f"{score:4.2f}" for score in scores)
+    errors = f"{_compute_share(hard <= 1):7.3f} {_compute_share(low == 3):9.3f} {_compute_share(low >= 2):8.3f}"
+    means = f"{np.mean(true == guess):5.3f} {np.mean(scores):5.3f}"
     return f"{name:22} {len(true):5} {means}  {levels}  {errors} {type_accuracy}"
 
 
-def _share(found: Any) -> float:
-    return float(np.mean(found)) if len(found) else 0.0
+def _compute_share(matches: Any) -> float:
+    return float(np.mean(matches)) if len(matches) else 0.0

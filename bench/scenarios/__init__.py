@@ -1,1 +1,1 @@
-"""Days of a fleet in virtual time: the same calls under several policies of routing, and how long people waited."""
+"""Simulated days of a fleet in virtual time: the same calls under several routing policies, and their latency."""

@@ -1,16 +1,16 @@
-"""The policies that everyone knows. Each sends a call at once, to a model that fits on a server that was up."""
+"""Well-known policies. Each sends a call at once to an allowed model on a server that was up."""
 
 import random
 from collections import Counter
 
-from bench.scenarios.calls import Seen
-from bench.scenarios.policy import Act, Acts, Done, GiveUp, Offer, Send
+from bench.scenarios.calls import VisibleCall
+from bench.scenarios.policy import Action, Actions, CompletedCall, FailCall, Offer, SendCall
 
 RETRIES = 3
 
 
 class Immediate:
-    """Sends what arrives at once, and what fails once more elsewhere. `choose` is what makes the difference."""
+    """Policy that sends calls on arrival and retries failed ones elsewhere; `choose_offer` differs in subclasses."""
 
     wake_at: float | None = None
 
@@ -18,99 +18,102 @@ class Immediate:
         self.offers = offers
         self.up: dict[str, bool] = {offer.server: True for offer in offers}
         self.running: Counter[tuple[str, str]] = Counter()
-        self._calls: dict[int, Seen] = {}
-        self._where: dict[int, tuple[str, str]] = {}
+        self._calls: dict[int, VisibleCall] = {}
+        self._targets: dict[int, tuple[str, str]] = {}
         self._tries: Counter[int] = Counter()
-        self._homeless: dict[int, Seen] = {}
+        self._unroutable: dict[int, VisibleCall] = {}
 
-    def choose(self, call: Seen, fitting: list[Offer]) -> Offer:
-        """One of those that may answer, all on servers that are up; the preferred model's first."""
+    def choose_offer(self, call: VisibleCall, fitting: list[Offer]) -> Offer:
+        """Choose one of the allowed offers on servers that are up; offers of the preferred model come first."""
         return fitting[0]
 
-    def arrived(self, call: Seen, now: float) -> Acts:
+    def on_arrival(self, call: VisibleCall, now: float) -> Actions:
         self._calls[call.number] = call
-        return self._place(call)
+        return self._send_call(call)
 
-    def began(self, call: int, now: float) -> Acts:
+    def on_first_token(self, call: int, now: float) -> Actions:
         return ()
 
-    def ended(self, done: Done, now: float) -> Acts:
-        self._release(done.call)
+    def on_completion(self, done: CompletedCall, now: float) -> Actions:
+        self._release_slot(done.call)
         del self._calls[done.call]
         return ()
 
-    def failed(self, call: int, now: float, begun: bool) -> Acts:
-        self.up[self._where[call][0]] = False
-        self._release(call)
-        if begun:
+    def on_failure(self, call: int, now: float, has_started: bool) -> Actions:
+        self.up[self._targets[call][0]] = False
+        self._release_slot(call)
+        if has_started:
             return ()
         self._tries[call] += 1
-        return [GiveUp(call)] if self._tries[call] > RETRIES else self._place(self._calls[call])
+        return [FailCall(call)] if self._tries[call] > RETRIES else self._send_call(self._calls[call])
 
-    def looked(self, server: str, up: bool, resident: tuple[str, ...], now: float) -> Acts:
+    def on_probe(self, server: str, up: bool, resident: tuple[str, ...], now: float) -> Actions:
         self.up[server] = up
-        if not up or not self._homeless:
+        if not up or not self._unroutable:
             return ()
-        waiting, self._homeless = self._homeless, {}
-        return [act for call in waiting.values() for act in self._place(call)]
+        waiting, self._unroutable = self._unroutable, {}
+        return [action for call in waiting.values() for action in self._send_call(call)]
 
-    def woken(self, now: float) -> Acts:
+    def on_timer(self, now: float) -> Actions:
         return ()
 
-    def _place(self, call: Seen) -> list[Act]:
+    def _send_call(self, call: VisibleCall) -> list[Action]:
         fitting = [
-            offer for model in call.fits for offer in self.offers if offer.model == model and self.up[offer.server]
+            offer
+            for model in call.allowed_models
+            for offer in self.offers
+            if offer.model == model and self.up[offer.server]
         ]
         if not fitting:
-            self._homeless[call.number] = call  # nobody that may answer is up: it waits for one to return
+            self._unroutable[call.number] = call  # no suitable server is up: wait until one returns
             return []
-        offer = self.choose(call, fitting)
-        self._where[call.number] = (offer.server, offer.model)
-        self.running[self._where[call.number]] += 1
-        return [Send(call.number, offer.server, offer.model)]
+        offer = self.choose_offer(call, fitting)
+        self._targets[call.number] = (offer.server, offer.model)
+        self.running[self._targets[call.number]] += 1
+        return [SendCall(call.number, offer.server, offer.model)]
 
-    def _release(self, call: int) -> None:
-        self.running[self._where.pop(call)] -= 1
+    def _release_slot(self, call: int) -> None:
+        self.running[self._targets.pop(call)] -= 1
 
 
 class FirstCome(Immediate):
-    """First come, first served: always the preferred model, on the server with the fewest calls for it."""
+    """Policy that sends to the preferred model, on the server with the fewest calls for it."""
 
-    def choose(self, call: Seen, fitting: list[Offer]) -> Offer:
+    def choose_offer(self, call: VisibleCall, fitting: list[Offer]) -> Offer:
         same = [offer for offer in fitting if offer.model == fitting[0].model]
         return min(same, key=lambda offer: self.running[offer.server, offer.model])
 
 
 class RoundRobin(Immediate):
-    """Each model on a server in turn."""
+    """Policy that takes the offers in turn."""
 
     def start(self, offers: tuple[Offer, ...]) -> None:
         super().start(offers)
         self._turn: Counter[tuple[str, ...]] = Counter()
 
-    def choose(self, call: Seen, fitting: list[Offer]) -> Offer:
-        self._turn[call.fits] += 1
-        return fitting[self._turn[call.fits] % len(fitting)]
+    def choose_offer(self, call: VisibleCall, fitting: list[Offer]) -> Offer:
+        self._turn[call.allowed_models] += 1
+        return fitting[self._turn[call.allowed_models] % len(fitting)]
 
 
 class LeastConnections(Immediate):
-    """The server with the fewest calls, and on it the model with the fewest; of equals, whichever."""
+    """Policy that takes the server with the fewest calls, on it the model with the fewest, ties at random."""
 
     def start(self, offers: tuple[Offer, ...]) -> None:
         super().start(offers)
-        self._chance = random.Random(1)
+        self._random = random.Random(1)
 
-    def choose(self, call: Seen, fitting: list[Offer]) -> Offer:
-        return min(fitting, key=lambda offer: (*self._load(offer), self._chance.random()))
+    def choose_offer(self, call: VisibleCall, fitting: list[Offer]) -> Offer:
+        return min(fitting, key=lambda offer: (*self._count_calls(offer), self._random.random()))
 
-    def _load(self, offer: Offer) -> tuple[int, int]:
+    def _count_calls(self, offer: Offer) -> tuple[int, int]:
         here = sum(count for (server, _), count in self.running.items() if server == offer.server)
         return here, self.running[offer.server, offer.model]
 
 
 class RandomOfTwo(LeastConnections):
-    """The less loaded of two picked at random."""
+    """Policy that takes the less loaded of two random offers."""
 
-    def choose(self, call: Seen, fitting: list[Offer]) -> Offer:
-        two = self._chance.sample(fitting, min(2, len(fitting)))
-        return min(two, key=self._load)
+    def choose_offer(self, call: VisibleCall, fitting: list[Offer]) -> Offer:
+        two = self._random.sample(fitting, min(2, len(fitting)))
+        return min(two, key=self._count_calls)

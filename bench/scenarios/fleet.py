@@ -1,4 +1,4 @@
-"""The machines of the scenarios: what is on their disks, what fits in memory, how fast it loads, reads and writes.
+"""Machines of the scenarios: their models, memory, and speed of loading, prefill and decoding.
 
 Sizes on disk come from `penstock.sim`; rates are those of its scenario with the same machines, where it has them.
 """
@@ -12,7 +12,7 @@ GB = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A model on a machine. `memory` is bytes when loaded, with its KV cache; rates are tokens per second."""
+    """Model on a machine. `memory` is bytes when loaded, with KV cache; rates are tokens per second."""
 
     name: str
     memory: float
@@ -25,21 +25,21 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """`memory` is what loaded models may take together (bytes), `latency` one way over the network (seconds).
+    """Machine with one model server. `memory` is in bytes, `latency` the one-way network latency in seconds.
 
-    `away` are the spans in which it is dead. `slots` is what each loaded model can answer at a time.
+    `downtimes` are spans of time in which the server is down.
     """
 
     name: str
     memory: float
     models: tuple[Weights, ...]
     latency: float = 0.0
-    away: tuple[tuple[float, float], ...] = ()
+    downtimes: tuple[tuple[float, float], ...] = ()
     loaded: tuple[str, ...] = ()
     secondary: bool = False
 
-    def weights(self, model: str) -> Weights:
-        """Raises KeyError for a model that is not on its disk."""
+    def find_weights(self, model: str) -> Weights:
+        """Return a model's weights. Raises KeyError if it is not on the disk."""
         for weights in self.models:
             if weights.name == model:
                 return weights
@@ -48,14 +48,14 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """How a machine loads: bytes a second, and seconds that every load takes beside reading."""
+    """Disk speed in bytes per second, and the fixed seconds of each load."""
 
     rate: float
     setup: float
 
 
-def weights(name: str, disk: Disk, prefill: float, decode: float, slots: int, cache: float) -> Weights:
-    """`cache` is bytes of KV cache and buffers beside the model itself."""
+def build_weights(name: str, disk: Disk, prefill: float, decode: float, slots: int, cache: float) -> Weights:
+    """Build a model; `cache` is bytes of KV cache and buffers."""
     size = SimModel.from_name(name).size_bytes
     return Weights(name, size + cache, size / disk.rate + disk.setup, prefill, decode, slots, size)
 
@@ -74,30 +74,30 @@ SPEEDS = {  # prefill, decode
 }
 
 
-def gpu(names: tuple[str, ...], slots: int, faster: float = 1.0) -> tuple[Weights, ...]:
+def build_gpu_models(names: tuple[str, ...], slots: int, faster: float = 1.0) -> tuple[Weights, ...]:
     return tuple(
-        weights(name, NVME, SPEEDS[name][0] * faster, SPEEDS[name][1] * faster, slots, CACHES[name] * GB)
+        build_weights(name, NVME, SPEEDS[name][0] * faster, SPEEDS[name][1] * faster, slots, CACHES[name] * GB)
         for name in names
     )
 
 
-def remote(away: tuple[tuple[float, float], ...] = ()) -> Machine:
-    """Three RTX 3090: all but one of its models fit at a time, as long as the 70B is among them."""
-    models = gpu(("llama3.3:70b", "gemma3:12b", "qwen2.5-coder:14b", "qwen3:14b"), slots=4)
-    return Machine("remote", 72 * GB, models, latency=0.004, away=away)
+def build_remote(away: tuple[tuple[float, float], ...] = ()) -> Machine:
+    """Build a server with three RTX 3090; all but one of its models fit together if the 70B is among them."""
+    models = build_gpu_models(("llama3.3:70b", "gemma3:12b", "qwen2.5-coder:14b", "qwen3:14b"), slots=4)
+    return Machine("remote", 72 * GB, models, latency=0.004, downtimes=away)
 
 
-def laptop() -> Machine:
-    """A processor only: small models, all of them in memory."""
+def build_laptop() -> Machine:
+    """Build a laptop without GPU, with small models that all fit in memory."""
     names = ("gemma3:1b", "qwen2.5:1.5b", "phi3:3b")
-    models = tuple(weights(name, LAPTOP, *SPEEDS[name], slots=2, cache=0.4 * GB) for name in names)
+    models = tuple(build_weights(name, LAPTOP, *SPEEDS[name], slots=2, cache=0.4 * GB) for name in names)
     return Machine("localhost", 10 * GB, models, secondary=True)
 
 
-def two_gpus() -> tuple[Machine, Machine]:
-    """An RTX 3090 and an RTX 4090 with the same models on their disks, two of which fit beside each other."""
+def build_two_gpus() -> tuple[Machine, Machine]:
+    """Build an RTX 3090 and an RTX 4090 with the same models, two of which fit together."""
     names = ("qwen2.5-coder:14b", "gemma3:12b", "qwen3:14b")
     return (
-        Machine("code_server", 24 * GB, gpu(names, slots=2), latency=0.002),
-        Machine("chat_server", 24 * GB, gpu(names, slots=2, faster=1.25), latency=0.002),
+        Machine("code_server", 24 * GB, build_gpu_models(names, slots=2), latency=0.002),
+        Machine("chat_server", 24 * GB, build_gpu_models(names, slots=2, faster=1.25), latency=0.002),
     )

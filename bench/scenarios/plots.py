@@ -1,4 +1,4 @@
-"""Two small pictures of a scenario: how waits are distributed, and what each policy costs in swaps."""
+"""Plots of a scenario: the distribution of latencies, and the number of swaps per policy."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,17 +6,19 @@ from pathlib import Path
 try:
     import matplotlib as mpl
     from matplotlib import pyplot as plt
-except ImportError:  # only pictures are lost
+except ImportError:  # plots are optional
     plt = None
 
 
-def missing() -> str:
-    """Why there can be no plots; empty when there can."""
+def explain_missing() -> str:
+    """Return the reason why plots are not available, empty if they are."""
     return "" if plt else "no plots: matplotlib is not installed (pip install matplotlib)"
 
 
-def draw(name: str, about: str, waits: Mapping[str, Sequence[float]], swaps: Mapping[str, float], folder: Path) -> Path:
-    """One SVG beside RESULTS.md: the share of calls that had their first token within x seconds, and swaps a day."""
+def save_plot(
+    name: str, about: str, waits: Mapping[str, Sequence[float]], swaps: Mapping[str, float], folder: Path
+) -> Path:
+    """Save an SVG: the share of calls with a first token within x seconds, and swaps per day."""
     mpl.rcParams.update({"svg.hashsalt": name, "svg.fonttype": "none", "font.size": 9})
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), gridspec_kw={"width_ratios": (2, 1)})
     for policy, each in waits.items():

@@ -1,17 +1,23 @@
-"""What a policy of routing is told and what it may do. It sees what a gateway sees: its own calls, the times they took,
-and what a look at a server shows; never an answer's length before its end, nor anything that has yet to happen."""
+"""Interface of a routing policy.
+
+A policy sees what a gateway sees: its own calls, their times, and the results of probes. It never sees the length of a
+response before its end, or future events.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from bench.scenarios.calls import Seen
+from bench.scenarios.calls import VisibleCall
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A model on a server's disk, as discovery lists it. `size` is bytes in memory, `disk` bytes on disk, `slots` how
-    many it answers at a time; `secondary` servers come after others that can begin about as soon."""
+    """Model on a server, as discovery lists it.
+
+    `size` is bytes in memory, `disk` bytes on disk, `slots` the number of simultaneous responses. `secondary` servers
+    come after others that can start about as soon.
+    """
 
     server: str
     model: str
@@ -22,8 +28,8 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
-    """Let this server answer the call with this model."""
+class SendCall:
+    """Send the call to a server and model."""
 
     call: int
     server: str
@@ -31,19 +37,19 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
-class GiveUp:
-    """Tell the caller that it failed."""
+class FailCall:
+    """Fail the call."""
 
     call: int
 
 
-Act = Send | GiveUp
-Acts = Iterable[Act]
+Action = SendCall | FailCall
+Actions = Iterable[Action]
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """A call that ended well, with what an engine tells at the end: tokens, and seconds of each part."""
+class CompletedCall:
+    """Completed call with the usage that a server reports: tokens, and seconds of each phase."""
 
     call: int
     answer_tokens: int
@@ -53,30 +59,30 @@ class Done:
 
 
 class Policy(Protocol):
-    """Every method may act on any call that has arrived and is not being answered. Times are seconds.
+    """Routing policy. Each method may action on any call that has arrived and is not running. Times are seconds.
 
-    `wake_at` is when `woken` is to be called next, None for never; it is read after every other method.
+    `wake_at` is the next time for `on_timer`, None for never; it is read after each other method.
     """
 
     wake_at: float | None
 
     def start(self, offers: tuple[Offer, ...]) -> None:
-        """The fleet, before the first call."""
+        """Receive the fleet before the first call."""
 
-    def arrived(self, call: Seen, now: float) -> Acts:
-        """A call has come."""
+    def on_arrival(self, call: VisibleCall, now: float) -> Actions:
+        """Handle the arrival of a call."""
 
-    def began(self, call: int, now: float) -> Acts:
-        """Its first token has come."""
+    def on_first_token(self, call: int, now: float) -> Actions:
+        """Handle the first token of a call."""
 
-    def ended(self, done: Done, now: float) -> Acts:
-        """Its answer is complete."""
+    def on_completion(self, done: CompletedCall, now: float) -> Actions:
+        """Handle a completed call."""
 
-    def failed(self, call: int, now: float, begun: bool) -> Acts:
-        """Its server broke. When nothing had been answered (`begun` is False) it may be sent again, else it is lost."""
+    def on_failure(self, call: int, now: float, has_started: bool) -> Actions:
+        """Handle the failure of a call's server. The call may be sent again unless its response `has_started`."""
 
-    def looked(self, server: str, up: bool, resident: tuple[str, ...], now: float) -> Acts:
-        """A look at a server, every few seconds: does it answer, and what is loaded."""
+    def on_probe(self, server: str, up: bool, resident: tuple[str, ...], now: float) -> Actions:
+        """Handle the result of a periodic probe: whether the server is up, and the loaded models."""
 
-    def woken(self, now: float) -> Acts:
-        """The time that `wake_at` asked for."""
+    def on_timer(self, now: float) -> Actions:
+        """Handle the time in `wake_at`."""

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`bench/scenarios/run.py …` is `python -m bench.scenarios …`, from anywhere."""
+"""Run `python -m bench.scenarios …` from any folder."""
 
 import runpy
 import sys

@@ -1,4 +1,4 @@
-"""The world: calls arrive, a policy sends them, servers answer, load, swap, die and return, all in virtual time."""
+"""Discrete-event simulation: calls arrive, a policy sends them, servers load, swap, respond, fail and recover."""
 
 import heapq
 import itertools
@@ -7,193 +7,195 @@ from dataclasses import dataclass, field
 
 from bench.scenarios.calls import Call
 from bench.scenarios.fleet import Machine
-from bench.scenarios.machine import Engine, Job
-from bench.scenarios.policy import Acts, Done, Offer, Policy, Send
+from bench.scenarios.machine import Job, SimulatedServer
+from bench.scenarios.policy import Actions, CompletedCall, Offer, Policy, SendCall
 
-LOOK_EVERY = 10.0
-REFUSED_AFTER = 0.05
+PROBE_INTERVAL = 10.0
+REFUSAL_SECONDS = 0.05
 MAX_TRIES = 5
-PATIENCE = 86400.0  # after the last arrival
+MAX_SECONDS_AFTER_LAST = 86400.0
 
 
 @dataclass(slots=True)
-class Story:
-    """What became of a call. Times are of the world's clock, -1 for never; `tries` is how often it was sent."""
+class CallRecord:
+    """Record of a call. Times are of the simulation's clock, -1 for never; `tries` counts sends."""
 
     call: Call
     server: str = ""
     model: str = ""
-    sent: float = -1.0
-    first_token: float = -1.0
-    ended: float = -1.0
+    sent_at: float = -1.0
+    first_token_at: float = -1.0
+    ended_at: float = -1.0
     tries: int = 0
     error: str = ""
 
     @property
     def ttft(self) -> float:
         """Seconds from arrival to the first token."""
-        return self.first_token - self.call.seen.arrived
+        return self.first_token_at - self.call.visible.arrived_at
 
     @property
     def total(self) -> float:
-        return self.ended - self.call.seen.arrived
+        return self.ended_at - self.call.visible.arrived_at
 
 
 @dataclass(slots=True)
-class Outcome:
-    """A whole day: every call's story, and what the servers loaded and evicted (each eviction is a swap).
+class DayResult:
+    """Result of a day: the record of every call, and the numbers of loads and evictions (swaps).
 
-    `ends` has the calls in order of their end; `quiet` what was loaded where, least recently used first, whenever a
-    call came while no other was open.
+    `completion_order` has the calls in order of their end. `loaded_when_idle` has, for each call that arrived while no
+    other was open, the loaded models by server, least recently used first.
     """
 
-    stories: list[Story]
+    records: list[CallRecord]
     loads: int
     swaps: int
-    ends: list[int] = field(default_factory=list)
-    quiet: dict[int, dict[str, tuple[str, ...]]] = field(default_factory=dict)
+    completion_order: list[int] = field(default_factory=list)
+    loaded_when_idle: dict[int, dict[str, tuple[str, ...]]] = field(default_factory=dict)
 
 
 class World:
-    """One day of one fleet under one policy."""
+    """Simulation of one day of one fleet under one policy."""
 
     def __init__(self, machines: Sequence[Machine], calls: Sequence[Call], policy: Policy) -> None:
-        self.now = calls[0].seen.arrived if calls else 0.0
-        self.stories = {call.seen.number: Story(call) for call in calls}
-        self.engines = {machine.name: Engine(machine, lambda: self.now, self.after) for machine in machines}
+        self.now = calls[0].visible.arrived_at if calls else 0.0
+        self.records = {call.visible.number: CallRecord(call) for call in calls}
+        self.servers = {
+            machine.name: SimulatedServer(machine, lambda: self.now, self.schedule_after) for machine in machines
+        }
         self._policy = policy
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._waking: float | None = None
-        self.quiet: dict[int, dict[str, tuple[str, ...]]] = {}
-        self._inside = 0
-        self._open = len(calls)
+        self.loaded_when_idle: dict[int, dict[str, tuple[str, ...]]] = {}
+        self._open_calls = 0
+        self._remaining_calls = len(calls)
         self._ends: list[int] = []
-        self._last = calls[-1].seen.arrived if calls else 0.0
+        self._last = calls[-1].visible.arrived_at if calls else 0.0
         for call in calls:
-            self.at(call.seen.arrived, lambda call=call: self._arrive(call))  # type: ignore[misc]
+            self.schedule_at(call.visible.arrived_at, lambda call=call: self._on_arrival(call))  # type: ignore[misc]
         for machine in machines:
-            for begin, end in machine.away:
-                self.at(begin, lambda name=machine.name: self._die(name))  # type: ignore[misc]
-                self.at(end, self.engines[machine.name].come_back)
+            for begin, end in machine.downtimes:
+                self.schedule_at(begin, lambda name=machine.name: self._fail_server(name))  # type: ignore[misc]
+                self.schedule_at(end, self.servers[machine.name].recover)
 
-    def at(self, moment: float, do: Callable[[], None]) -> None:
-        heapq.heappush(self._events, (moment, next(self._order), do))
+    def schedule_at(self, moment: float, callback: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (moment, next(self._order), callback))
 
-    def after(self, seconds: float, do: Callable[[], None]) -> None:
-        self.at(self.now + seconds, do)
+    def schedule_after(self, seconds: float, callback: Callable[[], None]) -> None:
+        self.schedule_at(self.now + seconds, callback)
 
-    def run(self) -> Outcome:
-        """To the end of the last call. Raises RuntimeError when the policy forgets one."""
-        self._policy.start(offers([engine.machine for engine in self.engines.values()]))
-        self._look()
-        while self._open:
-            if not self._events or self.now > self._last + PATIENCE:
-                left = [story.call.seen.number for story in self.stories.values() if story.ended < 0]
+    def run(self) -> DayResult:
+        """Run until the last call has ended. Raises RuntimeError if the policy never sends a call."""
+        self._policy.start(list_offers([engine.machine for engine in self.servers.values()]))
+        self._probe_servers()
+        while self._remaining_calls:
+            if not self._events or self.now > self._last + MAX_SECONDS_AFTER_LAST:
+                left = [record.call.visible.number for record in self.records.values() if record.ended_at < 0]
                 raise RuntimeError(f"calls {left[:5]} … are never sent")
-            self.now, _, do = heapq.heappop(self._events)
-            do()
-        engines = self.engines.values()
+            self.now, _, callback = heapq.heappop(self._events)
+            callback()
+        engines = self.servers.values()
         loads, swaps = sum(engine.loads for engine in engines), sum(engine.evictions for engine in engines)
-        return Outcome(list(self.stories.values()), loads, swaps, self._ends, self.quiet)
+        return DayResult(list(self.records.values()), loads, swaps, self._ends, self.loaded_when_idle)
 
-    def _arrive(self, call: Call) -> None:
-        if not self._inside:
-            self.quiet[call.seen.number] = self._resident()
-        self._inside += 1
-        self._act(self._policy.arrived(call.seen, self.now))
+    def _on_arrival(self, call: Call) -> None:
+        if not self._open_calls:
+            self.loaded_when_idle[call.visible.number] = self._list_loaded()
+        self._open_calls += 1
+        self._apply_actions(self._policy.on_arrival(call.visible, self.now))
 
-    def _resident(self) -> dict[str, tuple[str, ...]]:
-        return {name: engine.resident() for name, engine in self.engines.items()}
+    def _list_loaded(self) -> dict[str, tuple[str, ...]]:
+        return {name: engine.list_loaded() for name, engine in self.servers.items()}
 
-    def _look(self) -> None:
-        for name, engine in self.engines.items():
-            self._act(self._policy.looked(name, engine.up, engine.resident(), self.now))
-        if self._open:
-            self.after(LOOK_EVERY, self._look)
+    def _probe_servers(self) -> None:
+        for name, engine in self.servers.items():
+            self._apply_actions(self._policy.on_probe(name, engine.up, engine.list_loaded(), self.now))
+        if self._remaining_calls:
+            self.schedule_after(PROBE_INTERVAL, self._probe_servers)
 
-    def _act(self, acts: Acts) -> None:
-        for act in acts:
-            if isinstance(act, Send):
-                self._send(act)
+    def _apply_actions(self, actions: Actions) -> None:
+        for action in actions:
+            if isinstance(action, SendCall):
+                self._send_call(action)
             else:
-                self._close(self.stories[act.call], "given up")
+                self._finish_call(self.records[action.call], "given up")
         wake = self._policy.wake_at
         if wake is not None and (self._waking is None or wake < self._waking or self._waking < self.now):
             self._waking = max(wake, self.now)
-            self.at(self._waking, self._wake)
+            self.schedule_at(self._waking, self._on_timer)
 
-    def _wake(self) -> None:
+    def _on_timer(self) -> None:
         wake = self._policy.wake_at
         self._waking = None
         if wake is not None and wake <= self.now:
-            self._act(self._policy.woken(self.now))
+            self._apply_actions(self._policy.on_timer(self.now))
         else:
-            self._act(())
+            self._apply_actions(())
 
-    def _send(self, send: Send) -> None:
-        story = self.stories[send.call]
-        if story.call.seen.arrived > self.now or story.sent >= 0 or story.ended >= 0:
+    def _send_call(self, send: SendCall) -> None:
+        record = self.records[send.call]
+        if record.call.visible.arrived_at > self.now or record.sent_at >= 0 or record.ended_at >= 0:
             raise RuntimeError(f"call {send.call} cannot be sent at {self.now:.1f}")
-        if send.model not in story.call.seen.fits:
-            raise RuntimeError(f"{send.model} does not fit call {send.call}: {story.call.seen.fits}")
-        engine = self.engines[send.server]
-        engine.machine.weights(send.model)
-        story.server, story.model, story.sent = send.server, send.model, self.now
-        story.tries += 1
-        if story.tries > MAX_TRIES:
-            self._close(story, "too many tries")
+        if send.model not in record.call.visible.allowed_models:
+            raise RuntimeError(f"{send.model} does not fit call {send.call}: {record.call.visible.allowed_models}")
+        engine = self.servers[send.server]
+        engine.machine.find_weights(send.model)
+        record.server, record.model, record.sent_at = send.server, send.model, self.now
+        record.tries += 1
+        if record.tries > MAX_TRIES:
+            self._finish_call(record, "too many tries")
         elif not engine.up:
-            self.after(REFUSED_AFTER, lambda: self._fail(story))
+            self.schedule_after(REFUSAL_SECONDS, lambda: self._fail_call(record))
         else:
-            self.after(engine.machine.latency, lambda: self._reach(story, engine))
+            self.schedule_after(engine.machine.latency, lambda: self._deliver_call(record, engine))
 
-    def _reach(self, story: Story, engine: Engine) -> None:
+    def _deliver_call(self, record: CallRecord, engine: SimulatedServer) -> None:
         if not engine.up:
-            self._fail(story)
+            self._fail_call(record)
             return
-        seen = story.call.seen
-        engine.take(
+        seen = record.call.visible
+        engine.accept_job(
             Job(
-                *(seen.number, story.model, seen.prompt_tokens, story.call.answer_tokens),
-                *(self._first_token, self._complete, self.now),
+                *(seen.number, record.model, seen.prompt_tokens, record.call.answer_tokens),
+                *(self._on_first_token, self._on_completion, self.now),
             )
         )
 
-    def _first_token(self, job: Job) -> None:
-        story = self.stories[job.call]
-        story.first_token = self.now + self.engines[story.server].machine.latency
-        self._act(self._policy.began(job.call, self.now))
+    def _on_first_token(self, job: Job) -> None:
+        record = self.records[job.call]
+        record.first_token_at = self.now + self.servers[record.server].machine.latency
+        self._apply_actions(self._policy.on_first_token(job.call, self.now))
 
-    def _complete(self, job: Job) -> None:
-        story = self.stories[job.call]
-        weights = self.engines[story.server].machine.weights(job.model)
-        self._close(story, "")
+    def _on_completion(self, job: Job) -> None:
+        record = self.records[job.call]
+        weights = self.servers[record.server].machine.find_weights(job.model)
+        self._finish_call(record, "")
         seconds = (job.load_seconds, job.prompt_tokens / weights.prefill, job.answer_tokens / weights.decode)
-        self._act(self._policy.ended(Done(job.call, job.answer_tokens, *seconds), self.now))
+        self._apply_actions(self._policy.on_completion(CompletedCall(job.call, job.answer_tokens, *seconds), self.now))
 
-    def _die(self, name: str) -> None:
-        for job in self.engines[name].die():
-            self._fail(self.stories[job.call])
+    def _fail_server(self, name: str) -> None:
+        for job in self.servers[name].fail():
+            self._fail_call(self.records[job.call])
 
-    def _fail(self, story: Story) -> None:
-        begun = story.first_token >= 0
-        story.sent = -1.0
-        if begun:
-            self._close(story, "broken off")
-        self._act(self._policy.failed(story.call.seen.number, self.now, begun))
+    def _fail_call(self, record: CallRecord) -> None:
+        has_started = record.first_token_at >= 0
+        record.sent_at = -1.0
+        if has_started:
+            self._finish_call(record, "cut")
+        self._apply_actions(self._policy.on_failure(record.call.visible.number, self.now, has_started))
 
-    def _close(self, story: Story, error: str) -> None:
-        if story.ended >= 0:
-            raise RuntimeError(f"call {story.call.seen.number} ends twice")
-        story.ended, story.error = self.now, error
-        self._open -= 1
-        self._inside -= 1
-        self._ends.append(story.call.seen.number)
+    def _finish_call(self, record: CallRecord, error: str) -> None:
+        if record.ended_at >= 0:
+            raise RuntimeError(f"call {record.call.visible.number} ends twice")
+        record.ended_at, record.error = self.now, error
+        self._remaining_calls -= 1
+        self._open_calls -= 1
+        self._ends.append(record.call.visible.number)
 
 
-def offers(machines: Sequence[Machine]) -> tuple[Offer, ...]:
-    """What discovery would tell of these machines."""
+def list_offers(machines: Sequence[Machine]) -> tuple[Offer, ...]:
+    """Return the offers that discovery would list."""
     return tuple(
         Offer(machine.name, model.name, model.memory, model.slots, model.disk, machine.secondary)
         for machine in machines

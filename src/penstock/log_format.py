@@ -1,4 +1,4 @@
-"""Logging: one event a line, as text or JSON, to standard error and, where set, to a file."""
+"""Log format: one event per line, as text or JSON, to standard error and optionally to a file."""
 
 import logging
 import sys
@@ -8,13 +8,14 @@ from pathlib import Path
 import msgspec
 
 STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({})))
+"""Attributes of every log record; all others were passed as `extra`."""
 
 
-class JsonLines(logging.Formatter):
-    """Each record as one JSON object; what was given as `extra` becomes keys of it."""
+class JsonFormatter(logging.Formatter):
+    """Formatter of each record as one JSON object; attributes passed as `extra` become keys of it."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line."""
+        """Format a record as one line."""
         event = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
@@ -27,25 +28,25 @@ class JsonLines(logging.Formatter):
         return msgspec.json.encode(event).decode()
 
 
-class TextLines(logging.Formatter):
-    """`2026-01-31 12:00:00 INFO - message`; line breaks inside are escaped, tracebacks follow."""
+class TextFormatter(logging.Formatter):
+    """Formatter of lines as `2026-01-31 12:00:00 INFO - message`; line breaks are escaped, tracebacks follow."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s - %(message)s", "%Y-%m-%d %H:%M:%S")
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (its name in logging)
-        """One line."""
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (overrides logging)
+        """Format the message part of a record."""
         return super().formatMessage(record).replace("\r", "\\r").replace("\n", "\\n")
 
 
-def configure_logging(style: str, level: str, file: Path | None) -> None:
-    """Set the root logger up. `style` is text or json, `level` a name such as info."""
-    formatter = JsonLines() if style == "json" else TextLines()
+def configure_logging(log_format: str, level: str, file: Path | None) -> None:
+    """Configure the root logger. `log_format` is text or json, `level` a name such as info."""
+    formatter = JsonFormatter() if log_format == "json" else TextFormatter()
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if file is not None:
         handlers.append(logging.FileHandler(file, encoding="utf-8"))
     for handler in handlers:
         handler.setFormatter(formatter)
     logging.basicConfig(level=level.upper(), handlers=handlers, force=True)
-    for quiet in ("uvicorn.error", "asyncio"):
-        logging.getLogger(quiet).setLevel(logging.WARNING)
+    for name in ("uvicorn.error", "asyncio"):
+        logging.getLogger(name).setLevel(logging.WARNING)

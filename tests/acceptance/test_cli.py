@@ -88,20 +88,20 @@ def test_the_help_names_every_command(penstock: Penstock) -> None:
     assert all(command in result.stdout for command in COMMANDS)
 
 
-def test_no_command_at_all_shows_the_help_and_counts_as_used_wrongly(penstock: Penstock) -> None:
+def test_no_command_shows_the_help_and_exits_2(penstock: Penstock) -> None:
     result = penstock()
     assert result.returncode == 2
     assert "Commands:" in result.stdout
 
 
-def test_the_version_is_told(penstock: Penstock) -> None:
+def test_the_version_is_shown(penstock: Penstock) -> None:
     result = penstock("--version")
     assert result.returncode == 0
     assert result.stdout.startswith("penstock 0.")
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["serv"], "Did you mean 'serve'"),
         (["serve", "--prot", "5"], "No such option: --prot"),
@@ -117,24 +117,24 @@ def test_the_version_is_told(penstock: Penstock) -> None:
         (["sim", "--kind", "ollama", "--port", "0", "--prefill-tokens-per-second", "0"], "must be more than 0"),
         (["sim", "--kind", "ollama", "--port", "0", "--load-seconds", "inf"], "load_seconds must be 0 or more"),
         (["sim", "--kind", "ollama", "--port", "0", "--max-loaded", "0"], "--max-loaded"),
-        (["serve", "--port", "70000"], "command line: server.port: must be at most 65535"),
-        (["serve", "--config", "no.yaml"], "no.yaml: cannot be read: No such file or directory"),
-        (["check-config", "--config", "no.yaml"], "no.yaml: cannot be read: No such file or directory"),
+        (["serve", "--port", "70000"], "command line: server.port must be at most 65535"),
+        (["serve", "--config", "no.yaml"], "no.yaml cannot be read: No such file or directory"),
+        (["check-config", "--config", "no.yaml"], "no.yaml cannot be read: No such file or directory"),
         (["serve", "--host", "0.0.0.0"], "server.open: true"),
-        (["demo", "--host", "::"], "keep 127.0.0.1"),
-        (["vllm-args"], "set VLLM_MODEL"),
+        (["demo", "--host", "::"], "Keep 127.0.0.1"),
+        (["vllm-args"], "Set VLLM_MODEL"),
     ],
 )
-def test_a_wrong_use_is_told_in_one_line_and_exits_2(penstock: Penstock, words: list[str], said: str) -> None:
+def test_incorrect_use_is_reported_in_one_line_and_exits_2(penstock: Penstock, words: list[str], message: str) -> None:
     result = penstock(*words)
     assert result.returncode == 2
-    assert said in one_line(result)
+    assert message in one_line(result)
     assert result.stdout == ""
 
 
 def test_starting_the_command_line_loads_no_web_framework(tmp_path: Path) -> None:
     code = (
-        "import sys; from penstock.cli.main import run; run(['check-config']); "
+        "import sys; from penstock.cli.main import run_command; run_command(['check-config']); "
         "print([name for name in ('fastapi', 'starlette', 'uvicorn', 'rich') if name in sys.modules], file=sys.stderr)"
     )
     result = subprocess.run(
@@ -149,13 +149,13 @@ def test_starting_the_command_line_loads_no_web_framework(tmp_path: Path) -> Non
     assert result.stderr == "[]\n"
 
 
-def test_check_config_shows_each_setting_with_where_it_was_said(penstock: Penstock, tmp_path: Path) -> None:
+def test_check_config_shows_each_setting_with_its_source(penstock: Penstock, tmp_path: Path) -> None:
     (tmp_path / "penstock.yaml").write_text("server:\n  keep_alive: 60\n", encoding="utf-8")
     (tmp_path / ".env").write_text("LLM_TIMEOUT=90\n", encoding="utf-8")
     result = penstock("check-config", VLLM_OLLAMA_PORT="9000")
     assert (result.returncode, result.stderr) == (0, "")
-    shown = dict(line.split("  # ") for line in result.stdout.splitlines() if "  # " in line)
-    found = {key.strip(): source for key, source in shown.items()}
+    lines = dict(line.split("  # ") for line in result.stdout.splitlines() if "  # " in line)
+    found = {key.strip(): source for key, source in lines.items()}
     assert found["server.port = 9000"] == "environment VLLM_OLLAMA_PORT"
     assert found["server.keep_alive = 60"] == "file penstock.yaml:2"
     assert found["llm.timeout = 90"] == ".env LLM_TIMEOUT"
@@ -173,19 +173,19 @@ def test_check_config_lists_the_servers_of_the_distributed_example(penstock: Pen
     ] == [("primary", "PRIMARY", 3), ("localhost", "SECONDARY", 1), ("backup_gpu", "FALLBACK", 1)]
 
 
-def test_check_config_tells_every_mistake_in_a_line_of_its_own_and_exits_2(penstock: Penstock, tmp_path: Path) -> None:
+def test_check_config_reports_every_error_in_a_line_of_its_own_and_exits_2(penstock: Penstock, tmp_path: Path) -> None:
     (tmp_path / "penstock.yaml").write_text("server:\n  prot: 1\nllm:\n  modle: x\n", encoding="utf-8")
     result = penstock("check-config", LLM_MODE="x")
     assert result.returncode == 2
     assert result.stdout == ""
     assert result.stderr.splitlines() == [
-        "penstock: environment LLM_MODE: llm.mode: must be one of ollama, vllm, none, not 'x'",
-        'penstock: penstock.yaml:2: server.prot: there is no such key; did you mean "port"?',
-        'penstock: penstock.yaml:4: llm.modle: there is no such key; did you mean "mode"?',
+        "penstock: environment LLM_MODE: llm.mode must be one of ollama, vllm, none, not 'x'.",
+        'penstock: penstock.yaml:2: server.prot is not a known key; did you mean "port"?',
+        'penstock: penstock.yaml:4: llm.modle is not a known key; did you mean "mode"?',
     ]
 
 
-def test_mistakes_can_be_had_as_json(penstock: Penstock, tmp_path: Path) -> None:
+def test_errors_are_available_as_json(penstock: Penstock, tmp_path: Path) -> None:
     (tmp_path / "penstock.yaml").write_text("server:\n  prot: 1\n", encoding="utf-8")
     result = penstock("check-config", "--json")
     assert result.returncode == 2
@@ -196,7 +196,7 @@ def test_mistakes_can_be_had_as_json(penstock: Penstock, tmp_path: Path) -> None
                 "path": "server.prot",
                 "source": "file penstock.yaml:2",
                 "line": 2,
-                "message": 'there is no such key; did you mean "port"?',
+                "message": 'is not a known key; did you mean "port"?',
             }
         ],
     }
@@ -248,8 +248,8 @@ def test_reload_without_a_gateway_fails_with_what_to_do(penstock: Penstock, tmp_
     result = penstock("reload")
     assert result.returncode == 1
     assert one_line(result) == (
-        f"penstock: no gateway runs on {tmp_path / 'data'}; "
-        "start it with `penstock serve`, or set PENSTOCK_DATA_DIR to its folder"
+        f"penstock: No gateway uses the data folder {tmp_path / 'data'}. "
+        "Start one with `penstock serve`, or set PENSTOCK_DATA_DIR to the folder of the running one."
     )
 
 
@@ -261,7 +261,7 @@ signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
 with claim_data_dir(Path(sys.argv[1])):
     print("held", flush=True)
     signal.sigwait({signal.SIGHUP})
-    print("told", flush=True)
+    print("signalled", flush=True)
 """
 
 
@@ -273,12 +273,12 @@ def test_reload_signals_the_gateway_of_the_data_folder(penstock: Penstock, tmp_p
         result = penstock("reload")
         assert (result.returncode, result.stderr) == (0, "")
         assert f"process {gateway.pid}" in result.stdout
-        assert gateway.stdout.readline() == "told\n"
+        assert gateway.stdout.readline() == "signalled\n"
         assert gateway.wait(timeout=30) == 0
 
 
 @pytest.mark.parametrize("kind", ["ollama", "vllm", "llamacpp", "mlx", "victoria"])
-def test_a_simulated_server_says_where_it_is_and_answers_there(tmp_path: Path, kind: str) -> None:
+def test_a_simulated_server_prints_its_address_and_answers_there(tmp_path: Path, kind: str) -> None:
     words = [sys.executable, "-m", "penstock", "sim", "--kind", kind, "--port", "0", "--models", "gemma3:1b"]
     with started(tmp_path, words) as simulator:
         assert simulator.stdout is not None
@@ -293,7 +293,7 @@ def test_a_simulated_server_says_where_it_is_and_answers_there(tmp_path: Path, k
         assert simulator.wait(timeout=30) == 0
 
 
-def test_a_simulated_server_is_as_it_was_told_to_be(tmp_path: Path) -> None:
+def test_a_simulated_server_obeys_its_options(tmp_path: Path) -> None:
     words = "sim --kind llamacpp --port 0 --cold-start --load-seconds 3600 --max-loaded 1 --queue-limit 0 --seed 7"
     with started(tmp_path, [sys.executable, "-m", "penstock", *words.split()]) as simulator:
         assert simulator.stdout is not None
@@ -310,4 +310,4 @@ def test_a_simulated_server_on_a_taken_port_fails_in_one_line(penstock: Penstock
         port = first.stdout.readline().partition("127.0.0.1:")[2].partition(":")[0]
         result = penstock("sim", "--kind", "vllm", "--port", port)
         assert result.returncode == 1
-        assert f"cannot listen on 127.0.0.1:{port}" in one_line(result)
+        assert f"Cannot listen on 127.0.0.1:{port}" in one_line(result)

@@ -1,4 +1,4 @@
-"""The first hour with it: one server named, nothing named, or a server named that is not there."""
+"""First runs: one server configured, none configured, or a configured server that is down."""
 
 import contextlib
 import json
@@ -73,7 +73,7 @@ def test_one_llama_server_in_a_settings_file_answers_every_api_in_its_own_words(
         assert MARK not in running.lines()
 
 
-def test_with_nothing_configured_and_nothing_there_all_answers_are_marked_as_simulated(tmp_path: Path) -> None:
+def test_without_configuration_and_servers_all_answers_are_marked_as_simulated(tmp_path: Path) -> None:
     with gateway(tmp_path / "fresh") as running:
         health = running.get("/health")
         assert health.status_code == 200
@@ -135,7 +135,7 @@ def test_an_ollama_that_appears_at_its_usual_address_takes_over_for_good(
 
 @pytest.mark.engine("llamacpp")
 @pytest.mark.usefixtures("llama_a")
-def test_a_server_that_is_not_there_yet_is_named_with_what_to_do_and_used_as_soon_as_it_comes(
+def test_a_missing_server_is_named_with_what_to_do_and_used_once_it_starts(
     tmp_path: Path,
 ) -> None:
     port = free_port()

@@ -160,7 +160,7 @@ def test_a_second_start_installs_nothing(checkout: Checkout) -> None:
         assert "Installing" not in started.said()
 
 
-def test_with_nothing_configured_and_nothing_there_it_ends_with_the_address_of_a_simulation(checkout: Checkout) -> None:
+def test_without_configuration_and_servers_it_prints_the_address_of_a_simulation(checkout: Checkout) -> None:
     with checkout.started() as started:
         assert "No model server was found: two simulated ones answer" in started.said()
         assert "ollama pull" not in started.said()
@@ -170,12 +170,12 @@ def test_with_nothing_configured_and_nothing_there_it_ends_with_the_address_of_a
         assert answer["response"].startswith("[simulated]")
 
 
-def test_with_a_configured_server_that_is_away_it_starts_all_the_same_and_says_what_to_do(checkout: Checkout) -> None:
+def test_with_a_configured_server_that_is_down_it_starts_and_says_what_to_do(checkout: Checkout) -> None:
     port = free_port()
     away = f"http://127.0.0.1:{port}"
     with checkout.started(OLLAMA_URL=away) as started:
         assert f"Penstock answers at {started.url} (unhealthy)" in started.said()
-        assert f"primary: tried {away}: cannot connect to {away}: connection refused." in started.said()
+        assert f"primary: tried {away}: Cannot connect to {away}: connection refused." in started.said()
         assert "Start it (`ollama serve`), or set OLLAMA_URL to the address where it runs." in started.said()
         assert started.get("/health").status_code == 503
 

@@ -76,7 +76,7 @@ async def test_a_configured_server_that_is_away_gets_one_warning_with_address_re
 
 async def test_a_default_address_where_nothing_answers_is_silent_and_no_part_of_the_fleet(away, caplog):
     caplog.set_level(logging.INFO, "penstock")
-    async with Watching(server("localhost", away, configured=False)) as w:
+    async with Watching(server("localhost", away, is_configured=False)) as w:
         assert w.catalog.fleet.statuses == ()
     assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
     assert "Discovery complete: 0/0 servers available, 0 unique models" in caplog.text
@@ -84,7 +84,7 @@ async def test_a_default_address_where_nothing_answers_is_silent_and_no_part_of_
 
 async def test_a_default_address_joins_when_something_answers_there_and_stays_when_it_goes(away, caplog):
     caplog.set_level(logging.INFO, "penstock")
-    async with Watching(server("localhost", away, configured=False)) as w:
+    async with Watching(server("localhost", away, is_configured=False)) as w:
         away.models = ["m"]
         await away.start()
         await w.until(state_is("localhost", State.UP))
@@ -198,7 +198,7 @@ async def test_an_unknown_kind_is_down_and_says_so(good):
 
 async def test_simulated_servers_leave_for_good_when_the_first_real_one_with_a_model_is_found(away, good):
     found: list[ServerStatus] = []
-    default = server("localhost", away, configured=False)
+    default = server("localhost", away, is_configured=False)
     simulated = server("remote", good, is_simulated=True)
     async with Watching(default, simulated, on_real_server=found.append) as w:
         assert w.catalog.fleet.is_simulated

@@ -59,7 +59,7 @@ async def test_only_servers_that_there_are_can_be_drained():
 
 async def test_a_found_server_gives_way_to_one_of_the_settings_with_its_name():
     async with TinyServer("x") as found, TinyServer("y") as told, Watching() as w:
-        w.watcher.set_found_servers([server("a", found, configured=False)])
+        w.watcher.set_found_servers([server("a", found, is_configured=False)])
         await w.until(state_is("a", State.UP))
 
         w.watcher.set_servers([server("a", told)])

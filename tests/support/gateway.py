@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from penstock.api import app as console
+from penstock.api.app import build_app
 from penstock.api.error_responses import ErrorResponses
+from penstock.app.api_status import build_api_dependencies
 from penstock.app.gateway import Gateway
 from penstock.config.settings import (
     ListenSettings,
@@ -158,7 +159,7 @@ async def running(
     protocol = GatewayProtocol.for_context(ServingContext(gateway.pipeline, table, origin_policy, max_body))
     failures = ErrorResponses(gateway.dialects)
     app = apply_origin_policy(
-        console.build_app(gateway.context(origin_policy)),
+        build_app(build_api_dependencies(gateway, origin_policy)),
         origin_policy,
         lambda path, error: failures.render(path, error, ""),
     )

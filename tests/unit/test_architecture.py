@@ -87,7 +87,7 @@ ALLOWED = {
     "a coroutine in the upstream": ("src/penstock/gateway/upstream/transport/pool.py", "async def f(): ..."),
     "an engine's parts named by its siblings": (
         "src/penstock/engines/vllm.py",
-        "from penstock.engines.openai_compatible.base import OpenAIWire",
+        "from penstock.engines.openai_compatible.base import OpenAICompatible",
     ),
     "the base of all engines": ("src/penstock/gateway/pipeline.py", "from penstock.engines.base import Engine"),
     "what a folder loads": (

@@ -1,4 +1,4 @@
-"""Everything over HTTP that is not inference: what the gateway is, has and does, for people, clients and monitors.
+"""The HTTP API beside inference: status, models, routing and pages, for people, clients and monitoring.
 
-`app.build` puts it together; it is not imported here, since FastAPI takes half a second and calls need not wait for it.
+`app.build_app` builds it; it is not imported here, because FastAPI takes half a second and inference need not wait.
 """

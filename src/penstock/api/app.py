@@ -1,4 +1,4 @@
-"""Puts the console together."""
+"""The FastAPI application, assembled from its routes."""
 
 from collections.abc import Awaitable, Callable
 
@@ -21,61 +21,61 @@ from penstock.domain.errors import InvalidRequest, MethodNotAllowed, PenstockErr
 _Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 
-def build_app(context: ApiDependencies) -> FastAPI:
-    """The application that answers everything but inference. It starts nothing and leaves nothing behind."""
+def build_app(deps: ApiDependencies) -> FastAPI:
+    """Build the application for all routes but inference. It starts no task."""
     app = FastAPI(
         title="Penstock",
-        version=context.version,
+        version=deps.version,
         description="One address in front of your own model servers.",
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
     )
-    failures = ErrorResponses(context.dialects)
+    error_responses = ErrorResponses(deps.dialects)
     for part in (
-        StatusRoutes(context),
-        ModelRoutes(context),
-        OllamaRoutes(context),
-        RoutingRoutes(context),
-        OpenApiDocument(app, context),
+        StatusRoutes(deps),
+        ModelRoutes(deps),
+        OllamaRoutes(deps),
+        RoutingRoutes(deps),
+        OpenApiDocument(app, deps.dialects),
     ):
         router = part.build_router()
         app.include_router(router)
         for route in router.routes:
             if isinstance(route, APIRoute) and "{" not in route.path:
-                failures.add_route(route.path, *(route.methods or ()))
-    answer = _build_error_handler(failures)
-    app.add_exception_handler(PenstockError, answer)
-    app.add_exception_handler(HTTPException, answer)
-    app.add_exception_handler(RequestValidationError, answer)
-    app.add_middleware(RequestMiddleware, context=context, failures=failures)
+                error_responses.add_route(route.path, *(route.methods or ()))
+    handler = _build_error_handler(error_responses)
+    app.add_exception_handler(PenstockError, handler)
+    app.add_exception_handler(HTTPException, handler)
+    app.add_exception_handler(RequestValidationError, handler)
+    app.add_middleware(RequestMiddleware, is_origin_allowed=deps.is_origin_allowed, error_responses=error_responses)
     return app
 
 
-def _build_error_handler(failures: ErrorResponses) -> _Handler:
-    """The handler of all errors that are meant for the caller."""
+def _build_error_handler(error_responses: ErrorResponses) -> _Handler:
+    """Build the handler of all errors that are reported to the caller."""
 
-    async def answer(request: Request, error: Exception) -> Response:
-        meant = _translate_error(failures, request, error)
-        media_type, body = failures.render(request.scope["path"], meant, request.scope[REQUEST_ID])
-        allow = {"allow": ", ".join(meant.allow)} if isinstance(meant, MethodNotAllowed) else {}
-        return build_error_response(meant, media_type, body, allow)
+    async def handle_error(request: Request, raised: Exception) -> Response:
+        error = _translate_error(error_responses, request, raised)
+        media_type, body = error_responses.render(request.scope["path"], error, request.scope[REQUEST_ID])
+        allow = {"allow": ", ".join(error.allow)} if isinstance(error, MethodNotAllowed) else {}
+        return build_error_response(error, media_type, body, allow)
 
-    return answer
+    return handle_error
 
 
-def _translate_error(failures: ErrorResponses, request: Request, error: Exception) -> PenstockError:
-    """The error in our own terms."""
+def _translate_error(error_responses: ErrorResponses, request: Request, error: Exception) -> PenstockError:
+    """Translate an error of the framework into one of ours."""
     path, method = request.scope["path"], request.method
     if isinstance(error, PenstockError):
         return error
     if isinstance(error, HTTPException) and error.status_code in (404, 405):
-        allowed = failures.allowed_methods(path) or tuple((error.headers or {}).get("Allow", "").split(", "))
+        allowed = error_responses.list_methods(path) or tuple((error.headers or {}).get("Allow", "").split(", "))
         if error.status_code == 405:
-            return MethodNotAllowed(f"{method} is not for {path}: use {', '.join(allowed)}", allow=allowed)
-        return failures.build_not_found(path, method)
+            return MethodNotAllowed(f"{path} does not support {method}. Use {', '.join(allowed)}.", allow=allowed)
+        return error_responses.build_not_found(path, method)
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"][1:])
-        return InvalidRequest(f"{field}: {first['msg']}", param=field)
-    return InvalidRequest(str(getattr(error, "detail", "the request cannot be understood")))
+        return InvalidRequest(f"The parameter {field} is invalid: {first['msg']}.", param=field)
+    return InvalidRequest(str(getattr(error, "detail", "The request cannot be parsed.")))

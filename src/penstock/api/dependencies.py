@@ -1,10 +1,9 @@
-"""What the console is given by the one who builds it."""
+"""Parts of a gateway that the API uses; the composition root provides them."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from penstock.api.model_listing import ListedModel, find_model, list_models
 from penstock.dialects.base import Dialect
 from penstock.engines.base import Engine, FetchFunction
 from penstock.gateway.fleet.catalog import Catalog
@@ -13,77 +12,90 @@ from penstock.gateway.observers.decision_log import DecisionRecord
 from penstock.gateway.routing.complexity.classifier import Classifier
 from penstock.gateway.routing.router import Router
 
-"""Fetches something: server, base URL, what, time-out in seconds. Raises PenstockError."""
-
-
-class Watch(Protocol):
-    """The part of the watcher that the console needs."""
-
-    @property
-    def has_probed_all(self) -> bool:
-        """Whether every server has been looked at."""
-        ...
-
-    def probe_again(self) -> Awaitable[None] | None:
-        """Begin a look at the servers for what may be new there; None: there is no need."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class ApiSettings:
-    """Settings that show: `mode` is LLM_MODE. `full_health` tells strangers more than statuses."""
+    """Settings that the API shows or obeys: `mode` is LLM_MODE.
+
+    `full_health`: unauthenticated callers see details of the health, not only statuses.
+    """
 
     mode: str = "ollama"
     full_health: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class RoutingInspection:
-    """What decides where calls go, and what it has decided of late, oldest first. A reload changes the classifier.
+class RetryCounts(NamedTuple):
+    """Retries that the retry budget has allowed and denied."""
 
-    `levels` counts the calls judged by level; `breakers` tells the state of each by server and model ("" for the server
-    itself); `retries` how many there were and how many the budget refused.
-    """
+    allowed: int
+    denied: int
 
-    router: Router
-    classifier: Callable[[], Classifier]
-    decisions: Callable[[], Sequence[DecisionRecord]]
-    levels: Callable[[], Mapping[str, int]] = dict
-    breakers: Callable[[], Mapping[tuple[str, str], str]] = dict
-    retries: Callable[[], tuple[int, int]] = lambda: (0, 0)
+
+class GatewayStatus(Protocol):
+    """State of a running gateway. It is read at each request, because it changes and a reload replaces parts."""
+
+    @property
+    def is_draining(self) -> bool:
+        """True once no new work is accepted."""
+        ...
+
+    @property
+    def has_probed_servers(self) -> bool:
+        """True once every server has been probed."""
+        ...
+
+    @property
+    def api_settings(self) -> ApiSettings:
+        """The settings in force."""
+        ...
+
+    @property
+    def classifier(self) -> Classifier:
+        """The classifier in use; a reload replaces it."""
+        ...
+
+    def probe_for_new_models(self) -> Awaitable[None] | None:
+        """Start to probe the servers for new models; None when that is not needed."""
+        ...
+
+    def list_decisions(self) -> Sequence[DecisionRecord]:
+        """Return the last routing decisions, oldest first."""
+        ...
+
+    def count_levels(self) -> Mapping[str, int]:
+        """Return the number of classified requests by level."""
+        ...
+
+    def list_breaker_states(self) -> Mapping[tuple[str, str], str]:
+        """Return the state of each circuit breaker by server and model ("": the server itself)."""
+        ...
+
+    def count_retries(self) -> RetryCounts:
+        """Return the numbers of retries that the budget has allowed and denied."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class ApiDependencies:
-    """The parts of one gateway. Times are seconds; `clock` is monotonic, as `started_at` is, and `wall` the epoch's.
+    """The parts of one gateway that the API uses. Times are seconds.
 
-    `settings` is asked at each request, since a reload may change them. `origin_allowed(origin, host)` says whether a
-    page of that origin may read answers. `draining` is True from the moment when no new work is taken.
+    `clock` and `started_at` are monotonic, `wall` counts from the epoch. `is_origin_allowed(origin, host)` returns
+    True when a web page of that origin may read responses.
     """
 
     version: str
     catalog: Catalog
     meter: Meter
-    watcher: Watch
+    router: Router
     engines: Mapping[str, Engine]
     dialects: tuple[Dialect, ...]
     fetch: FetchFunction
-    routing: RoutingInspection
-    settings: Callable[[], ApiSettings]
-    origin_allowed: Callable[[bytes, bytes], bool]
-    draining: Callable[[], bool]
+    gateway: GatewayStatus
+    is_origin_allowed: Callable[[bytes, bytes], bool]
     clock: Callable[[], float]
     wall: Callable[[], float]
     started_at: float
 
-    async def find(self, name: str) -> ListedModel | None:
-        """What goes by this name, after another look at the servers if it is unknown: it may be new."""
-        found = find_model(list_models(self.catalog.fleet, self.engines), name, self.catalog.aliases)
-        if found is None and (looks := self.watcher.probe_again()):
-            await looks
-            found = find_model(list_models(self.catalog.fleet, self.engines), name, self.catalog.aliases)
-        return found
-
-    def running(self) -> dict[str, int]:
-        """Calls in work by the name of their server."""
-        return {name: live.running for name, live in self.catalog.loads.items()}
+    def count_running(self) -> dict[str, int]:
+        """Return the number of running requests by server name."""
+        return {name: load.running for name, load in self.catalog.loads.items()}

@@ -1,1 +1,1 @@
-"""The composition root: the only package that knows everyone."""
+"""Composition root: the only package that knows all others. Builds a gateway from settings and runs it."""

@@ -1,30 +1,39 @@
-"""`penstock check-config`: the effective settings, where each was said, and what is wrong."""
+"""`penstock check-config`: the effective settings, their sources, and errors."""
 
 import json
 import sys
-from pathlib import Path
 
+from penstock.cli.options import USAGE_ERROR, ConfigOption, JsonOption, load_kinds, print_error
 from penstock.config.errors import ConfigError, SettingsError
 from penstock.config.load import load_settings
 from penstock.config.settings import ServerSettings, Settings
 
 
-def run(config: Path | None, *, as_json: bool) -> int:
-    """Print the report; returns 0, or 2 when the settings cannot be used."""
+def check_config(config: ConfigOption = None, as_json: JsonOption = False) -> int:
+    """Show the effective settings and their sources.
+
+    Exits with 2 if the settings are invalid.
+
+    \b
+    Examples:
+      penstock check-config
+      penstock check-config --config /etc/penstock.yaml
+      penstock check-config --json
+    """
     try:
-        settings = load_settings(config)
+        settings = load_settings(load_kinds(), config)
     except SettingsError as error:
         if as_json:
-            _print_json({"ok": False, "mistakes": [_mistake(mistake) for mistake in error.errors]})
-        for mistake in error.errors:
-            sys.stderr.write(f"penstock: {mistake}\n")
-        return 2
+            _print_json({"ok": False, "mistakes": [_build_error_report(each) for each in error.errors]})
+        for each in error.errors:
+            print_error(f"penstock: {each}")
+        return USAGE_ERROR
     if as_json:
-        _print_json(_document(settings))
+        _print_json(_build_report(settings))
     else:
-        sys.stdout.write("\n".join(_lines(settings)) + "\n")
+        sys.stdout.write("\n".join(_format_lines(settings)) + "\n")
     for warning in settings.warnings:
-        sys.stderr.write(f"penstock: warning: {warning}\n")
+        print_error(f"penstock: Warning: {warning}")
     return 0
 
 
@@ -32,28 +41,29 @@ def _print_json(document: object) -> None:
     sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
 
 
-def _lines(settings: Settings) -> list[str]:
-    settings_shown = [(f"{key} = {one.value}", one.source) for key, one in settings.effective_values.items()]
-    width = min(max(len(text) for text, _ in settings_shown), 72)
-    lines = [f"{text:<{width}}  # {source}" for text, source in settings_shown]
+def _format_lines(settings: Settings) -> list[str]:
+    entries = [(f"{key} = {entry.value}", entry.source) for key, entry in settings.effective_values.items()]
+    width = min(max(len(text) for text, _ in entries), 72)
+    lines = [f"{text:<{width}}  # {source}" for text, source in entries]
     lines += ["", f"Settings file: {settings.config_path or 'none'}", "Model servers:"]
     for server in settings.servers:
-        state = "configured" if server.configured else "default address, used if it answers"
+        state = "configured" if server.configured else "default address, used if it responds"
         lines.append(f"  {server.name}: {server.kind} at {', '.join(server.urls)}, {server.priority}, {state}")
     return lines if settings.servers else [*lines, "  none"]
 
 
-def _document(settings: Settings) -> dict[str, object]:
+def _build_report(settings: Settings) -> dict[str, object]:
+    values = settings.effective_values
     return {
         "ok": True,
         "config_path": str(settings.config_path) if settings.config_path else None,
-        "settings": {key: {"value": one.value, "source": one.source} for key, one in settings.effective_values.items()},
-        "servers": [_server(server) for server in settings.servers],
+        "settings": {key: {"value": entry.value, "source": entry.source} for key, entry in values.items()},
+        "servers": [_build_server_report(server) for server in settings.servers],
         "warnings": list(settings.warnings),
     }
 
 
-def _server(server: ServerSettings) -> dict[str, object]:
+def _build_server_report(server: ServerSettings) -> dict[str, object]:
     return {
         "name": server.name,
         "kind": server.kind,
@@ -64,11 +74,11 @@ def _server(server: ServerSettings) -> dict[str, object]:
     }
 
 
-def _mistake(mistake: ConfigError) -> dict[str, object]:
-    _, _, line = mistake.source.rpartition(":")
+def _build_error_report(error: ConfigError) -> dict[str, object]:
+    _, _, line = error.source.rpartition(":")
     return {
-        "path": mistake.path,
-        "source": mistake.source,
-        "line": int(line) if mistake.source.startswith("file ") and line.isdigit() else None,
-        "message": mistake.message,
+        "path": error.path,
+        "source": error.source,
+        "line": int(line) if error.source.startswith("file ") and line.isdigit() else None,
+        "message": error.message,
     }

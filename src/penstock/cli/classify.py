@@ -1,4 +1,4 @@
-"""`penstock classify`: levels of many texts, one JSON object a line in and out."""
+"""`penstock classify`: classify many texts, one JSON object per line in and out."""
 
 import sys
 from collections.abc import Iterable
@@ -6,33 +6,48 @@ from typing import TextIO
 
 import msgspec
 
+from penstock.cli.options import FAILURE, ConfigOption, load_or_exit, print_error
 from penstock.domain.complexity import Classification
 from penstock.gateway.routing.complexity.classifier import UNDER_COST, Classifier
 
-DIGITS = 4
+SCORE_DIGITS = 4
 """Decimal places of the scores."""
 
 
-class _Line(msgspec.Struct):
+class _InputLine(msgspec.Struct):
     text: str
 
 
-class _Answer(msgspec.Struct):
+class _OutputLine(msgspec.Struct):
     level: str
     task_type: str
     scores: dict[str, float]
 
 
 _LEVELS = ("trivial", "simple", "moderate", "complex")
-_read = msgspec.json.Decoder(_Line).decode
-_write = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_InputLine).decode
+_encode = msgspec.json.Encoder().encode
 
 
-def run(under_cost: float = UNDER_COST, source: Iterable[bytes] | None = None, target: TextIO | None = None) -> int:
-    """Judge the texts in `source` (standard input unless given), in order.
+def classify(config: ConfigOption = None) -> int:
+    """Classify texts by complexity and type of task.
 
-    Returns 1 at the first line that is no text, else 0. Empty lines are passed over; what stands before a bad line is
-    answered.
+    Reads {"text": …} lines and prints {"level", "task_type", "scores"} lines in the same order. No gateway is needed.
+
+    \b
+    Examples:
+      penstock classify < texts.jsonl > levels.jsonl
+      echo '{"text": "Привет!"}' | penstock classify
+    """
+    return classify_lines(load_or_exit(config).routing.under_cost)
+
+
+def classify_lines(
+    under_cost: float = UNDER_COST, source: Iterable[bytes] | None = None, target: TextIO | None = None
+) -> int:
+    """Classify the texts in `source` (default: standard input) and write the results to `target`, in order.
+
+    Return 1 at the first invalid line, else 0. Empty lines are skipped; the lines before an invalid one are answered.
     """
     classifier = Classifier(under_cost)
     write = (target or sys.stdout).write
@@ -40,14 +55,14 @@ def run(under_cost: float = UNDER_COST, source: Iterable[bytes] | None = None, t
         if not line.strip():
             continue
         try:
-            text = _read(line).text
+            text = _decode(line).text
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            sys.stderr.write(f'penstock: line {number}: want {{"text": "…"}}: {error}\n')
-            return 1
-        write(_write(_answer(classifier.classify(text))).decode() + "\n")
+            print_error(f'penstock: Line {number} is not of the form {{"text": "…"}}: {error}.')
+            return FAILURE
+        write(_encode(_build_output(classifier.classify(text))).decode() + "\n")
     return 0
 
 
-def _answer(judgement: Classification) -> _Answer:
-    scores = {level: round(score, DIGITS) for level, score in zip(_LEVELS, judgement.scores, strict=True)}
-    return _Answer(judgement.level.label, judgement.task_type.value, scores)
+def _build_output(classification: Classification) -> _OutputLine:
+    scores = {level: round(score, SCORE_DIGITS) for level, score in zip(_LEVELS, classification.scores, strict=True)}
+    return _OutputLine(classification.level.label, classification.task_type.value, scores)

@@ -1,24 +1,28 @@
-"""`penstock route`: asks the running gateway where a text would go and why, and prints it. Nothing is generated."""
+"""`penstock route`: ask the running gateway where it would route a request, and print the explanation."""
 
 import http.client
 import sys
 from collections.abc import Iterator
-from typing import TextIO
+from typing import Annotated, TextIO
 from urllib.parse import urlsplit
 
 import msgspec
+import typer
+
+from penstock.cli.options import FAILURE, USAGE_ERROR, ConfigOption, JsonOption, fail, load_or_exit
+from penstock.config.settings import Settings
 
 TIMEOUT = 30.0
-"""Seconds that a gateway has to answer."""
-LEAST_SHOWN = 0.005
+"""Seconds within which the gateway must respond."""
+MIN_COST_SECONDS = 0.005
 """Seconds below which a reason has no line of its own."""
 
 
 class RouteError(Exception):
-    """Why there is no answer, in one line; `code` is the exit code."""
+    """The gateway gave no explanation; the message is one sentence, `code` the exit code."""
 
-    def __init__(self, line: str, code: int = 1) -> None:
-        super().__init__(line)
+    def __init__(self, message: str, code: int = FAILURE) -> None:
+        super().__init__(message)
         self.code = code
 
 
@@ -38,7 +42,7 @@ class _Candidate(msgspec.Struct):
     expected_first_token_seconds: float | None = None
 
 
-class _Explained(msgspec.Struct):
+class _Explanation(msgspec.Struct):
     model: str
     server: str
     reason: str
@@ -50,101 +54,139 @@ class _Explained(msgspec.Struct):
     warning: str | None = None
 
 
-class _Failure(msgspec.Struct):
-    """An error as the gateway tells it."""
+class _ErrorBody(msgspec.Struct):
+    """Error response of the gateway."""
 
     error: str
 
 
-_explained = msgspec.json.Decoder(_Explained)
-_failure = msgspec.json.Decoder(_Failure)
+_explanation_decoder = msgspec.json.Decoder(_Explanation)
+_error_decoder = msgspec.json.Decoder(_ErrorBody)
 
 
-def run(text: str, model: str, url: str, *, as_json: bool, target: TextIO | None = None) -> int:
-    """Ask the gateway at `url` (`-` as text: standard input) and print its answer; 0. Raises RouteError."""
+def route(
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="Text of the request; -: read it from standard input.")],
+    model: Annotated[str, typer.Option(help="Model name, or auto:fast|balanced|powerful|code.")] = "",
+    url: Annotated[str, typer.Option(help="Address of the gateway. Default: from the settings.")] = "",
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> int:
+    """Explain where the gateway would route a request.
+
+    Asks the running gateway; nothing is generated. Prints the complexity of the text, the type of task, and every
+    candidate with its score, cost in seconds and reasons, best first.
+
+    \b
+    Examples:
+      penstock route "Объясни паттерн Singleton"
+      penstock route --model auto:code --json "Reverse a list in Rust"
+      penstock route --url http://gateway:8005 - < question.txt
+    """
+    try:
+        return explain_route(text, model, url or find_gateway_url(load_or_exit(config)), as_json=as_json)
+    except RouteError as error:
+        fail(str(error), error.code)
+
+
+def find_gateway_url(settings: Settings) -> str:
+    """Return the address at which the gateway of these settings is reached from this machine."""
+    listen = settings.server
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(listen.host, listen.host)
+    return f"http://[{host}]:{listen.port}" if ":" in host else f"http://{host}:{listen.port}"
+
+
+def explain_route(text: str, model: str, url: str, *, as_json: bool, target: TextIO | None = None) -> int:
+    """Request an explanation from the gateway at `url` and print it; `-` as text reads standard input.
+
+    Return 0. Raises RouteError.
+    """
     if text == "-":
         text = sys.stdin.buffer.read().decode("utf-8", "replace")
     if not text.strip():
-        raise RouteError('there is no text: give one, as in penstock route "Привет!", or - and text on its input', 2)
-    body = _ask(url, {"message": text} | ({"model": model} if model else {}))
+        raise RouteError(
+            'The text is empty. Pass one, as in penstock route "Привет!", or pass - and write it to standard input.',
+            USAGE_ERROR,
+        )
+    body = _request_explanation(url, {"message": text} | ({"model": model} if model else {}))
     write = (target or sys.stdout).write
     if as_json:
         write(msgspec.json.format(body, indent=2).decode() + "\n")
         return 0
     try:
-        answer = _explained.decode(body)
+        explanation = _explanation_decoder.decode(body)
     except msgspec.DecodeError:
-        raise _stranger(url) from None
-    write("".join(f"{line}\n" for line in _drawn(answer)))
+        raise _build_unknown_server_error(url) from None
+    write("".join(f"{line}\n" for line in _format_explanation(explanation)))
     return 0
 
 
-def _ask(url: str, question: dict[str, str]) -> bytes:
-    """The gateway's answer."""
+def _request_explanation(url: str, request: dict[str, str]) -> bytes:
+    """Return the body of the gateway's response."""
     parts = urlsplit(url if "://" in url else f"http://{url}")
     try:
         host, port = parts.hostname, parts.port
     except ValueError:
         host, port = None, None
     if parts.scheme not in ("http", "https") or not host:
-        raise RouteError(f"{url} is not an address of a gateway: give one such as http://127.0.0.1:8005", 2)
-    make = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = make(host, port, timeout=TIMEOUT)
+        raise RouteError(f"{url} is not the address of a gateway. Use one such as http://127.0.0.1:8005.", USAGE_ERROR)
+    create = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = create(host, port, timeout=TIMEOUT)
     try:
         headers = {"content-type": "application/json"}
-        connection.request("POST", f"{parts.path.rstrip('/')}/api/route", msgspec.json.encode(question), headers)
-        answer = connection.getresponse()
-        body = answer.read()
+        connection.request("POST", f"{parts.path.rstrip('/')}/api/route", msgspec.json.encode(request), headers)
+        response = connection.getresponse()
+        body = response.read()
     except (OSError, http.client.HTTPException) as error:
-        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise RouteError(
-            f"no gateway answers at {url} ({why}): start one with `penstock serve`, or name another with --url"
+            f"No gateway responds at {url} ({reason}). Start one with `penstock serve`, or name another with --url."
         ) from None
     finally:
         connection.close()
-    if answer.status == 200:
+    if response.status == 200:
         return body
     try:
-        raise RouteError(f"the gateway says ({answer.status}): {_failure.decode(body).error}")
+        raise RouteError(f"The gateway refused the request ({response.status}): {_error_decoder.decode(body).error}")
     except msgspec.DecodeError:
-        raise _stranger(url) from None
+        raise _build_unknown_server_error(url) from None
 
 
-def _stranger(url: str) -> RouteError:
-    return RouteError(f"what answers at {url} is no gateway, or another version of it: name the right one with --url")
+def _build_unknown_server_error(url: str) -> RouteError:
+    return RouteError(
+        f"The server at {url} is not a gateway, or a gateway of another version. Name the right one with --url."
+    )
 
 
-def _drawn(answer: _Explained) -> Iterator[str]:
-    """The lines."""
-    if answer.requested_model:
-        yield f"{'Model':<12}{answer.requested_model}"
-    if answer.complexity_level:
-        yield f"{'Level':<12}{answer.complexity_level}"
-        yield f"{'Task':<12}{answer.task_type}"
-    if answer.scores:
-        yield f"{'Scores':<12}" + "  ".join(f"{level} {score:.1%}" for level, score in answer.scores.items())
-    yield f"{'Choice':<12}{answer.model} @ {answer.server}"
-    yield f"{'Reason':<12}{answer.reason}"
-    if answer.warning:
-        yield f"{'Warning':<12}{answer.warning}"
+def _format_explanation(explanation: _Explanation) -> Iterator[str]:
+    if explanation.requested_model:
+        yield f"{'Model':<12}{explanation.requested_model}"
+    if explanation.complexity_level:
+        yield f"{'Level':<12}{explanation.complexity_level}"
+        yield f"{'Task':<12}{explanation.task_type}"
+    if explanation.scores:
+        yield f"{'Scores':<12}" + "  ".join(f"{level} {score:.1%}" for level, score in explanation.scores.items())
+    yield f"{'Choice':<12}{explanation.model} @ {explanation.server}"
+    yield f"{'Reason':<12}{explanation.reason}"
+    if explanation.warning:
+        yield f"{'Warning':<12}{explanation.warning}"
     yield ""
-    yield from _table(answer.candidates)
+    yield from _format_candidates(explanation.candidates)
 
 
-def _table(candidates: list[_Candidate]) -> Iterator[str]:
-    """A row for each candidate, best first, and under it its reasons; the first is the choice."""
+def _format_candidates(candidates: list[_Candidate]) -> Iterator[str]:
+    """Format a row for each candidate, best first, followed by its reasons; the first is the choice."""
     models = max(len("candidate"), *(len(candidate.model) for candidate in candidates))
     servers = max(len("server"), *(len(candidate.server) for candidate in candidates))
     yield f"  {'candidate':<{models}}  {'server':<{servers}}  {'score':>6}  {'seconds':>8}  standing"
-    for place, candidate in enumerate(candidates):
-        mark = "*" if place == 0 else " "
+    for index, candidate in enumerate(candidates):
+        mark = "*" if index == 0 else " "
         yield (
             f"{mark} {candidate.model:<{models}}  {candidate.server:<{servers}}  {candidate.score:>6.3f}"
             f"  {candidate.cost_seconds:>8.2f}  {candidate.standing}"
         )
         small = []
         for reason in candidate.reasons:
-            if abs(reason.cost_seconds) < LEAST_SHOWN:
+            if abs(reason.cost_seconds) < MIN_COST_SECONDS:
                 small.append(reason.text or reason.signal)
             else:
                 yield f"    {reason.signal:<10}  {reason.cost_seconds:>+8.2f} s  {reason.text}"

@@ -1,1 +1,1 @@
-"""Settings: where they come from, what they must look like, and the plain values that everyone else is handed."""
+"""Settings: their sources, their schema, and the plain values that the rest of the program receives."""

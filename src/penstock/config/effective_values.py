@@ -1,4 +1,4 @@
-"""The record of the effective settings: each key, its value with secrets masked, and where it was said."""
+"""Record of the effective settings: each key, its value with secrets masked, and its source."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
@@ -18,7 +18,10 @@ Derived: TypeAlias = dict[str, tuple[object, str]]
 def describe_settings(
     file: SettingsFile, tree: LocatedValue, derived: Mapping[str, tuple[object, str]]
 ) -> dict[str, EffectiveValue]:
-    """Every key of the schema and every entry of its lists; `derived` are values that follow from others."""
+    """Describe every key of the schema and every entry of its lists.
+
+    `derived` are the values, with their source, that follow from other keys, by key path.
+    """
     record: dict[str, EffectiveValue] = {}
     for keys, value in _list_leaves(file, ()):
         node = tree.find(keys)
@@ -27,8 +30,8 @@ def describe_settings(
             effective, source = derived[path]
             record[path] = EffectiveValue(format_value(keys, effective), source)
         else:
-            said = node is not None and node.value is not None
-            record[path] = EffectiveValue(format_value(keys, value), node.source if node and said else "default")
+            is_set = node is not None and node.value is not None
+            record[path] = EffectiveValue(format_value(keys, value), node.source if node and is_set else "default")
     return record
 
 
@@ -47,7 +50,7 @@ def _list_leaves(value: Any, keys: tuple[Key, ...]) -> Iterator[tuple[tuple[Key,
 
 
 def format_value(keys: tuple[Key, ...], value: object) -> str:
-    """The value as people write it, without secrets."""
+    """Format the value as people write it, secrets masked."""
     if value is None:
         return "not set"
     if keys[-1] in SECRETS:
@@ -61,6 +64,7 @@ def format_value(keys: tuple[Key, ...], value: object) -> str:
     if isinstance(value, dict):
         return "{}"
     if "webhooks" in keys and keys[-1] == "url":
-        return f"{urlsplit(str(value)).scheme}://{urlsplit(str(value)).hostname}/***"  # such paths are passwords
+        parts = urlsplit(str(value))
+        return f"{parts.scheme}://{parts.hostname}/***"  # the path of a webhook is a secret
     text = str(value)
     return mask_credentials(text) if "url" in str(keys[-1]) or "://" in text else text

@@ -1,4 +1,4 @@
-"""What is wrong with the settings: where, which key, and the nearest thing that would be right."""
+"""Errors in the settings: location, key and, where possible, the nearest valid name."""
 
 import difflib
 import re
@@ -10,19 +10,24 @@ _PLAIN_KEY = re.compile(r"[A-Za-z_][\w-]*")
 
 @dataclass(frozen=True, slots=True)
 class ConfigError:
-    """One mistake; `source` is as in a provenance, `path` is empty where no key is concerned."""
+    """One error. `message` is a predicate whose subject is `path`, or the source where `path` is empty.
+
+    `source` has the form of `EffectiveValue.source`.
+    """
 
     path: str
     source: str
     message: str
 
     def __str__(self) -> str:
-        where = self.source.removeprefix("file ")
-        return ": ".join(part for part in (where, self.path, self.message) if part)
+        location = self.source.removeprefix("file ")
+        subject = f"{location}: {self.path}" if self.path else location
+        sentence = f"{subject} {self.message}"
+        return sentence if sentence.endswith((".", "?")) else f"{sentence}."
 
 
 class SettingsError(Exception):
-    """The settings cannot be used; holds every mistake that was found, in reading order."""
+    """The settings are invalid. `errors` holds every error that was found, in reading order."""
 
     def __init__(self, errors: Iterable[ConfigError]) -> None:
         self.errors = tuple(errors)
@@ -30,7 +35,7 @@ class SettingsError(Exception):
 
 
 def format_key_path(parts: Sequence[str | int]) -> str:
-    """``("models", "aliases", "llama3.1:8b", 0)`` as ``models.aliases["llama3.1:8b"][0]``."""
+    """Format ``("models", "aliases", "llama3.1:8b", 0)`` as ``models.aliases["llama3.1:8b"][0]``."""
     text = ""
     for part in parts:
         if isinstance(part, int):
@@ -43,14 +48,14 @@ def format_key_path(parts: Sequence[str | int]) -> str:
 
 
 def find_nearest(name: str, names: Iterable[str]) -> str | None:
-    """The name that was probably meant, if any comes near."""
+    """Return the most similar of `names`, None when none is similar."""
     folded = {known.lower(): known for known in names}
-    found = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
-    return folded[found[0]] if found else None
+    matches = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
+    return folded[matches[0]] if matches else None
 
 
 def suggest_name(name: str, names: Sequence[str]) -> str:
-    """The end of a sentence about a wrong name: the nearest right one, else all of them."""
+    """Build the end of a sentence about an unknown name: the nearest known one, else all of them."""
     if close := find_nearest(name, names):
         return f'did you mean "{close}"?'
-    return f"there are: {', '.join(names)}" if names else "nothing can be set here"
+    return f"known keys are {', '.join(names)}" if names else "this section has no keys"

@@ -1,6 +1,7 @@
-"""The kinds of value a setting can have, as people write them: sizes, durations, addresses, flags.
+"""Types of settings: sizes, durations, addresses, flags.
 
-Values from a file must have YAML's own type; values from a variable are text and are read as what the key wants.
+Values from a file must have the type in YAML; values from a variable are text, which is parsed as the key's type.
+Errors are predicates, as in `ConfigError.message`.
 """
 
 import ipaddress
@@ -36,7 +37,7 @@ def _parse_integer(value: Any) -> Any:
     if not isinstance(value, RawText):
         return value
     if not re.fullmatch(r"[+-]?[0-9]+", value.strip()) or len(value) > 30:
-        raise ValueError("must be a whole number")
+        raise ValueError("must be an integer")
     return int(value)
 
 
@@ -90,9 +91,9 @@ def _normalize_subnet(value: str) -> str:
     except ValueError:
         raise ValueError("must be a range of IPv4 addresses, such as 192.168.178.0/24") from None
     if not network.is_private:
-        raise ValueError("must be a range of private addresses: others are never scanned")
+        raise ValueError("must be a range of private addresses; other addresses are never scanned")
     if network.prefixlen < _MIN_PREFIX_LENGTH:
-        raise ValueError(f"is too large to scan: /{_MIN_PREFIX_LENGTH} (1022 addresses) is the most")
+        raise ValueError(f"is too large to scan; the largest range is a /{_MIN_PREFIX_LENGTH} (1022 addresses)")
     return str(network)
 
 
@@ -131,7 +132,7 @@ def _parse_trust(value: Any) -> bool | str:
         raise ValueError("must be true, false, or the path of a file with certificates to trust")
     path = Path(value).expanduser()
     if not path.is_file():
-        raise ValueError("must be true, false, or the path of a file with certificates to trust; there is no such file")
+        raise ValueError("must be true, false, or the path of an existing file with certificates to trust")
     return str(path)
 
 

@@ -1,24 +1,28 @@
-"""The settings file: every section and key there is, with types, bounds and defaults.
+"""Schema of the settings file: every section and key with its type, limits and default.
 
-A default of None means that the value follows from others; `penstock.config.resolve` says how.
+A default of None means that `penstock.config.resolve` derives the value from others. The sections of model servers
+depend on the kinds that exist: `build_schema` creates them.
 """
 
-from typing import Annotated, Any, Literal
+from functools import cache
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from penstock.config import field_types as v
 from penstock.config.located_values import RawText
-from penstock.config.settings import Kind, LogFormat, Mode, PriorityName
+from penstock.config.settings import LogFormat, Mode, PriorityName
 
 Priority = Annotated[PriorityName, v.UpperCase]
 LogLevel = Literal["debug", "info", "warning", "error"]
 TaskName = Literal["chat", "factual", "explanation", "writing", "code", "math_reasoning", "transform"]
+DEFAULT_CHAIN = ("victoria", "mlx")
+"""Kinds of server that agent chat tries, in order."""
 Concurrency = Annotated[v.Integer, Field(ge=1, le=100_000)]
 
 
 class Section(BaseModel):
-    """Keys under one name. A key without a value is a key that is not there."""
+    """Base of all sections. A key without a value counts as not set."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
@@ -36,7 +40,7 @@ class Section(BaseModel):
 
 
 class ServerOptions(Section):
-    """What can be said of one model server beside its address."""
+    """Options of one model server, its address excepted."""
 
     api_key: v.Secret | None = None
     priority: Priority | None = None
@@ -47,14 +51,14 @@ class ServerOptions(Section):
 
 
 class ServerEntry(ServerOptions):
-    """One of a list of model servers."""
+    """Entry in a list of model servers."""
 
     name: v.ServerName | None = None
     url: v.Url
 
 
-class Ollama(ServerOptions):
-    """The options are those of the server at `base_url`."""
+class OllamaSection(ServerOptions):
+    """Ollama servers. The options are those of the server at `base_url`."""
 
     enabled: v.Flag | None = None
     base_url: v.Url | None = None
@@ -65,16 +69,16 @@ class Ollama(ServerOptions):
     discover_subnets: list[v.Subnet] = []
 
 
-class Provider(ServerOptions):
-    """The options are those of the server at `url`."""
+class ProviderSection(ServerOptions):
+    """Servers of one kind. The options are those of the server at `url`."""
 
     enabled: v.Flag | None = None
     url: v.Url | None = None
     servers: list[ServerEntry] = []
 
 
-class Vllm(Provider):
-    """Also the arguments of the `vllm serve` command."""
+class VllmSection(ProviderSection):
+    """vLLM servers and the arguments of `vllm serve`."""
 
     model: v.Name | None = None
     gpu_memory_utilization: Annotated[v.Number, Field(gt=0, le=1)] = 0.95
@@ -84,19 +88,19 @@ class Vllm(Provider):
     use_flashinfer: v.Flag = True
 
 
-class Providers(Section):
-    """Model servers by the kind of program that they run."""
+class ProvidersSection(Section):
+    """Model servers by kind. `build_schema` adds a `ProviderSection` for each kind that has no keys of its own."""
 
-    ollama: Ollama = Ollama()
-    vllm: Vllm = Vllm()
-    llamacpp: Provider = Provider()
-    mlx: Provider = Provider()
-    openai: Provider = Provider()
-    victoria: Provider = Provider()
+    ollama: OllamaSection = OllamaSection()
+    vllm: VllmSection = VllmSection()
+
+    def get_section(self, kind: str) -> OllamaSection | ProviderSection:
+        """Return the section of a kind; raise AttributeError for an unknown one."""
+        return cast("OllamaSection | ProviderSection", getattr(self, kind))
 
 
-class Llm(Section):
-    """Models and where they run."""
+class LlmSection(Section):
+    """Models and model servers."""
 
     mode: Mode = "ollama"
     model: v.Name = "llama3.1:8b"
@@ -105,17 +109,17 @@ class Llm(Section):
     temperature: Annotated[v.Number, Field(ge=0, le=2)] = 0.7
     stream: v.Flag = False
     allow_model_mismatch: v.Flag = False
-    providers: Providers = Providers()
+    providers: ProvidersSection = ProvidersSection()
 
 
-class Models(Section):
+class ModelsSection(Section):
     """Names of models."""
 
     aliases: dict[str, list[v.Name]] = {}
 
 
-class Levels(Section):
-    """Models by preference for each level of complexity."""
+class LevelsSection(Section):
+    """Preferred models for each level of complexity."""
 
     trivial: list[v.Name] = []
     simple: list[v.Name] = []
@@ -123,26 +127,26 @@ class Levels(Section):
     complex: list[v.Name] = []
 
 
-class Routing(Section):
-    """Which models to prefer for what."""
+class RoutingSection(Section):
+    """Routing: preferred models, resumption and hedging."""
 
-    levels: Levels = Levels()
+    levels: LevelsSection = LevelsSection()
     task_types: dict[TaskName, list[v.Name]] = {}
     under_cost: Annotated[float, Field(ge=0.1, le=100)] = 2.0
     resume: v.Flag = False
     hedge_after: v.Seconds = 0.0
 
 
-class Queue(Section):
-    """Bounds of the waiting line."""
+class QueueSection(Section):
+    """Limits of the admission queue."""
 
     max_waiting: Annotated[v.Integer, Field(ge=0)] = 100
     max_waiting_per_user: Annotated[v.Integer, Field(ge=0)] = 10
     max_wait: v.PositiveSeconds = 600.0
 
 
-class Role(Section):
-    """Share and limits of one role; a limit that is not set is none."""
+class RoleSection(Section):
+    """Weight and limits of one role; without a value there is no limit."""
 
     weight: Annotated[v.Integer, Field(ge=1, le=1000)] | None = None
     requests_per_minute: Annotated[v.Integer, Field(ge=1)] | None = None
@@ -152,60 +156,63 @@ class Role(Section):
     models: list[v.Name] = []
 
 
-class Roles(Section):
+class RolesSection(Section):
     """The three roles."""
 
-    admin: Role = Role(weight=8)
-    priority: Role = Role(weight=4)
-    test_user: Role = Role(weight=1)
+    admin: RoleSection = RoleSection(weight=8)
+    priority: RoleSection = RoleSection(weight=4)
+    test_user: RoleSection = RoleSection(weight=1)
 
 
-class Auth(Section):
+class AuthSection(Section):
     """Accounts."""
 
     access_token_seconds: v.PositiveSeconds = 900.0
     refresh_token_seconds: v.PositiveSeconds = 2_592_000.0
     audit_prompts: v.Flag = False
     secret_key: Annotated[str, Field(min_length=16)] | None = None
-    roles: Roles = Roles()
+    roles: RolesSection = RolesSection()
 
 
-class Storage(Section):
-    """Where things are kept."""
+class StorageSection(Section):
+    """Storage locations."""
 
     data_dir: v.FilePath | None = None
     database_url: Annotated[str, Field(pattern=r"^(sqlite|postgresql)(\+\w+)?://")] | None = None
     redis_url: Annotated[str, Field(pattern=r"^(redis|rediss|valkey|valkeys|unix)://")] | None = None
 
 
-class Chat(Section):
-    """Agent chat."""
+class ChatSection(Section):
+    """Agent chat. `build_schema` limits the chain to the kinds that exist."""
 
-    chain: Annotated[list[Kind], Field(min_length=1)] = ["victoria", "mlx"]
+    chain: list[str] = [*DEFAULT_CHAIN]
 
 
-class Webhook(Section):
-    """An address to tell."""
+class WebhookEntry(Section):
+    """Address that receives events."""
 
     url: v.Url
     events: list[v.Name] = []
 
 
-class Notifications(Section):
-    """Who is told when something happens."""
+class NotificationsSection(Section):
+    """Receivers of notifications."""
 
-    webhooks: list[Webhook] = []
+    webhooks: list[WebhookEntry] = []
 
 
-class Telemetry(Section):
-    """Traces."""
+class TelemetrySection(Section):
+    """Export of traces."""
 
     otlp_endpoint: v.Url | None = None
     service_name: v.Name = "penstock"
 
 
-class Timeouts(Section):
-    """Limits of a call to a model server; 0 is none, not set is as `llm.timeout` or, for `idle`, none."""
+class TimeoutsSection(Section):
+    """Time limits of a request to a model server.
+
+    0 means no limit; without a value the limit is `llm.timeout`, and none for `idle`.
+    """
 
     connect: v.PositiveSeconds = 5.0
     first_byte: v.Seconds | None = None
@@ -213,8 +220,8 @@ class Timeouts(Section):
     total: v.Seconds | None = None
 
 
-class Server(Section):
-    """The gateway's own side."""
+class ServerSection(Section):
+    """The gateway itself."""
 
     host: v.Name = "127.0.0.1"
     port: Annotated[v.Integer, Field(ge=0, le=65535)] = 8005
@@ -229,23 +236,36 @@ class Server(Section):
     log_level: Annotated[LogLevel, v.LowerCase] = "info"
     log_format: LogFormat = "text"
     log_file: v.FilePath | None = None
-    timeouts: Timeouts = Timeouts()
+    timeouts: TimeoutsSection = TimeoutsSection()
 
 
 class SettingsFile(Section):
-    """The whole tree."""
+    """The whole settings file."""
 
-    llm: Llm = Llm()
-    models: Models = Models()
-    routing: Routing = Routing()
-    queue: Queue = Queue()
-    auth: Auth = Auth()
-    storage: Storage = Storage()
-    chat: Chat = Chat()
-    notifications: Notifications = Notifications()
-    telemetry: Telemetry = Telemetry()
-    server: Server = Server()
+    llm: LlmSection = LlmSection()
+    models: ModelsSection = ModelsSection()
+    routing: RoutingSection = RoutingSection()
+    queue: QueueSection = QueueSection()
+    auth: AuthSection = AuthSection()
+    storage: StorageSection = StorageSection()
+    chat: ChatSection = ChatSection()
+    notifications: NotificationsSection = NotificationsSection()
+    telemetry: TelemetrySection = TelemetrySection()
+    server: ServerSection = ServerSection()
+
+
+@cache
+def build_schema(kinds: tuple[str, ...]) -> type[SettingsFile]:
+    """Create the schema of a settings file that can configure servers of these kinds."""
+    plain_kinds = [kind for kind in kinds if kind not in ProvidersSection.model_fields]
+    sections: dict[str, Any] = {kind: (ProviderSection, ProviderSection()) for kind in plain_kinds}
+    providers = create_model("Providers", __base__=ProvidersSection, **sections)
+    llm = create_model("Llm", __base__=LlmSection, providers=(providers, providers()))
+    names: Any = Literal[kinds]
+    chain = Annotated[list[names], Field(min_length=1)]
+    chat = create_model("Chat", __base__=ChatSection, chain=(chain, [kind for kind in DEFAULT_CHAIN if kind in kinds]))
+    return create_model("SettingsFile", __base__=SettingsFile, llm=(llm, llm()), chat=(chat, chat()))
 
 
 SECRETS = frozenset({"api_key", "secret_key"})
-"""Keys whose values are never shown."""
+"""Keys whose values are never displayed."""

@@ -1,4 +1,4 @@
-"""New settings while the gateway runs: on SIGHUP and when the file changes; bad ones are refused."""
+"""Reload of settings while the gateway runs: on SIGHUP and when the file changes; invalid settings are refused."""
 
 import asyncio
 import logging
@@ -30,14 +30,14 @@ RESTART_KEYS = (
     "telemetry.otlp_endpoint",
     "telemetry.service_name",
 )
-"""Keys that a running gateway cannot change."""
+"""Keys that take effect only at a start."""
 
 
 class Reloader:
-    """Holds the settings in force and replaces them.
+    """Watcher of the settings files that applies new settings.
 
-    `load` reads everything again and raises SettingsError; `apply` is handed each new Settings. `files` are looked
-    at every `interval` seconds; `sleep` is what waits.
+    `load` reads all sources and raises SettingsError; `apply` receives each new Settings. `files` are checked every
+    `interval` seconds; `sleep` waits between the checks. `current` are the settings in force.
     """
 
     def __init__(
@@ -59,43 +59,49 @@ class Reloader:
         self._loaded = self._seen = self._read_stamps()
 
     async def run(self) -> None:
-        """Watch until cancelled."""
+        """Watch until cancelled; also reload on SIGHUP."""
         with self._hangup_signal():
             while True:
                 await self._sleep(self._interval)
                 self.check_files()
 
     def check_files(self) -> bool:
-        """Reload if a file has changed and has rested for one interval: half a file may be valid and wrong."""
+        """Reload if a file has changed, once it has not changed for one interval: half a file may be valid but wrong.
+
+        Return True when new settings are in force.
+        """
         stamps = self._read_stamps()
-        rested, self._seen = stamps == self._seen, stamps
-        if stamps == self._loaded or not rested:
+        is_settled, self._seen = stamps == self._seen, stamps
+        if stamps == self._loaded or not is_settled:
             return False
         self._loaded = stamps
         if not any(stamps):
-            log.warning("The settings file is gone; the settings stay as they are")
+            log.warning("The settings file is gone. The current settings stay in force.")
             return False
         return self.reload("the file changed")
 
     def reload(self, cause: str) -> bool:
-        """Read everything again; True when new settings are in force."""
+        """Read all sources again; return True when new settings are in force."""
         try:
             settings = self._load()
         except SettingsError as error:
-            for mistake in error.errors:
-                log.error("Settings: %s", mistake)
-            log.error("Settings not reloaded (%s): the old ones stay until the mistakes above are gone", cause)
+            for problem in error.errors:
+                log.error("Settings: %s", problem)
+            log.error(
+                "Settings not reloaded (%s). Correct the errors above; the current settings stay in force until then.",
+                cause,
+            )
             return False
         if settings == self.current:
-            log.info("Settings reloaded (%s): nothing changed", cause)
+            log.info("Settings reloaded (%s). Nothing has changed.", cause)
             return False
         for key in find_restart_keys(self.current, settings):
-            log.warning("Settings: %s has changed and takes effect when the gateway starts again", key)
+            log.warning("Settings: %s has changed. Restart the gateway to apply it.", key)
         for warning in settings.warnings:
             log.warning("Settings: %s", warning)
         self.current = settings
         self._apply(settings)
-        log.info("Settings reloaded (%s)", cause)
+        log.info("Settings reloaded (%s).", cause)
         return True
 
     def _read_stamps(self) -> tuple[Stamp, ...]:
@@ -105,7 +111,7 @@ class Reloader:
     def _hangup_signal(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
         hangup = getattr(signal, "SIGHUP", None)
-        if hangup is None:  # Windows has none
+        if hangup is None:  # on Windows
             yield
             return
         loop.add_signal_handler(hangup, self.reload, "SIGHUP")
@@ -116,7 +122,7 @@ class Reloader:
 
 
 def find_restart_keys(old: Settings, new: Settings) -> tuple[str, ...]:
-    """The keys whose new values must wait for the next start."""
+    """Return the keys that have changed and take effect only at a start."""
     return tuple(key for key in RESTART_KEYS if attrgetter(key)(old) != attrgetter(key)(new))
 
 

@@ -1,9 +1,11 @@
-"""Addresses of model servers as people write them, and the one form that everyone else is handed."""
+"""Addresses of model servers: parsing of what people write into one normal form."""
 
 import ipaddress
 import re
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote, urlsplit
+
+from penstock.domain.server_kind import KindDefaults
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f\\]")
@@ -13,7 +15,7 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1", "0.0.0.0", "::"}
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """Where a server is. `host` is lower case, IPv6 without brackets; `prefix` is empty or ``/path``."""
+    """Address of a server. `host` is lower case, IPv6 without brackets; `prefix` is empty or ``/path``."""
 
     scheme: str
     host: str
@@ -24,39 +26,38 @@ class ServerAddress:
 
     @property
     def url(self) -> str:
-        """The address without credentials; https's own port is left out."""
+        """The address without credentials; the port is left out where it is the default of https."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         port = "" if self.scheme == "https" and self.port == 443 else f":{self.port}"
         return f"{self.scheme}://{host}{port}{self.prefix}"
 
     @property
     def identity(self) -> tuple[str, int, str]:
-        """Equal for two ways of writing the same place: names of this machine are one."""
+        """Host, port and prefix; equal for two spellings of one address, as all names of this machine are."""
         host = self.host.rstrip(".")
         return ("localhost" if host in _LOOPBACK else host, self.port, self.prefix)
 
 
 def parse_address(
-    text: str, *, bare_port: int, http_port: int = 80, url_suffixes: tuple[str, ...] = ("/v1",)
+    text: str, *, bare_port: int, http_port: int = 80, api_paths: tuple[str, ...] = ("/v1",)
 ) -> ServerAddress:
-    """Read an address; the scheme may be missing (http) and so may the port.
+    """Parse an address; the scheme may be missing (http) and so may the port.
 
-    `bare_port` is meant where neither scheme nor port is written, `http_port` after ``http://``. `url_suffixes` are
-    paths of an API that people copy along with the address. Raises ValueError that says what to write, and never
-    repeats credentials.
+    `bare_port` is the port where neither scheme nor port is given, `http_port` the one after ``http://``. `api_paths`
+    at the end of the address are removed. Raises ValueError that says what to write and never repeats credentials.
     """
     text = text.strip()
     if not text:
         raise ValueError("is empty; write an address such as http://localhost:11434")
     if _FORBIDDEN.search(text):
-        raise ValueError("has a space or a control character in it")
+        raise ValueError("must not contain spaces or control characters")
     scheme, rest = _split_scheme(text)
     default_port = {"": bare_port, "http": http_port, "https": 443}[scheme]
     try:
         parts = urlsplit(f"//{rest}")
         port = parts.port
     except ValueError:
-        raise ValueError("is not an address: the port must be a number up to 65535, IPv6 in [brackets]") from None
+        raise ValueError("is not an address: the port must be at most 65535, and IPv6 goes in [brackets]") from None
     userinfo, at, authority = parts.netloc.rpartition("@")
     if parts.query or parts.fragment or "?" in rest or "#" in rest:
         raise ValueError("must not have a query (?…) or a fragment (#…)")
@@ -66,18 +67,23 @@ def parse_address(
         scheme=scheme or "http",
         host=_normalize_host(parts.hostname or ""),
         port=default_port if port is None else port,
-        prefix=_normalize_prefix(parts.path, url_suffixes),
+        prefix=_normalize_prefix(parts.path, api_paths),
         credentials=unquote(userinfo) if at and userinfo else None,
     )
 
 
+def parse_server_address(defaults: KindDefaults, text: str) -> ServerAddress:
+    """Parse the address of a server of a kind with these defaults; raise ValueError as `parse_address` does."""
+    return parse_address(text, bare_port=defaults.port, http_port=defaults.http_port, api_paths=defaults.api_paths)
+
+
 def mask_credentials(text: str) -> str:
-    """The text with all before the last @ hidden, scheme excepted, whether or not it is a good URL."""
+    """Replace all before the last @ but the scheme, whether or not the text is a valid URL."""
     return re.sub(r"^([a-z][a-z0-9+.-]*://)?.*@", r"\1***@", text, flags=re.IGNORECASE | re.DOTALL)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what listens on this host."""
+    """Return True when a listener on this host can be reached from this machine only."""
     name = host.strip("[]").lower()
     try:
         return ipaddress.ip_address(name).is_loopback
@@ -89,7 +95,7 @@ def _split_scheme(text: str) -> tuple[str, str]:
     if match := _SCHEME.match(text):
         scheme = match[1].lower()
         if scheme not in ("http", "https"):
-            raise ValueError(f"begins with {match[1]}://, but must begin with http:// or https://")
+            raise ValueError("must begin with http:// or https://")
         return scheme, text[match.end() :]
     if re.match(r"(https?:)?/", text, re.IGNORECASE):
         raise ValueError("must begin with http:// or https://")
@@ -106,19 +112,19 @@ def _normalize_host(host: str) -> str:
         try:
             return str(ipaddress.IPv6Address(host.replace("%25", "%")))
         except ValueError:
-            raise ValueError(f"has {host} for a host, which is not an IPv6 address") from None
+            raise ValueError(f"has the host {host}, which is not an IPv6 address") from None
     try:
         name = host if host.isascii() else host.encode("idna").decode()
     except UnicodeError:
-        raise ValueError(f"has {host} for a host, which is not a name") from None
+        raise ValueError(f"has the host {host}, which is not a valid name") from None
     labels = name.lower().removesuffix(".").split(".")
     if len(name) > 253 or not all(map(_LABEL.fullmatch, labels)):
-        raise ValueError(f"has {host} for a host, which is not a name")
+        raise ValueError(f"has the host {host}, which is not a valid name")
     if labels[-1].isdigit():
         try:
             return str(ipaddress.IPv4Address(name))
         except ValueError:
-            raise ValueError(f"has {host} for a host, which is not an IPv4 address") from None
+            raise ValueError(f"has the host {host}, which is not an IPv4 address") from None
     return name.lower()
 
 

@@ -1,4 +1,4 @@
-"""The effective settings, resolved and checked: plain values that need no validation library to be read.
+"""Effective settings, resolved and validated: plain values that need no validation library.
 
 Times are seconds, sizes are bytes. A field that holds a secret is left out of the representation.
 """
@@ -9,7 +9,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, Never
 
-Kind = Literal["ollama", "vllm", "llamacpp", "mlx", "openai", "victoria"]
 PriorityName = Literal["PRIMARY", "SECONDARY", "FALLBACK"]
 Mode = Literal["ollama", "vllm", "none"]
 LogFormat = Literal["text", "json"]
@@ -23,7 +22,7 @@ def _empty_mapping() -> Mapping[str, Never]:
 
 @dataclass(frozen=True, slots=True)
 class EffectiveValue:
-    """What one key is set to, as text with secrets masked, and where that was said."""
+    """Value of one key, as text with secrets masked, and its source."""
 
     value: str
     source: str
@@ -32,45 +31,45 @@ class EffectiveValue:
 
 @dataclass(frozen=True, slots=True)
 class TimeoutSettings:
-    """Limits of one call to a model server. None: no limit."""
+    """Time limits of one request to a model server. None: no limit."""
 
     connect: float = 5.0
     first_byte: float | None = 240.0
     idle: float | None = None
-    """Longest silence between two pieces of an answer."""
+    """Longest pause between two parts of a response."""
     total: float | None = 240.0
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """One model server. `urls` are addresses of that same server in the order to try them.
+    """Settings of one model server. `urls` are addresses of that same server in the order to try them.
 
     A URL is ``scheme://host:port[/prefix]`` without credentials, trailing slash or ``/v1``; the port is left out
-    only where it is https's own.
+    only where it is the default of https.
     """
 
     name: str
-    kind: Kind
+    kind: str
     urls: tuple[str, ...]
     priority: PriorityName = "PRIMARY"
     max_concurrent: int = 2
     configured: bool = True
-    """False: a built-in default address that nobody asked for; it is probed, and counts only when it answers."""
+    """False: a default address that the user did not configure; it is probed and used only when it answers."""
     models: tuple[str, ...] = ()
-    """Names that may be asked of this server; empty: all that it has."""
+    """Models that may be requested from this server; empty: all that it has."""
     verify_tls: bool | str = True
-    """False: certificates are not checked. Text: path of a PEM file with the authorities to trust."""
+    """False: certificates are not verified. Text: path of a PEM file with the authorities to trust."""
     timeouts: TimeoutSettings = TimeoutSettings()
-    """This server's own limits, resolved: agents may take longer than models."""
+    """Limits of this server, resolved from the general ones and its own."""
     api_key: str | None = field(default=None, repr=False)
-    """Sent as a bearer token."""
+    """Bearer token to send."""
     credentials: str | None = field(default=None, repr=False)
     """``user:password`` from the URL, sent as HTTP Basic; never together with `api_key`."""
 
 
 @dataclass(frozen=True, slots=True)
 class LlmSettings:
-    """What `/chat` fills in where a request leaves it out."""
+    """Defaults of `/chat` for what a request leaves out."""
 
     mode: Mode = "ollama"
     model: str = "llama3.1:8b"
@@ -82,7 +81,7 @@ class LlmSettings:
 
 @dataclass(frozen=True, slots=True)
 class VllmSettings:
-    """Arguments of `vllm serve`; `model` is empty when none is known."""
+    """Arguments of `vllm serve`; `model` is empty when none is set."""
 
     model: str = ""
     gpu_memory_utilization: float = 0.95
@@ -94,7 +93,7 @@ class VllmSettings:
 
 @dataclass(frozen=True, slots=True)
 class ListenSettings:
-    """The gateway's own side: where it listens and what it lets in."""
+    """Listening address of the gateway and limits of its clients."""
 
     host: str = "127.0.0.1"
     port: int = 8005
@@ -104,28 +103,28 @@ class ListenSettings:
     log_format: LogFormat = "text"
     log_level: str = "info"
     allowed_hosts: tuple[str, ...] = ()
-    """`Host` names served beside loopback names and the listening address."""
+    """`Host` names that are accepted in addition to loopback names and the listening address."""
     cors_origins: tuple[str, ...] = ()
-    """Origins allowed beside this one and loopback; ``*``: all, never with credentials."""
+    """Origins allowed in addition to this one and loopback; ``*``: all, never with credentials."""
     open: bool = False
-    """Listen beyond loopback although there are no accounts."""
+    """Allow listening beyond loopback although there are no accounts."""
     announce: bool = False
-    """Tell the local network of this gateway, by mDNS."""
+    """Announce this gateway on the local network by mDNS."""
     drain_seconds: float = 30.0
     timeouts: TimeoutSettings = TimeoutSettings()
     max_connections: int = 16384
-    """Client connections at one time."""
+    """Maximum number of open client connections."""
     keep_alive: float = 75.0
-    """An idle client connection is closed after this long."""
+    """Time after which an idle client connection is closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoutingSettings:
-    """Models by preference for each level of complexity and each task type; no entry: the built-in choice.
+    """Preferred models for each level of complexity and each task type; without an entry the model is chosen by size.
 
-    `under_cost` is how many times worse a model too small for a request is than one too large. `resume`: a stream whose
-    server dies goes on on another. `hedge_after`: seconds without a first byte after which a second server is asked
-    beside the first; 0: never.
+    `under_cost` is how many times worse a model too small for a request is than one too large. `resume`: continue a
+    stream on another server when its server fails. `hedge_after`: seconds without a first byte after which the request
+    is also sent to a second server; 0: never.
     """
 
     levels: Mapping[str, tuple[str, ...]] = field(default_factory=_empty_mapping)
@@ -137,7 +136,7 @@ class RoutingSettings:
 
 @dataclass(frozen=True, slots=True)
 class QueueSettings:
-    """Bounds of the waiting line."""
+    """Limits of the admission queue."""
 
     max_waiting: int = 100
     max_waiting_per_user: int = 10
@@ -146,7 +145,7 @@ class QueueSettings:
 
 @dataclass(frozen=True, slots=True)
 class RoleSettings:
-    """Share and limits of one role. None: no limit."""
+    """Weight and limits of one role. None: no limit."""
 
     weight: int
     requests_per_minute: int | None = None
@@ -154,12 +153,12 @@ class RoleSettings:
     tokens_per_month: int | None = None
     max_concurrent: int | None = None
     models: tuple[str, ...] = ()
-    """Empty: all."""
+    """Models that the role may use; empty: all."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuthSettings:
-    """Accounts: how long tokens live, what each role may."""
+    """Lifetimes of tokens and limits of roles."""
 
     access_token_seconds: float = 900.0
     refresh_token_seconds: float = 30 * 86400.0
@@ -170,7 +169,7 @@ class AuthSettings:
 
 @dataclass(frozen=True, slots=True)
 class StorageSettings:
-    """Where things are kept. No `database_url`: SQLite in `data_dir`. The URLs may hold passwords."""
+    """Storage locations. Without `database_url`: SQLite in `data_dir`. The URLs may hold passwords."""
 
     data_dir: Path
     database_url: str | None = field(default=None, repr=False)
@@ -179,14 +178,14 @@ class StorageSettings:
 
 @dataclass(frozen=True, slots=True)
 class ChatSettings:
-    """Agent chat: the providers to ask, in order."""
+    """Agent chat: the kinds of server to try, in order."""
 
-    chain: tuple[Kind, ...] = ("victoria", "mlx")
+    chain: tuple[str, ...] = ("victoria", "mlx")
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookSettings:
-    """An address that is told of events; no `events`: of all."""
+    """An address that receives events; without `events`: all of them."""
 
     url: str = field(repr=False)
     events: tuple[str, ...] = ()
@@ -194,14 +193,14 @@ class WebhookSettings:
 
 @dataclass(frozen=True, slots=True)
 class NotificationSettings:
-    """Who is told when something happens."""
+    """Receivers of notifications."""
 
     webhooks: tuple[WebhookSettings, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class TelemetrySettings:
-    """Traces; no endpoint, no traces."""
+    """Export of traces; without an endpoint there are none."""
 
     otlp_endpoint: str | None = None
     service_name: str = "penstock"
@@ -209,26 +208,26 @@ class TelemetrySettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that can be set, resolved. Made by `penstock.config.load.load`; never changed, only replaced."""
+    """All settings, resolved. Built by `load_settings`; never changed, only replaced."""
 
     storage: StorageSettings
     servers: tuple[ServerSettings, ...] = ()
-    """Configured ones first, in the order of the file; then default addresses to be probed."""
+    """Configured servers first, then default addresses to probe."""
     llm: LlmSettings = LlmSettings()
     vllm: VllmSettings = VllmSettings()
     server: ListenSettings = ListenSettings()
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=_empty_mapping)
-    """A model's name to the other names of that same model."""
+    """Other names of a model by its name."""
     distributed: bool = True
-    """Distributed routing is wanted; with one server up it is ordinary mode all the same."""
+    """Route among several servers; with one server it makes no difference."""
     auto_discover: bool = False
-    """Look for Ollama on the local network by mDNS and usual names."""
+    """Search the local network for Ollama by mDNS and common host names."""
     discover_subnets: tuple[str, ...] = ()
     """Private address ranges (CIDR) to scan for Ollama."""
     anything_configured: bool = False
     """A file was read, or a variable names a model, a model server or a provider."""
     demo: bool = False
-    """Simulated servers were asked for by name."""
+    """Simulated servers are requested by `penstock demo`."""
     routing: RoutingSettings = RoutingSettings()
     queue: QueueSettings = QueueSettings()
     auth: AuthSettings = AuthSettings()
@@ -236,13 +235,13 @@ class Settings:
     notifications: NotificationSettings = NotificationSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     config_path: Path | None = None
-    """The file that was read."""
+    """The settings file that was read."""
     warnings: tuple[str, ...] = ()
-    """To be logged at the start: what is odd but not wrong."""
+    """Sentences to log at the start, about settings that are valid but unusual."""
     effective_values: Mapping[str, EffectiveValue] = field(default_factory=_empty_mapping, repr=False, compare=False)
-    """Key path, as ``server.port`` or ``llm.providers.vllm.servers[0].url``, to its value and source."""
+    """Values and sources by key path, such as ``server.port`` or ``llm.providers.vllm.servers[0].url``."""
 
     @property
     def data_dir(self) -> Path:
-        """The folder of everything that Penstock keeps."""
+        """Folder of the files that Penstock keeps."""
         return self.storage.data_dir

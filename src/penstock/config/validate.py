@@ -1,4 +1,4 @@
-"""Holds a tree of settings against the schema and says what is wrong in words, all of it at once."""
+"""Validation of a tree of settings against the schema, with an error message for everything that is wrong."""
 
 from collections.abc import Iterator
 from types import UnionType
@@ -19,13 +19,13 @@ _MESSAGES = {
     "float_type": "must be a number",
     "greater_than": "must be more than {gt}",
     "greater_than_equal": "must be at least {ge}",
-    "int_type": "must be a whole number",
+    "int_type": "must be an integer",
     "less_than_equal": "must be at most {le}",
-    "list_type": "must be a list, as [a, b]",
+    "list_type": "must be a list such as [a, b]",
     "missing": "is missing",
     "model_type": "must be a section of keys",
     "string_too_short": "must have at least {min_length} characters",
-    "string_type": "must be text; put it in quotes",
+    "string_type": "must be text in quotes",
     "too_short": "must not be empty",
     "value_error": "{error}",
 }
@@ -35,39 +35,42 @@ _PATTERNS = {
 }
 
 
-def validate_tree(tree: LocatedValue) -> tuple[SettingsFile, LocatedValue, list[ConfigError]]:
-    """The settings in `tree`, the part of it that is right, and what is wrong with the rest."""
-    mistakes: list[ConfigError] = []
+def validate_tree(
+    tree: LocatedValue, schema: type[SettingsFile]
+) -> tuple[SettingsFile, LocatedValue, list[ConfigError]]:
+    """Validate `tree`; return the settings file, the valid part of the tree, and the errors in the rest."""
+    errors: list[ConfigError] = []
     for _ in range(10):
         try:
-            return SettingsFile.model_validate(tree.to_plain()), tree, mistakes
+            return schema.model_validate(tree.to_plain()), tree, errors
         except ValidationError as error:
             details = error.errors(include_url=False)
-        mistakes = mistakes or [_build_error(tree, detail) for detail in details]  # later ones come of the leaving out
+        # Only those of the first round: later ones follow from the removal of values.
+        errors = errors or [_build_error(tree, schema, detail) for detail in details]
         for keys in sorted((_find_removable(tree, detail) for detail in details), key=_reading_order, reverse=True):
             tree = tree.copy_without(keys)
-    return SettingsFile(), LocatedValue({}, tree.source), mistakes
+    return schema(), LocatedValue({}, tree.source), errors
 
 
-def _build_error(tree: LocatedValue, detail: ErrorDetails) -> ConfigError:
+def _build_error(tree: LocatedValue, schema: type[SettingsFile], detail: ErrorDetails) -> ConfigError:
     keys = _find_keys(detail)
     node = tree.find(keys)
-    within = node or _find_closest(tree, keys)
-    path = format_key_path(node.path if node else (*within.path, *keys[-1:]))
-    return ConfigError(path, within.source, _describe_problem(keys, detail))
+    nearest = node or _find_closest(tree, keys)
+    path = format_key_path(node.path if node else (*nearest.path, *keys[-1:]))
+    return ConfigError(path, nearest.source, _describe_problem(keys, schema, detail))
 
 
-def _describe_problem(keys: tuple[Key, ...], detail: ErrorDetails) -> str:
+def _describe_problem(keys: tuple[Key, ...], schema: type[SettingsFile], detail: ErrorDetails) -> str:
     kind, context = detail["type"], detail.get("ctx", {})
     name = str(keys[-1]) if keys else ""
     if kind == "extra_forbidden":
-        return f"there is no such key; {_suggest_key(name, list_keys(keys[:-1]))}"
+        return f"is not a known key; {_suggest_key(keys, schema)}"
     if kind == "literal_error":
         return _describe_choices(detail)
     if kind == "string_pattern_mismatch":
         return _PATTERNS[name]
-    said = _MESSAGES.get(kind, detail["msg"]).format_map(context)
-    return said if kind == "missing" or name in SECRETS else f"{said}{_quote_input(detail['input'])}"
+    text = _MESSAGES.get(kind, detail["msg"]).format_map(context)
+    return text if kind == "missing" or name in SECRETS else f"{text}{_quote_input(detail['input'])}"
 
 
 def _describe_choices(detail: ErrorDetails) -> str:
@@ -78,9 +81,13 @@ def _describe_choices(detail: ErrorDetails) -> str:
     return f"must be one of {', '.join(names)}, not {_format_input(detail['input'])}{hint}"
 
 
-def _suggest_key(name: str, known: list[str]) -> str:
-    if not find_nearest(name, known) and (elsewhere := [path for path in _PATHS if path.endswith(f".{name}")]):
-        return f"it belongs to {' or '.join(elsewhere)}"
+def _suggest_key(keys: tuple[Key, ...], schema: type[SettingsFile]) -> str:
+    name = str(keys[-1])
+    known = list_keys(schema, keys[:-1])
+    if not find_nearest(name, known):
+        elsewhere = [path for path in _list_paths(schema) if path.endswith(f".{name}")]
+        if elsewhere:
+            return f"it belongs to {' or '.join(elsewhere)}"
     return suggest_name(name, known)
 
 
@@ -89,10 +96,11 @@ def _quote_input(value: Any) -> str:
 
 
 def _format_input(value: Any) -> str:
-    text = (
-        mask_credentials(value) if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else value
-    )
-    return repr(text if not isinstance(text, str) or len(text) <= 80 else text[:77] + "...")
+    if isinstance(value, str):
+        value = mask_credentials(value)
+    elif isinstance(value, bool):
+        value = str(value).lower()
+    return repr(value if not isinstance(value, str) or len(value) <= 80 else value[:77] + "...")
 
 
 def _find_keys(detail: ErrorDetails) -> tuple[Key, ...]:
@@ -107,7 +115,7 @@ def _find_closest(tree: LocatedValue, keys: tuple[Key, ...]) -> LocatedValue:
 
 
 def _find_removable(tree: LocatedValue, detail: ErrorDetails) -> tuple[Key, ...]:
-    """What must go so that the rest is valid: the value itself, or the entry that lacks something."""
+    """Find what to remove so that the rest is valid: the value itself, or the entry that lacks something."""
     keys = _find_keys(detail)
     return keys if tree.find(keys) else keys[:-1]
 
@@ -116,9 +124,9 @@ def _reading_order(keys: tuple[Key, ...]) -> list[tuple[int, str]]:
     return [(key, "") if isinstance(key, int) else (-1, key) for key in keys]
 
 
-def list_keys(path: tuple[Key, ...]) -> list[str]:
-    """The keys that the schema has in the section at `path`; none where names are free."""
-    model: Any = SettingsFile
+def list_keys(schema: type[SettingsFile], path: tuple[Key, ...]) -> list[str]:
+    """List the keys of the section at `path`; empty where any name is allowed."""
+    model: Any = schema
     for key in path:
         if isinstance(model, type) and issubclass(model, BaseModel):
             field = model.model_fields.get(str(key))
@@ -137,13 +145,10 @@ def _unwrap_type(annotation: Any) -> Any:
     return annotation
 
 
-def _list_paths(model: type[BaseModel], above: str = "") -> Iterator[str]:
+def _list_paths(model: type[BaseModel], parent: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
         inner = _unwrap_type(field.annotation)
         if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from _list_paths(inner, f"{above}{name}.")
+            yield from _list_paths(inner, f"{parent}{name}.")
         else:
-            yield f"{above}{name}"
-
-
-_PATHS = tuple(_list_paths(SettingsFile))
+            yield f"{parent}{name}"

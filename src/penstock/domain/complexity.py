@@ -1,11 +1,11 @@
-"""How hard a request is and what it is about: what the choice of a model turns on."""
+"""Complexity and task type of a request, on which the choice of a model depends."""
 
 import enum
 from dataclasses import dataclass
 
 
 class Level(enum.IntEnum):
-    """The smallest class of model that should answer well, by size: about 1B, 3–4B, 12B, and a 14B coder or 70B."""
+    """Complexity, by the size of the smallest suitable model: about 1B, 3–4B, 12B, and a 14B coder or 70B."""
 
     TRIVIAL = 0
     SIMPLE = 1
@@ -14,12 +14,12 @@ class Level(enum.IntEnum):
 
     @property
     def label(self) -> str:
-        """As users and programs see it."""
+        """Return the name that users and programs see."""
         return self.name.lower()
 
 
 class TaskType(enum.Enum):
-    """What kind of work is asked for."""
+    """Kind of task."""
 
     CHAT = "chat"
     FACTUAL = "factual"
@@ -32,7 +32,7 @@ class TaskType(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """A text's level and kind; `scores` are the probabilities of the four levels, lowest first, their sum is 1."""
+    """Level and task type of a text. `scores` are probabilities of the four levels, lowest first, with the sum 1."""
 
     level: Level
     task_type: TaskType
@@ -41,15 +41,15 @@ class Classification:
 
 @dataclass(slots=True)
 class RequestProfile:
-    """What is known of a call whose model is left to the gateway. `context_tokens` is an estimate of all it sends.
+    """Profile of a call whose model the gateway chooses. `context_tokens` is an estimate of the complete prompt.
 
-    `russian`: whether words to its caller are better in Russian. Not frozen; nobody changes it.
+    `prefers_russian`: messages to the client should be in Russian. Not frozen, for speed, but never changed.
     """
 
     level: Level
     task_type: TaskType
-    tools: bool = False
-    images: int = 0
+    has_tools: bool = False
+    image_count: int = 0
     context_tokens: int = 0
-    russian: bool = False
+    prefers_russian: bool = False
     scores: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)

@@ -1,9 +1,8 @@
-"""What callers ask and engines answer, in the one form that every dialect and engine translates to and from.
+"""Content of requests, in one form that every dialect and engine translates to and from.
 
-A JSON text that is only carried (a schema, a tool's parameters, an option nobody here needs to understand) stays
-`Json`: its bytes, unparsed. An absent value is None, or empty where the dialects do not tell the two apart. Nobody
-changes one of these once it is made; the four that every translated call makes are not frozen by name, since that
-doubles the cost of making them.
+JSON that the gateway does not interpret (a schema, tool parameters, unknown options) stays `Json`: unparsed bytes. An
+absent value is None, or empty where dialects do not distinguish the two. No object is changed after it is created.
+The four classes that every translated call needs are not declared frozen, since that doubles the cost of creation.
 """
 
 from dataclasses import dataclass, field
@@ -14,14 +13,14 @@ Json: TypeAlias = bytes
 
 @dataclass(slots=True, unsafe_hash=True)
 class Text:
-    """A piece of text in a message."""
+    """A text in a message."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A picture: base64 `data` with its `media_type`, or a `url` that the engine is to fetch."""
+    """An image: base64 `data` with its `media_type`, or a `url` that the engine must fetch."""
 
     data: str = ""
     media_type: str = ""
@@ -31,7 +30,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """A sound: base64 `data`, `format` such as `wav` or `mp3`."""
+    """An audio clip: base64 `data`, `format` such as `wav` or `mp3`."""
 
     data: str
     format: str
@@ -53,7 +52,7 @@ Part: TypeAlias = Text | Image | Audio | File
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call that a model wants made. `arguments` is the JSON text as the model wrote it, whole."""
+    """A tool call of a model. `arguments` is the complete JSON text as the model wrote it."""
 
     id: str
     name: str
@@ -62,7 +61,7 @@ class ToolCall:
 
 @dataclass(slots=True, unsafe_hash=True)
 class Message:
-    """One turn. `role` is system, developer, user, assistant or tool; a tool's result names its call."""
+    """A message. `role` is system, developer, user, assistant or tool; a tool's result has the id of its call."""
 
     role: str
     parts: tuple[Part, ...] = ()
@@ -76,13 +75,13 @@ class Message:
 
     @property
     def text(self) -> str:
-        """The text parts, joined."""
+        """Return the text parts, joined."""
         return "".join(part.text for part in self.parts if isinstance(part, Text))
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function that the model may call; `parameters` is its JSON schema, empty when there is none."""
+    """A function that the model may call; `parameters` is its JSON schema, or empty."""
 
     name: str
     description: str = ""
@@ -92,7 +91,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class ToolChoice:
-    """`mode` is auto, none, required or function (then `name` says which)."""
+    """Choice of a tool: `mode` is auto, none, required, or function with its `name`."""
 
     mode: str
     name: str = ""
@@ -100,7 +99,7 @@ class ToolChoice:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """The form asked of the answer: any JSON when `schema` is empty, else JSON that fits it."""
+    """Requested format of the response: JSON that matches `schema`, or any JSON if it is empty."""
 
     schema: Json = b""
     name: str = ""
@@ -110,7 +109,7 @@ class Format:
 
 @dataclass(frozen=True, slots=True)
 class Thinking:
-    """Whether to think aloud, how hard (`effort`: minimal, low, medium, high, max) and within how many tokens."""
+    """Settings for thinking. `effort` is minimal, low, medium, high or max; `budget` is the maximum of tokens."""
 
     enabled: bool = True
     effort: str = ""
@@ -119,7 +118,7 @@ class Thinking:
 
 @dataclass(slots=True, unsafe_hash=True)
 class Sampling:
-    """How tokens are drawn; None leaves it to the engine. `n` is the number of answers wanted."""
+    """Sampling parameters; None is the engine's default. `n` is the number of choices."""
 
     max_tokens: int | None = None
     temperature: float | None = None
@@ -138,11 +137,11 @@ class Sampling:
 
 @dataclass(slots=True, unsafe_hash=True)
 class Chat:
-    """A conversation to go on with.
+    """A conversation to continue.
 
-    `extra` holds fields of the caller's dialect that have no place here, as (name, JSON): an engine that speaks the
-    same dialect gets them back, another ignores or refuses them. `options` likewise holds engine options (Ollama's
-    `num_ctx`, vLLM's `guided_…`) that only that kind of engine knows.
+    `extra` has other fields of the client's dialect, as (name, JSON): engines of the same dialect get them back,
+    others ignore or reject them. `options` likewise has options that only one kind of engine supports (Ollama's
+    `num_ctx`, vLLM's `guided_…`).
     """
 
     messages: tuple[Message, ...]
@@ -160,7 +159,7 @@ class Chat:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """Raw text to continue, without a chat template. Each of `prompts` is a text or a list of token ids."""
+    """Raw text to continue without a chat template. Each of `prompts` is a text or a list of token ids."""
 
     prompts: tuple[str | tuple[int, ...], ...]
     suffix: str = ""
@@ -175,7 +174,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """Texts (or token lists) to turn into vectors."""
+    """Texts or token lists to embed."""
 
     inputs: tuple[str | tuple[int, ...], ...]
     dimensions: int | None = None
@@ -187,7 +186,7 @@ class Embedding:
 
 @dataclass(frozen=True, slots=True)
 class AgentTask:
-    """A goal for an agent. `session` names a running conversation; `plan` asks only for the plan."""
+    """A goal for an agent. `session` is the id of a conversation; `plan` requests only a plan."""
 
     goal: str
     history: tuple[Message, ...] = ()

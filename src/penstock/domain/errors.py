@@ -1,6 +1,6 @@
-"""Everything that can go wrong for a caller, as one tree.
+"""Errors that clients get, in one tree.
 
-    PenstockError                  status  code                      again?
+    PenstockError                  status  code                      retry?
     ├── InvalidRequest               400   invalid_request             no
     │   ├── Unsupported              400   unsupported                 no
     │   └── ContextLengthExceeded    400   context_length_exceeded     no
@@ -11,27 +11,27 @@
     ├── MethodNotAllowed             405   method_not_allowed          no
     ├── BodyTooLarge                 413   body_too_large              no
     ├── RateLimited                  429   rate_limited                yes
-    │   └── WaitTooLong              429   wait_too_long               yes   longer than the caller is ready to wait
-    ├── ClientStalled                408   client_stalled              no    it stopped reading
-    ├── ClientGone                   499   client_gone                 no    it hung up
+    │   └── WaitTooLong              429   wait_too_long               yes   longer than the client's limit
+    ├── ClientStalled                408   client_stalled              no    it stopped sending or reading
+    ├── ClientGone                   499   client_gone                 no    it disconnected
     ├── Unavailable                  503   unavailable                 yes
     │   ├── NoServer                 503   no_server                   yes
     │   ├── LlmDisabled              503   llm_disabled                no
     │   └── ShuttingDown             503   shutting_down               yes
     └── UpstreamError                502   upstream_error              yes
-        ├── ConnectFailed            502   upstream_error              yes   nothing was sent
-        ├── UpstreamCut              502   upstream_error              yes   the answer ended too early
-        ├── UpstreamGarbage          502   upstream_error              yes   not the protocol
+        ├── ConnectFailed            502   upstream_error              yes   the request was not sent
+        ├── UpstreamCut              502   upstream_error              yes   the response is incomplete
+        ├── UpstreamGarbage          502   upstream_error              yes   not HTTP, or not the engine's format
         ├── UpstreamStatus           any   upstream_error              by status
         └── UpstreamTimeout          504   upstream_timeout            yes
 
-`retryable` says whether another server, or the same one later, may well succeed. Dialects draw these in the
-caller's own shape; nothing else is ever shown to a caller.
+`retryable`: another server, or the same one later, may succeed. Dialects render errors in the client's format; clients
+get no other errors.
 """
 
 
 class PenstockError(Exception):
-    """Base of all. `message` is one sentence that says what to do; `retry_after` is in seconds."""
+    """Base of all errors. `message` says what happened and what to do; `retry_after` is in seconds."""
 
     status: int = 500
     code: str = "internal_error"
@@ -45,53 +45,53 @@ class PenstockError(Exception):
 
 
 class InvalidRequest(PenstockError):
-    """The request itself is wrong; `param` names the field."""
+    """The request is invalid; `param` is the path of the field."""
 
     status = 400
     code = "invalid_request"
 
 
 class Unsupported(InvalidRequest):
-    """The chosen engine cannot do what was asked; the message names the engine and the thing."""
+    """The selected engine does not support the request; the message names the engine and the feature."""
 
     code = "unsupported"
 
 
 class ContextLengthExceeded(InvalidRequest):
-    """The prompt is longer than the model's context; the message has both numbers where they are known."""
+    """The prompt is longer than the model's context; the message has both numbers if they are known."""
 
     code = "context_length_exceeded"
 
 
 class Unauthorized(PenstockError):
-    """No credentials, or wrong ones."""
+    """Credentials are missing or wrong."""
 
     status = 401
     code = "unauthorized"
 
 
 class Forbidden(PenstockError):
-    """Known, but not allowed."""
+    """The client is authenticated but not allowed to do this."""
 
     status = 403
     code = "forbidden"
 
 
 class NotFound(PenstockError):
-    """No such thing."""
+    """The path or object does not exist."""
 
     status = 404
     code = "not_found"
 
 
 class ModelNotFound(NotFound):
-    """No server has the model; the message lists the nearest names."""
+    """No server has the model; the message lists similar names."""
 
     code = "model_not_found"
 
 
 class MethodNotAllowed(PenstockError):
-    """The path exists, but not for this method; `allow` lists those that do."""
+    """The path does not support the method; `allow` lists the supported ones."""
 
     status = 405
     code = "method_not_allowed"
@@ -109,7 +109,7 @@ class BodyTooLarge(PenstockError):
 
 
 class RateLimited(PenstockError):
-    """Too many requests; `retry_after` says when to come again."""
+    """Too many requests; retry after `retry_after` seconds."""
 
     status = 429
     code = "rate_limited"
@@ -117,27 +117,27 @@ class RateLimited(PenstockError):
 
 
 class WaitTooLong(RateLimited):
-    """No server can begin as soon as the caller wants."""
+    """No server can start within the client's maximum wait."""
 
     code = "wait_too_long"
 
 
 class ClientStalled(PenstockError):
-    """The client took too long to send its request, or has stopped reading its answer."""
+    """The client took too long to send its request or to read the response."""
 
     status = 408
     code = "client_stalled"
 
 
 class ClientGone(PenstockError):
-    """The client hung up; nobody is left to tell."""
+    """The client disconnected."""
 
     status = 499
     code = "client_gone"
 
 
 class Unavailable(PenstockError):
-    """Nothing can answer just now."""
+    """The request cannot be served at the moment."""
 
     status = 503
     code = "unavailable"
@@ -145,7 +145,7 @@ class Unavailable(PenstockError):
 
 
 class NoServer(Unavailable):
-    """No server that is up can do this; the message says of each why not."""
+    """No server that is up can serve the request; the message has the reason for each."""
 
     code = "no_server"
 
@@ -158,13 +158,13 @@ class LlmDisabled(Unavailable):
 
 
 class ShuttingDown(Unavailable):
-    """The gateway is draining."""
+    """The gateway is shutting down and takes no new requests."""
 
     code = "shutting_down"
 
 
 class UpstreamError(PenstockError):
-    """The engine failed."""
+    """The model server failed."""
 
     status = 502
     code = "upstream_error"
@@ -172,28 +172,28 @@ class UpstreamError(PenstockError):
 
 
 class ConnectFailed(UpstreamError):
-    """No connection to the engine; it has seen nothing of the request."""
+    """The connection to the model server failed; no part of the request was sent."""
 
 
 class UpstreamCut(UpstreamError):
-    """The engine's answer ended before it was whole."""
+    """The server's response ended before it was complete."""
 
 
 class UpstreamGarbage(UpstreamError):
-    """The engine sent what its protocol does not allow."""
+    """The server's response violates its protocol."""
 
 
 class UpstreamTimeout(UpstreamError):
-    """The engine took too long: to accept, to begin, or between two pieces."""
+    """The server took too long to accept the connection, to start the response, or between two pieces of it."""
 
     status = 504
     code = "upstream_timeout"
 
 
 class UpstreamStatus(UpstreamError):
-    """The engine answered with an error of its own: `status` is its status, `kind` its own word for it.
+    """The server responded with an error: `status` is its HTTP status, `kind` its own name for the error.
 
-    4xx is the caller's to mend and goes back to the caller; 408, 425, 429 and 5xx may be tried elsewhere.
+    The client must fix a 4xx, which is returned to it; 408, 425, 429 and 5xx may be retried on another server.
     """
 
     def __init__(

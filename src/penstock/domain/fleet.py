@@ -1,15 +1,15 @@
-"""Servers, the models on them, and the immutable picture of all of them at one moment."""
+"""Model servers, their models, and immutable snapshots of all of them."""
 
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-AGENT_CHAIN = ("victoria", "mlx")  # the kinds that answer agent chat, in the order they are tried
+AGENT_CHAIN = ("victoria", "mlx")  # kinds of engine for agent chat, in the order of attempts
 
 
 class Priority(enum.IntEnum):
-    """Lower comes first; FALLBACK answers only when no other can."""
+    """Priority of a server: lower comes first; FALLBACK is used only if no other server can answer."""
 
     PRIMARY = 0
     SECONDARY = 1
@@ -17,7 +17,7 @@ class Priority(enum.IntEnum):
 
 
 class State(enum.Enum):
-    """What the last look at a server told; DRAINING: it is up, and is given no new work."""
+    """State of a server at its last probe. DRAINING: it is up and gets no new calls."""
 
     UNKNOWN = "unknown"
     UP = "up"
@@ -28,11 +28,11 @@ class State(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A model server as configured or discovered. `urls` are addresses of the same server, tried in order.
+    """A configured or discovered model server. `urls` are addresses of the same server, tried in order.
 
-    `max_concurrent` is its number of slots. `configured` is False for a default address that is only looked at.
-    `setting` is where its address is set, to be named when it cannot be reached. `api_key` is the engine's own kind of
-    credential, `credentials` are `user:password` for HTTP Basic.
+    `max_concurrent` is its number of slots. `is_configured` is False for a default address that is only probed.
+    `setting` is the setting of its address, for error messages. `api_key` is the engine's own kind of credential,
+    `credentials` are `user:password` for HTTP Basic.
     """
 
     name: str
@@ -43,22 +43,22 @@ class Server:
     api_key: str = field(default="", repr=False)
     credentials: str = field(default="", repr=False)
     verify_tls: bool | str = True
-    configured: bool = True
+    is_configured: bool = True
     is_simulated: bool = False
     models: tuple[str, ...] = ()
     setting: str = ""
 
     @property
     def url(self) -> str:
-        """The main address."""
+        """Return the main address."""
         return self.urls[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model as its server describes it. Sizes are bytes, `context_length` tokens; 0 or "" where it is not told.
+    """A model as its server describes it. Sizes are bytes, `context_length` tokens; unknown values are 0 or "".
 
-    `context_length` is what it was trained for, `loaded_context` what it is loaded with.
+    `context_length` is the length for which the model was trained, `loaded_context` the length with which it runs.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Model:
     capabilities: frozenset[str] = frozenset()
     digest: str = ""
     modified_at: str = ""
-    loaded: bool = False
+    is_loaded: bool = False
     size_vram: int = 0
     expires_at: str = ""
     aliases: tuple[str, ...] = ()
@@ -82,7 +82,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What looking at a server found: its models, how it feels, its version and slots where it tells them."""
+    """Result of a probe: the server's models and state, and its version and slots if it reports them."""
 
     models: tuple[Model, ...] = ()
     state: State = State.UP
@@ -93,7 +93,7 @@ class Inventory:
 
 @dataclass(frozen=True, slots=True)
 class ServerStatus:
-    """One server at one moment. `response_time` is seconds; `url` the address that answered; `error` why it is down."""
+    """Status of one server. `response_time` is seconds; `url` the address that answered; `error` why it is down."""
 
     server: Server
     state: State = State.UNKNOWN
@@ -108,15 +108,15 @@ class ServerStatus:
 
     @property
     def is_up(self) -> bool:
-        """Whether it can be given work."""
+        """Return whether the server can take calls."""
         return self.state is State.UP
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A model on a server. `is_up` is False when the last look found the server away; its models are then remembered.
+    """A model on a server. `is_up` is False after a failed probe; the last known models are kept.
 
-    `on_demand`: its server loads models when they are asked for, so that it may not be in memory.
+    `on_demand`: the server loads models on request, so the model may not be in memory.
     """
 
     server: Server
@@ -129,10 +129,10 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """All servers at one moment. Published by single assignment; never changed.
+    """Snapshot of all servers. Published by a single assignment, never changed.
 
-    `version` grows with every change of what there is. `deployments` maps every name under which a model can be asked
-    for (its own, without `:latest`, aliases; lower case) to where it is, servers that are up first.
+    `version` increases with every change of servers or models. `deployments` maps every name of a model (its own,
+    without `:latest`, aliases; lower case) to its deployments, those on servers that are up first.
     """
 
     statuses: tuple[ServerStatus, ...] = ()
@@ -141,5 +141,10 @@ class Fleet:
 
     @property
     def is_simulated(self) -> bool:
-        """Whether these are the built-in simulated servers."""
+        """Return whether these are the built-in simulated servers."""
         return any(status.server.is_simulated for status in self.statuses)
+
+    def find_deployments(self, model: str) -> tuple[Deployment, ...]:
+        """Return the deployments of a model by any of its names; a `:latest` that it does not have is ignored."""
+        name = model.lower()
+        return self.deployments.get(name) or self.deployments.get(name.removesuffix(":latest"), ())

@@ -1,4 +1,4 @@
-"""One request for inference, as the gateway sees it before anybody has looked inside."""
+"""Inference requests, with the fields that routing needs."""
 
 import enum
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from penstock.domain.complexity import RequestProfile
 
 
 class Operation(enum.Enum):
-    """What kind of work a call is: decides which models and engines can take it."""
+    """Kind of a call, which decides the models and engines that can serve it."""
 
     CHAT = "chat"
     COMPLETION = "completion"
@@ -19,16 +19,15 @@ class Operation(enum.Enum):
 
 @dataclass(slots=True)
 class Call:
-    """An inference request, read just far enough to be routed; its body stays as it came.
+    """An inference request, parsed as far as routing needs; its body stays unchanged.
 
-    `wire` names the request and answer format, e.g. `openai.chat`: an engine that speaks the same gets `body` as it
-    is. `model` is what the caller wrote, "" when nothing. `kinds` restricts and orders the kinds of engine that may
-    answer; empty means any. `defaults` asks for the configured token limit and temperature where the caller gave none.
-    `server` is the name of the one server that the caller picked. `flags` is the dialect's own memory from `read` to
-    its writer (e.g. include_usage). `profile` is what the choice of a model turns on, where it is left to the gateway.
-    `max_wait` is the seconds to the first token that the caller is ready to wait. `session` names what belongs
-    together, so that it finds its prompt's beginning in the same server's memory. Not frozen: made for
-    every request on the hot path; nobody changes it after `read`.
+    `wire` is the request and response format, e.g. `openai.chat`; an engine with the same wire gets `body` unchanged.
+    `model` is the name that the client sent, or "". `kinds` restricts and orders the kinds of engine; empty means any.
+    `use_defaults` applies the configured token limit and temperature if the client sent none. `server` is the name of
+    the only server that the client allows. `flags` are the dialect's notes from `parse_request` for its renderer (e.g.
+    `usage`). `profile` is set if the gateway chooses the model. `max_wait` is the client's maximum of seconds to the
+    first token. Calls with the same `session` go to the same server if possible, for its prompt cache. Not frozen, for
+    speed: created for every request.
     """
 
     wire: str
@@ -37,7 +36,7 @@ class Call:
     stream: bool
     body: bytes
     kinds: tuple[str, ...] = ()
-    defaults: bool = False
+    use_defaults: bool = False
     server: str = ""
     flags: frozenset[str] = frozenset()
     max_tokens: int | None = None
@@ -47,17 +46,17 @@ class Call:
 
     @property
     def is_automatic(self) -> bool:
-        """Whether the model's choice is left to the gateway: none is named, or `auto`, `auto:fast` and the like."""
+        """Return whether the gateway chooses the model: none is named, or `auto`, `auto:fast` and the like."""
         name = self.model[:5].lower()
         return name in ("", "auto", "auto:")
 
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What settings put in where a call leaves it out; `distributed` is whether several servers are one fleet.
+    """Defaults from the settings for what a call leaves out. `distributed`: several servers form one fleet.
 
-    `resume`: a stream whose server dies goes on on another where it can. `hedge_after`: seconds without a first byte
-    after which a second server is asked beside the first; 0 is never.
+    `resume`: another server continues a stream whose server fails. `hedge_after`: seconds without a first byte after
+    which the request is also sent to a second server; 0 is never.
     """
 
     model: str = "llama3.1:8b"

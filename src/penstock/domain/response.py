@@ -1,7 +1,7 @@
-"""What comes back from an engine: a stream of chunks, or the whole that they add up to.
+"""Responses of engines: a stream of chunks, or the complete response.
 
-Nobody changes one of these once it is made; those that every call makes are not frozen by name, since that doubles the
-cost of making them.
+No object is changed after it is created. Classes that every call needs are not declared frozen, since that doubles the
+cost of creation.
 """
 
 from collections.abc import Iterable
@@ -12,10 +12,7 @@ from penstock.domain.content import ToolCall
 
 @dataclass(slots=True)
 class Usage:
-    """Tokens spent, and where the engine tells, seconds. `estimated` marks counts that we made ourselves.
-
-    Not frozen: one is made for every call; nobody changes it.
-    """
+    """Token counts, and seconds if the engine reports them. `estimated` marks counts that the gateway estimated."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -29,13 +26,13 @@ class Usage:
 
     @property
     def total_tokens(self) -> int:
-        """Prompt and completion together."""
+        """Return the sum of prompt and completion tokens."""
         return self.prompt_tokens + self.completion_tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Logprob:
-    """A token's log probability (natural), its bytes where known, and the likeliest others."""
+    """Natural log probability of a token, its bytes if known, and the most likely alternatives."""
 
     token: str
     logprob: float
@@ -45,7 +42,7 @@ class Logprob:
 
 @dataclass(slots=True)
 class ToolDelta:
-    """A piece of a tool call: the first of an `index` carries `id` and `name`; `arguments` is a fragment."""
+    """A fragment of a tool call: the first of an `index` has `id` and `name`; `arguments` is a fragment."""
 
     index: int
     id: str = ""
@@ -55,10 +52,10 @@ class ToolDelta:
 
 @dataclass(slots=True)
 class Chunk:
-    """What one event of an engine's stream adds. Not frozen: one is made for every token.
+    """Content of one event of an engine's stream. One is created for every token.
 
-    `finish` is stop, length, tool_calls, content_filter, load or unload, once, in the last chunk of a `choice`.
-    `step` is an agent's progress in words. `vectors` are embeddings in the order of the inputs (floats, or base64 of
+    `finish` is stop, length, tool_calls, content_filter, load or unload, only in the last chunk of a `choice`. `step`
+    is a text on an agent's progress. `vectors` are embeddings in the order of the inputs (floats, or base64 of
     little-endian float32).
     """
 
@@ -79,7 +76,7 @@ class Chunk:
 
 @dataclass(slots=True, unsafe_hash=True)
 class Choice:
-    """One of the answers."""
+    """One of the alternatives that a request with `n` > 1 gets."""
 
     text: str = ""
     thinking: str = ""
@@ -94,7 +91,7 @@ class Choice:
 
 @dataclass(slots=True, unsafe_hash=True)
 class ModelResponse:
-    """A whole answer: its choices by index, or vectors; `steps` is what an agent said on the way."""
+    """A complete response: choices by index, or vectors. `steps` are texts on an agent's progress."""
 
     choices: tuple[Choice, ...] = ()
     usage: Usage | None = None
@@ -102,18 +99,20 @@ class ModelResponse:
     steps: tuple[str, ...] = ()
 
 
-class _Draft:
-    """One choice as it grows."""
+class _ChoiceBuilder:
+    """Collector of the chunks of one choice."""
 
-    __slots__ = ("calls", "context", "finish", "logprobs", "refusal", "signature", "stop_sequence", "text", "thinking")
+    __slots__ = (
+        "context", "finish", "logprobs", "refusal", "signature", "stop_sequence", "text", "thinking", "tool_calls",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.text = self.thinking = self.finish = self.refusal = self.stop_sequence = self.signature = ""
-        self.calls: dict[int, ToolDelta] = {}
+        self.tool_calls: dict[int, ToolDelta] = {}
         self.logprobs: list[Logprob] = []
         self.context: tuple[int, ...] = ()
 
-    def add(self, chunk: Chunk) -> None:
+    def add_chunk(self, chunk: Chunk) -> None:
         self.text += chunk.text
         self.thinking += chunk.thinking
         self.refusal += chunk.refusal
@@ -124,40 +123,39 @@ class _Draft:
         if chunk.logprobs:
             self.logprobs.extend(chunk.logprobs)
         for delta in chunk.tool_calls:
-            call = self.calls.setdefault(delta.index, ToolDelta(delta.index))
+            call = self.tool_calls.setdefault(delta.index, ToolDelta(delta.index))
             call.id = call.id or delta.id
             call.name = call.name or delta.name
             call.arguments += delta.arguments
 
-    def choice(self) -> Choice:
-        calls = tuple(ToolCall(c.id, c.name, c.arguments) for _, c in sorted(self.calls.items())) if self.calls else ()
+    def build_choice(self) -> Choice:
         return Choice(
-            self.text,
-            self.thinking,
-            calls,
-            self.finish,
-            tuple(self.logprobs),
-            self.refusal,
-            self.stop_sequence,
-            self.context,
-            self.signature,
+            text=self.text,
+            thinking=self.thinking,
+            tool_calls=tuple(ToolCall(c.id, c.name, c.arguments) for _, c in sorted(self.tool_calls.items())),
+            finish=self.finish,
+            logprobs=tuple(self.logprobs),
+            refusal=self.refusal,
+            stop_sequence=self.stop_sequence,
+            context=self.context,
+            thinking_signature=self.signature,
         )
 
 
 def assemble_response(chunks: Iterable[Chunk]) -> ModelResponse:
-    """Add a stream's chunks up to the answer that they tell."""
-    drafts: dict[int, _Draft] = {}
+    """Combine the chunks of a stream into a complete response."""
+    builders: dict[int, _ChoiceBuilder] = {}
     usage: Usage | None = None
     vectors: list[tuple[float, ...] | str] = []
     steps: list[str] = []
     for chunk in chunks:
-        draft = drafts.get(chunk.choice)
-        if draft is None:
-            draft = drafts[chunk.choice] = _Draft()
-        draft.add(chunk)
+        builder = builders.get(chunk.choice)
+        if builder is None:
+            builder = builders[chunk.choice] = _ChoiceBuilder()
+        builder.add_chunk(chunk)
         usage = chunk.usage or usage
         vectors.extend(chunk.vectors)
         if chunk.step:
             steps.append(chunk.step)
-    choices = tuple(draft.choice() for _, draft in sorted(drafts.items()))
+    choices = tuple(builder.build_choice() for _, builder in sorted(builders.items()))
     return ModelResponse(choices, usage, tuple(vectors), tuple(steps))

@@ -129,7 +129,7 @@ class Engine(Protocol):
 
     @property
     def loads_on_demand(self) -> bool:
-        """Whether the server loads models on request and reports which are loaded; else all listed ones are ready."""
+        """True: the server loads models on request and reports which are loaded. False: all listed ones are ready."""
         ...
 
     def forward_request(self, call: Call, model: Model) -> EngineRequest:

@@ -207,7 +207,7 @@ def _build_model(entry: Entry, capabilities: frozenset[str], props: Props) -> Mo
         context_length=meta.n_ctx or meta.n_ctx_train or 0,
         embedding_length=meta.n_embd or 0,
         capabilities=frozenset(_CAPABILITY_NAMES.get(name, name) for name in capabilities),
-        loaded=entry.status is None or entry.status.value == "loaded",
+        is_loaded=entry.status is None or entry.status.value == "loaded",
         aliases=tuple(alias for alias in entry.aliases if alias != entry.id),
         template=props.chat_template,
     )

@@ -113,7 +113,9 @@ def _parse_version(fetched: FetchResponse) -> str:
 
 def _build_model(entry: ModelObject) -> Model:
     root = entry.root if entry.parent is None else None  # the root of a LoRA adapter is the adapter's own folder
-    return Model(entry.id, context_length=entry.max_model_len or 0, loaded=True, aliases=find_aliases(entry.id, root))
+    return Model(
+        entry.id, context_length=entry.max_model_len or 0, is_loaded=True, aliases=find_aliases(entry.id, root)
+    )
 
 
 ENGINE = Vllm()

@@ -86,6 +86,15 @@ class RequestContext:
         self.content: Content | None = None
         self.stream: ResumableStream | None = None
 
+    def start_attempt(self, deployment: Deployment, series: SeriesByWire) -> None:
+        """Note that an attempt starts; an attempt before it has failed."""
+        if self.series is not None:
+            self.series[self.endpoint.wire].count_retry()
+        self.attempts += 1
+        self.deployment = deployment
+        self.series = series
+        self.relay = None
+
     def finish(self, now: float) -> None:
         """Complete the record of a call that has ended; `now` is monotonic seconds."""
         failure, relay = self.failure, self.relay

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from penstock.domain.errors import ClientGone, PenstockError
 from penstock.gateway.client import RoutingHints, Source
-from penstock.gateway.coroutine_runner import drive
+from penstock.gateway.coroutine_runner import run_now
 from penstock.http1.status_lines import OK_LINE, STATUS_LINES, status_line
 from penstock.serving.context import ServingContext
 from penstock.serving.routes import Route
@@ -102,7 +102,7 @@ class Exchange:
             return
         parts, self.body_parts = self.body_parts, []
         body = parts[0] if len(parts) == 1 else b"".join(parts)
-        drive(self.owner.context.pipeline.run(self, self.route.endpoint, body, self.content_type))
+        run_now(self.owner.context.pipeline.run(self, self.route.endpoint, body, self.content_type))
 
     def handle_disconnect(self) -> None:
         """Abort the upstream request: the client closed the connection."""

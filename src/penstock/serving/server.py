@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Generator, MutableMapping
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -17,7 +19,14 @@ from penstock.serving.idle_sweep import sweep_connection
 from penstock.serving.origin_policy import OriginPolicy
 from penstock.serving.protocol import GatewayProtocol
 
+if sys.platform != "win32":
+    import fcntl
+    import resource
+
 log = logging.getLogger("penstock")
+
+MAX_TABLE_SIZE = 32768
+"""Open files for which the kernel keeps room from the start; takes 8 bytes each."""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -66,6 +75,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then log the addresses."""
+        grow_descriptor_table()
         await super().startup(sockets)
         for host, port in self.addresses:
             log.info("Penstock listens on http://%s:%d", f"[{host}]" if ":" in host else host, port)
@@ -147,3 +157,17 @@ def bind_socket(host: str, port: int) -> socket.socket:
         bound.close()
         raise
     return bound
+
+
+def grow_descriptor_table(size: int = MAX_TABLE_SIZE) -> None:
+    """Let the kernel make room for `size` open files and sockets now, as far as the process's limit allows.
+
+    Linux doubles the table of open files when it is full (at 256, 512, …). In a process with threads that waits for an
+    RCU grace period, 10 to 15 ms in which no connection is served. The table never shrinks again.
+    """
+    if sys.platform == "win32":
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = (size if limit == resource.RLIM_INFINITY else min(size, limit)) - 1
+    with contextlib.suppress(OSError):
+        os.close(fcntl.fcntl(0, fcntl.F_DUPFD, highest))

@@ -1,1 +1,1 @@
-"""What Penstock keeps on disk."""
+"""Storage: the files that Penstock keeps on disk."""

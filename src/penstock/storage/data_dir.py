@@ -1,4 +1,4 @@
-"""Who runs on a data folder: one gateway at a time, found by its process number."""
+"""Data folder: locked by one gateway at a time, whose process id it holds."""
 
 import os
 import sys
@@ -17,22 +17,22 @@ _LOCKED_BYTE = 1 << 30
 
 
 class DataDirInUseError(Exception):
-    """Another gateway runs on this folder."""
+    """Another gateway uses this data folder."""
 
 
 @contextmanager
 def claim_data_dir(data_dir: Path) -> Iterator[None]:
-    """Make the folder (readable by its owner only) if need be, and hold it for this process until the end.
+    """Create the folder if it is missing (readable by its owner only) and lock it for this process.
 
-    The hold is the operating system's, so it ends with the process, however that ends. Raises DataFolderInUseError
-    that says what to do, OSError when the folder cannot be written.
+    The operating system holds the lock, so it ends with the process, however that ends. Raises DataDirInUseError when
+    another process holds it, OSError when the folder cannot be written.
     """
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (data_dir / PID_FILE).open("a+", encoding="ascii") as file:
         if not _try_lock(file):
             raise DataDirInUseError(
-                f"another gateway (process {_read_pid(file)}) runs on {data_dir}; "
-                "stop it, or give this one its own folder: PENSTOCK_DATA_DIR"
+                f"Another gateway (process {_read_pid(file)}) uses the data folder {data_dir}. "
+                "Stop it, or give this one a folder of its own with PENSTOCK_DATA_DIR."
             )
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
@@ -44,7 +44,7 @@ def claim_data_dir(data_dir: Path) -> Iterator[None]:
 
 
 def find_running_pid(data_dir: Path) -> int | None:
-    """The process number of the gateway that holds the folder, None when there is none."""
+    """Return the process id of the gateway that holds the folder, None when there is none."""
     try:
         with (data_dir / PID_FILE).open("r+", encoding="ascii") as file:
             if _try_lock(file):

@@ -1,4 +1,4 @@
-"""The reference and the example say what is so."""
+"""The reference and the example match the settings."""
 
 import re
 from pathlib import Path
@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from penstock.config.environment import OTHER_VARIABLES, list_variables
 from penstock.config.file_schema import ServerEntry
-from penstock.config.load import OTHER_VARIABLES, VARIABLES
-from tests.unit.config.place import Place, configured
+from tests.support.settings_folder import KINDS, SettingsFolder, configured
 
+VARIABLES = list_variables(KINDS)
 ROOT = Path(__file__).parents[3]
 REFERENCE = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
 EXAMPLE = (ROOT / "penstock.example.yaml").read_text(encoding="utf-8")
@@ -40,18 +41,18 @@ def test_every_variable_stands_with_the_key_that_it_sets() -> None:
         assert f"`{variable.path}`" in key
 
 
-def test_every_key_is_in_the_reference_with_its_default(place: Place) -> None:
+def test_every_key_is_in_the_reference_with_its_default(folder: SettingsFolder) -> None:
     rows = documented()
-    for key, said in place.load().effective_values.items():
+    for key, entry in folder.load().effective_values.items():
         if SAME_KEYS.match(key):
             continue
         assert key in rows
         if key != "storage.data_dir":
-            assert (key, rows[key]) == (key, said.value)
+            assert (key, rows[key]) == (key, entry.value)
 
 
-def test_the_reference_has_no_key_that_there_is_not(place: Place) -> None:
-    known = set(place.load().effective_values) | {
+def test_the_reference_has_no_key_that_there_is_not(folder: SettingsFolder) -> None:
+    known = set(folder.load().effective_values) | {
         f"llm.providers.*.servers[].{name}" for name in ServerEntry.model_fields
     }
     assert set(documented()) <= known
@@ -63,25 +64,25 @@ def test_everything_to_be_said_of_one_server_is_in_the_reference() -> None:
         assert f"llm.providers.*.servers[].{name}" in rows
 
 
-def test_the_example_is_right_as_it_stands(place: Place) -> None:
-    settings = place.load(EXAMPLE)
+def test_the_example_is_right_as_it_stands(folder: SettingsFolder) -> None:
+    settings = folder.load(EXAMPLE)
     assert configured(settings) == ["primary"]
     assert settings.warnings == ()
 
 
-def test_the_example_is_right_with_everything_uncommented(place: Place) -> None:
+def test_the_example_is_right_with_everything_uncommented(folder: SettingsFolder) -> None:
     full = re.sub(r"^(\s*)#(?=[\w\"-])", r"\1", EXAMPLE, flags=re.MULTILINE)
-    settings = place.load(full)
+    settings = folder.load(full)
     assert configured(settings) == ["primary", "backup_gpu", "gpu", "llamacpp", "mlx", "cloud", "victoria"]
     assert settings.server.max_body == 32 * 2**20
 
 
-def test_the_example_says_the_defaults_where_it_says_anything(place: Place) -> None:
-    empty = place.load()
-    example = place.load(EXAMPLE)
-    for key, said in example.effective_values.items():
-        if said.source != "default":
-            assert said.value == empty.effective_values[key].value
+def test_the_example_says_the_defaults_where_it_says_anything(folder: SettingsFolder) -> None:
+    empty = folder.load()
+    example = folder.load(EXAMPLE)
+    for key, entry in example.effective_values.items():
+        if entry.source != "default":
+            assert entry.value == empty.effective_values[key].value
 
 
 def test_the_example_has_every_section_that_this_version_uses() -> None:

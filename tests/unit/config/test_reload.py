@@ -1,4 +1,4 @@
-"""New settings while the gateway runs."""
+"""Reload of settings while the gateway runs."""
 
 import asyncio
 import logging
@@ -12,18 +12,18 @@ import pytest
 
 from penstock.config.reload import RESTART_KEYS, Reloader, find_restart_keys
 from penstock.config.settings import Settings
-from tests.unit.config.place import Place
+from tests.support.settings_folder import SettingsFolder
 
 
 class Watched:
     """A reloader over a folder, and what it handed on."""
 
-    def __init__(self, place: Place, text: str | None) -> None:
-        self.place = place
+    def __init__(self, folder: SettingsFolder, text: str | None) -> None:
+        self.folder = folder
         self.applied: list[Settings] = []
-        self.first = place.load(text)
-        file = place.folder / "penstock.yaml"
-        self.reloader = Reloader(place.load, self.first, self.applied.append, [file])
+        self.first = folder.load(text)
+        file = folder.path / "penstock.yaml"
+        self.reloader = Reloader(folder.load, self.first, self.applied.append, [file])
 
     def settle(self) -> bool:
         """Look until the change has rested."""
@@ -31,16 +31,16 @@ class Watched:
 
 
 @pytest.fixture
-def watch(place: Place) -> Callable[..., Watched]:
+def watch(folder: SettingsFolder) -> Callable[..., Watched]:
     def start(text: str | None = "server: {drain_seconds: 1}\n") -> Watched:
-        return Watched(place, text)
+        return Watched(folder, text)
 
     return start
 
 
 def test_a_changed_file_is_read_again(watch: Callable[..., Watched]) -> None:
     watched = watch()
-    watched.place.write("server: {drain_seconds: 20}\n")
+    watched.folder.write("server: {drain_seconds: 20}\n")
     assert watched.settle()
     assert [settings.server.drain_seconds for settings in watched.applied] == [20]
     assert watched.reloader.current == watched.applied[0]
@@ -55,9 +55,9 @@ def test_an_unchanged_file_is_left_alone(watch: Callable[..., Watched]) -> None:
 
 def test_a_file_that_is_still_being_written_is_waited_for(watch: Callable[..., Watched]) -> None:
     watched = watch()
-    watched.place.write("")
+    watched.folder.write("")
     assert not watched.reloader.check_files()
-    watched.place.write("server: {drain_seconds: 2}\n")
+    watched.folder.write("server: {drain_seconds: 2}\n")
     assert not watched.reloader.check_files()
     assert watched.reloader.check_files()
     assert [settings.server.drain_seconds for settings in watched.applied] == [2]
@@ -67,28 +67,28 @@ def test_a_bad_file_is_refused_with_its_mistakes_and_the_old_settings_stay(
     watch: Callable[..., Watched], caplog: pytest.LogCaptureFixture
 ) -> None:
     watched = watch()
-    watched.place.write("server: {prot: 1, host: 5}\n")
+    watched.folder.write("server: {prot: 1, host: 5}\n")
     assert not watched.settle()
     assert watched.applied == []
     assert watched.reloader.current is watched.first
     errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
-    assert any('server.prot: there is no such key; did you mean "port"?' in line for line in errors)
-    assert any("server.host: must be text" in line for line in errors)
-    assert errors[-1].startswith("Settings not reloaded (the file changed): the old ones stay")
+    assert any('server.prot is not a known key; did you mean "port"?' in line for line in errors)
+    assert any("server.host must be text" in line for line in errors)
+    assert errors[-1].startswith("Settings not reloaded (the file changed). Correct the errors")
 
 
 def test_a_bad_file_that_is_put_right_is_taken(watch: Callable[..., Watched]) -> None:
     watched = watch()
-    watched.place.write("server: {prot: 1}\n")
+    watched.folder.write("server: {prot: 1}\n")
     watched.settle()
-    watched.place.write("server: {drain_seconds: 3}\n")
+    watched.folder.write("server: {drain_seconds: 3}\n")
     assert watched.settle()
     assert watched.reloader.current.server.drain_seconds == 3
 
 
 def test_a_new_comment_is_no_new_setting(watch: Callable[..., Watched]) -> None:
     watched = watch()
-    watched.place.write("# a comment\nserver: {drain_seconds: 1}\n")
+    watched.folder.write("# a comment\nserver: {drain_seconds: 1}\n")
     assert not watched.settle()
     assert watched.applied == []
 
@@ -96,14 +96,14 @@ def test_a_new_comment_is_no_new_setting(watch: Callable[..., Watched]) -> None:
 def test_a_file_that_appears_is_read(watch: Callable[..., Watched]) -> None:
     watched = watch(None)
     assert not watched.first.anything_configured
-    watched.place.write("llm: {providers: {openai: {url: 'http://x:1'}}}\n")
+    watched.folder.write("llm: {providers: {openai: {url: 'http://x:1'}}}\n")
     assert watched.settle()
     assert watched.reloader.current.anything_configured
 
 
 def test_a_file_that_vanishes_changes_nothing(watch: Callable[..., Watched], caplog: pytest.LogCaptureFixture) -> None:
     watched = watch()
-    (watched.place.folder / "penstock.yaml").unlink()
+    (watched.folder.path / "penstock.yaml").unlink()
     assert not watched.settle()
     assert not watched.settle()
     assert watched.applied == []
@@ -114,9 +114,9 @@ def test_a_file_put_in_place_by_renaming_is_seen_though_size_and_time_are_the_sa
     watch: Callable[..., Watched],
 ) -> None:
     watched = watch()
-    file = watched.place.folder / "penstock.yaml"
+    file = watched.folder.path / "penstock.yaml"
     before = file.stat()
-    other = watched.place.write("server: {drain_seconds: 2}\n", "new.yaml")
+    other = watched.folder.write("server: {drain_seconds: 2}\n", "new.yaml")
     os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
     other.replace(file)
     assert watched.settle()
@@ -127,37 +127,37 @@ def test_settings_that_need_a_new_start_are_named(
     watch: Callable[..., Watched], caplog: pytest.LogCaptureFixture
 ) -> None:
     watched = watch()
-    watched.place.write("server: {port: 9, drain_seconds: 2}\nstorage: {data_dir: /elsewhere}\n")
+    watched.folder.write("server: {port: 9, drain_seconds: 2}\nstorage: {data_dir: /elsewhere}\n")
     watched.settle()
     warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert warned == [
-        "Settings: server.port has changed and takes effect when the gateway starts again",
-        "Settings: storage.data_dir has changed and takes effect when the gateway starts again",
+        "Settings: server.port has changed. Restart the gateway to apply it.",
+        "Settings: storage.data_dir has changed. Restart the gateway to apply it.",
     ]
     assert len(watched.applied) == 1
 
 
-def test_what_needs_a_new_start_names_keys_that_there_are(place: Place) -> None:
-    settings = place.load()
+def test_what_needs_a_new_start_names_keys_that_there_are(folder: SettingsFolder) -> None:
+    settings = folder.load()
     assert find_restart_keys(settings, settings) == ()
     moved = replace(settings, server=replace(settings.server, host="::1"))
     assert find_restart_keys(settings, moved) == ("server.host",)
     assert set(RESTART_KEYS) <= set(settings.effective_values)
 
 
-async def test_the_watch_looks_once_an_interval_and_ends_when_cancelled(place: Place) -> None:
-    first = place.load("server: {drain_seconds: 1}\n")
+async def test_the_watch_looks_once_an_interval_and_ends_when_cancelled(folder: SettingsFolder) -> None:
+    first = folder.load("server: {drain_seconds: 1}\n")
     applied = asyncio.Event()
     pauses: list[float] = []
 
     async def pause(seconds: float) -> None:
         pauses.append(seconds)
         if len(pauses) == 1:
-            place.write("server: {drain_seconds: 2}\n")
+            folder.write("server: {drain_seconds: 2}\n")
         await asyncio.sleep(0)
 
-    file = place.folder / "penstock.yaml"
-    reloader = Reloader(place.load, first, lambda _: applied.set(), [file], interval=0.5, sleep=pause)
+    file = folder.path / "penstock.yaml"
+    reloader = Reloader(folder.load, first, lambda _: applied.set(), [file], interval=0.5, sleep=pause)
     task = asyncio.create_task(reloader.run())
     await applied.wait()
     task.cancel()
@@ -167,8 +167,8 @@ async def test_the_watch_looks_once_an_interval_and_ends_when_cancelled(place: P
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
-async def test_a_hangup_signal_reloads_at_once_and_is_given_back_afterwards(place: Place) -> None:
-    first = place.load("server: {drain_seconds: 1}\n")
+async def test_a_hangup_signal_reloads_at_once_and_is_given_back_afterwards(folder: SettingsFolder) -> None:
+    first = folder.load("server: {drain_seconds: 1}\n")
     applied = asyncio.Event()
     watching = asyncio.Event()
 
@@ -176,10 +176,10 @@ async def test_a_hangup_signal_reloads_at_once_and_is_given_back_afterwards(plac
         watching.set()
         await asyncio.Event().wait()
 
-    reloader = Reloader(place.load, first, lambda _: applied.set(), [Path("/none")], sleep=pause)
+    reloader = Reloader(folder.load, first, lambda _: applied.set(), [Path("/none")], sleep=pause)
     task = asyncio.create_task(reloader.run())
     await watching.wait()
-    place.write("server: {drain_seconds: 2}\n")
+    folder.write("server: {drain_seconds: 2}\n")
     os.kill(os.getpid(), signal.SIGHUP)
     await applied.wait()
     assert reloader.current.server.drain_seconds == 2

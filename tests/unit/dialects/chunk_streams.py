@@ -1,4 +1,4 @@
-"""Streams of chunks as engines might tell them, the answer that they tell, and a server that plays drawn bytes."""
+"""Strategies for streams of chunks, parsers of rendered streams, and a server that answers with given bytes."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from penstock.domain.response_metadata import Provenance
 
 BY = Provenance("abc123", created=1_700_000_000.0, model="llama3.1:8b", requested="llama3.1")
 
-unhurried = settings(deadline=None)  # the official clients build their models at first use
+no_deadline = settings(deadline=None)  # the official clients build their models at first use
 
 texts = st.text(st.characters(codec="utf-8"), max_size=12)
 words = st.text("abcdefghij_", min_size=1, max_size=8)
@@ -47,7 +47,7 @@ def _logprob(token: str) -> Logprob:
 
 @st.composite
 def streams(draw: st.DrawFn, logprobs: bool = False) -> list[Chunk]:
-    """Text, thinking and tool calls in any order, calls mixed with each other, then the end and the cost."""
+    """Generate text, thinking and interleaved tool calls in any order, then the finish reason and token counts."""
     queues: list[list[Chunk]] = [
         [Chunk(tool_calls=(delta,)) for delta in draw(_fragments(index))] for index in range(draw(st.integers(0, 3)))
     ]
@@ -75,24 +75,26 @@ def streams(draw: st.DrawFn, logprobs: bool = False) -> list[Chunk]:
     return chunks
 
 
-def drawn(writer: Renderer, chunks: Iterable[Chunk]) -> bytes:
-    """The whole stream."""
+def render_stream(writer: Renderer, chunks: Iterable[Chunk]) -> bytes:
+    """Return the complete stream."""
     return b"".join([*(writer.render_chunk(chunk) for chunk in chunks), writer.render_end()])
 
 
-def events(stream: bytes) -> list[dict[str, Any]]:
+def parse_events(stream: bytes) -> list[dict[str, Any]]:
     """The data of every event; fails when the name before it differs, or when anything else is in the stream."""
-    told: list[dict[str, Any]] = []
+    parsed: list[dict[str, Any]] = []
     assert stream.endswith(b"\n\n")
     for event in stream.decode().removesuffix("\n\n").split("\n\n"):
         name, data = event.split("\n")
-        told.append(json.loads(data.removeprefix("data: ")))
-        assert name == f"event: {told[-1]['type']}"
-    return told
+        parsed.append(json.loads(data.removeprefix("data: ")))
+        assert name == f"event: {parsed[-1]['type']}"
+    return parsed
 
 
 @asynccontextmanager
-async def playing(status: int, content_type: bytes, body: bytes, got: list[bytes] | None = None) -> AsyncIterator[str]:
+async def serve_bytes(
+    status: int, content_type: bytes, body: bytes, got: list[bytes] | None = None
+) -> AsyncIterator[str]:
     """A server that answers everything with these bytes; yields its address. `got` receives the requests' bodies."""
     bodies = [] if got is None else got
 

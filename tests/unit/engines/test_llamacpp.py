@@ -46,7 +46,7 @@ def test_a_probe_finds_all_that_the_server_reports() -> None:
                 context_length=1024,
                 embedding_length=128,
                 capabilities=frozenset({"completion", "vision", "audio"}),
-                loaded=True,
+                is_loaded=True,
                 aliases=("other",),
                 template="{{ messages }}",
             ),
@@ -118,7 +118,7 @@ def test_a_server_with_several_models_lists_which_are_loaded() -> None:
         ]
     }
     found = inspect(ENGINE, {"/v1/models": listed, "/props": PROPS})
-    assert [(model.name, model.loaded) for model in found.models] == [("a", True), ("b", False), ("c", False)]
+    assert [(model.name, model.is_loaded) for model in found.models] == [("a", True), ("b", False), ("c", False)]
     assert all(not model.capabilities for model in found.models)
 
 

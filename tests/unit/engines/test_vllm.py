@@ -26,8 +26,8 @@ def test_a_probe_finds_models_with_context_aliases_and_version() -> None:
     found = inspect(ENGINE, {"/health": b"", "/v1/models": LISTED, "/version": {"version": "0.32.0"}})
     assert found == Inventory(
         (
-            Model("tiny", context_length=2048, loaded=True, aliases=("meta-llama/Tiny",)),
-            Model("sql", loaded=True),
+            Model("tiny", context_length=2048, is_loaded=True, aliases=("meta-llama/Tiny",)),
+            Model("sql", is_loaded=True),
         ),
         State.UP,
         version="0.32.0",

@@ -5,9 +5,11 @@ from hypothesis import strategies as st
 from penstock import engines
 from penstock.domain.fleet import Fleet, Model, Priority, Server, ServerStatus, State
 from penstock.domain.request import Call, Operation
-from penstock.gateway.fleet.catalog import Catalog, ServerLoad
+from penstock.gateway.fleet.catalog import Catalog
+from penstock.gateway.fleet.server_load import ServerLoad
 from penstock.gateway.routing import costs
-from penstock.gateway.routing.router import Policy, Router
+from penstock.gateway.routing.policy import Policy
+from penstock.gateway.routing.router import Router
 
 OPERATIONS = {kind: engine.operations for kind, engine in engines.load().items()}
 COSTS = costs.load_costs()

@@ -17,9 +17,9 @@ def test_a_snapshot_with_something_new_has_a_version_of_its_own_and_others_keep_
     assert again.version == first.version
     assert again.deployments is first.deployments
     assert again.statuses[0].checked_at == 9.0
-    loaded = catalog.publish([status("a", Model("m", loaded=True))])
-    down = catalog.publish([status("a", Model("m", loaded=True), up=False)])
-    more = catalog.publish([status("a", Model("m", loaded=True), up=False), status("b", "m")])
+    loaded = catalog.publish([status("a", Model("m", is_loaded=True))])
+    down = catalog.publish([status("a", Model("m", is_loaded=True), up=False)])
+    more = catalog.publish([status("a", Model("m", is_loaded=True), up=False), status("b", "m")])
     assert [fleet.version for fleet in (loaded, down, more)] == [first.version + n for n in (1, 2, 3)]
     assert catalog.fleet is more
 

@@ -74,14 +74,14 @@ def test_the_model_that_fits_is_chosen(level, task_type, model, server):
 @pytest.mark.parametrize("remote", [REMOTE, ()])
 def test_with_the_fitting_models_away_a_lesser_one_answers_and_says_so(level, task_type, model, remote):
     for russian, warning in ((True, RUSSIAN_WARNING), (False, ENGLISH_WARNING)):
-        decision = choose(pair(False, remote), asks(level, task_type, russian=russian))
+        decision = choose(pair(False, remote), asks(level, task_type, prefers_russian=russian))
         assert chosen(decision) == (model, "localhost")
         assert (decision.warning, decision.fallback) == (warning, True)
     assert RUSSIAN_WARNING == "Используется упрощённая модель"
 
 
 def test_a_lesser_model_stands_behind_the_fitting_one_with_its_warning():
-    decision = choose(pair(), asks(COMPLEX, CODE, russian=True))
+    decision = choose(pair(), asks(COMPLEX, CODE, prefers_russian=True))
     lesser = [candidate for candidate in decision.candidates if candidate.deployment.server.name == "localhost"]
     assert lesser
     assert all(candidate.warning == RUSSIAN_WARNING for candidate in lesser)
@@ -95,7 +95,7 @@ def test_where_nothing_better_was_ever_there_nobody_is_warned():
 
 
 def test_a_bigger_model_answers_when_the_fitting_one_would_begin_much_later():
-    seen = pair(remote=(Model("gemma3:12b", loaded=True),), local=(Model("gemma3:1b", loaded=True),))
+    seen = pair(remote=(Model("gemma3:12b", is_loaded=True),), local=(Model("gemma3:1b", is_loaded=True),))
     one = router()
     assert chosen(choose(seen, asks(TRIVIAL), one=one)) == ("gemma3:1b", "localhost")
     assert chosen(
@@ -104,10 +104,10 @@ def test_a_bigger_model_answers_when_the_fitting_one_would_begin_much_later():
 
 
 def test_of_two_servers_with_the_model_the_one_that_holds_it_is_asked():
-    seen = fleet(status("a", "gemma3:12b"), status("b", Model("gemma3:12b", loaded=True)))
+    seen = fleet(status("a", "gemma3:12b"), status("b", Model("gemma3:12b", is_loaded=True)))
     catalog = Catalog(on_demand=frozenset({"ollama"}))
     seen = catalog.publish(
-        [status("a", "gemma3:12b"), status("b", Model("gemma3:12b", loaded=True))],
+        [status("a", "gemma3:12b"), status("b", Model("gemma3:12b", is_loaded=True))],
     )
     catalog.loads["b"].residency.touch("gemma3:12b", 1, NOW)
     assert servers_of(router().decide(seen, asks(MODERATE), catalog.loads, NOW))[0] == "b"
@@ -140,17 +140,17 @@ def test_a_word_that_there_is_not_is_refused_with_those_there_are():
 
 def test_images_go_to_a_model_that_sees():
     seen = fleet(status("a", "qwen2.5:14b", Model("llava:7b", capabilities=frozenset({"completion", "vision"}))))
-    assert chosen(choose(seen, asks(MODERATE, images=1)))[0] == "llava:7b"
+    assert chosen(choose(seen, asks(MODERATE, image_count=1)))[0] == "llava:7b"
     with pytest.raises(Unsupported, match="vision"):
-        choose(fleet(status("a", "qwen2.5:14b"), status("b", "qwen2.5:7b")), asks(MODERATE, images=1))
+        choose(fleet(status("a", "qwen2.5:14b"), status("b", "qwen2.5:7b")), asks(MODERATE, image_count=1))
 
 
 def test_tools_go_to_a_model_that_calls_them():
     mute, able = (Model(f"qwen2.5:{size}b", capabilities=frozenset(caps)) for size, caps in
                   ((14, {"completion"}), (7, {"completion", "tools"})))  # fmt: skip
-    assert chosen(choose(fleet(status("a", mute, able)), asks(MODERATE, tools=True)))[0] == "qwen2.5:7b"
+    assert chosen(choose(fleet(status("a", mute, able)), asks(MODERATE, has_tools=True)))[0] == "qwen2.5:7b"
     with pytest.raises(Unsupported, match="tools"):
-        choose(fleet(status("a", mute)), asks(MODERATE, tools=True))
+        choose(fleet(status("a", mute)), asks(MODERATE, has_tools=True))
 
 
 def test_a_long_conversation_goes_to_a_model_with_room_for_it():
@@ -164,7 +164,7 @@ def test_a_long_conversation_goes_to_a_model_with_room_for_it():
 
 
 def test_who_will_not_wait_gets_a_lesser_model_that_begins_in_time():
-    seen = pair(remote=(Model("gemma3:12b", loaded=True),), local=(Model("gemma3:1b", loaded=True),))
+    seen = pair(remote=(Model("gemma3:12b", is_loaded=True),), local=(Model("gemma3:1b", is_loaded=True),))
     lives = {"remote": at_work("gemma3:12b", 50), "localhost": at_work("gemma3:1b", 0)}
     patient = router().decide(seen, asks(MODERATE, max_wait=10_000.0), lives, NOW)
     assert chosen(patient)[0] == "gemma3:12b"
@@ -173,7 +173,7 @@ def test_who_will_not_wait_gets_a_lesser_model_that_begins_in_time():
 
 
 def test_who_names_a_model_and_will_not_wait_is_told_which_would_be_sooner():
-    seen = pair(remote=(Model("gemma3:12b", loaded=True),), local=(Model("gemma3:1b", loaded=True),))
+    seen = pair(remote=(Model("gemma3:12b", is_loaded=True),), local=(Model("gemma3:1b", is_loaded=True),))
     lives = {"remote": at_work("gemma3:12b", 50), "localhost": at_work("gemma3:1b", 0)}
     with pytest.raises(WaitTooLong, match="gemma3:1b on localhost") as told:
         router().decide(seen, call("gemma3:12b", max_wait=2.0), lives, NOW)
@@ -197,14 +197,14 @@ FLEETS = st.lists(
     min_size=1,
     max_size=5,
 )
-ASKS = st.builds(asks, st.sampled_from(list(Level)), st.sampled_from(list(TaskType)), russian=st.booleans())
+ASKS = st.builds(asks, st.sampled_from(list(Level)), st.sampled_from(list(TaskType)), prefers_russian=st.booleans())
 
 
 def world(drawn):
     catalog = Catalog(on_demand=frozenset({"ollama"}))
     statuses = [
         status(
-            f"s{n}", *(Model(name, size=10, loaded=held) for name, held in models), up=up, priority=rank, slots=slots
+            f"s{n}", *(Model(name, size=10, is_loaded=held) for name, held in models), up=up, priority=rank, slots=slots
         )
         for n, (models, up, rank, slots, _) in enumerate(drawn)
     ]

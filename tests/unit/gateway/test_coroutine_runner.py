@@ -1,4 +1,4 @@
-"""Coroutines that run without a task: they go on at once when what they wait for is there."""
+"""Coroutines that run without a task: they continue as soon as what they await has a result."""
 
 import asyncio
 import logging
@@ -7,35 +7,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.gateway.coroutine_runner import Outcome, drive
+from penstock.gateway.coroutine_runner import Outcome, run_now
 
 
-def test_it_runs_at_once_up_to_the_first_wait():
+def test_a_coroutine_runs_at_once_up_to_its_first_wait():
     seen = []
 
     async def work():
-        seen.append("begun")
+        seen.append("started")
         await outcome
         seen.append("ended")
 
     outcome: Outcome[None] = Outcome()
-    drive(work())
-    assert seen == ["begun"]
+    run_now(work())
+    assert seen == ["started"]
 
 
-def test_it_goes_on_in_the_same_turn_when_the_outcome_is_there():
+def test_it_continues_in_the_same_turn_when_its_outcome_is_settled():
     seen = []
 
     async def work():
         seen.append(await outcome)
 
     outcome: Outcome[str] = Outcome()
-    drive(work())
+    run_now(work())
     outcome.settle("there")
     assert seen == ["there"]
 
 
-def test_an_outcome_that_is_there_already_is_not_waited_for():
+def test_a_settled_outcome_is_not_waited_for():
     seen = []
     outcome: Outcome[int] = Outcome()
     outcome.settle(7)
@@ -44,7 +44,7 @@ def test_an_outcome_that_is_there_already_is_not_waited_for():
         seen.append(await outcome)
         seen.append(await outcome)
 
-    drive(work())
+    run_now(work())
     assert seen == [7, 7]
 
 
@@ -55,16 +55,16 @@ def test_the_first_result_counts():
     assert outcome.value == 1
 
 
-def test_an_outcome_may_be_awaited_again_for_another_result():
+def test_an_outcome_that_was_reset_can_be_awaited_again():
     seen = []
     outcome: Outcome[int] = Outcome()
 
     async def work():
         for _ in range(3):
             seen.append(await outcome)
-            outcome.again()
+            outcome.reset()
 
-    drive(work())
+    run_now(work())
     for value in (1, 2, 3):
         outcome.settle(value)
     assert seen == [1, 2, 3]
@@ -83,7 +83,7 @@ def test_any_sequence_of_early_and_late_results_is_seen_in_order(early):
                 waiting.append((outcome, number))
             seen.append(await outcome)
 
-    drive(work())
+    run_now(work())
     while waiting:
         outcome, number = waiting.pop()
         outcome.settle(number)
@@ -100,16 +100,16 @@ def test_a_coroutine_may_start_another_and_wait_for_it():
 
     async def outer():
         done: Outcome[str] = Outcome()
-        drive(inner(done))
+        run_now(inner(done))
         seen.append(await done)
 
     gate: Outcome[None] = Outcome()
-    drive(outer())
+    run_now(outer())
     gate.settle(None)
     assert seen == ["inner", "result"]
 
 
-def test_one_that_settles_what_wakes_another_is_not_woken_itself():
+def test_a_coroutine_that_resumes_another_is_not_resumed_by_it():
     seen = []
     ping: Outcome[str] = Outcome()
     pong: Outcome[str] = Outcome()
@@ -123,8 +123,8 @@ def test_one_that_settles_what_wakes_another_is_not_woken_itself():
         ping.settle("ping")
         seen.append(await pong)
 
-    drive(left())
-    drive(right())
+    run_now(left())
+    run_now(right())
     assert seen == ["ping", "left ended", "pong"]
 
 
@@ -140,10 +140,10 @@ async def test_futures_and_tasks_may_be_awaited():
         seen.append(await future)
         seen.append(await asyncio.get_running_loop().create_task(later()))
 
-    drive(work())
+    run_now(work())
     future.set_result("future")
     async with asyncio.timeout(1):
-        while len(seen) < 2:  # noqa: ASYNC110  nobody tells
+        while len(seen) < 2:  # noqa: ASYNC110 (there is no event to wait for)
             await asyncio.sleep(0)
     assert seen == ["future", "task"]
 
@@ -158,13 +158,13 @@ async def test_the_error_of_a_future_is_raised_where_it_is_awaited():
         except ValueError as error:
             seen.append(str(error))
 
-    drive(work())
+    run_now(work())
     future.set_exception(ValueError("no"))
     await asyncio.sleep(0)
     assert seen == ["no"]
 
 
-async def test_a_cancelled_task_is_told_where_it_is_awaited():
+async def test_the_cancellation_of_a_task_is_raised_where_it_is_awaited():
     seen = []
     task = asyncio.get_running_loop().create_task(asyncio.sleep(60))
 
@@ -174,26 +174,26 @@ async def test_a_cancelled_task_is_told_where_it_is_awaited():
         except asyncio.CancelledError:
             seen.append("cancelled")
 
-    drive(work())
+    run_now(work())
     task.cancel()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert seen == ["cancelled"]
 
 
-def test_what_escapes_is_logged_and_reaches_nobody(caplog: pytest.LogCaptureFixture):
+def test_an_error_that_escapes_is_logged(caplog: pytest.LogCaptureFixture):
     async def work():
         await outcome
         raise ValueError("escaped")
 
     outcome: Outcome[None] = Outcome()
-    drive(work())
+    run_now(work())
     with caplog.at_level(logging.ERROR):
         outcome.settle(None)
     assert "escaped" in caplog.text
 
 
-def test_waiting_for_something_else_is_logged(caplog: pytest.LogCaptureFixture):
+def test_awaiting_anything_else_is_logged(caplog: pytest.LogCaptureFixture):
     class Odd:
         def __await__(self):
             yield "something"
@@ -202,11 +202,11 @@ def test_waiting_for_something_else_is_logged(caplog: pytest.LogCaptureFixture):
         await Odd()
 
     with caplog.at_level(logging.ERROR):
-        drive(work())
-    assert "something else than an outcome or a future" in caplog.text
+        run_now(work())
+    assert "neither an Outcome nor a future" in caplog.text
 
 
-def test_a_deep_row_of_results_does_not_grow_the_stack():
+def test_a_long_row_of_settled_outcomes_does_not_grow_the_stack():
     count = 0
 
     async def work():
@@ -217,5 +217,5 @@ def test_a_deep_row_of_results_does_not_grow_the_stack():
             await outcome
             count += 1
 
-    drive(work())
+    run_now(work())
     assert count == 50_000

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from penstock.domain.fleet import Deployment, Model, Server
 from penstock.domain.response import Usage
-from penstock.gateway.fleet.catalog import ServerLoad
 from penstock.gateway.fleet.residency import KEEP_ALIVE_SECONDS, Residency
+from penstock.gateway.fleet.server_load import ServerLoad
 from penstock.gateway.fleet.throughput import ModelThroughput, SpeedFactor
-from penstock.gateway.fleet.throughput_learning import learn_throughput
+from penstock.gateway.fleet.throughput_learning import AnsweredCall, learn_throughput
 
 SERVER = Server("a", "ollama", ("http://a:1",))
 DEPLOYMENT = Deployment(SERVER, Model("m"), SERVER.url, 2, on_demand=True)
@@ -71,7 +71,13 @@ def test_nothing_that_engines_say_makes_a_rate_useless(lessons):
     one = live()
     for (prompt, completion, told), held, ahead, first, more in lessons:
         usage = Usage(prompt, completion, load_seconds=told, prompt_seconds=told, completion_seconds=told)
-        learn_throughput(one, DEPLOYMENT, usage, held=held, ahead=ahead, first=first, total=first + more)
+        learn_throughput(
+            one,
+            DEPLOYMENT,
+            AnsweredCall(
+                usage, model_was_loaded=held, running_before=ahead, first_byte_seconds=first, total_seconds=first + more
+            ),
+        )
     rates = one.throughputs["m"]
     for value in (
         rates.load_seconds,
@@ -87,21 +93,37 @@ def test_nothing_that_engines_say_makes_a_rate_useless(lessons):
 def test_what_the_engine_says_of_its_times_counts_more_than_what_was_seen_from_outside():
     one = live()
     told = Usage(1000, 100, load_seconds=7.0, prompt_seconds=2.0, completion_seconds=4.0, total_seconds=13.0)
-    learn_throughput(one, DEPLOYMENT, told, held=False, ahead=0, first=50.0, total=90.0)
+    learn_throughput(
+        one,
+        DEPLOYMENT,
+        AnsweredCall(told, model_was_loaded=False, running_before=0, first_byte_seconds=50.0, total_seconds=90.0),
+    )
     assert one.throughputs["m"].load_seconds == 7.0
     assert one.throughputs["m"].decode_rate == 25.0
 
 
 def test_the_load_is_what_a_cold_model_took_longer():
     one = live()
-    learn_throughput(one, DEPLOYMENT, Usage(10, 100), held=False, ahead=0, first=9.0, total=11.0)
+    learn_throughput(
+        one,
+        DEPLOYMENT,
+        AnsweredCall(
+            Usage(10, 100), model_was_loaded=False, running_before=0, first_byte_seconds=9.0, total_seconds=11.0
+        ),
+    )
     assert one.throughputs["m"].load_seconds == pytest.approx(9.0, abs=0.1)
     assert one.throughputs["m"].decode_rate == 50.0
 
 
 def test_a_wait_in_the_servers_queue_teaches_nothing_of_its_speed():
     one = live()
-    learn_throughput(one, DEPLOYMENT, Usage(10, 100), held=True, ahead=2, first=60.0, total=62.0)
+    learn_throughput(
+        one,
+        DEPLOYMENT,
+        AnsweredCall(
+            Usage(10, 100), model_was_loaded=True, running_before=2, first_byte_seconds=60.0, total_seconds=62.0
+        ),
+    )
     assert one.throughputs["m"].first_token_overhead == 0.0
 
 

@@ -8,7 +8,7 @@ from penstock.domain.errors import LlmDisabled, ModelNotFound, NoServer, Penstoc
 from penstock.domain.fleet import Model, Priority
 from penstock.domain.request import Operation
 from penstock.gateway.fleet.catalog import Catalog
-from penstock.gateway.routing.router import Policy
+from penstock.gateway.routing.policy import Policy
 from tests.unit.gateway.fleets import (
     LIVES,
     NAMES,
@@ -217,7 +217,7 @@ def test_work_on_models_goes_to_the_server_that_has_the_model_or_was_named():
     assert servers_of(router().decide(seen, call("m", **manage), quiet, NOW)) == ["b"]
     assert sorted(servers_of(router().decide(seen, call("new", **manage), quiet, NOW))) == ["a", "b"]
     assert servers_of(router().decide(seen, call("m", server="a", **manage), quiet, NOW)) == ["a"]
-    with pytest.raises(NoServer, match="no server called 'z'; there are a, b, v, c"):
+    with pytest.raises(NoServer, match=r"no server 'z'\. Servers: a, b, v, c"):
         router().decide(seen, call("m", server="z", **manage), quiet, NOW)
 
 
@@ -241,7 +241,7 @@ def test_without_llm_model_a_loaded_or_small_one_answers_with_a_warning():
     assert decision.fallback
     assert "small answered" in decision.warning
     assert "big answered" in decision.candidates[1].warning
-    loaded = fleet(status("a", small, Model("big", size=9, loaded=True)))
+    loaded = fleet(status("a", small, Model("big", size=9, is_loaded=True)))
     assert router().decide(loaded, call(), quiet, NOW).candidates[0].deployment.model.name == "big"
 
 
@@ -264,7 +264,7 @@ def test_llm_mode_none_turns_everything_off_but_work_on_models():
 def test_llm_mode_vllm_asks_vllm_first_and_then_the_ollama_pool():
     seen = fleet(status("o", "m", "other"), status("v", "m", kind="vllm"), status("l", "m", kind="llamacpp"))
     vllm = router(mode="vllm", model="m")
-    decision = vllm.decide(seen, call(defaults=True), quiet, NOW)
+    decision = vllm.decide(seen, call(use_defaults=True), quiet, NOW)
     assert servers_of(decision)[0] == "v"
     assert set(servers_of(decision)) == {"v", "o"}
     assert (decision.fallback, decision.warning) == (False, "")
@@ -273,12 +273,12 @@ def test_llm_mode_vllm_asks_vllm_first_and_then_the_ollama_pool():
 
 def test_llm_mode_vllm_with_vllm_away_falls_back_and_says_so():
     seen = fleet(status("o", "small"), status("v", "m", kind="vllm", up=False))
-    decision = router(mode="vllm", model="m").decide(seen, call("m", defaults=True), quiet, NOW)
+    decision = router(mode="vllm", model="m").decide(seen, call("m", use_defaults=True), quiet, NOW)
     assert servers_of(decision) == ["o"]
     assert decision.fallback
     assert "small of the Ollama pool answered" in decision.warning
     alone = fleet(status("v", "m", kind="vllm", up=False))
-    assert servers_of(router(mode="vllm", model="m").decide(alone, call("m", defaults=True), quiet, NOW)) == ["v"]
+    assert servers_of(router(mode="vllm", model="m").decide(alone, call("m", use_defaults=True), quiet, NOW)) == ["v"]
 
 
 def test_llm_mode_vllm_does_not_concern_callers_of_other_apis():
@@ -309,7 +309,7 @@ def test_a_name_nobody_has_is_told_with_the_nearest():
 
 
 def test_a_name_like_no_other_is_told_with_what_there_is():
-    with pytest.raises(ModelNotFound, match="there are a, b"):
+    with pytest.raises(ModelNotFound, match="Models here: a, b"):
         router().decide(fleet(status("s", "a", "b")), call("zzzz"), quiet, NOW)
 
 
@@ -332,7 +332,7 @@ def test_with_no_server_up_each_is_named_with_its_reason():
 
 
 def test_with_no_server_at_all_the_caller_is_told_to_name_one():
-    with pytest.raises(NoServer, match="name its address"):
+    with pytest.raises(NoServer, match="set its address"):
         router().decide(fleet(), call("m"), quiet, NOW)
 
 

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from penstock.domain.complexity import Level, TaskType
 from penstock.domain.fleet import Model
-from penstock.gateway.routing.model_profile import ModelProfile, Preferences, compute_fit, profile_model
+from penstock.gateway.routing.model_profile import ModelProfile, compute_fit, profile_model
+from penstock.gateway.routing.policy import Preferences
 
 REMOTE = ("llama3.3:70b", "gemma3:12b", "qwen2.5-coder:14b", "qwen3:14b")
 LOCAL = ("gemma3:1b", "qwen2.5:1.5b", "phi3:3b")

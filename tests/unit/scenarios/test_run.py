@@ -1,4 +1,4 @@
-"""The command that runs the scenarios."""
+"""Command that runs the scenarios."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, str(RUN), *words], capture_output=True, text=True, cwd="/", check=False)
 
 
-def test_a_scenario_gives_a_table_and_saves_nothing_when_told_so() -> None:
+def test_a_scenario_prints_a_table_and_saves_nothing_with_no_save() -> None:
     results = RUN.parent / "RESULTS.md"
     before = results.read_bytes() if results.exists() else None
     done = command("--scenario", "two-gpus", "--policies", "first-come,round-robin", "--seed", "3", "--search", "0",
@@ -23,7 +23,7 @@ def test_a_scenario_gives_a_table_and_saves_nothing_when_told_so() -> None:
     assert (results.read_bytes() if results.exists() else None) == before
 
 
-def test_an_unknown_name_is_told_which_there_are() -> None:
+def test_an_unknown_name_lists_the_known_ones() -> None:
     done = command("--scenario", "mixed-night", "--no-save")
     assert done.returncode != 0
     assert "mixed-day" in done.stderr

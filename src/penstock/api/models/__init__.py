@@ -1,1 +1,1 @@
-"""Lists of models, in each dialect."""
+"""Lists of models, in the formats of OpenAI, Anthropic and Ollama."""

@@ -1,6 +1,6 @@
-"""What Ollama's clients list: models, the loaded ones, one model, the version; drawn from the fleet, one entry a model.
+"""Response bodies of Ollama's API for models, rendered from the fleet with one entry per model.
 
-Models of other engines are shown under Ollama's rules too: a tag, a digest of 64 hex digits, a time of change.
+Models of other engines follow Ollama's rules too: a tag, a digest of 64 hex digits, a modification time.
 Source: the structs and their order in Ollama's `api/types.go`.
 """
 
@@ -20,7 +20,7 @@ _NEVER = "0001-01-01T00:00:00Z"
 _FOREVER = "2318-11-28T12:00:00Z"
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 _CAPABILITY_ORDER = ("completion", "tools", "insert", "vision", "embedding", "thinking", "image", "audio")
-# Of an engine that does not tell, the model may be tried with tools; it says itself when it cannot.
+# Where an engine reports no capabilities, clients may try tools; the engine refuses what a model cannot do.
 _ASSUMED_CAPABILITIES = frozenset({"completion", "tools"})
 _PARAMETERS = re.compile(r"([\d.]+)\s*([KMBT])", re.IGNORECASE)
 _POWERS = {"K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
@@ -74,26 +74,26 @@ class _ShowResponse(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 
 def render_tags(fleet: Fleet) -> bytes:
-    """The body of /api/tags: every model of servers that are up, the newest first."""
+    """Render `/api/tags`: every model of servers that are up, newest first."""
     models = sorted(_merge_models(fleet), key=lambda model: _parse_time(model.modified_at), reverse=True)
     return msgspec.json.encode({"models": [_build_listed(model) for model in models]})
 
 
 def render_ps(fleet: Fleet) -> bytes:
-    """The body of /api/ps: the models that are loaded somewhere, the longest to stay first."""
+    """Render `/api/ps`: the models that are loaded on any server, latest expiry first."""
     models = sorted(
         _merge_models(fleet), key=lambda model: _parse_time(_valid_time_or(model.expires_at, _FOREVER)), reverse=True
     )
-    return msgspec.json.encode({"models": [_build_loaded(model) for model in models if model.loaded]})
+    return msgspec.json.encode({"models": [_build_loaded(model) for model in models if model.is_loaded]})
 
 
 def render_version(text: str) -> bytes:
-    """The body of /api/version."""
+    """Render `/api/version`."""
     return msgspec.json.encode({"version": text})
 
 
 def render_show(model: Model, verbose: bool) -> bytes:
-    """The body of /api/show for a model that is on no Ollama server. As there, lists are null unless `verbose`."""
+    """Render `/api/show` for a model that is on no Ollama server; as there, lists are null unless `verbose`."""
     architecture = model.family or "unknown"
     info: dict[str, _Info] = {"general.architecture": architecture}
     if model.aliases:
@@ -117,12 +117,12 @@ def render_show(model: Model, verbose: bool) -> bytes:
 
 
 def add_tag(name: str) -> str:
-    """A model's name with its tag, as Ollama always shows it."""
+    """Return a model's name with its tag, as Ollama always shows it."""
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 
 def _merge_models(fleet: Fleet) -> Iterable[Model]:
-    """Every model once. Where it is on several servers, what one of them does not tell another may."""
+    """Return every model once; of several servers that have it, each fills in what the others do not report."""
     models: dict[str, Model] = {}
     for status in fleet.statuses:
         if not status.is_up:
@@ -137,7 +137,7 @@ def _merge_models(fleet: Fleet) -> Iterable[Model]:
 
 
 def _merge_pair(one: Model, other: Model) -> Model:
-    latest = max(one.expires_at, other.expires_at, key=_parse_time) if one.loaded and other.loaded else ""
+    latest = max(one.expires_at, other.expires_at, key=_parse_time) if one.is_loaded and other.is_loaded else ""
     return replace(
         one,
         size=one.size or other.size,
@@ -150,10 +150,10 @@ def _merge_pair(one: Model, other: Model) -> Model:
         capabilities=one.capabilities or other.capabilities,
         digest=one.digest or other.digest,
         modified_at=max(one.modified_at, other.modified_at, key=_parse_time),
-        loaded=one.loaded or other.loaded,
+        is_loaded=one.is_loaded or other.is_loaded,
         size_vram=max(one.size_vram, other.size_vram),
         loaded_context=max(one.loaded_context, other.loaded_context),
-        expires_at=latest or (one.expires_at if one.loaded else other.expires_at),
+        expires_at=latest or (one.expires_at if one.is_loaded else other.expires_at),
     )
 
 
@@ -165,14 +165,14 @@ def _build_listed(model: Model) -> _TagsEntry:
         size=model.size,
         digest=_find_digest(model),
         details=_ListedDetails(
-            "",
-            model.format,
-            model.family,
-            (model.family,) if model.family else None,
-            model.parameters,
-            model.quantization,
-            model.context_length,
-            model.embedding_length,
+            parent_model="",
+            format=model.format,
+            family=model.family,
+            families=(model.family,) if model.family else None,
+            parameter_size=model.parameters,
+            quantization_level=model.quantization,
+            context_length=model.context_length,
+            embedding_length=model.embedding_length,
         ),
         capabilities=_list_capabilities(model),
     )
@@ -197,14 +197,14 @@ def _build_details(model: Model) -> _Details:
 
 
 def _find_digest(model: Model) -> str:
-    """The engine's, else one made of the name: the same on every day."""
+    """Return the engine's digest, else one derived from the name, so that it never changes."""
     return model.digest if len(model.digest) >= 12 else hashlib.sha256(model.name.lower().encode()).hexdigest()
 
 
 def _list_capabilities(model: Model) -> tuple[str, ...]:
     known = model.capabilities or _ASSUMED_CAPABILITIES
     rest = sorted(known.difference(_CAPABILITY_ORDER))
-    return (*(word for word in _CAPABILITY_ORDER if word in known), *rest)
+    return (*(capability for capability in _CAPABILITY_ORDER if capability in known), *rest)
 
 
 def _count_parameters(text: str) -> int:
@@ -215,13 +215,13 @@ def _count_parameters(text: str) -> int:
         return 0
 
 
-def _valid_time_or(text: str, otherwise: str) -> str:
-    """A time as it was told, if it is one: clients fail on anything else."""
-    return text if _parse_time(text) != _BEGINNING else otherwise
+def _valid_time_or(text: str, default: str) -> str:
+    """Return a time unchanged if it is valid, else `default`: clients fail on anything else."""
+    return text if _parse_time(text) != _BEGINNING else default
 
 
 def _parse_time(text: str) -> datetime:
-    """An RFC 3339 time, the beginning of time for what is none."""
+    """Parse an RFC 3339 time; return the earliest possible time for anything else."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

@@ -1,79 +1,53 @@
-"""How the service API draws models: sizes as people write them, and the level of question that each is for."""
+"""Entries of models in the service API: sizes in readable units, and the level of request that each is for."""
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
 from penstock.domain.fleet import Model, ServerStatus
-
-LEVELS = ((2.0, "trivial"), (7.0, "simple"), (30.0, "moderate"), (float("inf"), "complex"))
-"""Billions of parameters below which a model is for questions of that level."""
-
-BYTES_PER_PARAMETER = 0.6
-"""Of a file with 4-bit weights, the usual form: what tells a model's parameters where nothing else does."""
-
-_BILLIONS = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)\s*([bm])(?![a-z])", re.IGNORECASE)
-_EMBEDDERS = re.compile(r"embed|bge|minilm|\be5\b|\bgte\b", re.IGNORECASE)
+from penstock.gateway.routing.model_profile import name_level, profile_model
 
 
 def display_name(name: str) -> str:
-    """A name as people say it: without `:latest`."""
+    """Return a model's name without `:latest`."""
     return name.removesuffix(":latest")
 
 
 def format_size(amount: int) -> str:
-    """Bytes as `1.5GB` (a billion bytes a GB), below a tenth of that as `45MB`; "" for 0: not known."""
+    """Format bytes as `1.5GB` (10⁹ bytes), below 0.1 GB as `45MB`; return "" for 0, an unknown size."""
     if amount <= 0:
         return ""
     return f"{amount / 1e9:.1f}GB" if amount >= 1e8 else f"{max(1, round(amount / 1e6))}MB"
 
 
 def is_embedding_model(model: Model) -> bool:
-    """Whether a model makes vectors and no text."""
-    if model.capabilities:
-        return "embedding" in model.capabilities and "completion" not in model.capabilities
-    return bool(_EMBEDDERS.search(model.name))
-
-
-def level(model: Model) -> str | None:
-    """The level of question that a model is for; None for one that answers none, or whose size nothing tells."""
-    billions = _billions(model.parameters) or _billions(model.name) or model.size / BYTES_PER_PARAMETER / 1e9
-    if is_embedding_model(model) or not billions:
-        return None
-    return next(name for below, name in LEVELS if billions < below)
+    """Return True when a model produces embeddings and no text."""
+    return "embedding" in profile_model(model).strengths
 
 
 def build_model_entries(statuses: Iterable[ServerStatus]) -> list[dict[str, Any]]:
-    """Each model once, agents left out, over the servers given: loaded where any has it loaded."""
+    """Build an entry for each model of these servers, agents excepted; loaded means loaded on any server."""
     found: dict[str, list[tuple[Model, ServerStatus]]] = {}
     for status in statuses:
         for model in status.models:
             if "agent" in model.capabilities:
                 continue
             found.setdefault(display_name(model.name), []).append((model, status))
-    return [_build_model_entry(name, places) for name, places in sorted(found.items())]
+    return [_build_model_entry(name, copies) for name, copies in sorted(found.items())]
 
 
-def _build_model_entry(name: str, places: list[tuple[Model, ServerStatus]]) -> dict[str, Any]:
-    model = places[0][0]
-    vectors = is_embedding_model(model)
-    drawn: dict[str, Any] = {
+def _build_model_entry(name: str, copies: list[tuple[Model, ServerStatus]]) -> dict[str, Any]:
+    model = copies[0][0]
+    is_embedding = is_embedding_model(model)
+    entry: dict[str, Any] = {
         "name": name,
         "size": format_size(model.size),
-        "parameters": str(model.embedding_length or "") if vectors else model.parameters,
-        "template": "embedding" if vectors else "chat",
+        "parameters": str(model.embedding_length or "") if is_embedding else model.parameters,
+        "template": "embedding" if is_embedding else "chat",
         "quantization": model.quantization,
-        "provider": places[0][1].server.kind,
-        "servers": [status.server.name for _, status in places],
-        "loaded": any(each.loaded for each, _ in places),
-        "context_length": max(each.context_length for each, _ in places) or None,
-        "level": level(model),
+        "provider": copies[0][1].server.kind,
+        "servers": [status.server.name for _, status in copies],
+        "loaded": any(each.is_loaded for each, _ in copies),
+        "context_length": max(each.context_length for each, _ in copies) or None,
+        "level": name_level(model),
     }
-    return drawn | ({"simulated": True} if all(status.server.is_simulated for _, status in places) else {})
-
-
-def _billions(text: str) -> float:
-    told = _BILLIONS.search(text)
-    if not told:
-        return 0.0
-    return float(told[1]) / (1000 if told[2] in "mM" else 1)
+    return entry | ({"simulated": True} if all(status.server.is_simulated for _, status in copies) else {})

@@ -1,4 +1,4 @@
-"""Pages for people: each is one file that needs nothing from elsewhere."""
+"""HTML pages, each a single file without external resources."""
 
 import base64
 import hashlib
@@ -11,7 +11,7 @@ _INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 
 class Page:
-    """A page of this folder, with a policy that lets it run its own script and talk to its own gateway only."""
+    """A page of this folder, with a content security policy that allows only its own script and its own gateway."""
 
     def __init__(self, name: str) -> None:
         text = files(__name__).joinpath(name).read_text("utf-8")
@@ -25,6 +25,6 @@ class Page:
         )
 
     def build_response(self) -> Response:
-        """The page as an answer."""
+        """Return the page."""
         headers = {"content-security-policy": self._policy, "referrer-policy": "no-referrer"}
         return Response(self._body, headers=headers, media_type="text/html")

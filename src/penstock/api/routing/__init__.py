@@ -1,1 +1,1 @@
-"""Routing decisions, explained."""
+"""Explanations of routing decisions."""

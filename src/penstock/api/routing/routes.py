@@ -1,4 +1,4 @@
-"""Why a request goes where it goes: what would be decided now, and what has been decided of late."""
+"""Routes that explain routing: where a request would go now, and the last decisions."""
 
 from dataclasses import replace
 from typing import Annotated, Any
@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from penstock.api.dependencies import ApiDependencies
 from penstock.api.json_responses import json_response, read_body
-from penstock.api.routing import views as drawing
+from penstock.api.routing import views
 from penstock.domain.errors import InvalidRequest
 from penstock.domain.request import Call
 from penstock.gateway.observers.decision_log import MAX_DECISIONS
@@ -15,13 +15,14 @@ from penstock.gateway.routing import costs
 from penstock.gateway.routing.complexity.request_profile import profile_request
 
 MAX_BODY = 32 << 20
+"""Bytes."""
 MAX_SESSION_LENGTH, MAX_WAIT_SECONDS = 128, 1e9
 DEFAULT_LIMIT = 100
-"""Decisions that are shown where no number is asked for."""
+"""Number of decisions returned by default."""
 
 _TEXT = {"type": "string"}
 _REQUEST_BODY: dict[str, Any] = {
-    "description": "What `/api/v1/chat` takes (`text` may stand for `message`), or what `/v1/chat/completions` takes.",
+    "description": "A body of `/api/v1/chat` (`text` is accepted for `message`) or of `/v1/chat/completions`.",
     "required": True,
     "content": {
         "application/json": {
@@ -44,15 +45,15 @@ _REQUEST_BODY: dict[str, Any] = {
 
 
 class RoutingRoutes:
-    """`/api/route` and `/api/decisions`. No server is asked, and nothing here changes what routing knows."""
+    """`/api/route` and `/api/decisions`. Neither sends a request to a server nor changes the state of routing."""
 
-    def __init__(self, context: ApiDependencies) -> None:
-        self._context = context
-        self._endpoints = {endpoint.wire: endpoint for one in context.dialects for endpoint in one.endpoints}
-        self._waits = frozenset(signal.name for signal in costs.load_costs() if signal.is_wait)
+    def __init__(self, deps: ApiDependencies) -> None:
+        self._deps = deps
+        self._endpoints = {endpoint.wire: endpoint for dialect in deps.dialects for endpoint in dialect.endpoints}
+        self._wait_signals = frozenset(signal.name for signal in costs.load_costs() if signal.is_wait)
 
     def build_router(self) -> APIRouter:
-        """The routes."""
+        """Build the routes."""
         router = APIRouter(tags=["routing"])
         router.add_api_route(
             "/api/route", self.post_route, methods=["POST"], openapi_extra={"requestBody": _REQUEST_BODY}
@@ -61,32 +62,34 @@ class RoutingRoutes:
         return router
 
     async def post_route(self, request: Request) -> Response:
-        """Where a request would go now, and why: level, kind of task, every candidate with its score, seconds and
-        reasons, best first. Generates nothing."""
-        wire, body = drawing.parse_question(await read_body(request, MAX_BODY))
+        """Explain where a request would go now, without generating anything.
+
+        Returns the complexity, the type of task, and every candidate with its score, cost in seconds and reasons, best
+        first.
+        """
+        wire, body = views.parse_question(await read_body(request, MAX_BODY))
         endpoint = self._endpoints[wire]
         call = _apply_headers(endpoint.parse_request(body, b"application/json"), request)
-        context, routing = self._context, self._context.routing
-        fleet = context.catalog.fleet
-        ask = profile_request(endpoint.decode_content(call), routing.classifier()) if call.is_automatic else None
-        if ask is not None and routing.router.should_select_model(fleet, call):
-            call = replace(call, profile=ask)
-        decision = routing.router.decide(fleet, call, context.catalog.loads, context.clock(), explain=True)
-        return json_response(drawing.render_explanation(decision, call, ask, self._waits))
+        deps, fleet = self._deps, self._deps.catalog.fleet
+        profile = None
+        if call.is_automatic:
+            profile = profile_request(endpoint.decode_content(call), deps.gateway.classifier)
+            if deps.router.should_select_model(fleet, call):
+                call = replace(call, profile=profile)
+        decision = deps.router.decide(fleet, call, deps.catalog.loads, deps.clock(), explain=True)
+        return json_response(views.render_explanation(decision, call, profile, self._wait_signals))
 
     async def get_decisions(self, limit: Annotated[int, Query(ge=1, le=MAX_DECISIONS)] = DEFAULT_LIMIT) -> Response:
-        """The last decisions, newest first, and what became of each; never a word of what was said."""
-        context = self._context
-        records = context.routing.decisions()
-        offset = context.wall() - context.clock()
-        decisions = [
-            drawing.render_decision(record, record.started_at + offset) for record in reversed(records[-limit:])
-        ]
-        return json_response(drawing.render_history(decisions, len(records), context.wall()))
+        """List the last routing decisions and their outcomes, newest first; texts are not recorded."""
+        deps = self._deps
+        records = deps.gateway.list_decisions()
+        offset = deps.wall() - deps.clock()
+        entries = [views.render_decision(record, record.started_at + offset) for record in reversed(records[-limit:])]
+        return json_response(views.render_history(entries, len(records), deps.wall()))
 
 
 def _apply_headers(call: Call, request: Request) -> Call:
-    """Return the call with the headers that the request itself would be sent with."""
+    """Return the call with the routing headers, as they would apply to the request itself."""
     max_wait, session = request.headers.get("x-penstock-max-wait"), request.headers.get("x-session-id", "")
     return replace(
         call,

@@ -1,1 +1,1 @@
-"""Health, statistics, metrics and server status."""
+"""Health, statistics and metrics."""

@@ -1,4 +1,4 @@
-"""What this process and its host use, as far as the system tells: Linux most, others less."""
+"""Resource usage of this process and its host, as far as the system reports it: fully on Linux, partly elsewhere."""
 
 import contextlib
 import importlib
@@ -17,14 +17,14 @@ _PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class ResourceUsage:
-    """Figures by name; sizes are bytes, times seconds. What the system does not tell is left out."""
+    """Figures by name; sizes are bytes, times seconds. What the system does not report is missing."""
 
     process: Mapping[str, float | str]
     host: Mapping[str, float | str]
 
 
 def measure_usage() -> ResourceUsage:
-    """The figures of this moment."""
+    """Measure the current usage."""
     times = os.times()
     process: dict[str, float | str] = {
         "pid": os.getpid(),
@@ -43,7 +43,7 @@ def measure_usage() -> ResourceUsage:
 
 
 def _read_memory() -> int:
-    """Resident bytes; elsewhere than on Linux the most there ever were."""
+    """Return the resident memory in bytes; outside Linux its peak."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         return int((_PROC / "self" / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     if _resource is None:
@@ -58,7 +58,7 @@ def _read_host() -> dict[str, float | str]:
         host |= dict(zip(("load_1m", "load_5m", "load_15m"), os.getloadavg(), strict=True))
     with contextlib.suppress(OSError, ValueError, IndexError):
         lines = (line.split() for line in (_PROC / "meminfo").read_text().splitlines())
-        told = {words[0]: int(words[1]) * 1024 for words in lines}
-        host["memory_total_bytes"] = told.get("MemTotal:", 0)
-        host["memory_available_bytes"] = told.get("MemAvailable:", 0)
+        sizes = {fields[0]: int(fields[1]) * 1024 for fields in lines}
+        host["memory_total_bytes"] = sizes.get("MemTotal:", 0)
+        host["memory_available_bytes"] = sizes.get("MemAvailable:", 0)
     return host

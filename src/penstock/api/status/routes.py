@@ -1,4 +1,4 @@
-"""What the gateway says of itself: to people, to the service API's clients, to agent chat's, to monitors."""
+"""Routes about the gateway itself: health, models, servers, statistics, metrics and probes."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -10,18 +10,18 @@ from penstock.api.status.process_usage import measure_usage
 from penstock.api.status.prometheus_gauges import list_gauges
 from penstock.api.status.stats_view import render_stats
 
-OLLAMA_IS_RUNNING = "Ollama is running"
+OLLAMA_GREETING = "Ollama is running"
 
 
 class StatusRoutes:
-    """The routes that only tell; all of it comes from snapshots, no server is asked."""
+    """Read-only routes, served from snapshots; none sends a request to a model server."""
 
-    def __init__(self, context: ApiDependencies) -> None:
-        self._context = context
+    def __init__(self, deps: ApiDependencies) -> None:
+        self._deps = deps
         self._index = Page("index.html")
 
     def build_router(self) -> APIRouter:
-        """The routes; those that monitors ask by HEAD answer it."""
+        """Build the routes; those for monitoring also support HEAD."""
         router = APIRouter(tags=["status"])
         for path, handler in (
             ("/", self.get_root),
@@ -45,71 +45,66 @@ class StatusRoutes:
         return router
 
     async def get_root(self, request: Request) -> Response:
-        """What this is; a page for browsers."""
+        """Describe the service; browsers get a page."""
         if request.headers.get("user-agent", "").lower().startswith("ollama"):
-            return Response(OLLAMA_IS_RUNNING, media_type="text/plain")
+            return Response(OLLAMA_GREETING, media_type="text/plain")
         if "text/html" in request.headers.get("accept", ""):
             return self._index.build_response()
-        context = self._context
-        return json_response(views.render_info(context.version, context.wall(), context.catalog.fleet.is_simulated))
+        deps = self._deps
+        return json_response(views.render_info(deps.version, deps.wall(), is_simulated=deps.catalog.fleet.is_simulated))
 
     async def get_health(self) -> Response:
-        """How the service and each of its parts are; 503 when nothing can answer."""
-        context, settings = self._context, self._context.settings()
+        """Return the health of the service and of each provider; 503 when no model server can answer."""
+        deps, settings = self._deps, self._deps.gateway.api_settings
         status, body = views.render_health(
-            context.catalog.fleet, settings.mode, context.wall(), context.clock(), settings.full_health
+            deps.catalog.fleet, settings.mode, deps.wall(), deps.clock(), full=settings.full_health
         )
         return json_response(body, status)
 
     async def get_models(self) -> Response:
-        """The models there are, in the service API's form."""
-        return json_response(views.render_models(self._context.catalog.fleet, self._context.wall()))
+        """List the models, in the format of the service API."""
+        return json_response(views.render_models(self._deps.catalog.fleet, self._deps.wall()))
 
     async def get_servers(self) -> Response:
-        """The model servers and how each of them is."""
-        context = self._context
-        return json_response(
-            views.render_servers(context.catalog.fleet, context.running(), context.wall(), context.clock())
-        )
+        """List the model servers with their state."""
+        deps = self._deps
+        return json_response(views.render_servers(deps.catalog.fleet, deps.count_running(), deps.wall(), deps.clock()))
 
     async def get_chat_status(self) -> Response:
-        """Whether the agent and its reserve can be asked."""
-        return json_response(agent_view.render_status(self._context.catalog.fleet))
+        """Return the state of the agent and of its fallback."""
+        return json_response(agent_view.render_status(self._deps.catalog.fleet))
 
     async def get_chat_models(self) -> Response:
-        """The models of the agent's reserve."""
-        return json_response(agent_view.render_models(self._context.catalog.fleet))
+        """List the models of the agent's fallback."""
+        return json_response(agent_view.render_models(self._deps.catalog.fleet))
 
     async def get_stats(self) -> Response:
-        """Requests, errors, tokens and times, in all and by model and server; what the process and host use."""
-        context = self._context
-        now = context.clock()
-        snapshot = context.meter.take_snapshot(now)
-        return json_response(
-            render_stats(
-                snapshot,
-                context.catalog.fleet,
-                context.running(),
-                measure_usage(),
-                now - context.started_at,
-                context.wall(),
-            )
+        """Return requests, errors, tokens and latencies, in total and by model and server, and the resources used."""
+        deps = self._deps
+        now = deps.clock()
+        body = render_stats(
+            deps.meter.take_snapshot(now),
+            deps.catalog.fleet,
+            deps.count_running(),
+            measure_usage(),
+            uptime=now - deps.started_at,
+            wall=deps.wall(),
         )
+        return json_response(body)
 
     async def get_metrics(self) -> Response:
-        """Metrics in Prometheus' text format."""
-        context = self._context
-        body = context.meter.render_prometheus(list_gauges(context, measure_usage()))
+        """Return the metrics in the text format of Prometheus."""
+        body = self._deps.meter.render_prometheus(list_gauges(self._deps, measure_usage()))
         return Response(body, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def get_liveness(self) -> Response:
-        """200 as long as the gateway runs."""
+        """Return 200 as long as the gateway runs."""
         return json_response(b'{"status":"ok"}')
 
     async def get_readiness(self) -> Response:
-        """200 once every server has been looked at, until the gateway stops; 503 else."""
-        if self._context.draining():
+        """Return 200 once every server has been probed, and 503 before and while the gateway stops."""
+        if self._deps.gateway.is_draining:
             return json_response(b'{"status":"stopping"}', 503)
-        if not self._context.watcher.has_probed_all:
+        if not self._deps.gateway.has_probed_servers:
             return json_response(b'{"status":"starting"}', 503)
         return json_response(b'{"status":"ok"}')

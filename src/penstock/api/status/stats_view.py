@@ -1,4 +1,4 @@
-"""Draws `/stats`."""
+"""Response body of `/stats`."""
 
 from typing import Any
 
@@ -11,23 +11,26 @@ from penstock.gateway.metrics.snapshot import Percentiles, Snapshot, Totals
 
 
 def render_stats(
-    snapshot: Snapshot, fleet: Fleet, running: dict[str, int], resources: ResourceUsage, uptime: float, wall: float
+    snapshot: Snapshot, fleet: Fleet, running: dict[str, int], usage: ResourceUsage, *, uptime: float, wall: float
 ) -> bytes:
-    """The body of `/stats`. `running` is calls in work by server; `uptime` is seconds, `wall` the epoch's."""
-    every = snapshot.all
-    names = dict.fromkeys([*(total.name for total in snapshot.servers), *(s.server.name for s in fleet.statuses)])
-    counted = {total.name: total for total in snapshot.servers}
+    """Render `/stats`. `running` is the number of running requests by server.
+
+    `uptime` is in seconds, `wall` in seconds since the epoch.
+    """
+    total = snapshot.all
+    names = dict.fromkeys([*(each.name for each in snapshot.servers), *(s.server.name for s in fleet.statuses)])
+    totals = {each.name: each for each in snapshot.servers}
     statuses = {status.server.name: status for status in fleet.statuses}
     return msgspec.json.encode(
         {
             "status": "success",
             "uptime_seconds": round(uptime, 1),
             "requests": {
-                "total": every.requests,
-                "errors": every.errors,
-                "client_gone": every.disconnects,
-                "streamed": every.streamed,
-                "fallbacks": every.fallbacks,
+                "total": total.requests,
+                "errors": total.errors,
+                "client_gone": total.disconnects,
+                "streamed": total.streamed,
+                "fallbacks": total.fallbacks,
                 "retries": snapshot.retries,
                 "running": sum(running.values()),
                 "waiting": 0,
@@ -39,17 +42,17 @@ def render_stats(
                 "errors": snapshot.last_minute.errors,
                 "tokens": snapshot.last_minute.tokens,
             },
-            "tokens": _render_tokens(every),
-            "latency_ms": _render_milliseconds(every.latency),
-            "ttft_ms": _render_milliseconds(every.ttft),
-            "models": {total.name: _render_totals(total) for total in snapshot.models},
+            "tokens": _render_tokens(total),
+            "latency_ms": _render_milliseconds(total.latency),
+            "ttft_ms": _render_milliseconds(total.ttft),
+            "models": {each.name: _render_totals(each) for each in snapshot.models},
             "servers": {
                 name: _render_server(statuses.get(name), running.get(name, 0))
-                | _render_totals(counted.get(name, Totals()))
+                | _render_totals(totals.get(name, Totals()))
                 for name in names
             },
-            "process": resources.process,
-            "host": resources.host,
+            "process": usage.process,
+            "host": usage.host,
             "timestamp": format_timestamp(wall),
         }
         | ({"simulated": True} if fleet.is_simulated else {})
@@ -57,10 +60,10 @@ def render_stats(
 
 
 def _render_server(status: ServerStatus | None, running: int) -> dict[str, Any]:
-    drawn: dict[str, Any] = {"state": status.state.value if status else "removed", "running": running}
+    entry: dict[str, Any] = {"state": status.state.value if status else "removed", "running": running}
     if status:
-        drawn["slots"] = status.slots or status.server.max_concurrent
-    return drawn
+        entry["slots"] = status.slots or status.server.max_concurrent
+    return entry
 
 
 def _render_totals(total: Totals) -> dict[str, Any]:
@@ -80,5 +83,5 @@ def _render_tokens(total: Totals) -> dict[str, int]:
 
 
 def _render_milliseconds(times: Percentiles) -> dict[str, float]:
-    shown = {name: round(getattr(times, name) * 1000, 1) for name in ("mean", "p50", "p90", "p95", "p99")}
-    return {"count": times.count} | shown
+    milliseconds = {name: round(getattr(times, name) * 1000, 1) for name in ("mean", "p50", "p90", "p95", "p99")}
+    return {"count": times.count} | milliseconds

@@ -63,7 +63,7 @@ def select_new_servers(
         if name not in reserved:
             name = _find_free_name(server.name, used | reserved)
         used.add(name)
-        selected.append(Server(name, "ollama", (server.url,), Priority.SECONDARY, configured=False))
+        selected.append(Server(name, "ollama", (server.url,), Priority.SECONDARY, is_configured=False))
     return tuple(selected)
 
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 from penstock.domain.errors import PenstockError, UpstreamTimeout
 from penstock.domain.fleet import Inventory, Model, Server, ServerStatus, State
-from penstock.gateway.fleet.catalog import ServerLoad, list_names
+from penstock.gateway.fleet.catalog import list_names
+from penstock.gateway.fleet.server_load import ServerLoad
 
 MAX_EXCUSED_TIMEOUTS = 3
 """Probes in a row that may time out while calls through this gateway are running on the server."""

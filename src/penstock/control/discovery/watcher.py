@@ -28,7 +28,7 @@ class Watcher:
     `start` begins, `wait_for_first_probes` waits until every server has been probed, `stop` leaves no task behind.
     Each server has at most one probe in flight, every `interval` seconds ± 10 %, sooner while it fails or after
     `report_failed_call`.
-    Servers with `configured=False` are probed without log lines and join when they answer: every `search_interval`
+    Servers with `is_configured=False` are probed without log lines and join when they answer: every `search_interval`
     seconds while the fleet is simulated or empty. The first real server with a model removes simulated ones for good;
     then `on_real_server` is called with its status.
     A drained server is still probed and has the state DRAINING; its running calls complete.
@@ -78,7 +78,7 @@ class Watcher:
     def start(self) -> None:
         """Begin probing; needs a running event loop."""
         self._running = True
-        configured = [w.server.kind for w in self._watched.values() if w.server.configured]
+        configured = [w.server.kind for w in self._watched.values() if w.server.is_configured]
         kinds = dict.fromkeys(configured or [w.server.kind for w in self._watched.values()])
         self._log.log_start(
             self._engines[kind].title.removesuffix(" server") for kind in kinds if kind in self._engines
@@ -186,7 +186,7 @@ class Watcher:
 
     def _add(self, server: Server) -> WatchedServer:
         schedule = ProbeSchedule(self._interval, self._first_retry)
-        watched = WatchedServer(server, ServerStatus(server), schedule, joined=server.configured)
+        watched = WatchedServer(server, ServerStatus(server), schedule, joined=server.is_configured)
         if self._running:
             self._start_task(watched)
         return watched
@@ -200,7 +200,7 @@ class Watcher:
             return self._add(server)
         watched.server = server
         watched.status = replace(watched.status, server=server)
-        watched.joined = watched.joined or server.configured
+        watched.joined = watched.joined or server.is_configured
         watched.schedule.next_at = self._clock()
         watched.wake.set()
         return watched

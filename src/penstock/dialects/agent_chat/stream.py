@@ -80,11 +80,11 @@ class _Renderer:
             "provider": provenance.provider,
             "model": provenance.model,
             "server_used": provenance.server_url,
-            "fallback": provenance.fallback,
+            "fallback": provenance.is_fallback,
         }
         if provenance.warning:
             fields["warning"] = provenance.warning
-        if provenance.simulated:
+        if provenance.is_simulated:
             fields["simulated"] = True
         return render_event("start", **fields)
 

@@ -90,7 +90,7 @@ class _Renderer(UnstreamedRenderer):
 
 @dataclass(frozen=True, slots=True)
 class _ChatEndpoint(UnstreamedEndpoint):
-    """`{message, model?, history?, max_tokens?, temperature?, top_p?, system?, chat_id?}`; one whole response."""
+    """Endpoint of `{message, model?, history?, max_tokens?, temperature?, top_p?, system?, chat_id?}`."""
 
     wire: str = "service.chat"
     method: str = "POST"
@@ -105,7 +105,7 @@ class _ChatEndpoint(UnstreamedEndpoint):
             parse_model(fields.model),
             stream=False,
             body=body,
-            defaults=True,
+            use_defaults=True,
             max_tokens=fields.max_tokens,
         )
 

@@ -32,12 +32,12 @@ def build_metadata(provenance: Provenance, response: ModelResponse) -> dict[str,
     return {
         "model": provenance.model,
         "provider": provenance.provider,
-        "distributed_routing": provenance.distributed,
+        "distributed_routing": provenance.is_distributed,
         "server_used": provenance.server_url,
         "complexity_level": provenance.complexity or None,
-        "used_fast_model": provenance.fast_model,
+        "used_fast_model": provenance.used_fast_model,
         "task_type": provenance.task_type or None,
-        "fallback": provenance.fallback,
+        "fallback": provenance.is_fallback,
         "reason": provenance.reason or None,
         "finish_reason": first_choice(response).finish or None,
         "queue_ms": _to_milliseconds(provenance.queue_seconds),
@@ -45,7 +45,7 @@ def build_metadata(provenance: Provenance, response: ModelResponse) -> dict[str,
         "ttft_ms": _to_milliseconds(provenance.ttft_seconds),
         "total_ms": _to_milliseconds(provenance.total_seconds),
         "request_id": provenance.request_id,
-    } | ({"simulated": True} if provenance.simulated else {})
+    } | ({"simulated": True} if provenance.is_simulated else {})
 
 
 def build_error_fields(error: PenstockError, request_id: str) -> dict[str, Any]:

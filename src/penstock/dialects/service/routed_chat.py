@@ -84,7 +84,7 @@ class _ChatEndpoint(UnstreamedEndpoint):
             model = f"auto:{fields.mode}"
         provider = (fields.provider or "").strip().lower()
         kinds = () if provider in ("", "auto") else (provider,)
-        return Call(self.wire, Operation.CHAT, model, stream=False, body=body, kinds=kinds, defaults=True)
+        return Call(self.wire, Operation.CHAT, model, stream=False, body=body, kinds=kinds, use_defaults=True)
 
     def decode_content(self, call: Call) -> Content:
         return _decode_chat(call.body)

@@ -112,7 +112,7 @@ def _add_load_state(model: Model, loaded: list[Mapping[str, Any]]) -> Model:
         if model.name in (as_text(entry.get("name")), as_text(entry.get("model"))):
             return replace(
                 model,
-                loaded=True,
+                is_loaded=True,
                 size_vram=_as_count(entry.get("size_vram")),
                 expires_at=as_text(entry.get("expires_at")),
                 loaded_context=_as_count(entry.get("context_length")),

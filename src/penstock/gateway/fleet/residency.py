@@ -1,13 +1,14 @@
-"""Which models a server holds in memory, as far as can be told between two looks at it, and whether another one fits.
+"""Residency: an estimate of the models in a server's memory between two probes, and whether another one fits.
 
-A server with models on demand (Ollama) loads what it is asked for and throws out what was used longest ago when there
-is no room. How much room there is, it does not say; it shows when a model that should still be there is gone.
+A server with models on demand (Ollama) loads the model that a call needs and evicts the one used least recently when
+memory is short. It does not report how much memory it has; a model that is gone although it was used recently shows
+that the others and it did not fit together.
 """
 
 from collections.abc import Container, Iterable, Mapping
 
 KEEP_ALIVE_SECONDS = 240.0
-"""Seconds for which a model surely stays after its last call; Ollama's own default is 300."""
+"""Time for which a model stays loaded after its last call, unless it is evicted. Ollama's default is 300."""
 
 
 class Residency:
@@ -29,58 +30,61 @@ class Residency:
         self.smallest_overflow = 0
 
     def touch(self, model: str, size: int, now: float, busy: Container[str] = ()) -> None:
-        """It is asked: it is there, or comes; of the others, those that no longer fit beside it go, idle ones first."""
+        """Mark `model` as loaded and evict models that no longer fit, idle ones first."""
         self._touched_at[model] = now
         if model in self.models:
             return
-        held = sorted(self.models, key=lambda name: (name in busy, self._touched_at.get(name, 0.0)))
-        for other in held:
+        eviction_order = sorted(self.models, key=lambda name: (name in busy, self._touched_at.get(name, 0.0)))
+        for other in eviction_order:
             if self.can_fit(model, size):
                 break
             del self.models[other]
         self.models[model] = self._reported_sizes.get(model, size)
 
     def reconcile(self, loaded: Iterable[tuple[str, int]], checked_at: float, busy: Container[str] = ()) -> None:
-        """A look at the server found these. What was used just before and is missing had to make room.
+        """Replace the estimate by a probe's report of loaded models and their sizes.
 
-        What is `busy`, or was asked since, and is not there yet is being loaded: it counts as there.
+        A model that was used shortly before and is missing was evicted. A missing model that is `busy`, or was touched
+        after the probe, is being loaded: it counts as loaded if it fits.
         """
-        now = dict(loaded)
-        self._reported_sizes.update(now)
-        fitted = sum(now.values())
-        if fitted > self.largest_fit:
-            self.largest_fit = fitted
-            self.smallest_overflow = self.smallest_overflow if self.smallest_overflow > fitted else 0
-        coming = {
+        reported = dict(loaded)
+        self._reported_sizes.update(reported)
+        total = sum(reported.values())
+        if total > self.largest_fit:
+            self.largest_fit = total
+            if self.smallest_overflow <= total:
+                self.smallest_overflow = 0
+        loading = {
             name: size
             for name, size in self.models.items()
-            if name not in now and (name in busy or self._touched_at.get(name, 0.0) > checked_at)
+            if name not in reported and (name in busy or self._touched_at.get(name, 0.0) > checked_at)
         }
-        self._lower_overflow(now, coming, checked_at)
-        self._last_reported = now
-        self.models = dict(now)
-        for name, size in coming.items():  # more than fits may be asked of it, but not be there
+        self._lower_overflow(reported, loading, checked_at)
+        self._last_reported = reported
+        self.models = dict(reported)
+        for name, size in loading.items():  # calls may want more models than fit
             if self.can_fit(name, size):
                 self.models[name] = size
 
-    def _lower_overflow(self, now: Mapping[str, int], coming: Mapping[str, int], at: float) -> None:
-        """Of what is gone though it was used: it did not fit beside what is there and the one that is being loaded."""
-        newest = max((self._touched_at.get(name, 0.0) for name in (*now, *coming)), default=0.0)
+    def _lower_overflow(self, reported: Mapping[str, int], loading: Mapping[str, int], checked_at: float) -> None:
+        """Lower the memory estimate: a recently used model that was evicted did not fit with the others."""
+        newest = max((self._touched_at.get(name, 0.0) for name in (*reported, *loading)), default=0.0)
         for name, size in (self._last_reported | self.models).items():
-            used = self._touched_at.get(name, -KEEP_ALIVE_SECONDS)
-            if name in now or at - used >= KEEP_ALIVE_SECONDS or not now:
+            touched_at = self._touched_at.get(name, -KEEP_ALIVE_SECONDS)
+            if name in reported or checked_at - touched_at >= KEEP_ALIVE_SECONDS or not reported:
                 continue
-            if name in self._last_reported or (name not in coming and used < newest):
-                over = sum(now.values()) + size + max((coming[c] for c in coming if c != name), default=0)
-                if over > self.largest_fit:
-                    self.smallest_overflow = min(self.smallest_overflow or over, over)
+            if name in self._last_reported or (name not in loading and touched_at < newest):
+                largest_loading = max((loading[other] for other in loading if other != name), default=0)
+                overflow = sum(reported.values()) + size + largest_loading
+                if overflow > self.largest_fit:
+                    self.smallest_overflow = min(self.smallest_overflow or overflow, overflow)
 
     def can_fit(self, model: str, size: int, busy: Container[str] | None = None) -> bool:
-        """Whether another model finds room; True as long as nobody knows better.
+        """Return whether another model fits; True as long as no overflow was observed.
 
-        With `busy` the models that are not in it may be thrown out for that.
+        With `busy`, all models that are not in it may be evicted.
         """
         if not self.smallest_overflow or not self.models:
             return True
-        taken = sum(held for name, held in self.models.items() if busy is None or name in busy)
-        return not taken or taken + self._reported_sizes.get(model, size) < self.smallest_overflow
+        used = sum(other for name, other in self.models.items() if busy is None or name in busy)
+        return not used or used + self._reported_sizes.get(model, size) < self.smallest_overflow

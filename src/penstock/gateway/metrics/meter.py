@@ -1,9 +1,8 @@
-"""Metrics of all calls: series by model, server and wire format, retries, and a log of the last calls.
+"""Metrics of all calls: series by model, server and wire format, and a log of the last calls.
 
 The number of series is bounded: beyond `MAX_SERIES`, calls are counted under the labels `other`. Times are seconds.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 
 from penstock.gateway.metrics.call_log import MAX_CALLS, CallLog
@@ -30,7 +29,7 @@ class SeriesByWire(dict[str, Series]):
 
 
 class Meter:
-    """Owner of all series, of the retry counts and of the call log.
+    """Owner of all series and of the call log.
 
     Callers resolve a series once, with `series_of`, and record their calls there: no key is looked up per call.
     """
@@ -38,7 +37,6 @@ class Meter:
     def __init__(self, max_calls: int = MAX_CALLS) -> None:
         self._call_log = CallLog(max_calls)
         self._series: dict[SeriesKey, Series] = {}
-        self._retries: Counter[str] = Counter()
 
     def series_of(self, model: str, server: str) -> SeriesByWire:
         """Return the series of a model on a server; both are empty for calls that reached no server."""
@@ -52,19 +50,15 @@ class Meter:
             series = self._series[key] = Series(self._call_log.append_batch)
         return series
 
-    def count_retry(self, server: str) -> None:
-        """Count an attempt that failed on this server and was followed by another attempt."""
-        self._retries[server if server in self._retries or len(self._retries) < MAX_SERIES else OTHER] += 1
-
     def take_snapshot(self, now: float) -> Snapshot:
         """Compute all figures; `now` is monotonic."""
         self._count_pending()
-        return summarize_series(self._series, self._retries.total(), self._call_log.count_since(now - LAST_MINUTE))
+        return summarize_series(self._series, self._call_log.count_since(now - LAST_MINUTE))
 
     def render_prometheus(self, gauges: Iterable[Gauge] = ()) -> bytes:
         """Render everything, and `gauges`, in Prometheus' text format 0.0.4."""
         self._count_pending()
-        return render_metrics(self._series, self._retries, gauges)
+        return render_metrics(self._series, gauges)
 
     def _count_pending(self) -> None:
         for series in self._series.values():

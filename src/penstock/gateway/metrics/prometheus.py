@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from penstock.gateway.metrics.histogram import Histogram
-from penstock.gateway.metrics.series import Series, SeriesKey
+from penstock.gateway.metrics.series import Series, SeriesKey, merge_by
 
 Labels: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -56,12 +56,10 @@ _HISTOGRAM_FAMILIES = (
 )
 
 
-def render_metrics(
-    all_series: Mapping[SeriesKey, Series], retries: Mapping[str, int], gauges: Iterable[Gauge]
-) -> bytes:
-    """Render all series, the retries by server and the gauges."""
+def render_metrics(all_series: Mapping[SeriesKey, Series], gauges: Iterable[Gauge]) -> bytes:
+    """Render all series and the gauges."""
     lines: list[str] = []
-    _append_call_counters(lines, all_series, retries)
+    _append_call_counters(lines, all_series)
     _append_histograms(lines, all_series)
     for gauge in gauges:
         _append_heading(lines, gauge.name, gauge.help, "counter" if gauge.name.endswith("_total") else "gauge")
@@ -72,15 +70,16 @@ def render_metrics(
     return ("\n".join(lines) + "\n").encode()
 
 
-def _append_call_counters(lines: list[str], all_series: Mapping[SeriesKey, Series], retries: Mapping[str, int]) -> None:
+def _append_call_counters(lines: list[str], all_series: Mapping[SeriesKey, Series]) -> None:
     _append_heading(lines, "penstock_requests_total", "Calls that have ended, by their outcome.", "counter")
     for key, series in all_series.items():
         for code, count in series.calls_by_code.items():
             labels = _render_labels((("wire", key.wire), ("model", key.model), ("server", key.server), ("code", code)))
             lines.append(f"penstock_requests_total{{{labels}}} {count}")
     _append_heading(lines, "penstock_retries_total", "Attempts that failed and were followed by another.", "counter")
-    for server, count in retries.items():
-        lines.append(f"penstock_retries_total{{{_render_labels((('server', server),))}}} {count}")
+    for server, series in merge_by(all_series.items(), lambda key: key.server).items():
+        if series.retries:
+            lines.append(f"penstock_retries_total{{{_render_labels((('server', server),))}}} {series.retries}")
     _append_heading(
         lines, "penstock_fallbacks_total", "Calls that were answered by another server than the first.", "counter"
     )

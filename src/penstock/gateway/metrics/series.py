@@ -52,7 +52,7 @@ class Series:
 
     __slots__ = (
         "_on_batch", "_pending", "completion_tokens", "disconnects", "duration", "errors", "fallbacks", "first_byte",
-        "prompt_tokens", "streamed",
+        "prompt_tokens", "retries", "streamed",
     )  # fmt: skip
 
     def __init__(self, on_batch: BatchListener | None = None) -> None:
@@ -60,6 +60,7 @@ class Series:
         self.disconnects = 0
         self.streamed = 0
         self.fallbacks = 0
+        self.retries = 0
         self.duration = Histogram(DURATION_BOUNDS)
         self.first_byte = Histogram(TTFT_BOUNDS)
         self.prompt_tokens = Histogram(TOKEN_BOUNDS)
@@ -77,6 +78,10 @@ class Series:
         pending.append(outcome)
         if len(pending) >= BATCH_SIZE:
             self.count_pending()
+
+    def count_retry(self) -> None:
+        """Count an attempt that failed here and was followed by another one, here or elsewhere."""
+        self.retries += 1
 
     def count_pending(self) -> None:
         """Count the outcomes recorded since the last batch.
@@ -124,6 +129,7 @@ class Series:
         self.disconnects += other.disconnects
         self.streamed += other.streamed
         self.fallbacks += other.fallbacks
+        self.retries += other.retries
         self.duration.merge(other.duration)
         self.first_byte.merge(other.first_byte)
         self.prompt_tokens.merge(other.prompt_tokens)

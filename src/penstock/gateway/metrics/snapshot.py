@@ -54,7 +54,7 @@ class Snapshot:
     last_minute: RecentCalls
 
 
-def summarize_series(all_series: Mapping[SeriesKey, Series], retries: int, last_minute: RecentCalls) -> Snapshot:
+def summarize_series(all_series: Mapping[SeriesKey, Series], last_minute: RecentCalls) -> Snapshot:
     """Compute the figures."""
     everything = Series()
     for series in all_series.values():
@@ -66,7 +66,7 @@ def summarize_series(all_series: Mapping[SeriesKey, Series], retries: int, last_
         servers=_break_down(merge_by(all_series.items(), lambda key: key.server)),
         codes=everything.calls_by_code,
         wires={wire: sum(series.calls_by_code.values()) for wire, series in sorted(by_wire.items())},
-        retries=retries,
+        retries=everything.retries,
         last_minute=last_minute,
     )
 

@@ -3,7 +3,7 @@
 from penstock.gateway.observers.access_log import AccessLog
 from penstock.gateway.observers.decision_log import DecisionLog
 from penstock.gateway.observers.metrics_recorder import MetricsRecorder
-from penstock.gateway.observers.session_affinity import SessionAffinity
+from penstock.gateway.observers.session_affinity import SessionRecorder
 from penstock.gateway.observers.throughput_learner import ThroughputLearner
 
-__all__ = ["AccessLog", "DecisionLog", "MetricsRecorder", "SessionAffinity", "ThroughputLearner"]
+__all__ = ["AccessLog", "DecisionLog", "MetricsRecorder", "SessionRecorder", "ThroughputLearner"]

@@ -14,7 +14,11 @@ class AccessLog:
         """Write the line for a call that succeeded, if it was routed by defaults, by level or after a failure."""
         decision, deployment = ctx.decision, ctx.deployment
         is_fallback = decision.fallback or ctx.attempts > 1
-        if not (is_fallback or decision.level or ctx.call.defaults) or ctx.failure is not None or deployment is None:
+        if (
+            not (is_fallback or decision.level or ctx.call.use_defaults)
+            or ctx.failure is not None
+            or deployment is None
+        ):
             return
         log.info(
             "Distributed routing: %s @ %s (fallback: %s)", deployment.model.name, deployment.server.name, is_fallback

@@ -22,5 +22,5 @@ class MetricsRecorder:
             finished_at - started_at,
             finished_at,
         )
-        series = ctx.series or self._series_without_server
+        series = self._series_without_server if ctx.series is None else ctx.series
         series[ctx.endpoint.wire].record(outcome, ctx.call.stream, ctx.attempts > 1)

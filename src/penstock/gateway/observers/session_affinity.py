@@ -5,7 +5,7 @@ from collections.abc import Callable
 from penstock.gateway.request_context import RequestContext
 
 
-class SessionAffinity:
+class SessionRecorder:
     """Passes each session and the server that answered it to `remember(session, server)`."""
 
     def __init__(self, remember: Callable[[bytes, str], None]) -> None:

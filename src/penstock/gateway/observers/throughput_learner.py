@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from penstock.gateway.fleet.catalog import Catalog
-from penstock.gateway.fleet.throughput_learning import learn_throughput
+from penstock.gateway.fleet.throughput_learning import AnsweredCall, learn_throughput
 from penstock.gateway.request_context import RequestContext
 
 FIRST_CALLS = 256
@@ -37,13 +37,12 @@ class ThroughputLearner:
             self._probe_server(server)
         sent_at = ctx.started_at + ctx.queue_seconds  # time in the swap queue says nothing about the server's speed
         first_byte_at = ctx.client.first_byte_at
-        learn_throughput(
-            self._catalog.load_of(server),
-            deployment,
+        answered = AnsweredCall(
             ctx.usage,
-            held=ctx.model_was_loaded,
-            ahead=ctx.running_before,
-            first=first_byte_at - sent_at if first_byte_at and ctx.call.stream else 0.0,
-            total=ctx.finished_at - sent_at,
-            most=ctx.call.max_tokens,
+            ctx.model_was_loaded,
+            ctx.running_before,
+            first_byte_seconds=first_byte_at - sent_at if first_byte_at and ctx.call.stream else 0.0,
+            total_seconds=ctx.finished_at - sent_at,
+            max_tokens=ctx.call.max_tokens,
         )
+        learn_throughput(self._catalog.load_of(server), deployment, answered)

@@ -1,8 +1,9 @@
 """Index of the deployments that may answer a call, built once per fleet snapshot, so that a decision scans no servers.
 
-A `ScoredDeployment` is a deployment with everything about it that changes only with the fleet. A `ModelGroup` holds the
-scored deployments of one model. Groups for a task are sorted by their lowest possible cost: a decision stops at the
-first one whose misfit alone costs too much.
+It reads the fleet and the live state of its servers and changes neither. A `ScoredDeployment` is a deployment with
+everything about it that changes only with the fleet. A `ModelGroup` holds the scored deployments of one model. Groups
+for a task are sorted by their lowest possible cost: a decision stops at the first one whose misfit alone costs too
+much.
 """
 
 import random
@@ -13,30 +14,31 @@ from typing import NamedTuple
 
 from penstock.domain.complexity import Level, TaskType
 from penstock.domain.fleet import Deployment, Fleet, Priority
-from penstock.gateway.fleet.catalog import ServerLoad
+from penstock.domain.request import Call
+from penstock.domain.routing_decision import Tier
+from penstock.gateway.fleet.server_load import ServerLoad
 from penstock.gateway.fleet.throughput import ModelThroughput
 from penstock.gateway.routing.costs.base import Cost, CostContext
-from penstock.gateway.routing.model_profile import ModelProfile, Preferences, is_sufficient, profile_model
+from penstock.gateway.routing.model_profile import ModelProfile, is_sufficient, profile_model
+from penstock.gateway.routing.policy import Preferences
 
 SAMPLE_SIZE = 16
-"""Choices of one model that a decision weighs; of more it draws this many, those in memory first."""
+"""Deployments of one model that a decision ranks. Of a larger group a sample is ranked, loaded ones first."""
 MAX_NAMES = 4096
-"""Names asked for that are remembered: a model may be written in many ways."""
-LESSER, RESERVE, AWAY = 2, 1, 4
-"""What is added to a choice's tier."""
+"""Limit of cached names: callers may write a model's name in many ways."""
 
 
 @dataclass(slots=True, eq=False)
 class ScoredDeployment:
-    """A deployment; `fixed_cost` is the cost in seconds of what does not change."""
+    """A deployment with its live state. `fixed_cost` is the sum of its fixed costs in seconds."""
 
     deployment: Deployment
     load: ServerLoad
     throughput: ModelThroughput
-    fixed_cost: float
-    tier: int
+    tier: Tier = Tier.FITS
     misfit: float = 0.0
     size_class: str = ""
+    fixed_cost: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,163 +56,183 @@ class ModelGroup:
     reason: str = ""
 
     def find_min_cost(self) -> float:
-        """What a choice costs at least, as things are now. Of very many the look counts: they are not gone through."""
+        """Return the lowest cost that a deployment can have now.
+
+        If the group is large, loads since the snapshot are ignored: scanning it would take too long.
+        """
         if self.unloaded and len(self.unloaded) <= SAMPLE_SIZE:
-            for choice in self.unloaded:
-                if choice.deployment.model.name in choice.load.residency.models:
+            for scored in self.unloaded:
+                if scored.deployment.model.name in scored.load.residency.models:
                     return self.min_fixed_cost
         return self.min_snapshot_cost
 
     def sample(self, rng: random.Random, size: int = SAMPLE_SIZE) -> Sequence[ScoredDeployment]:
-        """All, or where there are very many, some: the best of a few at random is nearly the best, and no herd."""
-        held, rest = self.loaded, self.unloaded
-        if len(held) + len(rest) <= size:
-            return held + rest
-        some = _sample_window(held, size - max(1, size // 4), rng)
-        return some + _sample_window(rest, size - len(some), rng)
+        """Return all deployments, or a random sample of a large group.
+
+        The best of a few at random is nearly the best of all, and concurrent calls do not all choose the same server.
+        """
+        loaded, unloaded = self.loaded, self.unloaded
+        if len(loaded) + len(unloaded) <= size:
+            return loaded + unloaded
+        sample = _take_window(loaded, size - max(1, size // 4), rng)
+        return sample + _take_window(unloaded, size - len(sample), rng)
 
 
-def _sample_window(
-    choices: tuple[ScoredDeployment, ...], most: int, chance: random.Random
+def _take_window(
+    deployments: tuple[ScoredDeployment, ...], size: int, rng: random.Random
 ) -> tuple[ScoredDeployment, ...]:
-    """So many that stand beside each other, from anywhere."""
-    if len(choices) <= most:
-        return choices
-    at = int(chance.random() * len(choices))
-    return choices[at : at + most] + choices[: max(0, at + most - len(choices))]
+    """Return `size` consecutive deployments from a random offset, wrapping around."""
+    if len(deployments) <= size:
+        return deployments
+    start = int(rng.random() * len(deployments))
+    return deployments[start : start + size] + deployments[: max(0, start + size - len(deployments))]
 
 
 class Requirements(NamedTuple):
-    """What a call needs of a model; `context_tokens` is in tokens, rounded up so that few different ones occur."""
+    """Requirements of a call on its model. `context_tokens` is rounded up, so that few distinct values occur."""
 
     level: Level
     task_type: TaskType
     needs_vision: bool = False
     needs_tools: bool = False
+    needs_coder: bool = False
     context_tokens: int = 0
     kinds: tuple[str, ...] = ()
     server: str = ""
-    needs_coder: bool = False
+
+
+class RankedGroups(NamedTuple):
+    """Groups of models that fit a task, and of lesser ones; both sorted by their lowest possible cost."""
+
+    fitting: tuple[ModelGroup, ...]
+    lesser: tuple[ModelGroup, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no model meets the requirements."""
+        return not self.fitting and not self.lesser
 
 
 @dataclass(slots=True, eq=False)
 class CandidateIndex:
-    """For one fleet. `loads` are the live records by server."""
+    """Candidates in one fleet snapshot. `can_chat` tells for each engine kind whether it supports chat.
+
+    `fleet` may be replaced by a newer snapshot with the same deployments.
+    """
 
     fleet: Fleet
     loads: Mapping[str, ServerLoad]
     costs: tuple[Cost, ...]
     preferences: Preferences
-    can_chat: Mapping[str, bool]  # by kind: whether it converses at all
+    can_chat: Mapping[str, bool]
     _groups_by_name: dict[tuple[object, ...], ModelGroup] = field(default_factory=dict)
-    _groups_by_requirements: dict[Requirements, tuple[tuple[ModelGroup, ...], tuple[ModelGroup, ...]]] = field(
-        default_factory=dict
-    )
+    _groups_by_requirements: dict[Requirements, RankedGroups] = field(default_factory=dict)
     _models: dict[str, tuple[Deployment, ...]] | None = None
 
-    def known(self, key: tuple[object, ...]) -> ModelGroup | None:
-        """The choices that `named` has worked out for this fleet."""
-        return self._groups_by_name.get(key)
+    def find_named_group(self, call: Call) -> ModelGroup | None:
+        """Return the cached group for a call that names its model, None if there is none yet."""
+        return self._groups_by_name.get(_name_key(call))
 
-    def named(self, key: tuple[object, ...], deployments: tuple[Deployment, ...]) -> ModelGroup:
-        """The choices for what was asked for by name; `key` stands for these deployments as long as the fleet does."""
-        group = self._groups_by_name.get(key)
-        if group is None:
-            if len(self._groups_by_name) >= MAX_NAMES:
-                self._groups_by_name.clear()
-            group = self._groups_by_name[key] = self._build_group(deployments)
+    def add_named_group(self, call: Call, deployments: tuple[Deployment, ...]) -> ModelGroup:
+        """Build and cache the group for a call that names its model."""
+        if len(self._groups_by_name) >= MAX_NAMES:
+            self._groups_by_name.clear()
+        group = self._groups_by_name[_name_key(call)] = self._build_group(deployments)
         return group
 
     def score_deployments(self, deployments: Iterable[Deployment]) -> tuple[ScoredDeployment, ...]:
-        """Choices by themselves."""
-        return tuple(self._score_deployment(deployment, 0.0, 0, "") for deployment in deployments)
+        """Score deployments whose model was named by the caller or the settings."""
+        return tuple(self._score_deployment(deployment) for deployment in deployments)
 
-    def find_groups(self, wanted: Requirements) -> tuple[tuple[ModelGroup, ...], tuple[ModelGroup, ...]]:
-        """Groups that fit, and lesser ones; both best fit first."""
-        found = self._groups_by_requirements.get(wanted)
-        if found is None:
-            found = self._groups_by_requirements[wanted] = self._build_groups(wanted)
-        return found
-
-    def _build_groups(self, wanted: Requirements) -> tuple[tuple[ModelGroup, ...], tuple[ModelGroup, ...]]:
-        fitting: list[ModelGroup] = []
-        lesser: list[ModelGroup] = []
-        listed = bool(self.preferences.task_types.get(wanted.task_type) or self.preferences.levels.get(wanted.level))
-        for deployments in self.list_models().values():
-            model = deployments[0].model
-            kind = profile_model(model)
-            suited = tuple(
-                deployment for deployment in deployments if self._meets_requirements(deployment, kind, wanted)
-            )
-            if not suited or "chat" not in kind.strengths:
-                continue
-            fits = is_sufficient(kind, wanted.level, wanted.task_type)
-            if listed and self.preferences.find_rank(model, wanted.level, wanted.task_type) is not None:
-                fits = True
-            misfit = 1.0 - self.preferences.compute_fit(model, wanted.level, wanted.task_type)
-            group = self._build_group(suited, misfit, 0 if fits else LESSER, kind.size_class)
-            (fitting if fits else lesser).append(group)
-        order = attrgetter("min_snapshot_cost")
-        return tuple(sorted(fitting, key=order)), tuple(sorted(lesser, key=order))
-
-    def _meets_requirements(self, deployment: Deployment, kind: ModelProfile, wanted: Requirements) -> bool:
-        model, server = deployment.model, deployment.server
-        if (wanted.kinds and server.kind not in wanted.kinds) or (wanted.server and server.name != wanted.server):
-            return False
-        if wanted.needs_coder and "coder" not in kind.strengths:
-            return False
-        if wanted.needs_vision and "vision" not in kind.strengths:
-            return False
-        if wanted.needs_tools and model.capabilities and "tools" not in model.capabilities:
-            return False
-        return not (wanted.context_tokens and model.context_length) or wanted.context_tokens <= model.context_length
+    def find_groups(self, requirements: Requirements) -> RankedGroups:
+        """Return the groups of all models that meet the requirements."""
+        groups = self._groups_by_requirements.get(requirements)
+        if groups is None:
+            groups = self._groups_by_requirements[requirements] = self._build_groups(requirements)
+        return groups
 
     def list_models(self) -> Mapping[str, tuple[Deployment, ...]]:
-        """Every model that converses, by the name of its own, and where it is."""
+        """Return the deployments of every model that supports chat, by the model's own name."""
         if self._models is None:
-            found: dict[str, dict[tuple[str, str], Deployment]] = {}
+            models: dict[str, dict[tuple[str, str], Deployment]] = {}
             for deployments in self.fleet.deployments.values():
                 for deployment in deployments:
                     if self.can_chat.get(deployment.server.kind) and "agent" not in deployment.model.capabilities:
                         name = deployment.model.name.lower().removesuffix(":latest")
-                        found.setdefault(name, {})[deployment.server.name, deployment.model.name] = deployment
-            self._models = {name: tuple(found[name].values()) for name in sorted(found)}
+                        models.setdefault(name, {})[deployment.server.name, deployment.model.name] = deployment
+            self._models = {name: tuple(models[name].values()) for name in sorted(models)}
         return self._models
 
-    def _build_group(
-        self, deployments: tuple[Deployment, ...], misfit: float = 0.0, tier: int = 0, word: str = ""
-    ) -> ModelGroup:
-        choices = [self._score_deployment(deployment, misfit, tier, word) for deployment in deployments]
-        held: list[ScoredDeployment] = []
-        rest: list[ScoredDeployment] = []
-        least = float("inf")
-        for choice in choices:
-            deployment = choice.deployment
-            if deployment.is_up and (deployment.model.loaded or not deployment.on_demand):
-                held.append(choice)
-                least = min(least, choice.fixed_cost)
-            else:
-                rest.append(choice)
-                least = min(least, choice.fixed_cost + choice.throughput.load_seconds)
-        count = len(choices)
-        words = "the only server with the model" if count == 1 else f"the best of {count} servers with the model"
-        fixed = min((choice.fixed_cost for choice in choices), default=0.0)
-        return ModelGroup(least, fixed, tuple(held), tuple(rest), words)
+    def _build_groups(self, requirements: Requirements) -> RankedGroups:
+        fitting: list[ModelGroup] = []
+        lesser: list[ModelGroup] = []
+        level, task_type = requirements.level, requirements.task_type
+        for deployments in self.list_models().values():
+            model = deployments[0].model
+            profile = profile_model(model)
+            able = tuple(d for d in deployments if _meets_requirements(d, profile, requirements))
+            if not able or "chat" not in profile.strengths:
+                continue
+            is_preferred = self.preferences.find_rank(model, level, task_type) is not None
+            is_lesser = not is_preferred and not is_sufficient(profile, level, task_type)
+            misfit = 1.0 - self.preferences.compute_fit(model, level, task_type)
+            group = self._build_group(able, misfit, is_lesser, profile.size_class)
+            (lesser if is_lesser else fitting).append(group)
+        by_cost = attrgetter("min_snapshot_cost")
+        return RankedGroups(tuple(sorted(fitting, key=by_cost)), tuple(sorted(lesser, key=by_cost)))
 
-    def _score_deployment(self, deployment: Deployment, misfit: float, tier: int, word: str) -> ScoredDeployment:
+    def _build_group(
+        self, deployments: tuple[Deployment, ...], misfit: float = 0.0, is_lesser: bool = False, size_class: str = ""
+    ) -> ModelGroup:
+        loaded: list[ScoredDeployment] = []
+        unloaded: list[ScoredDeployment] = []
+        min_snapshot_cost = min_fixed_cost = float("inf")
+        for deployment in deployments:
+            scored = self._score_deployment(deployment, misfit, is_lesser, size_class)
+            min_fixed_cost = min(min_fixed_cost, scored.fixed_cost)
+            if deployment.is_up and (deployment.model.is_loaded or not deployment.on_demand):
+                loaded.append(scored)
+                min_snapshot_cost = min(min_snapshot_cost, scored.fixed_cost)
+            else:
+                unloaded.append(scored)
+                min_snapshot_cost = min(min_snapshot_cost, scored.fixed_cost + scored.throughput.load_seconds)
+        count = len(deployments)
+        reason = "the only server with the model" if count == 1 else f"the best of {count} servers with the model"
+        return ModelGroup(min_snapshot_cost, min_fixed_cost, tuple(loaded), tuple(unloaded), reason)
+
+    def _score_deployment(
+        self, deployment: Deployment, misfit: float = 0.0, is_lesser: bool = False, size_class: str = ""
+    ) -> ScoredDeployment:
         server, model = deployment.server, deployment.model
-        live = self.loads.get(server.name) or ServerLoad()
-        rates = live.throughputs.get(model.name)
-        if rates is None:
-            rates = ModelThroughput(live.speed_factor, profile_model(model).billions, model.size)
-            if len(live.throughputs) < MAX_NAMES:  # work on models may name any
-                live.throughputs[model.name] = rates
-        if server.priority is Priority.FALLBACK:
-            tier += RESERVE
-        if not deployment.is_up:
-            tier += AWAY
-        choice = ScoredDeployment(deployment, live, rates, 0.0, tier, misfit, word)
-        rates.update_estimates()
-        still = CostContext(0.0, deployment, live, rates, misfit=misfit)
-        choice.fixed_cost = sum(signal.estimate(still) for signal in self.costs if signal.is_fixed)
-        return choice
+        load = self.loads.get(server.name) or ServerLoad()
+        throughput = load.throughputs.get(model.name)
+        if throughput is None:  # a model that its server does not list: the name comes from the caller
+            throughput = ModelThroughput(load.speed_factor, profile_model(model).billions, model.size)
+        is_reserve = server.priority is Priority.FALLBACK
+        tier = Tier.classify(is_lesser=is_lesser, is_reserve=is_reserve, is_available=deployment.is_up)
+        scored = ScoredDeployment(deployment, load, throughput, tier, misfit, size_class)
+        context = CostContext(0.0, deployment, load, throughput, misfit=misfit)
+        scored.fixed_cost = sum(cost.estimate(context) for cost in self.costs if cost.is_fixed)
+        return scored
+
+
+def _name_key(call: Call) -> tuple[object, ...]:
+    """Return the key that identifies a named call's deployments within one snapshot."""
+    return call.model, call.operation.value, call.kinds, call.server
+
+
+def _meets_requirements(deployment: Deployment, profile: ModelProfile, requirements: Requirements) -> bool:
+    model, server = deployment.model, deployment.server
+    if requirements.kinds and server.kind not in requirements.kinds:
+        return False
+    if requirements.server and server.name != requirements.server:
+        return False
+    if requirements.needs_coder and "coder" not in profile.strengths:
+        return False
+    if requirements.needs_vision and "vision" not in profile.strengths:
+        return False
+    if requirements.needs_tools and model.capabilities and "tools" not in model.capabilities:
+        return False
+    if not requirements.context_tokens or not model.context_length:
+        return True
+    return requirements.context_tokens <= model.context_length

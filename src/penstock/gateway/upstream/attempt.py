@@ -9,7 +9,7 @@ from penstock.domain.errors import ClientGone, ConnectFailed, PenstockError, Ups
 from penstock.domain.fleet import Deployment
 from penstock.engines.base import Engine, EngineRequest
 from penstock.gateway.client import CancellableSource, Client, fed_by
-from penstock.gateway.fleet.catalog import ServerLoad
+from penstock.gateway.fleet.server_load import ServerLoad
 from penstock.gateway.metrics.meter import Meter, SeriesByWire
 from penstock.gateway.upstream.relay.base import Relay
 from penstock.gateway.upstream.resilience.breaker import BreakerPair
@@ -104,10 +104,10 @@ class Attempts:
         else:
             error = await relay
             if error is not None:
-                stale = isinstance(error, UpstreamCut | ConnectFailed) and not connection.started
+                stale = isinstance(error, UpstreamCut | ConnectFailed) and not connection.response_started
                 if not stale or client.is_disconnected:
                     raise error
-                relay.again()
+                relay.reset()
                 await self._anew(target, data, relay, client)
         if relay.status >= 300:
             if relay.status < 400:
@@ -137,7 +137,7 @@ class Attempts:
         relay.connection = client.upstream = connection
         limits, now = target.timeouts, self.loop.time()
         until = math.inf if relay.call.stream else now + limits.total
-        connection.request(data, relay, min(now + limits.first_byte, until), limits.idle, until)
+        connection.send_request(data, relay, min(now + limits.first_byte, until), limits.idle, until)
 
     def _request(self, target: Target, outgoing: EngineRequest, client: Client) -> bytes:
         head = target.heads.get(outgoing.path)

@@ -173,10 +173,7 @@ class Failover:
         live.last_call_number = self._turn
         if deployment.on_demand:
             ctx.model_was_loaded = live.swap_queue.start(deployment.model.name, deployment.model.size, self._clock())
-        ctx.attempts += 1
-        ctx.deployment = deployment
-        ctx.series = target.series
-        ctx.relay = None
+        ctx.start_attempt(deployment, target.series)
         try:
             if ctx.stream is None and endpoint.wire in target.engine.native_paths:
                 head = self._heads.of(deployment, ctx.decision, ctx.attempts)
@@ -263,7 +260,7 @@ class Failover:
         content = ctx.content = ctx.content or whole(endpoint, call, self.defaults)
         answer = without_engine(call, content)
         asked = call
-        if call.defaults and self.defaults.stream and not call.stream:
+        if call.use_defaults and self.defaults.stream and not call.stream:
             asked = replace(call, stream=True)
         outgoing: EngineRequest | None = None
         try:
@@ -342,15 +339,15 @@ class Failover:
             server_url=deployment.url,
             provider=server.kind,
             model=deployment.model.name,
-            fallback=fallback,
+            is_fallback=fallback,
             reason=decision.reason if attempt == 1 else ANOTHER,
             warning=candidate.warning or decision.warning,
-            distributed=self.defaults.distributed
+            is_distributed=self.defaults.distributed
             and sum(status.server.kind == server.kind for status in self._catalog.fleet.statuses) > 1,
-            simulated=server.is_simulated,
+            is_simulated=server.is_simulated,
             complexity=decision.level,
             task_type=decision.task_type,
-            fast_model=candidate.size_class == "fast",
+            used_fast_model=candidate.size_class == "fast",
             queue_seconds=ctx.queue_seconds,
         )
 

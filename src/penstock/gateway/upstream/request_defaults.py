@@ -10,7 +10,7 @@ from penstock.domain.request import Call, Defaults
 def whole(endpoint: Endpoint, call: Call, defaults: Defaults) -> Content:
     """The call read whole, with the configured token limit and temperature where it asks for them."""
     content = endpoint.decode_content(call)
-    if not call.defaults or not isinstance(content, Chat | Completion):
+    if not call.use_defaults or not isinstance(content, Chat | Completion):
         return content
     sampling = content.sampling
     if sampling.max_tokens is None:

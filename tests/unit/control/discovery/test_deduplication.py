@@ -42,7 +42,7 @@ def test_an_announced_server_has_the_services_name_and_its_hosts_url():
     (server,) = select_new_servers([from_service(service, frozenset({("10.0.0.7", 11434)}))], frozenset(), ())
 
     assert (server.name, server.urls) == ("Ollama-GPU-box-1", ("http://gpu.local:11434",))
-    assert (server.kind, server.priority, server.configured) == ("ollama", Priority.SECONDARY, False)
+    assert (server.kind, server.priority, server.is_configured) == ("ollama", Priority.SECONDARY, False)
 
 
 def test_known_addresses_are_not_selected_again():

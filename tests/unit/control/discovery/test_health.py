@@ -9,7 +9,7 @@ from penstock.control.discovery.health import (
 )
 from penstock.domain.errors import ConnectFailed, UpstreamTimeout
 from penstock.domain.fleet import Inventory, Model, Server, ServerStatus, State
-from penstock.gateway.fleet.catalog import ServerLoad
+from penstock.gateway.fleet.server_load import ServerLoad
 
 SERVER = Server("a", "lister", ("http://a:1",))
 UP = ServerStatus(SERVER, State.UP, "http://a:1", (Model("m"),))

@@ -1,15 +1,13 @@
-"""Agent chat, whole: what it takes, whom it may be sent to, what it gives."""
+"""Agent chat without streaming: requests, allowed kinds of engine, responses."""
 
 import json
 from typing import Any
 
 import pytest
 
-from penstock.api.status import agent_view
 from penstock.dialects.agent_chat.chat import DIALECT
 from penstock.domain.content import AgentTask
 from penstock.domain.errors import ClientGone, InvalidRequest, NoServer, Unavailable
-from penstock.domain.fleet import Fleet, Model, Server, ServerStatus, State
 from penstock.domain.request import Call, Operation
 from penstock.domain.response import Choice, ModelResponse, Usage
 from penstock.domain.response_metadata import Provenance
@@ -18,23 +16,23 @@ SEND, PLAN = DIALECT.endpoints
 BY = Provenance("r1", 1756634400.0, "victoria", "http://localhost:8010", "victoria", "victoria")
 
 
-def read(**body: object) -> Call:
+def parse(**body: object) -> Call:
     return SEND.parse_request(json.dumps(body).encode(), b"")
 
 
 def test_a_message_is_a_task_for_victoria_and_then_mlx() -> None:
-    call = read(content="Привет", expert_name="Виктор", chat_id="c1", mode="fast")
+    call = parse(content="Привет", expert_name="Виктор", chat_id="c1", mode="fast")
     assert (call.operation, call.kinds, call.stream, call.model) == (Operation.AGENT, ("victoria", "mlx"), False, "")
     assert SEND.decode_content(call) == AgentTask("Привет", expert="Виктор", mode="fast", session="c1")
 
 
 def test_without_victoria_only_mlx_is_asked() -> None:
-    assert read(content="a", use_victoria=False, model="qwen2.5:7b").kinds == ("mlx",)
-    assert read(content="a", use_victoria=False, model="qwen2.5:7b").model == "qwen2.5:7b"
+    assert parse(content="a", use_victoria=False, model="qwen2.5:7b").kinds == ("mlx",)
+    assert parse(content="a", use_victoria=False, model="qwen2.5:7b").model == "qwen2.5:7b"
 
 
 def test_ollama_is_never_among_those_asked() -> None:
-    assert all("ollama" not in read(content="a", use_victoria=use).kinds for use in (True, False))
+    assert all("ollama" not in parse(content="a", use_victoria=use).kinds for use in (True, False))
 
 
 def test_a_plan_is_victorias_alone() -> None:
@@ -73,33 +71,33 @@ def test_a_bad_body_is_refused_with_the_field_and_the_reason(
     assert words in caught.value.message
 
 
-def drawn(endpoint: Any, answer: ModelResponse, provenance: Provenance = BY) -> dict[str, Any]:
+def render(endpoint: Any, answer: ModelResponse, provenance: Provenance = BY) -> dict[str, Any]:
     call = endpoint.parse_request(b'{"content": "a"}', b"")
     loaded: dict[str, Any] = json.loads(endpoint.create_renderer(call, provenance).render_response(answer, provenance))
     return loaded
 
 
 def test_an_answer_tells_the_steps_on_the_way() -> None:
-    told = drawn(SEND, ModelResponse((Choice("Готово", finish="stop"),), Usage(1, 2), steps=("ищу", "пишу")))
-    assert (told["status"], told["content"], told["steps"]) == ("success", "Готово", ["ищу", "пишу"])
-    assert (told["model"], told["provider"], told["timestamp"]) == ("victoria", "victoria", "2025-08-31T10:00:00")
-    assert told["metadata"].items() >= {"server_used": "http://localhost:8010", "total_tokens": 3}.items()
+    parsed = render(SEND, ModelResponse((Choice("Готово", finish="stop"),), Usage(1, 2), steps=("ищу", "пишу")))
+    assert (parsed["status"], parsed["content"], parsed["steps"]) == ("success", "Готово", ["ищу", "пишу"])
+    assert (parsed["model"], parsed["provider"], parsed["timestamp"]) == ("victoria", "victoria", "2025-08-31T10:00:00")
+    assert parsed["metadata"].items() >= {"server_used": "http://localhost:8010", "total_tokens": 3}.items()
 
 
 def test_a_question_back_is_the_content_of_an_answer_that_has_no_other() -> None:
-    told = drawn(SEND, ModelResponse((Choice(),), steps=("ищу", "Какой проект?")))
-    assert told["content"] == "Какой проект?"
+    parsed = render(SEND, ModelResponse((Choice(),), steps=("ищу", "Какой проект?")))
+    assert parsed["content"] == "Какой проект?"
 
 
 def test_a_plan_is_called_a_plan() -> None:
-    assert drawn(PLAN, ModelResponse((Choice("1. найти"),)))["plan"] == "1. найти"
+    assert render(PLAN, ModelResponse((Choice("1. найти"),)))["plan"] == "1. найти"
 
 
 def test_an_answer_of_the_reserve_says_so() -> None:
-    by = Provenance("r", provider="mlx", model="qwen", fallback=True, warning="Victoria is away", simulated=True)
-    told = drawn(SEND, ModelResponse((Choice("a", thinking="b"),)), by)
-    assert (told["warning"], told["thinking"], told["provider"]) == ("Victoria is away", "b", "mlx")
-    assert (told["metadata"]["fallback"], told["metadata"]["simulated"]) == (True, True)
+    by = Provenance("r", provider="mlx", model="qwen", is_fallback=True, warning="Victoria is away", is_simulated=True)
+    parsed = render(SEND, ModelResponse((Choice("a", thinking="b"),)), by)
+    assert (parsed["warning"], parsed["thinking"], parsed["provider"]) == ("Victoria is away", "b", "mlx")
+    assert (parsed["metadata"]["fallback"], parsed["metadata"]["simulated"]) == (True, True)
 
 
 def test_an_error_is_problem_details() -> None:
@@ -117,55 +115,9 @@ def test_an_error_is_problem_details() -> None:
 
 
 def test_that_nobody_is_there_is_told_in_a_persons_words_with_what_to_do() -> None:
-    told = json.loads(DIALECT.render_error(NoServer("victoria: connection refused.", retry_after=5), "r"))
-    assert (told["status"], told["code"], told["retry_after"]) == (503, "no_server", 5)
-    assert told["detail"].startswith(
+    parsed = json.loads(DIALECT.render_error(NoServer("victoria: connection refused.", retry_after=5), "r"))
+    assert (parsed["status"], parsed["code"], parsed["retry_after"]) == (503, "no_server", 5)
+    assert parsed["detail"].startswith(
         "Neither Victoria nor the MLX API server is available for this chat. Start one of them"
     )
-    assert told["detail"].endswith("send the message again (victoria: connection refused).")
-
-
-def server(kind: str, state: State, **more: Any) -> ServerStatus:
-    return ServerStatus(Server(kind, kind, (f"http://user:pw@{kind}.local:1",), setting=f"{kind}_URL"), state, **more)
-
-
-def test_status_tells_of_each_link_and_of_nothing_else() -> None:
-    fleet = Fleet(
-        (
-            server("ollama", State.UP),
-            server("victoria", State.UP, models=(Model("victoria"),), response_time=0.0421),
-            server("mlx", State.DOWN, error="connection refused"),
-        )
-    )
-    told = json.loads(agent_view.render_status(fleet))
-    assert told["victoria"] == {
-        "status": "healthy",
-        "url": "http://victoria.local:1",
-        "models": ["victoria"],
-        "response_time_ms": 42.1,
-    }
-    assert told["mlx"]["status"] == "unhealthy"
-    assert told["mlx"]["error"] == "connection refused"
-    assert "mlx_URL" in told["mlx"]["what_to_do"]
-    assert told.keys() == {"victoria", "mlx"}
-    assert b"pw" not in agent_view.render_status(fleet)
-
-
-def test_status_of_the_best_server_counts_and_a_missing_one_is_disabled() -> None:
-    fleet = Fleet((server("mlx", State.DOWN), server("mlx", State.LOADING)))
-    told = json.loads(agent_view.render_status(fleet))
-    assert (told["victoria"], told["mlx"]["status"]) == ({"status": "disabled", "url": None}, "degraded")
-
-
-def test_models_are_those_of_mlx() -> None:
-    fleet = Fleet(
-        (
-            server("ollama", State.UP, models=(Model("llama3.1:8b"),)),
-            server("victoria", State.UP, models=(Model("victoria", capabilities=frozenset({"agent"})),)),
-            server("mlx", State.UP, models=(Model("qwen2.5:7b", size=4_700_000_000, loaded=True),)),
-        )
-    )
-    told = json.loads(agent_view.render_models(fleet))
-    assert told["total_count"] == 1
-    assert told["models"][0].items() >= {"name": "qwen2.5:7b", "size": "4.7GB", "loaded": True}.items()
-    assert json.loads(agent_view.render_models(Fleet())) == {"models": [], "total_count": 0}
+    assert parsed["detail"].endswith("send the message again (victoria: connection refused).")

@@ -1,4 +1,4 @@
-"""Agent chat as it happens: the events, their order, their shape."""
+"""Agent chat with streaming: events, their order and their fields."""
 
 import json
 from typing import Any
@@ -24,7 +24,7 @@ START = {
 }
 
 
-def events(stream: bytes) -> list[tuple[str, dict[str, Any]]]:
+def parse_events(stream: bytes) -> list[tuple[str, dict[str, Any]]]:
     assert stream.endswith(b"\n\n")
     found = []
     for block in stream.decode().strip().split("\n\n"):
@@ -33,9 +33,9 @@ def events(stream: bytes) -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-def drawn(*chunks: Chunk, by: Provenance = BY) -> list[tuple[str, dict[str, Any]]]:
+def render_stream(*chunks: Chunk, by: Provenance = BY) -> list[tuple[str, dict[str, Any]]]:
     writer = ENDPOINT.create_renderer(CALL, by)
-    return events(b"".join(map(writer.render_chunk, chunks)) + writer.render_end())
+    return parse_events(b"".join(map(writer.render_chunk, chunks)) + writer.render_end())
 
 
 def test_it_streams_and_says_so() -> None:
@@ -45,7 +45,7 @@ def test_it_streams_and_says_so() -> None:
 
 
 def test_steps_and_pieces_come_between_start_and_end() -> None:
-    assert drawn(Chunk(step="ищу"), Chunk("При"), Chunk("вет", finish="stop", usage=Usage(3, 4))) == [
+    assert render_stream(Chunk(step="ищу"), Chunk("При"), Chunk("вет", finish="stop", usage=Usage(3, 4))) == [
         ("start", START),
         ("step", {"step": "ищу"}),
         ("chunk", {"content": "При"}),
@@ -64,23 +64,23 @@ def test_steps_and_pieces_come_between_start_and_end() -> None:
 
 
 def test_an_empty_answer_still_starts_and_ends() -> None:
-    assert drawn() == [("start", START), ("end", {"status": "success", "finish_reason": None})]
+    assert render_stream() == [("start", START), ("end", {"status": "success", "finish_reason": None})]
 
 
 def test_thinking_is_told_apart_from_the_answer() -> None:
-    assert drawn(Chunk(thinking="hm"))[1] == ("chunk", {"content": "", "thinking": "hm"})
+    assert render_stream(Chunk(thinking="hm"))[1] == ("chunk", {"content": "", "thinking": "hm"})
 
 
 def test_start_tells_of_the_reserve_and_of_simulation() -> None:
-    by = Provenance("r", provider="mlx", fallback=True, warning="Victoria is away", simulated=True)
-    start = drawn(by=by)[0][1]
+    by = Provenance("r", provider="mlx", is_fallback=True, warning="Victoria is away", is_simulated=True)
+    start = render_stream(by=by)[0][1]
     assert (start["fallback"], start["warning"], start["simulated"]) == (True, "Victoria is away", True)
 
 
 def test_a_stream_that_breaks_ends_with_an_error_and_an_end() -> None:
     writer = ENDPOINT.create_renderer(CALL, BY)
     stream = writer.render_chunk(Chunk("a")) + writer.render_error(UpstreamCut("The engine went away."))
-    assert events(stream)[2:] == [
+    assert parse_events(stream)[2:] == [
         (
             "error",
             {
@@ -97,16 +97,16 @@ def test_a_stream_that_breaks_ends_with_an_error_and_an_end() -> None:
 
 def test_an_error_before_the_start_is_told_in_events_too() -> None:
     assert DIALECT.media_type == b"text/event-stream; charset=utf-8"
-    told = events(DIALECT.render_error(NoServer("Никто не отвечает.", retry_after=5), "r"))
-    assert [name for name, _ in told] == ["error", "end"]
-    assert told[0][1].items() >= {"code": "no_server", "status": 503, "retry_after": 5, "retryable": True}.items()
-    assert events(ENDPOINT.render_interruption(UpstreamCut("cut")))[0][0] == "error"
+    parsed = parse_events(DIALECT.render_error(NoServer("Никто не отвечает.", retry_after=5), "r"))
+    assert [name for name, _ in parsed] == ["error", "end"]
+    assert parsed[0][1].items() >= {"code": "no_server", "status": 503, "retry_after": 5, "retryable": True}.items()
+    assert parse_events(ENDPOINT.render_interruption(UpstreamCut("cut")))[0][0] == "error"
 
 
 def test_a_whole_answer_is_drawn_as_the_same_events() -> None:
     writer = ENDPOINT.create_renderer(CALL, BY)
     whole = writer.render_response(ModelResponse((Choice("ab", finish="stop"),), Usage(1, 2), steps=("s",)), BY)
-    assert [name for name, _ in events(whole)] == ["start", "step", "chunk", "end"]
+    assert [name for name, _ in parse_events(whole)] == ["start", "step", "chunk", "end"]
 
 
 def test_the_end_and_the_cost_can_be_read_back() -> None:
@@ -121,7 +121,7 @@ def test_the_end_and_the_cost_can_be_read_back() -> None:
 
 @given(st.lists(st.text(max_size=20), max_size=8))
 def test_no_text_whatever_breaks_out_of_its_event(texts: list[str]) -> None:
-    said = drawn(*map(Chunk, texts))
+    said = render_stream(*map(Chunk, texts))
     assert "".join(data["content"] for name, data in said if name == "chunk") == "".join(texts)
 
 

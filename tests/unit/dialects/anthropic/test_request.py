@@ -1,4 +1,4 @@
-"""Anthropic's requests as they are read: every form that is documented, and what is said of every wrong one."""
+"""Decoding of Anthropic's requests: every documented form, and the errors for invalid ones."""
 
 import json
 from typing import Any
@@ -25,38 +25,38 @@ from penstock.domain.content import (
 )
 from penstock.domain.errors import InvalidRequest
 from penstock.domain.request import Operation
-from tests.unit.dialects.chunk_streams import playing, unhurried
+from tests.unit.dialects.chunk_streams import no_deadline, serve_bytes
 
 MESSAGES, COUNT = DIALECT.endpoints
 HELLO = [{"role": "user", "content": "Привет"}]
 WEATHER = {"name": "get_weather", "input_schema": {"type": "object"}}
 
 
-def request(**members: Any) -> bytes:
-    """A request's body; a member that is ... is left out."""
+def encode_request(**members: Any) -> bytes:
+    """Encode a request's body; a member that is `...` is left out."""
     body = {"model": "m", "max_tokens": 100, "messages": HELLO} | members
     return json.dumps({name: value for name, value in body.items() if value is not ...}).encode()
 
 
-def decoded(**members: Any) -> Chat:
-    chat = MESSAGES.decode_content(MESSAGES.parse_request(request(**members), b"application/json"))
+def decode(**members: Any) -> Chat:
+    chat = MESSAGES.decode_content(MESSAGES.parse_request(encode_request(**members), b"application/json"))
     assert isinstance(chat, Chat)
     return chat
 
 
 def asked(content: Any) -> tuple[Message, ...]:
-    return decoded(messages=[{"role": "user", "content": content}]).messages
+    return decode(messages=[{"role": "user", "content": content}]).messages
 
 
 def test_reading_tells_what_routing_needs() -> None:
-    call = MESSAGES.parse_request(request(stream=True), b"application/json")
+    call = MESSAGES.parse_request(encode_request(stream=True), b"application/json")
     assert (call.wire, call.operation, call.model) == ("anthropic.messages", Operation.CHAT, "m")
     assert (call.stream, call.max_tokens, call.flags) == (True, 100, frozenset())
-    assert call.body == request(stream=True)
+    assert call.body == encode_request(stream=True)
 
 
 def test_reading_a_count_needs_no_token_limit() -> None:
-    call = COUNT.parse_request(request(max_tokens=..., stream=True), b"application/json")
+    call = COUNT.parse_request(encode_request(max_tokens=..., stream=True), b"application/json")
     assert (call.wire, call.operation, call.stream) == ("anthropic.count_tokens", Operation.COUNT, False)
     assert COUNT.decode_content(call) == Chat((Message("user", (Text("Привет"),)),))
 
@@ -71,7 +71,7 @@ def test_reading_a_count_needs_no_token_limit() -> None:
     ],
 )
 def test_reading_notes_that_thinking_is_not_to_be_shown(thinking: dict[str, Any], hidden: bool) -> None:
-    flags = MESSAGES.parse_request(request(thinking=thinking), b"application/json").flags
+    flags = MESSAGES.parse_request(encode_request(thinking=thinking), b"application/json").flags
     assert flags == (frozenset({"hide_thinking"}) if hidden else frozenset())
 
 
@@ -84,13 +84,13 @@ def test_reading_notes_that_thinking_is_not_to_be_shown(thinking: dict[str, Any]
         (b"nonsense", None, "not valid JSON"),
         (b"[]", None, "must be an object"),
         (b'{"model":"m","messages":"\xff","max_tokens":1}', None, "UTF-8"),
-        (request(model=...), "model", "is missing"),
-        (request(model=5), "model", "must be text"),
-        (request(messages=...), "messages", "is missing"),
-        (request(max_tokens=...), "max_tokens", "is missing"),
-        (request(max_tokens="9"), "max_tokens", "must be a whole number"),
-        (request(max_tokens=0), "max_tokens", ">= 1"),
-        (request(stream="yes"), "stream", "must be true or false"),
+        (encode_request(model=...), "model", "is missing"),
+        (encode_request(model=5), "model", "must be text"),
+        (encode_request(messages=...), "messages", "is missing"),
+        (encode_request(max_tokens=...), "max_tokens", "is missing"),
+        (encode_request(max_tokens="9"), "max_tokens", "must be a whole number"),
+        (encode_request(max_tokens=0), "max_tokens", ">= 1"),
+        (encode_request(stream="yes"), "stream", "must be true or false"),
     ],
 )
 def test_a_body_that_cannot_be_routed_is_refused(body: bytes, param: str | None, words: str) -> None:
@@ -100,12 +100,12 @@ def test_a_body_that_cannot_be_routed_is_refused(body: bytes, param: str | None,
 
 
 def test_a_body_nested_too_deeply_is_refused() -> None:
-    body = request().removesuffix(b"}") + b',"extra":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    body = encode_request().removesuffix(b"}") + b',"extra":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     with pytest.raises(InvalidRequest, match="nested too deeply"):
         MESSAGES.parse_request(body, b"application/json")
 
 
-@unhurried
+@no_deadline
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
@@ -121,12 +121,12 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     ],
 )
 def test_system_text_comes_first(system: Any, parts: tuple[Part, ...]) -> None:
-    assert decoded(system=system).messages[0] == Message("system", parts)
+    assert decode(system=system).messages[0] == Message("system", parts)
 
 
 @pytest.mark.parametrize("system", [None, "", []])
 def test_no_system_text_makes_no_message(system: Any) -> None:
-    assert decoded(system=system).messages == (Message("user", (Text("Привет"),)),)
+    assert decode(system=system).messages == (Message("user", (Text("Привет"),)),)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_an_assistants_blocks_become_one_message() -> None:
         {"type": "tool_use", "id": "t1", "name": "get_weather", "input": {"city": "Париж"}},
         {"type": "tool_use", "id": "t2", "name": "get_time", "input": {}, "cache_control": None},
     ]
-    chat = decoded(messages=[*HELLO, {"role": "assistant", "content": content}])
+    chat = decode(messages=[*HELLO, {"role": "assistant", "content": content}])
     assert chat.messages[1] == Message(
         "assistant",
         (Text("I look."),),
@@ -207,12 +207,12 @@ def test_an_assistants_blocks_become_one_message() -> None:
 
 
 def test_text_before_a_tools_result_stays_before_it() -> None:
-    told = asked([{"type": "text", "text": "So:"}, {"type": "tool_result", "tool_use_id": "t1", "content": "sunny"}])
-    assert told == (Message("user", (Text("So:"),)), Message("tool", (Text("sunny"),), tool_call_id="t1"))
+    parsed = asked([{"type": "text", "text": "So:"}, {"type": "tool_result", "tool_use_id": "t1", "content": "sunny"}])
+    assert parsed == (Message("user", (Text("So:"),)), Message("tool", (Text("sunny"),), tool_call_id="t1"))
 
 
 def test_an_answer_may_be_begun_for_the_model() -> None:
-    assert decoded(messages=[*HELLO, {"role": "assistant", "content": "Here"}]).messages[1].text == "Here"
+    assert decode(messages=[*HELLO, {"role": "assistant", "content": "Here"}]).messages[1].text == "Here"
 
 
 def test_tool_results_become_messages_that_name_their_tools() -> None:
@@ -231,7 +231,7 @@ def test_tool_results_become_messages_that_name_their_tools() -> None:
         {"type": "tool_result", "tool_use_id": "t3"},
         {"type": "text", "text": "So?"},
     ]
-    chat = decoded(messages=[*HELLO, {"role": "assistant", "content": [call]}, {"role": "user", "content": results}])
+    chat = decode(messages=[*HELLO, {"role": "assistant", "content": [call]}, {"role": "user", "content": results}])
     assert chat.messages[2:] == (
         Message("tool", (Text("sunny"),), tool_call_id="t1", name="get_weather"),
         Message(
@@ -246,7 +246,7 @@ def test_tool_results_become_messages_that_name_their_tools() -> None:
 
 
 def test_a_system_message_may_stand_between_others() -> None:
-    assert decoded(messages=[*HELLO, {"role": "system", "content": "Be brief."}]).messages[1] == Message(
+    assert decode(messages=[*HELLO, {"role": "system", "content": "Be brief."}]).messages[1] == Message(
         "system", (Text("Be brief."),)
     )
 
@@ -256,7 +256,7 @@ def test_tools_keep_their_schemas_as_they_came() -> None:
         WEATHER | {"description": "Weather now", "strict": True, "cache_control": {"type": "ephemeral"}},
         {"type": "custom", "name": "f", "input_schema": {"type": "object", "properties": {}}},
     ]
-    assert decoded(tools=tools).tools == (
+    assert decode(tools=tools).tools == (
         Tool("get_weather", "Weather now", b'{"type": "object"}', True),
         Tool("f", "", b'{"type": "object", "properties": {}}'),
     )
@@ -274,7 +274,7 @@ def test_tools_keep_their_schemas_as_they_came() -> None:
     ],
 )
 def test_tool_choices(choice: dict[str, Any], meant: ToolChoice, parallel: bool | None) -> None:
-    chat = decoded(tools=[WEATHER], tool_choice=choice)
+    chat = decode(tools=[WEATHER], tool_choice=choice)
     assert (chat.tool_choice, chat.parallel_tool_calls) == (meant, parallel)
 
 
@@ -292,7 +292,7 @@ def test_tool_choices(choice: dict[str, Any], meant: ToolChoice, parallel: bool 
     ],
 )
 def test_thinking(members: dict[str, Any], meant: Thinking | None) -> None:
-    assert decoded(**members).thinking == meant
+    assert decode(**members).thinking == meant
 
 
 @pytest.mark.parametrize(
@@ -303,17 +303,17 @@ def test_thinking(members: dict[str, Any], meant: Thinking | None) -> None:
     ],
 )
 def test_a_form_may_be_asked_of_the_answer(members: dict[str, Any]) -> None:
-    assert decoded(**members).format == Format(b'{"type": "object"}', strict=True)
+    assert decode(**members).format == Format(b'{"type": "object"}', strict=True)
 
 
 def test_sampling_and_the_user() -> None:
-    chat = decoded(temperature=0.5, top_p=0.9, top_k=40, stop_sequences=["END", "\n\n"], metadata={"user_id": "anna"})
+    chat = decode(temperature=0.5, top_p=0.9, top_k=40, stop_sequences=["END", "\n\n"], metadata={"user_id": "anna"})
     assert chat.sampling == Sampling(max_tokens=100, temperature=0.5, top_p=0.9, top_k=40, stop=("END", "\n\n"))
     assert chat.user == "anna"
 
 
 def test_what_is_unknown_is_kept_and_what_only_the_provider_needs_is_dropped() -> None:
-    chat = decoded(
+    chat = decode(
         min_p=0.1,
         anything={"a": [1]},
         nothing=None,
@@ -329,7 +329,7 @@ def test_what_is_unknown_is_kept_and_what_only_the_provider_needs_is_dropped() -
 async def test_what_the_official_client_sends_is_understood() -> None:
     got: list[bytes] = []
     async with (
-        playing(200, b"application/json", b'{"input_tokens":1}', got) as url,
+        serve_bytes(200, b"application/json", b'{"input_tokens":1}', got) as url,
         anthropic.AsyncAnthropic(base_url=url, api_key="k", max_retries=0) as client,
     ):
         await client.messages.create(

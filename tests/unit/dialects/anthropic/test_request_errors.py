@@ -1,4 +1,4 @@
-"""What is said of wrong requests to Anthropic's API, and of what only its own servers could do."""
+"""Errors for invalid requests to Anthropic's API, and for features that only its own servers have."""
 
 import json
 from typing import Any
@@ -11,22 +11,22 @@ from penstock.dialects.anthropic import DIALECT
 from penstock.domain.content import Chat
 from penstock.domain.errors import InvalidRequest, Unsupported
 from penstock.domain.request import Call, Operation
-from tests.unit.dialects.chunk_streams import unhurried
+from tests.unit.dialects.chunk_streams import no_deadline
 
 MESSAGES, COUNT = DIALECT.endpoints
 HELLO = [{"role": "user", "content": "Привет"}]
 WEATHER = {"name": "get_weather", "input_schema": {"type": "object"}}
 
 
-def request(**members: Any) -> bytes:
-    """A request's body; a member that is ... is left out."""
+def encode_request(**members: Any) -> bytes:
+    """Encode a request's body; a member that is `...` is left out."""
     body = {"model": "m", "max_tokens": 100, "messages": HELLO} | members
     return json.dumps({name: value for name, value in body.items() if value is not ...}).encode()
 
 
-def refused(**members: Any) -> InvalidRequest:
+def get_error(**members: Any) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as raised:
-        MESSAGES.decode_content(MESSAGES.parse_request(request(**members), b"application/json"))
+        MESSAGES.decode_content(MESSAGES.parse_request(encode_request(**members), b"application/json"))
     return raised.value
 
 
@@ -99,7 +99,7 @@ PNG = {"type": "base64", "media_type": "image/png"}
     ],
 )
 def test_a_wrong_request_is_refused_naming_the_field(members: dict[str, Any], param: str) -> None:
-    error = refused(**members)
+    error = get_error(**members)
     assert error.param == param
     assert error.message.startswith(f"`{param}` ")
 
@@ -120,7 +120,7 @@ def test_a_wrong_request_is_refused_naming_the_field(members: dict[str, Any], pa
     ],
 )
 def test_what_only_the_providers_servers_can_do_is_refused(members: dict[str, Any], param: str, words: str) -> None:
-    error = refused(**members)
+    error = get_error(**members)
     assert isinstance(error, Unsupported)
     assert error.param == param
     assert words in error.message
@@ -133,7 +133,7 @@ json_values = st.recursive(
 )
 
 
-@unhurried
+@no_deadline
 @given(
     st.dictionaries(
         st.sampled_from(
@@ -143,7 +143,7 @@ json_values = st.recursive(
     )
 )
 def test_any_json_is_decoded_or_refused(members: dict[str, Any]) -> None:
-    call = Call("anthropic.messages", Operation.CHAT, "m", False, request(**members))
+    call = Call("anthropic.messages", Operation.CHAT, "m", False, encode_request(**members))
     try:
         outcome: object = MESSAGES.decode_content(call)
     except InvalidRequest as error:

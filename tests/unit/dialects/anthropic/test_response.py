@@ -1,4 +1,4 @@
-"""Anthropic's messages as they are drawn: whole, streamed, broken; read back by a parser and by the official client."""
+"""Rendered messages of Anthropic: complete, streamed, interrupted; parsed again here and by the official client."""
 
 import json
 from dataclasses import replace
@@ -30,7 +30,7 @@ from penstock.domain.errors import (
 )
 from penstock.domain.request import Call, Operation
 from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, ToolDelta, Usage, assemble_response
-from tests.unit.dialects.chunk_streams import BY, drawn, events, playing, streams, unhurried, usages
+from tests.unit.dialects.chunk_streams import BY, no_deadline, parse_events, render_stream, serve_bytes, streams, usages
 
 MESSAGES, COUNT = DIALECT.endpoints
 CALL = Call("anthropic.messages", Operation.CHAT, "llama3.1", True, b"{}")
@@ -41,10 +41,10 @@ EVENTS = {
 }
 
 
-def _usage(told: dict[str, Any]) -> Usage:
-    cached = told["cache_read_input_tokens"]
-    thought = told.get("output_tokens_details", {}).get("thinking_tokens", 0)
-    return Usage(told["input_tokens"] + cached, told["output_tokens"], cached, thought)
+def _usage(parsed: dict[str, Any]) -> Usage:
+    cached = parsed["cache_read_input_tokens"]
+    thought = parsed.get("output_tokens_details", {}).get("thinking_tokens", 0)
+    return Usage(parsed["input_tokens"] + cached, parsed["output_tokens"], cached, thought)
 
 
 def _answer(blocks: list[dict[str, Any]], end: dict[str, Any], usage: dict[str, Any]) -> ModelResponse:
@@ -73,20 +73,20 @@ def _add(block: dict[str, Any], delta: dict[str, Any]) -> None:
 
 
 def read_back(stream: bytes) -> ModelResponse:
-    """The answer that a stream tells; fails when its events are not in order."""
-    told = events(stream)
-    for event in told:
+    """Return the response that a stream contains; fail if its events are out of order."""
+    parsed = parse_events(stream)
+    for event in parsed:
         EVENTS[event["type"]].model_validate(event)
-    assert [event["type"] for event in told if event["type"].startswith("message_")] == [
+    assert [event["type"] for event in parsed if event["type"].startswith("message_")] == [
         "message_start",
         "message_delta",
         "message_stop",
     ]
-    assert told[0]["type"] == "message_start"
-    assert [event["type"] for event in told[-2:]] == ["message_delta", "message_stop"]
+    assert parsed[0]["type"] == "message_start"
+    assert [event["type"] for event in parsed[-2:]] == ["message_delta", "message_stop"]
     blocks: list[dict[str, Any]] = []
     opened: set[int] = set()
-    for event in told[1:-2]:
+    for event in parsed[1:-2]:
         at = event["index"]
         match event["type"]:
             case "content_block_start":
@@ -102,11 +102,11 @@ def read_back(stream: bytes) -> ModelResponse:
     for block in blocks:
         if block["type"] == "tool_use":
             block["input"] = "".join(block["pieces"])
-    return _answer(blocks, told[-2]["delta"], told[-2]["usage"])
+    return _answer(blocks, parsed[-2]["delta"], parsed[-2]["usage"])
 
 
 def expected(answer: ModelResponse) -> ModelResponse:
-    """The same with what this wire cannot say left out."""
+    """Return the response of the chunks without what this wire cannot express."""
     choice = answer.choices[0]
     finish = "content_filter" if choice.refusal else choice.finish
     return ModelResponse(
@@ -124,13 +124,13 @@ def expected(answer: ModelResponse) -> ModelResponse:
     )
 
 
-@unhurried
+@no_deadline
 @given(streams())
 def test_a_stream_tells_the_answer_that_the_engine_gave(chunks: list[Chunk]) -> None:
-    assert read_back(drawn(MESSAGES.create_renderer(CALL, BY), chunks)) == expected(assemble_response(chunks))
+    assert read_back(render_stream(MESSAGES.create_renderer(CALL, BY), chunks)) == expected(assemble_response(chunks))
 
 
-@unhurried
+@no_deadline
 @given(streams())
 def test_a_whole_message_tells_the_same_as_its_stream(chunks: list[Chunk]) -> None:
     whole = json.loads(MESSAGES.create_renderer(CALL, BY).render_response(assemble_response(chunks), BY))
@@ -141,24 +141,24 @@ def test_a_whole_message_tells_the_same_as_its_stream(chunks: list[Chunk]) -> No
     assert _answer(whole["content"], whole, whole["usage"]) == expected(assemble_response(chunks))
 
 
-@unhurried
+@no_deadline
 @given(streams())
 def test_thinking_that_was_not_wanted_is_not_shown(chunks: list[Chunk]) -> None:
-    told = read_back(drawn(MESSAGES.create_renderer(QUIET, BY), chunks))
+    parsed = read_back(render_stream(MESSAGES.create_renderer(QUIET, BY), chunks))
     whole = json.loads(MESSAGES.create_renderer(QUIET, BY).render_response(assemble_response(chunks), BY))
-    assert told.choices[0].text == assemble_response(chunks).choices[0].text
-    assert told.choices[0].thinking == ""
+    assert parsed.choices[0].text == assemble_response(chunks).choices[0].text
+    assert parsed.choices[0].thinking == ""
     assert all(block["type"] != "thinking" for block in whole["content"])
 
 
-@unhurried
+@no_deadline
 @given(streams(), st.integers(0, 20))
 def test_a_stream_that_breaks_ends_with_an_error_event(chunks: list[Chunk], at: int) -> None:
     writer = MESSAGES.create_renderer(CALL, BY)
     stream = b"".join(writer.render_chunk(chunk) for chunk in chunks[:at]) + writer.render_error(
         UpstreamCut("it broke")
     )
-    assert events(stream)[-1] == {
+    assert parse_events(stream)[-1] == {
         "type": "error",
         "error": {"type": "api_error", "message": "it broke"},
         "request_id": "abc123",
@@ -166,19 +166,19 @@ def test_a_stream_that_breaks_ends_with_an_error_event(chunks: list[Chunk], at: 
     assert not MESSAGES.is_complete(stream)
 
 
-@unhurried
+@no_deadline
 @given(streams())
 def test_the_end_and_the_cost_of_a_drawn_stream_are_found_in_its_tail(chunks: list[Chunk]) -> None:
-    stream = drawn(MESSAGES.create_renderer(CALL, BY), chunks)
-    told = assemble_response(chunks).usage
-    assert told is not None
+    stream = render_stream(MESSAGES.create_renderer(CALL, BY), chunks)
+    parsed = assemble_response(chunks).usage
+    assert parsed is not None
     found = MESSAGES.parse_usage(stream[-4096:], True)
     assert MESSAGES.is_complete(stream[-4096:])
-    assert found == Usage(told.prompt_tokens, told.completion_tokens, told.cached_tokens)
+    assert found == Usage(parsed.prompt_tokens, parsed.completion_tokens, parsed.cached_tokens)
     assert not MESSAGES.is_complete(stream[: -len(b'age_stop"}\n\n')])
 
 
-@unhurried
+@no_deadline
 @given(usages())
 def test_the_cost_of_a_whole_message_is_found_in_its_tail(usage: Usage) -> None:
     answer = ModelResponse((Choice('"usage": {"input_tokens": 7}' * 300, finish="stop"),), usage)
@@ -212,14 +212,16 @@ def test_a_padded_last_event_ends_a_stream() -> None:
     ],
 )
 def test_why_it_stopped_is_told_in_anthropics_words(chunk: Chunk, reason: str, sequence: str | None) -> None:
-    end = events(drawn(MESSAGES.create_renderer(CALL, BY), [chunk]))[-2]["delta"]
+    end = parse_events(render_stream(MESSAGES.create_renderer(CALL, BY), [chunk]))[-2]["delta"]
     whole = json.loads(MESSAGES.create_renderer(CALL, BY).render_response(assemble_response([chunk]), BY))
     assert (end["stop_reason"], end["stop_sequence"]) == (reason, sequence)
     assert (whole["stop_reason"], whole["stop_sequence"]) == (reason, sequence)
 
 
 def test_an_answer_of_nothing_is_an_empty_message() -> None:
-    assert read_back(drawn(MESSAGES.create_renderer(CALL, BY), [])) == ModelResponse((Choice(finish="stop"),), Usage())
+    assert read_back(render_stream(MESSAGES.create_renderer(CALL, BY), [])) == ModelResponse(
+        (Choice(finish="stop"),), Usage()
+    )
     assert json.loads(MESSAGES.create_renderer(CALL, BY).render_response(ModelResponse(), BY))["content"] == []
 
 
@@ -234,12 +236,14 @@ def test_a_streamed_call_is_answered_with_events_and_another_with_json() -> None
 
 
 def test_russian_text_is_not_escaped() -> None:
-    assert "Привет".encode() in drawn(MESSAGES.create_renderer(CALL, BY), [Chunk(text="Привет")])
+    assert "Привет".encode() in render_stream(MESSAGES.create_renderer(CALL, BY), [Chunk(text="Привет")])
 
 
 def test_a_call_without_an_id_gets_one() -> None:
     chunks = [Chunk(tool_calls=(ToolDelta(0, "", "f", "{}"), ToolDelta(1, "", "g", "{}")))]
-    ids = [call.id for call in read_back(drawn(MESSAGES.create_renderer(CALL, BY), chunks)).choices[0].tool_calls]
+    ids = [
+        call.id for call in read_back(render_stream(MESSAGES.create_renderer(CALL, BY), chunks)).choices[0].tool_calls
+    ]
     whole = json.loads(MESSAGES.create_renderer(CALL, BY).render_response(assemble_response(chunks), BY))
     assert ids == ["toolu_abc123_0", "toolu_abc123_1"]
     assert [block["id"] for block in whole["content"]] == ids
@@ -264,8 +268,8 @@ def test_arguments_that_are_no_object_still_make_a_valid_message(arguments: str,
 def test_a_call_is_closed_as_soon_as_the_next_begins() -> None:
     writer = MESSAGES.create_renderer(CALL, BY)
     writer.render_chunk(Chunk(tool_calls=(ToolDelta(0, "a", "f", '{"x":1}'),)))
-    told = events(writer.render_chunk(Chunk(tool_calls=(ToolDelta(1, "b", "g", "{}"),))))
-    assert [(event["type"], event["index"]) for event in told] == [
+    parsed = parse_events(writer.render_chunk(Chunk(tool_calls=(ToolDelta(1, "b", "g", "{}"),))))
+    assert [(event["type"], event["index"]) for event in parsed] == [
         ("content_block_stop", 0),
         ("content_block_start", 1),
         ("content_block_delta", 1),
@@ -274,20 +278,20 @@ def test_a_call_is_closed_as_soon_as_the_next_begins() -> None:
 
 def test_an_agents_steps_are_shown_as_thinking() -> None:
     chunks = [Chunk(step="looking"), Chunk(step="writing"), Chunk(text="done", finish="stop")]
-    told = read_back(drawn(MESSAGES.create_renderer(CALL, BY), chunks)).choices[0]
+    parsed = read_back(render_stream(MESSAGES.create_renderer(CALL, BY), chunks)).choices[0]
     whole = json.loads(MESSAGES.create_renderer(CALL, BY).render_response(assemble_response(chunks), BY))
-    assert (told.thinking, told.text) == ("looking\nwriting\n", "done")
+    assert (parsed.thinking, parsed.text) == ("looking\nwriting\n", "done")
     assert [block.get("thinking") for block in whole["content"]] == ["looking\nwriting\n", None]
 
 
 def test_only_the_first_choice_is_drawn() -> None:
     chunks = [Chunk(text="a"), Chunk(text="b", choice=1), Chunk(finish="stop"), Chunk(finish="length", choice=1)]
-    assert read_back(drawn(MESSAGES.create_renderer(CALL, BY), chunks)).choices[0] == Choice("a", finish="stop")
+    assert read_back(render_stream(MESSAGES.create_renderer(CALL, BY), chunks)).choices[0] == Choice("a", finish="stop")
 
 
 def test_log_probabilities_do_not_disturb_the_text() -> None:
     chunks = [Chunk(text="a", logprobs=(Logprob("a", -1.0),)), Chunk(text="b", logprobs=(Logprob("b", -1.0),))]
-    assert read_back(drawn(MESSAGES.create_renderer(CALL, BY), chunks)).choices[0].text == "ab"
+    assert read_back(render_stream(MESSAGES.create_renderer(CALL, BY), chunks)).choices[0].text == "ab"
 
 
 def test_counting_answers_with_the_prompts_tokens() -> None:
@@ -295,14 +299,14 @@ def test_counting_answers_with_the_prompts_tokens() -> None:
     assert json.loads(writer.render_response(ModelResponse(usage=Usage(prompt_tokens=42)), BY)) == {"input_tokens": 42}
     assert writer.content_type == b"application/json"
     assert writer.render_chunk(Chunk(text="x")) + writer.render_end() == b""
-    assert events(writer.render_error(UpstreamCut("it broke")))[0]["error"]["message"] == "it broke"
+    assert parse_events(writer.render_error(UpstreamCut("it broke")))[0]["error"]["message"] == "it broke"
     assert COUNT.parse_usage(b'{"input_tokens":42}', False) is None
 
 
 def test_a_passed_through_stream_that_breaks_is_ended_on_a_fresh_line() -> None:
-    torn = b'event: content_block_delta\ndata: {"type":"content_blo'
+    cut_off = b'event: content_block_delta\ndata: {"type":"content_blo'
     assert (
-        events((torn + MESSAGES.render_interruption(UpstreamCut("it broke"))).split(b"\n\n", 1)[1])[0]["type"]
+        parse_events((cut_off + MESSAGES.render_interruption(UpstreamCut("it broke"))).split(b"\n\n", 1)[1])[0]["type"]
         == "error"
     )
 
@@ -348,7 +352,7 @@ STORY = [
 
 async def test_the_official_client_accumulates_a_stream() -> None:
     async with (
-        playing(200, b"text/event-stream", drawn(MESSAGES.create_renderer(CALL, BY), STORY)) as url,
+        serve_bytes(200, b"text/event-stream", render_stream(MESSAGES.create_renderer(CALL, BY), STORY)) as url,
         anthropic.AsyncAnthropic(base_url=url, api_key="k", max_retries=0) as client,
         client.messages.stream(model="m", max_tokens=9, messages=[{"role": "user", "content": "?"}]) as stream,
     ):
@@ -367,7 +371,7 @@ async def test_the_official_client_accumulates_a_stream() -> None:
 async def test_the_official_client_reads_a_whole_message() -> None:
     body = MESSAGES.create_renderer(CALL, BY).render_response(assemble_response(STORY), BY)
     async with (
-        playing(200, b"application/json", body) as url,
+        serve_bytes(200, b"application/json", body) as url,
         anthropic.AsyncAnthropic(base_url=url, api_key="k", max_retries=0) as client,
     ):
         message = await client.messages.create(model="m", max_tokens=9, messages=[{"role": "user", "content": "?"}])
@@ -379,7 +383,7 @@ async def test_the_official_client_raises_the_error_that_a_stream_ends_with() ->
     writer = MESSAGES.create_renderer(CALL, BY)
     body = writer.render_chunk(Chunk(text="a")) + writer.render_error(NoServer("all are down"))
     async with (
-        playing(200, b"text/event-stream", body) as url,
+        serve_bytes(200, b"text/event-stream", body) as url,
         anthropic.AsyncAnthropic(base_url=url, api_key="k", max_retries=0) as client,
     ):
         with pytest.raises(anthropic.APIStatusError, match="all are down"):
@@ -391,7 +395,7 @@ async def test_the_official_client_raises_the_error_that_a_stream_ends_with() ->
 
 async def test_the_official_client_raises_the_class_of_an_error_response() -> None:
     async with (
-        playing(404, DIALECT.media_type, DIALECT.render_error(ModelNotFound("no such model"), "abc123")) as url,
+        serve_bytes(404, DIALECT.media_type, DIALECT.render_error(ModelNotFound("no such model"), "abc123")) as url,
         anthropic.AsyncAnthropic(base_url=url, api_key="k", max_retries=0) as client,
     ):
         with pytest.raises(anthropic.NotFoundError, match="no such model"):

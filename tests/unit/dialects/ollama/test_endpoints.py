@@ -1,4 +1,4 @@
-"""Reading Ollama's requests as far as routing needs."""
+"""Parsing of Ollama's requests for routing."""
 
 import json
 
@@ -37,7 +37,7 @@ def test_the_limit_of_tokens_is_seen_and_endless_is_none():
 
 
 @pytest.mark.parametrize(
-    ("sent", "told"),
+    ("sent", "parsed"),
     [
         (b"", "missing request body"),
         (b" \n", "missing request body"),
@@ -66,14 +66,14 @@ def test_the_limit_of_tokens_is_seen_and_endless_is_none():
     ],
     ids=range(15),
 )
-def test_a_chat_that_cannot_be_read_is_refused_in_ollamas_words(sent: bytes, told: str):
+def test_a_chat_that_cannot_be_read_is_refused_in_ollamas_words(sent: bytes, parsed: str):
     with pytest.raises(InvalidRequest) as raised:
         CHAT.parse_request(sent, b"")
-    assert (raised.value.message, raised.value.status) in {(told, 400), ("exceeded max depth", 400)}
+    assert (raised.value.message, raised.value.status) in {(parsed, 400), ("exceeded max depth", 400)}
 
 
 @pytest.mark.parametrize(
-    ("wire", "status", "told"),
+    ("wire", "status", "parsed"),
     [
         ("generate", 404, "model '' not found"),
         ("embed", 404, "model '' not found"),
@@ -85,10 +85,10 @@ def test_a_chat_that_cannot_be_read_is_refused_in_ollamas_words(sent: bytes, tol
         ("copy", 400, 'source "" is invalid'),
     ],
 )
-def test_each_wire_misses_its_model_in_its_own_words(wire: str, status: int, told: str):
+def test_each_wire_misses_its_model_in_its_own_words(wire: str, status: int, parsed: str):
     with pytest.raises(PenstockError) as raised:
         WIRES[f"ollama.{wire}"].parse_request(b"{}", b"")
-    assert (raised.value.status, raised.value.message) == (status, told)
+    assert (raised.value.status, raised.value.message) == (status, parsed)
     assert isinstance(raised.value, ModelNotFound) == (status == 404)
 
 

@@ -1,4 +1,4 @@
-"""Ollama's requests read whole."""
+"""Decoding of complete Ollama requests."""
 
 import json
 
@@ -23,26 +23,26 @@ from penstock.domain.errors import InvalidRequest
 HELLO = [{"role": "user", "content": "hello"}]
 
 
-def chat(**fields: object) -> Chat:
+def decode_chat(**fields: object) -> Chat:
     return request.decode_chat(json.dumps({"model": "m", "messages": HELLO} | fields).encode())
 
 
-def generate(**fields: object) -> Chat | Completion:
+def decode_generate(**fields: object) -> Chat | Completion:
     return request.decode_generate(json.dumps({"model": "m"} | fields).encode())
 
 
 def test_a_plain_chat_asks_for_nothing_more():
-    assert chat() == Chat((Message("user", (Text("hello"),)),))
+    assert decode_chat() == Chat((Message("user", (Text("hello"),)),))
 
 
 def test_nulls_are_absent():
     fields = ("format", "options", "keep_alive", "think", "tools", "logprobs", "top_logprobs", "truncate", "shift")
-    assert chat(**dict.fromkeys(fields)) == chat()
-    assert chat(options={"temperature": None, "stop": None, "num_ctx": None}) == chat()
+    assert decode_chat(**dict.fromkeys(fields)) == decode_chat()
+    assert decode_chat(options={"temperature": None, "stop": None, "num_ctx": None}) == decode_chat()
 
 
 def test_options_become_sampling_and_what_only_ollama_knows_is_kept():
-    asked = chat(
+    asked = decode_chat(
         options={"num_predict": 5.5, "temperature": 0, "top_p": 0.5, "top_k": 7, "min_p": 0.1, "seed": 3, "stop": ["a"],
                  "presence_penalty": 1, "frequency_penalty": 2, "repeat_penalty": 1.5, "num_ctx": 4096}
     )  # fmt: skip
@@ -51,7 +51,7 @@ def test_options_become_sampling_and_what_only_ollama_knows_is_kept():
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "parsed"),
     [
         ({"temperature": "hot"}, 'option "temperature" must be of type float32'),
         ({"seed": []}, 'option "seed" must be of type integer'),
@@ -60,28 +60,28 @@ def test_options_become_sampling_and_what_only_ollama_knows_is_kept():
         ({"stop": [1]}, 'option "stop" must be of type an array of strings'),
     ],
 )
-def test_an_option_of_the_wrong_type_is_named(options: dict[str, object], told: str):
+def test_an_option_of_the_wrong_type_is_named(options: dict[str, object], parsed: str):
     with pytest.raises(InvalidRequest) as raised:
-        chat(options=options)
-    assert raised.value.message == told
+        decode_chat(options=options)
+    assert raised.value.message == parsed
 
 
 def test_content_as_a_list_is_refused_as_go_refuses_it():
     with pytest.raises(InvalidRequest) as raised:
-        chat(messages=[{"role": "user", "content": [{"type": "text", "text": "x"}]}])
-    told = "json: cannot unmarshal array into Go struct field ChatRequest.messages.content of type string"
-    assert (raised.value.message, raised.value.param) == (told, "messages.content")
+        decode_chat(messages=[{"role": "user", "content": [{"type": "text", "text": "x"}]}])
+    parsed = "json: cannot unmarshal array into Go struct field ChatRequest.messages.content of type string"
+    assert (raised.value.message, raised.value.param) == (parsed, "messages.content")
 
 
 def test_roles_are_read_in_any_case_and_others_refused():
-    assert chat(messages=[{"role": "SYSTEM", "content": "x"}]).messages[0].role == "system"
+    assert decode_chat(messages=[{"role": "SYSTEM", "content": "x"}]).messages[0].role == "system"
     with pytest.raises(InvalidRequest, match=r"messages\[0\].role"):
-        chat(messages=[{"role": "robot", "content": "x"}])
+        decode_chat(messages=[{"role": "robot", "content": "x"}])
 
 
 def test_images_are_told_by_their_first_bytes():
     images = ["/9j/AAAA", "iVBORw0K", "data:image/webp;base64,UklGRgAA", "AAAA"]
-    parts = chat(messages=[{"role": "user", "content": "look", "images": images}]).messages[0].parts
+    parts = decode_chat(messages=[{"role": "user", "content": "look", "images": images}]).messages[0].parts
     assert parts[0] == Text("look")
     assert parts[1:] == (
         Image("/9j/AAAA", "image/jpeg"),
@@ -93,7 +93,7 @@ def test_images_are_told_by_their_first_bytes():
 
 def test_what_is_no_base64_is_refused_with_its_place():
     with pytest.raises(InvalidRequest, match="illegal base64 data at input byte 2"):
-        chat(messages=[{"role": "user", "content": "", "images": ["AA!A"]}])
+        decode_chat(messages=[{"role": "user", "content": "", "images": ["AA!A"]}])
 
 
 @pytest.mark.parametrize(
@@ -105,12 +105,12 @@ def test_what_is_no_base64_is_refused_with_its_place():
     ],
 )
 def test_formats(sent: object, meant: Format | None):
-    assert chat(format=sent).format == meant
+    assert decode_chat(format=sent).format == meant
 
 
 def test_other_formats_are_refused_in_ollamas_words():
     with pytest.raises(InvalidRequest) as raised:
-        chat(format="xml")
+        decode_chat(format="xml")
     assert raised.value.message == 'invalid format: "\\"xml\\""; expected "json" or a valid JSON Schema object'
 
 
@@ -118,29 +118,29 @@ def test_other_formats_are_refused_in_ollamas_words():
     ("sent", "meant"), [(True, Thinking()), (False, Thinking(False)), ("low", Thinking(effort="low"))]
 )
 def test_thinking(sent: object, meant: Thinking):
-    assert chat(think=sent).thinking == meant
+    assert decode_chat(think=sent).thinking == meant
 
 
 @pytest.mark.parametrize(
-    ("sent", "told"),
+    ("sent", "parsed"),
     [
         ("x", 'invalid think value: "x" (must be "high", "medium", "low", "max", true, or false)'),
         (1, 'think must be a boolean or string ("high", "medium", "low", "max", true, or false)'),
     ],
 )
-def test_other_thinking_is_refused_in_ollamas_words(sent: object, told: str):
+def test_other_thinking_is_refused_in_ollamas_words(sent: object, parsed: str):
     with pytest.raises(InvalidRequest) as raised:
-        chat(think=sent)
-    assert raised.value.message == told
+        decode_chat(think=sent)
+    assert raised.value.message == parsed
 
 
 @pytest.mark.parametrize("sent", [5, 0, -1, 1.5, "5m", "1h30m", "300ms", "0", "-1s", "1.5h", "+2s"])
 def test_durations_that_go_reads_are_kept_as_they_came(sent: object):
-    assert chat(keep_alive=sent).keep_alive == json.dumps(sent).encode()
+    assert decode_chat(keep_alive=sent).keep_alive == json.dumps(sent).encode()
 
 
 @pytest.mark.parametrize(
-    ("sent", "told"),
+    ("sent", "parsed"),
     [
         ("5", 'time: missing unit in duration "5"'),
         ("-1", 'time: missing unit in duration "-1"'),
@@ -152,20 +152,20 @@ def test_durations_that_go_reads_are_kept_as_they_came(sent: object):
         ({}, "Unsupported type: 'map[string]interface {}'"),
     ],
 )
-def test_other_durations_are_refused_in_gos_words(sent: object, told: str):
+def test_other_durations_are_refused_in_gos_words(sent: object, parsed: str):
     with pytest.raises(InvalidRequest) as raised:
-        chat(keep_alive=sent)
-    assert raised.value.message == told
+        decode_chat(keep_alive=sent)
+    assert raised.value.message == parsed
 
 
 def test_top_logprobs_has_bounds():
-    assert chat(logprobs=True, top_logprobs=20).sampling == Sampling(logprobs=True, top_logprobs=20)
+    assert decode_chat(logprobs=True, top_logprobs=20).sampling == Sampling(logprobs=True, top_logprobs=20)
     with pytest.raises(InvalidRequest, match="top_logprobs must be between 0 and 20"):
-        chat(top_logprobs=21)
+        decode_chat(top_logprobs=21)
 
 
 def test_tools_and_their_calls_keep_their_json():
-    asked = chat(
+    asked = decode_chat(
         tools=[{"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}],
         messages=[
             {"role": "assistant", "tool_calls": [{"id": "a", "function": {"name": "f", "arguments": {"x": [1, 2]}}}]},
@@ -180,7 +180,7 @@ def test_tools_and_their_calls_keep_their_json():
 def test_calls_without_ids_are_joined_to_their_results():
     calls = [{"function": {"name": name, "arguments": {}}} for name in ("f", "g", "f")]
     results = [{"role": "tool", "content": "", "tool_name": name} for name in ("g", "f", "f")]
-    messages = chat(messages=[{"role": "assistant", "tool_calls": calls}, *results]).messages
+    messages = decode_chat(messages=[{"role": "assistant", "tool_calls": calls}, *results]).messages
     ids = [call.id for call in messages[0].tool_calls]
     assert len(set(ids)) == 3
     assert [message.tool_call_id for message in messages[1:]] == [ids[1], ids[0], ids[2]]
@@ -189,23 +189,23 @@ def test_calls_without_ids_are_joined_to_their_results():
 def test_results_that_name_nothing_answer_the_calls_in_order():
     calls = [{"function": {"name": name}} for name in ("f", "g")]
     results = [{"role": "tool", "content": ""}] * 2
-    messages = chat(messages=[{"role": "assistant", "tool_calls": calls}, *results]).messages
+    messages = decode_chat(messages=[{"role": "assistant", "tool_calls": calls}, *results]).messages
     assert [message.name for message in messages[1:]] == ["f", "g"]
     assert messages[0].tool_calls[0].arguments == "{}"
 
 
 def test_arguments_that_are_no_object_are_refused_as_go_refuses_them():
     with pytest.raises(InvalidRequest, match=r"cannot unmarshal string .* of type api.ToolCallFunctionArguments"):
-        chat(messages=[{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}])
+        decode_chat(messages=[{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}])
 
 
 def test_context_rules_are_kept_only_where_they_are_not_the_default():
-    assert chat(truncate=True, shift=True).extra == ()
-    assert chat(truncate=False, shift=False).extra == (("truncate", b"false"), ("shift", b"false"))
+    assert decode_chat(truncate=True, shift=True).extra == ()
+    assert decode_chat(truncate=False, shift=False).extra == (("truncate", b"false"), ("shift", b"false"))
 
 
 def test_a_prompt_is_a_conversation_of_one_turn():
-    asked = generate(prompt="hi", system="be brief", images=["AAAA"], think=False)
+    asked = decode_generate(prompt="hi", system="be brief", images=["AAAA"], think=False)
     assert asked == Chat(
         (
             Message("system", (Text("be brief"),)),
@@ -216,23 +216,25 @@ def test_a_prompt_is_a_conversation_of_one_turn():
 
 
 def test_an_empty_prompt_has_no_messages():
-    assert generate(prompt="", system="x", keep_alive=0) == Chat((), keep_alive=b"0")
+    assert decode_generate(prompt="", system="x", keep_alive=0) == Chat((), keep_alive=b"0")
 
 
 def test_context_and_template_are_carried():
-    asked = generate(prompt="hi", context=[1, 2], template="{{ .Prompt }}")
+    asked = decode_generate(prompt="hi", context=[1, 2], template="{{ .Prompt }}")
     assert asked.extra == (("template", b'"{{ .Prompt }}"'), ("context", b"[1,2]"))
 
 
 def test_raw_prompts_and_prompts_with_a_suffix_are_completions():
-    assert generate(prompt="a", raw=True) == Completion(("a",))
-    assert generate(prompt="a", suffix="z", system="s") == Completion(("a",), suffix="z", extra=(("system", b'"s"'),))
-    assert generate(prompt="a", raw=True, options={"num_predict": 3}).sampling.max_tokens == 3
+    assert decode_generate(prompt="a", raw=True) == Completion(("a",))
+    assert decode_generate(prompt="a", suffix="z", system="s") == Completion(
+        ("a",), suffix="z", extra=(("system", b'"s"'),)
+    )
+    assert decode_generate(prompt="a", raw=True, options={"num_predict": 3}).sampling.max_tokens == 3
 
 
 def test_raw_takes_no_template():
     with pytest.raises(InvalidRequest, match="raw mode does not support template, system, or context"):
-        generate(prompt="a", raw=True, system="s")
+        decode_generate(prompt="a", raw=True, system="s")
 
 
 def test_embeddings_take_a_text_or_several():

@@ -1,4 +1,4 @@
-"""Answers drawn as Ollama draws them."""
+"""Rendered responses in Ollama's format."""
 
 import json
 import re
@@ -22,7 +22,9 @@ NOON = 1_787_338_102_123_456_789  # 2026-08-21T18:48:22.123456789Z
 TOLD = Provenance("r", created=NOON / 1e9 - 2)
 
 
-def writer(act: str = "chat", *, stream: bool = True, model: str = "llama3.1:8b", now: int = NOON) -> ChatRenderer:
+def make_renderer(
+    act: str = "chat", *, stream: bool = True, model: str = "llama3.1:8b", now: int = NOON
+) -> ChatRenderer:
     call = Call(f"ollama.{act}", Operation.CHAT, model, stream, b"")
     return ChatRenderer(call, Provenance("r", created=now / 1e9 - 2), generate=act == "generate", clock=lambda: now)
 
@@ -33,24 +35,24 @@ def lines(data: bytes) -> list[dict[str, object]]:
 
 
 def test_a_piece_of_text_is_one_line_in_the_order_of_keys():
-    drawn = writer().render_chunk(Chunk("Hi"))
-    assert drawn == (
+    rendered = make_renderer().render_chunk(Chunk("Hi"))
+    assert rendered == (
         b'{"model":"llama3.1:8b","created_at":"2026-08-21T18:48:22.123456789Z",'
         b'"message":{"role":"assistant","content":"Hi"},"done":false}\n'
     )
-    assert writer("generate").render_chunk(Chunk("Hi")) == (
+    assert make_renderer("generate").render_chunk(Chunk("Hi")) == (
         b'{"model":"llama3.1:8b","created_at":"2026-08-21T18:48:22.123456789Z","response":"Hi","done":false}\n'
     )
 
 
 @pytest.mark.parametrize(
-    ("fraction", "drawn"),
+    ("fraction", "rendered"),
     [(0, b"22Z"), (500_000_000, b"22.5Z"), (1, b"22.000000001Z"), (120_000, b"22.00012Z")],
 )
-def test_times_lose_their_trailing_zeros(fraction: int, drawn: bytes):
+def test_times_lose_their_trailing_zeros(fraction: int, rendered: bytes):
     now = NOON // 10**9 * 10**9 + fraction
-    assert b":48:" + drawn in writer(now=now).render_chunk(Chunk("x"))
-    assert format_instant(now).endswith(b":48:" + drawn)
+    assert b":48:" + rendered in make_renderer(now=now).render_chunk(Chunk("x"))
+    assert format_instant(now).endswith(b":48:" + rendered)
 
 
 def test_every_line_has_a_fresh_time():
@@ -62,7 +64,7 @@ def test_every_line_has_a_fresh_time():
 
 
 def test_the_last_line_has_the_reason_and_the_counts_in_order():
-    drawing = writer()
+    drawing = make_renderer()
     usage = Usage(3, 5, load_seconds=0.25, prompt_seconds=0.5, completion_seconds=1.0, total_seconds=2.0)
     assert drawing.render_chunk(Chunk(finish="length")) == b""
     assert drawing.render_chunk(Chunk(usage=usage)) == b""
@@ -75,7 +77,7 @@ def test_the_last_line_has_the_reason_and_the_counts_in_order():
 
 
 def test_numbers_that_are_zero_are_left_out():
-    drawing = writer()
+    drawing = make_renderer()
     drawing.render_chunk(Chunk(finish="stop", usage=Usage(0, 5)))
     last = lines(drawing.render_end())[0]
     assert list(last) == ["model", "created_at", "message", "done", "done_reason", "total_duration", "eval_count"]
@@ -87,27 +89,27 @@ def test_numbers_that_are_zero_are_left_out():
     [("stop", "stop"), ("tool_calls", "stop"), ("content_filter", "stop"), ("length", "length"), ("", "stop")],
 )
 def test_reasons_are_those_that_ollama_has(finish: str, reason: str):
-    drawing = writer()
+    drawing = make_renderer()
     drawing.render_chunk(Chunk("x", finish=finish))
     assert lines(drawing.render_end())[0]["done_reason"] == reason
 
 
 def test_thinking_stands_beside_empty_content():
-    assert lines(writer().render_chunk(Chunk(thinking="hm")))[0]["message"] == {
+    assert lines(make_renderer().render_chunk(Chunk(thinking="hm")))[0]["message"] == {
         "role": "assistant", "content": "", "thinking": "hm"
     }  # fmt: skip
-    line = lines(writer("generate").render_chunk(Chunk(thinking="hm")))[0]
+    line = lines(make_renderer("generate").render_chunk(Chunk(thinking="hm")))[0]
     assert list(line) == ["model", "created_at", "response", "thinking", "done"]
 
 
 def test_fragments_of_a_tool_call_wait_until_it_is_whole():
-    drawing = writer()
+    drawing = make_renderer()
     assert drawing.render_chunk(Chunk(tool_calls=(ToolDelta(0, "a", "f"),))) == b""
     assert drawing.render_chunk(Chunk(tool_calls=(ToolDelta(0, arguments='{"x":\n'), ToolDelta(1, "b", "g")))) == b""
     assert drawing.render_chunk(Chunk(tool_calls=(ToolDelta(0, arguments=' "\u2028"}'),))) == b""
-    drawn = drawing.render_chunk(Chunk(finish="tool_calls"))
-    assert drawn.isascii()
-    line = lines(drawn)[0]
+    rendered = drawing.render_chunk(Chunk(finish="tool_calls"))
+    assert rendered.isascii()
+    line = lines(rendered)[0]
     assert line["done"] is False
     assert line["message"] == {
         "role": "assistant",
@@ -121,7 +123,7 @@ def test_fragments_of_a_tool_call_wait_until_it_is_whole():
 
 
 def test_tool_calls_of_a_stream_that_never_said_finish_come_at_its_close():
-    drawing = writer()
+    drawing = make_renderer()
     drawing.render_chunk(Chunk(tool_calls=(ToolDelta(0, "", "f", "{}"),)))
     first, last = lines(drawing.render_end())
     assert re.fullmatch("call_[a-z0-9]{8}", first["message"]["tool_calls"][0]["id"])
@@ -130,7 +132,7 @@ def test_tool_calls_of_a_stream_that_never_said_finish_come_at_its_close():
 
 @pytest.mark.parametrize("arguments", ['{"x": ', "[1]", "5", "not JSON"])
 def test_a_call_whose_arguments_are_no_object_is_text(arguments: str):
-    drawing = writer()
+    drawing = make_renderer()
     drawing.render_chunk(Chunk(tool_calls=(ToolDelta(0, "a", "f", arguments),)))
     message = lines(drawing.render_chunk(Chunk(finish="length")))[0]["message"]
     assert "tool_calls" not in message
@@ -140,17 +142,17 @@ def test_a_call_whose_arguments_are_no_object_is_text(arguments: str):
 
 def test_logprobs_sit_on_their_chunk():
     logprob = Logprob("é", -0.5, (195, 169), (Logprob("e", -1.0),))
-    line = lines(writer().render_chunk(Chunk("é", logprobs=(logprob,))))[0]
+    line = lines(make_renderer().render_chunk(Chunk("é", logprobs=(logprob,))))[0]
     top = [{"token": "e", "logprob": -1.0}]
     assert line["logprobs"] == [{"token": "é", "logprob": -0.5, "bytes": [195, 169], "top_logprobs": top}]
 
 
 def test_other_answers_than_the_first_are_not_shown():
-    assert writer().render_chunk(Chunk("second", choice=1)) == b""
+    assert make_renderer().render_chunk(Chunk("second", choice=1)) == b""
 
 
 def test_a_generate_ends_with_its_context():
-    drawing = writer("generate")
+    drawing = make_renderer("generate")
     drawing.render_chunk(Chunk(finish="stop", context=(1, 2), usage=Usage(1, 1, total_seconds=1.0)))
     last = lines(drawing.render_end())[0]
     assert last["context"] == [1, 2]
@@ -161,7 +163,7 @@ def test_a_whole_chat_is_one_object_without_a_newline():
     answer = ModelResponse(
         (Choice("Hi", "hm", (ToolCall("a", "f", '{"x":1}'),), "tool_calls"),), Usage(2, 3, total_seconds=1.0)
     )
-    drawing = writer(stream=False)
+    drawing = make_renderer(stream=False)
     assert drawing.content_type == b"application/json; charset=utf-8"
     assert drawing.render_response(answer, TOLD) == (
         b'{"model":"llama3.1:8b","created_at":"2026-08-21T18:48:22.123456789Z","message":{"role":"assistant",'
@@ -174,56 +176,56 @@ def test_a_whole_chat_is_one_object_without_a_newline():
 @pytest.mark.parametrize("finish", ["load", "unload"])
 def test_loading_is_answered_without_durations(finish: str):
     answer = ModelResponse((Choice(finish=finish),), Usage(1, 1))
-    chat = json.loads(writer(stream=False).render_response(answer, TOLD))
+    chat = json.loads(make_renderer(stream=False).render_response(answer, TOLD))
     assert list(chat) == ["model", "created_at", "message", "done", "done_reason"]
     assert (chat["message"], chat["done_reason"]) == ({"role": "assistant", "content": ""}, finish)
-    generate = json.loads(writer("generate", stream=False).render_response(answer, TOLD))
+    generate = json.loads(make_renderer("generate", stream=False).render_response(answer, TOLD))
     assert list(generate) == ["model", "created_at", "response", "done", "done_reason"]
 
 
 def test_the_official_client_reads_every_line():
-    drawing = writer()
+    drawing = make_renderer()
     call = ToolDelta(0, "a", "f", '{"x":1}')
     logprobs = (Logprob("a", -1.0),)
     pieces = (Chunk("Hi", "hm", logprobs=logprobs), Chunk(tool_calls=(call,)), Chunk(finish="stop", usage=Usage(1, 2)))
-    drawn = b"".join(map(drawing.render_chunk, pieces)) + drawing.render_end()
-    first, second, last = (ollama.ChatResponse.model_validate_json(line) for line in drawn.splitlines())
+    rendered = b"".join(map(drawing.render_chunk, pieces)) + drawing.render_end()
+    first, second, last = (ollama.ChatResponse.model_validate_json(line) for line in rendered.splitlines())
     assert (first.message.content, first.message.thinking, first.logprobs[0].token) == ("Hi", "hm", "a")
     assert second.message.tool_calls[0].function.arguments == {"x": 1}
     assert (last.done, last.done_reason, last.eval_count) == (True, "stop", 2)
 
 
 def test_the_model_is_what_the_caller_wrote():
-    assert lines(writer(model='LLAMA "x"').render_chunk(Chunk("x")))[0]["model"] == 'LLAMA "x"'
+    assert lines(make_renderer(model='LLAMA "x"').render_chunk(Chunk("x")))[0]["model"] == 'LLAMA "x"'
 
 
 @settings(deadline=None)
 @given(st.text())
 def test_any_text_stays_on_one_line_and_comes_back_as_it_was(text: str):
-    drawing = writer()
-    drawn = drawing.render_chunk(Chunk(text)) or drawing.render_end()
-    assert len(drawn.decode().splitlines()) == 1
-    assert not re.search("[<>&]", drawn.decode())
-    assert json.loads(drawn)["message"]["content"] == text
+    drawing = make_renderer()
+    rendered = drawing.render_chunk(Chunk(text)) or drawing.render_end()
+    assert len(rendered.decode().splitlines()) == 1
+    assert not re.search("[<>&]", rendered.decode())
+    assert json.loads(rendered)["message"]["content"] == text
 
 
 def test_text_that_no_utf8_can_hold_is_replaced():
-    assert lines(writer().render_chunk(Chunk("a\ud800b")))[0]["message"]["content"] == "a?b"
+    assert lines(make_renderer().render_chunk(Chunk("a\ud800b")))[0]["message"]["content"] == "a?b"
 
 
 def test_errors_are_a_line_or_a_body():
     error = UpstreamCut("the engine <gave> up")
     body = b'{"error":"the engine \\u003cgave\\u003e up"}'
     assert render_error(error, "request") == body
-    assert writer().render_error(error) == body + b"\n"
+    assert make_renderer().render_error(error) == body + b"\n"
     assert WIRES["ollama.chat"].render_interruption(error) == body + b"\n"
 
 
 def test_embeddings_are_drawn_with_their_counts():
     call = Call("ollama.embed", Operation.EMBEDDING, "m", False, b"")
     answer = ModelResponse(vectors=((0.5, -1.0), "AAAAPwAAgL8="), usage=Usage(4, total_seconds=0.5))
-    told = json.loads(WIRES["ollama.embed"].create_renderer(call, TOLD).render_response(answer, TOLD))
-    assert told == {
+    parsed = json.loads(WIRES["ollama.embed"].create_renderer(call, TOLD).render_response(answer, TOLD))
+    assert parsed == {
         "model": "m", "embeddings": [[0.5, -1.0], [0.5, -1.0]], "total_duration": 500000000, "prompt_eval_count": 4
     }  # fmt: skip
 

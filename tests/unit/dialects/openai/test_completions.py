@@ -1,4 +1,4 @@
-"""Raw completions: requests read, answers drawn."""
+"""Raw completions: requests and rendered responses."""
 
 from typing import Any
 
@@ -24,14 +24,14 @@ def decode(**fields: Any) -> Completion:
     return content
 
 
-def writer(**fields: Any) -> CompletionRenderer:
+def make_renderer(**fields: Any) -> CompletionRenderer:
     body = msgspec.json.encode({"model": "tiny", "prompt": "a"} | fields)
     return COMPLETIONS.create_renderer(COMPLETIONS.parse_request(body, b""), BY)
 
 
-def streamed(*chunks: Chunk, **fields: Any) -> list[Any]:
-    drawn = writer(stream=True, **fields)
-    data = b"".join(drawn.render_chunk(chunk) for chunk in chunks) + drawn.render_end()
+def render_stream(*chunks: Chunk, **fields: Any) -> list[Any]:
+    rendered = make_renderer(stream=True, **fields)
+    data = b"".join(rendered.render_chunk(chunk) for chunk in chunks) + rendered.render_end()
     texts = [event.removeprefix("data: ") for event in data.decode().removesuffix("\n\n").split("\n\n")]
     return [text if text == "[DONE]" else msgspec.json.decode(text) for text in texts]
 
@@ -102,7 +102,7 @@ def test_the_rest_is_read(fields: dict[str, Any], read: Completion) -> None:
 
 
 def test_a_stream_has_text_finish_and_done() -> None:
-    found = streamed(Chunk("Hel"), Chunk("lo"), Chunk(finish="length"))
+    found = render_stream(Chunk("Hel"), Chunk("lo"), Chunk(finish="length"))
     assert [event["choices"][0]["text"] for event in found[:-1]] == ["Hel", "lo", ""]
     assert [event["choices"][0]["finish_reason"] for event in found[:-1]] == [None, None, "length"]
     assert {(e["id"], e["object"], e["created"], e["model"]) for e in found[:-1]} == {
@@ -112,7 +112,7 @@ def test_a_stream_has_text_finish_and_done() -> None:
 
 
 def test_usage_comes_last_when_asked_for() -> None:
-    found = streamed(Chunk("a", finish="stop"), Chunk(usage=Usage(1, 2)), stream_options={"include_usage": True})
+    found = render_stream(Chunk("a", finish="stop"), Chunk(usage=Usage(1, 2)), stream_options={"include_usage": True})
     assert found[0]["usage"] is None
     assert found[-2]["choices"] == []
     assert found[-2]["usage"]["total_tokens"] == 3
@@ -120,15 +120,15 @@ def test_usage_comes_last_when_asked_for() -> None:
 
 @pytest.mark.parametrize("chunks", [(), (Chunk("a"),)])
 def test_what_nobody_finished_is_finished(chunks: tuple[Chunk, ...]) -> None:
-    assert streamed(*chunks)[-2]["choices"][0]["finish_reason"] == "stop"
+    assert render_stream(*chunks)[-2]["choices"][0]["finish_reason"] == "stop"
 
 
 def test_thoughts_have_no_place() -> None:
-    assert writer(stream=True).render_chunk(Chunk(thinking="hm")) == b""
+    assert make_renderer(stream=True).render_chunk(Chunk(thinking="hm")) == b""
 
 
 def test_logprobs_have_running_offsets() -> None:
-    found = streamed(
+    found = render_stream(
         Chunk("ab"),
         Chunk("cd", logprobs=(Logprob("c", -1.0, None, (Logprob("x", -2.0),)), Logprob("d", -1.5))),
         Chunk("e", logprobs=(Logprob("e", -0.5),), finish="stop"),
@@ -143,7 +143,7 @@ def test_logprobs_have_running_offsets() -> None:
 
 
 def test_several_texts_are_told_apart() -> None:
-    found = streamed(Chunk("a"), Chunk("b", choice=1, finish="stop"), Chunk(finish="length"))
+    found = render_stream(Chunk("a"), Chunk("b", choice=1, finish="stop"), Chunk(finish="length"))
     assert [(e["choices"][0]["index"], e["choices"][0]["finish_reason"]) for e in found[:-1]] == [
         (0, None),
         (1, "stop"),
@@ -153,19 +153,21 @@ def test_several_texts_are_told_apart() -> None:
 
 def test_a_whole_answer_is_drawn() -> None:
     answer = ModelResponse((Choice("a", finish="stop"), Choice("b", finish="length")), Usage(1, 2))
-    drawn = msgspec.json.decode(writer().render_response(answer, BY))
-    assert (drawn["id"], drawn["object"], drawn["model"]) == ("cmpl-r1", "text_completion", "tiny")
-    assert drawn["choices"] == [
+    rendered = msgspec.json.decode(make_renderer().render_response(answer, BY))
+    assert (rendered["id"], rendered["object"], rendered["model"]) == ("cmpl-r1", "text_completion", "tiny")
+    assert rendered["choices"] == [
         {"index": 0, "text": "a", "logprobs": None, "finish_reason": "stop"},
         {"index": 1, "text": "b", "logprobs": None, "finish_reason": "length"},
     ]
-    assert drawn["usage"]["total_tokens"] == 3
+    assert rendered["usage"]["total_tokens"] == 3
 
 
 def test_a_broken_stream_ends_with_the_error() -> None:
-    assert writer(stream=True).render_error(UpstreamCut("Gone.")).startswith(b'data: {"error":{"message":"Gone."')
+    assert (
+        make_renderer(stream=True).render_error(UpstreamCut("Gone.")).startswith(b'data: {"error":{"message":"Gone."')
+    )
 
 
 def test_content_types() -> None:
-    assert writer(stream=True).content_type.startswith(b"text/event-stream")
-    assert writer().content_type == b"application/json"
+    assert make_renderer(stream=True).content_type.startswith(b"text/event-stream")
+    assert make_renderer().content_type == b"application/json"

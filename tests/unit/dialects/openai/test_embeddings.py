@@ -1,4 +1,4 @@
-"""Embeddings: requests read, vectors drawn as floats and as base64."""
+"""Embeddings: requests, and vectors rendered as floats and as base64."""
 
 import base64
 import struct
@@ -29,7 +29,7 @@ def decode(**fields: Any) -> Embedding:
     return content
 
 
-def whole(answer: ModelResponse, encoding: str = "float") -> Any:
+def render(answer: ModelResponse, encoding: str = "float") -> Any:
     body = msgspec.json.encode({"input": "a", "encoding_format": encoding})
     return msgspec.json.decode(
         EMBEDDINGS.create_renderer(EMBEDDINGS.parse_request(body, b""), BY).render_response(answer, BY)
@@ -91,7 +91,7 @@ def test_a_bad_field_is_named(body: bytes, param: str) -> None:
 
 
 def test_vectors_are_drawn_in_order() -> None:
-    assert whole(ModelResponse(vectors=((0.5, -1.0), (2.0,)), usage=Usage(7))) == {
+    assert render(ModelResponse(vectors=((0.5, -1.0), (2.0,)), usage=Usage(7))) == {
         "object": "list",
         "data": [
             {"object": "embedding", "index": 0, "embedding": [0.5, -1.0]},
@@ -106,15 +106,15 @@ def test_vectors_are_drawn_in_order() -> None:
 def test_vectors_are_the_same_in_both_forms(numbers: list[float]) -> None:
     vector = tuple(numbers)
     packed = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
-    assert whole(ModelResponse(vectors=(vector,)), "base64")["data"][0]["embedding"] == packed
-    assert whole(ModelResponse(vectors=(packed,)), "base64")["data"][0]["embedding"] == packed
-    assert whole(ModelResponse(vectors=(packed,)))["data"][0]["embedding"] == list(vector)
+    assert render(ModelResponse(vectors=(vector,)), "base64")["data"][0]["embedding"] == packed
+    assert render(ModelResponse(vectors=(packed,)), "base64")["data"][0]["embedding"] == packed
+    assert render(ModelResponse(vectors=(packed,)))["data"][0]["embedding"] == list(vector)
 
 
 @pytest.mark.parametrize("vector", ["not base64!", "AAA=", "AAAAAAA="])
 def test_a_vector_that_is_none_is_the_engines_fault(vector: str) -> None:
     with pytest.raises(UpstreamGarbage):
-        whole(ModelResponse(vectors=(vector,)))
+        render(ModelResponse(vectors=(vector,)))
 
 
 def test_an_error_is_a_body() -> None:

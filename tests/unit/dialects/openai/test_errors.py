@@ -1,4 +1,4 @@
-"""Errors in OpenAI's shape, what passed-through answers have cost, and whether they had ended."""
+"""Errors in OpenAI's format, and the token counts and the end of passed-through responses."""
 
 import msgspec
 import pytest
@@ -38,8 +38,8 @@ from penstock.domain.response import Usage
     ],
 )
 def test_errors_are_drawn_in_openais_words(error: PenstockError, kind: str, code: str) -> None:
-    drawn = msgspec.json.decode(DIALECT.render_error(error, "r1"))
-    assert drawn == {"error": {"message": "x", "type": kind, "param": None, "code": code}}
+    rendered = msgspec.json.decode(DIALECT.render_error(error, "r1"))
+    assert rendered == {"error": {"message": "x", "type": kind, "param": None, "code": code}}
 
 
 def test_the_field_is_told() -> None:

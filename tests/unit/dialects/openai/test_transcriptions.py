@@ -1,4 +1,4 @@
-"""Transcriptions: the form is read for its model, and nothing else is made of it."""
+"""Transcriptions: the form is parsed for its model and otherwise passed through."""
 
 import contextlib
 

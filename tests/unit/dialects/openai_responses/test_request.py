@@ -1,4 +1,4 @@
-"""Requests to OpenAI's Responses API as they are read: every form that is documented, and every wrong one."""
+"""Decoding of Responses API requests: every documented form, and the errors for invalid ones."""
 
 import json
 from typing import Any
@@ -26,33 +26,33 @@ from penstock.domain.content import (
 )
 from penstock.domain.errors import InvalidRequest
 from penstock.domain.request import Operation
-from tests.unit.dialects.chunk_streams import playing, unhurried
+from tests.unit.dialects.chunk_streams import no_deadline, serve_bytes
 
 (RESPONSES,) = DIALECT.endpoints
 FUNCTION = {"type": "function", "name": "get_weather", "parameters": {"type": "object"}, "strict": True}
 
 
-def request(**members: Any) -> bytes:
-    """A request's body; a member that is ... is left out."""
+def encode_request(**members: Any) -> bytes:
+    """Encode a request's body; a member that is `...` is left out."""
     body = {"model": "m", "input": "Привет"} | members
     return json.dumps({name: value for name, value in body.items() if value is not ...}).encode()
 
 
-def decoded(**members: Any) -> Chat:
-    chat = RESPONSES.decode_content(RESPONSES.parse_request(request(**members), b"application/json"))
+def decode(**members: Any) -> Chat:
+    chat = RESPONSES.decode_content(RESPONSES.parse_request(encode_request(**members), b"application/json"))
     assert isinstance(chat, Chat)
     return chat
 
 
 def items(*given_: dict[str, Any]) -> tuple[Message, ...]:
-    return decoded(input=list(given_)).messages
+    return decode(input=list(given_)).messages
 
 
 def test_reading_tells_what_routing_needs() -> None:
-    call = RESPONSES.parse_request(request(stream=True, max_output_tokens=64), b"application/json")
+    call = RESPONSES.parse_request(encode_request(stream=True, max_output_tokens=64), b"application/json")
     assert (call.wire, call.operation, call.model) == ("openai.responses", Operation.CHAT, "m")
     assert (call.stream, call.max_tokens) == (True, 64)
-    assert RESPONSES.parse_request(request(stream=None), b"").stream is False
+    assert RESPONSES.parse_request(encode_request(stream=None), b"").stream is False
 
 
 @pytest.mark.parametrize(
@@ -62,11 +62,11 @@ def test_reading_tells_what_routing_needs() -> None:
         (b"{", None, "not valid JSON"),
         (b"[]", None, "must be an object"),
         (b'{"model":"m","input":"\xff"}', None, "UTF-8"),
-        (request(model=...), "model", "is missing"),
-        (request(model=5), "model", "must be text"),
-        (request(input=...), "input", "is missing"),
-        (request(max_output_tokens=0), "max_output_tokens", ">= 1"),
-        (request(stream="yes"), "stream", "must be true or false"),
+        (encode_request(model=...), "model", "is missing"),
+        (encode_request(model=5), "model", "must be text"),
+        (encode_request(input=...), "input", "is missing"),
+        (encode_request(max_output_tokens=0), "max_output_tokens", ">= 1"),
+        (encode_request(stream="yes"), "stream", "must be true or false"),
     ],
 )
 def test_a_body_that_cannot_be_routed_is_refused(body: bytes, param: str | None, words: str) -> None:
@@ -75,7 +75,7 @@ def test_a_body_that_cannot_be_routed_is_refused(body: bytes, param: str | None,
     assert raised.value.param == param
 
 
-@unhurried
+@no_deadline
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
@@ -83,7 +83,7 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
 
 
 def test_instructions_come_before_a_plain_input() -> None:
-    assert decoded(instructions="Be brief.").messages == (
+    assert decode(instructions="Be brief.").messages == (
         Message("system", (Text("Be brief."),)),
         Message("user", (Text("Привет"),)),
     )
@@ -170,8 +170,8 @@ def test_reasoning_begins_a_new_turn_of_the_assistant() -> None:
         "summary": [],
         "content": [{"type": "reasoning_text", "text": "Hm"}],
     }
-    told = items({"role": "assistant", "content": "One."}, reasoning, {"role": "assistant", "content": "Two."})
-    assert [(message.thinking, message.text) for message in told] == [("", "One."), ("Hm", "Two.")]
+    parsed = items({"role": "assistant", "content": "One."}, reasoning, {"role": "assistant", "content": "Two."})
+    assert [(message.thinking, message.text) for message in parsed] == [("", "One."), ("Hm", "Two.")]
 
 
 def test_a_refusal_stays_one() -> None:
@@ -182,7 +182,7 @@ def test_a_refusal_stays_one() -> None:
 
 
 def test_tools_keep_their_schemas_as_they_came() -> None:
-    assert decoded(tools=[FUNCTION, {"type": "function", "name": "f", "parameters": None}]).tools == (
+    assert decode(tools=[FUNCTION, {"type": "function", "name": "f", "parameters": None}]).tools == (
         Tool("get_weather", "", b'{"type": "object"}', True),
         Tool("f"),
     )
@@ -204,7 +204,7 @@ def test_tools_keep_their_schemas_as_they_came() -> None:
     ],
 )
 def test_tool_choices(choice: Any, meant: ToolChoice | None, names: list[str]) -> None:
-    chat = decoded(tools=[FUNCTION, {"type": "function", "name": "f"}], tool_choice=choice, parallel_tool_calls=False)
+    chat = decode(tools=[FUNCTION, {"type": "function", "name": "f"}], tool_choice=choice, parallel_tool_calls=False)
     assert (chat.tool_choice, [tool.name for tool in chat.tools]) == (meant, names)
     assert chat.parallel_tool_calls is False
 
@@ -221,7 +221,7 @@ def test_tool_choices(choice: Any, meant: ToolChoice | None, names: list[str]) -
     ],
 )
 def test_a_form_may_be_asked_of_the_answer(form: dict[str, Any], meant: Format | None) -> None:
-    assert decoded(text={"format": form}).format == meant
+    assert decode(text={"format": form}).format == meant
 
 
 @pytest.mark.parametrize(
@@ -236,11 +236,11 @@ def test_a_form_may_be_asked_of_the_answer(form: dict[str, Any], meant: Format |
     ],
 )
 def test_thinking(reasoning: dict[str, Any] | None, meant: Thinking | None) -> None:
-    assert decoded(reasoning=reasoning).thinking == meant
+    assert decode(reasoning=reasoning).thinking == meant
 
 
 def test_sampling_and_the_user() -> None:
-    chat = decoded(
+    chat = decode(
         max_output_tokens=64,
         temperature=0.5,
         top_p=0.9,
@@ -260,7 +260,7 @@ def test_sampling_and_the_user() -> None:
 
 
 def test_what_is_unknown_is_kept_and_what_only_openai_needs_is_dropped() -> None:
-    chat = decoded(
+    chat = decode(
         anything={"a": [1]},
         text={"verbosity": "low"},
         store=True,
@@ -279,7 +279,7 @@ def test_what_is_unknown_is_kept_and_what_only_openai_needs_is_dropped() -> None
 async def test_what_the_official_client_sends_is_understood() -> None:
     got: list[bytes] = []
     async with (
-        playing(200, b"application/json", b"{}", got) as url,
+        serve_bytes(200, b"application/json", b"{}", got) as url,
         openai.AsyncOpenAI(base_url=url, api_key="k", max_retries=0) as client,
     ):
         await client.responses.create(

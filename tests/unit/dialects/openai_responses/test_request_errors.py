@@ -1,4 +1,4 @@
-"""What is said of wrong requests to the Responses API, and of what only OpenAI's servers could do."""
+"""Errors for invalid requests to the Responses API, and for features that only OpenAI's servers have."""
 
 import json
 from typing import Any
@@ -11,21 +11,21 @@ from penstock.dialects.openai_responses import DIALECT
 from penstock.domain.content import Chat
 from penstock.domain.errors import InvalidRequest, Unsupported
 from penstock.domain.request import Call, Operation
-from tests.unit.dialects.chunk_streams import unhurried
+from tests.unit.dialects.chunk_streams import no_deadline
 
 (RESPONSES,) = DIALECT.endpoints
 FUNCTION = {"type": "function", "name": "get_weather", "parameters": {"type": "object"}, "strict": True}
 
 
-def request(**members: Any) -> bytes:
-    """A request's body; a member that is ... is left out."""
+def encode_request(**members: Any) -> bytes:
+    """Encode a request's body; a member that is `...` is left out."""
     body = {"model": "m", "input": "Привет"} | members
     return json.dumps({name: value for name, value in body.items() if value is not ...}).encode()
 
 
-def refused(**members: Any) -> InvalidRequest:
+def get_error(**members: Any) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as raised:
-        RESPONSES.decode_content(RESPONSES.parse_request(request(**members), b"application/json"))
+        RESPONSES.decode_content(RESPONSES.parse_request(encode_request(**members), b"application/json"))
     return raised.value
 
 
@@ -102,7 +102,7 @@ AT = "input.1.content.0"
     ],
 )
 def test_a_wrong_request_is_refused_naming_the_field(members: dict[str, Any], param: str) -> None:
-    error = refused(**members)
+    error = get_error(**members)
     assert error.param == param
     assert error.message.startswith(f"`{param}` ")
 
@@ -125,7 +125,7 @@ def test_a_wrong_request_is_refused_naming_the_field(members: dict[str, Any], pa
     ],
 )
 def test_what_openai_keeps_or_runs_itself_is_refused(members: dict[str, Any], param: str, words: str) -> None:
-    error = refused(**members)
+    error = get_error(**members)
     assert isinstance(error, Unsupported)
     assert error.param == param
     assert words in error.message
@@ -146,7 +146,7 @@ json_values = st.recursive(
 )
 
 
-@unhurried
+@no_deadline
 @given(
     st.dictionaries(
         st.sampled_from(["input", "tools", "tool_choice", "text", "reasoning", "conversation", "include", "stop"]),
@@ -154,7 +154,7 @@ json_values = st.recursive(
     )
 )
 def test_any_json_is_decoded_or_refused(members: dict[str, Any]) -> None:
-    call = Call("openai.responses", Operation.CHAT, "m", False, request(**members))
+    call = Call("openai.responses", Operation.CHAT, "m", False, encode_request(**members))
     try:
         outcome: object = RESPONSES.decode_content(call)
     except InvalidRequest as error:

@@ -1,4 +1,4 @@
-"""OpenAI's responses as they are drawn: whole, streamed, broken; read back by a parser and by the official client."""
+"""Rendered responses of the Responses API: complete, streamed, interrupted; parsed again here and by the client."""
 
 import json
 from typing import Any, get_args
@@ -15,7 +15,7 @@ from penstock.domain.errors import InvalidRequest, NoServer, PenstockError, Rate
 from penstock.domain.request import Call
 from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, ToolDelta, Usage, assemble_response
 from penstock.domain.response_metadata import Provenance
-from tests.unit.dialects.chunk_streams import BY, drawn, events, playing, streams, unhurried, usages
+from tests.unit.dialects.chunk_streams import BY, no_deadline, parse_events, render_stream, serve_bytes, streams, usages
 
 (RESPONSES,) = DIALECT.endpoints
 REQUEST: dict[str, Any] = {"model": "llama3.1", "input": "Привет", "stream": True}
@@ -31,34 +31,34 @@ TEXTS = {
 }
 
 
-def called(**members: Any) -> Call:
+def make_call(**members: Any) -> Call:
     body = json.dumps(REQUEST | members).encode()
     return RESPONSES.parse_request(body, b"application/json")
 
 
-CALL = called()
-SUMMARY = called(reasoning={"effort": "low", "summary": "auto"})
+CALL = make_call()
+SUMMARY = make_call(reasoning={"effort": "low", "summary": "auto"})
 
 
-def _logprobs(told: list[dict[str, Any]]) -> tuple[Logprob, ...]:
+def _logprobs(parsed: list[dict[str, Any]]) -> tuple[Logprob, ...]:
     return tuple(
         Logprob(one["token"], one["logprob"], tuple(one["bytes"]), _logprobs(one.get("top_logprobs", [])))
-        for one in told
+        for one in parsed
     )
 
 
-def _usage(told: dict[str, Any]) -> Usage:
-    assert told["total_tokens"] == told["input_tokens"] + told["output_tokens"]
+def _usage(parsed: dict[str, Any]) -> Usage:
+    assert parsed["total_tokens"] == parsed["input_tokens"] + parsed["output_tokens"]
     return Usage(
-        told["input_tokens"],
-        told["output_tokens"],
-        told["input_tokens_details"]["cached_tokens"],
-        told["output_tokens_details"]["reasoning_tokens"],
+        parsed["input_tokens"],
+        parsed["output_tokens"],
+        parsed["input_tokens_details"]["cached_tokens"],
+        parsed["output_tokens_details"]["reasoning_tokens"],
     )
 
 
 def _answer(response: dict[str, Any]) -> ModelResponse:
-    """The answer that a response object tells."""
+    """Return the response that a response object contains."""
     Response.model_validate(response)
     items = response["output"]
     parts = [part for item in items if item["type"] == "message" for part in item["content"]]
@@ -79,15 +79,15 @@ def _answer(response: dict[str, Any]) -> ModelResponse:
 
 
 def read_back(stream: bytes) -> ModelResponse:
-    """The answer that a stream's last event tells; fails when the events before it tell anything else."""
-    told = events(stream)
-    for at, event in enumerate(told):
+    """Return the response in a stream's last event; fail if the earlier events differ from it."""
+    parsed = parse_events(stream)
+    for at, event in enumerate(parsed):
         assert event["sequence_number"] == at
         EVENTS[event["type"]].model_validate(event)
-    assert [event["type"] for event in told[:2]] == ["response.created", "response.in_progress"]
+    assert [event["type"] for event in parsed[:2]] == ["response.created", "response.in_progress"]
     items: list[dict[str, Any]] = []
     said: dict[int, str] = {}
-    for event in told[2:-1]:
+    for event in parsed[2:-1]:
         at = event["output_index"]
         kind, _, what = event["type"].rpartition(".")
         if event["type"] == "response.output_item.added":
@@ -102,12 +102,12 @@ def read_back(stream: bytes) -> ModelResponse:
             said[at] += event["delta"]
         elif kind in TEXTS:
             assert event[TEXTS[kind]] == said[at]
-    assert told[-1]["response"]["output"] == items
-    return _answer(told[-1]["response"])
+    assert parsed[-1]["response"]["output"] == items
+    return _answer(parsed[-1]["response"])
 
 
 def expected(chunks: list[Chunk], *, logprobs: bool = True) -> ModelResponse:
-    """The same with what this wire cannot say left out."""
+    """Return the response of the chunks without what this wire cannot express."""
     answer = assemble_response(chunks)
     choice = answer.choices[0]
     return ModelResponse(
@@ -126,19 +126,19 @@ def expected(chunks: list[Chunk], *, logprobs: bool = True) -> ModelResponse:
     )
 
 
-@unhurried
+@no_deadline
 @given(streams(), st.sampled_from([CALL, SUMMARY]))
 def test_a_stream_tells_the_answer_that_the_engine_gave(chunks: list[Chunk], call: Call) -> None:
-    assert read_back(drawn(RESPONSES.create_renderer(call, BY), chunks)) == expected(chunks)
+    assert read_back(render_stream(RESPONSES.create_renderer(call, BY), chunks)) == expected(chunks)
 
 
-@unhurried
+@no_deadline
 @given(streams(logprobs=True))
 def test_a_stream_tells_log_probabilities(chunks: list[Chunk]) -> None:
-    assert read_back(drawn(RESPONSES.create_renderer(CALL, BY), chunks)) == expected(chunks)
+    assert read_back(render_stream(RESPONSES.create_renderer(CALL, BY), chunks)) == expected(chunks)
 
 
-@unhurried
+@no_deadline
 @given(streams(logprobs=True), st.sampled_from([CALL, SUMMARY]))
 def test_a_whole_response_tells_the_same_as_its_stream(chunks: list[Chunk], call: Call) -> None:
     assert _answer(
@@ -146,17 +146,17 @@ def test_a_whole_response_tells_the_same_as_its_stream(chunks: list[Chunk], call
     ) == expected(chunks)
 
 
-@unhurried
+@no_deadline
 @given(streams(), st.integers(0, 20))
 def test_a_stream_that_breaks_ends_with_an_error_and_what_there_was(chunks: list[Chunk], at: int) -> None:
     writer = RESPONSES.create_renderer(CALL, BY)
     stream = b"".join(writer.render_chunk(chunk) for chunk in chunks[:at]) + writer.render_error(
         UpstreamCut("it broke")
     )
-    told = events(stream)
-    assert [event["sequence_number"] for event in told] == list(range(len(told)))
-    assert [event["type"] for event in told[:2]] == ["response.created", "response.in_progress"]
-    error, failed = told[-2:]
+    parsed = parse_events(stream)
+    assert [event["sequence_number"] for event in parsed] == list(range(len(parsed)))
+    assert [event["type"] for event in parsed[:2]] == ["response.created", "response.in_progress"]
+    error, failed = parsed[-2:]
     EVENTS["error"].model_validate(error)
     Response.model_validate(failed["response"])
     assert (error["type"], error["code"], error["message"]) == ("error", "upstream_error", "it broke")
@@ -167,21 +167,21 @@ def test_a_stream_that_breaks_ends_with_an_error_and_what_there_was(chunks: list
     assert "".join(part.get("text", "") for item in messages for part in item["content"]) == said
 
 
-@unhurried
+@no_deadline
 @given(streams())
 def test_the_end_and_the_cost_of_a_drawn_stream_are_found_in_its_tail(chunks: list[Chunk]) -> None:
-    stream = drawn(RESPONSES.create_renderer(CALL, BY), chunks)
+    stream = render_stream(RESPONSES.create_renderer(CALL, BY), chunks)
     assert RESPONSES.parse_usage(stream[-4096:], True) == assemble_response(chunks).usage
     assert RESPONSES.is_complete(stream[-4096:])
     assert not RESPONSES.is_complete(stream[:-2])
     assert not RESPONSES.is_complete(stream.rpartition(b"event: ")[0])
 
 
-@unhurried
+@no_deadline
 @given(usages())
 def test_the_end_is_found_though_the_last_event_is_longer_than_the_tail(usage: Usage) -> None:
     chunks = [Chunk(text='"usage":{"input_tokens":1}' * 500), Chunk(finish="stop", usage=usage)]
-    stream = drawn(RESPONSES.create_renderer(CALL, BY), chunks)
+    stream = render_stream(RESPONSES.create_renderer(CALL, BY), chunks)
     assert b"event:" not in stream[-4096:]
     assert RESPONSES.is_complete(stream[-4096:])
     assert RESPONSES.parse_usage(stream[-4096:], True) == usage
@@ -208,7 +208,7 @@ def test_where_no_cost_is_told_none_is_found(tail: bytes) -> None:
 )
 def test_why_it_stopped_is_told_in_openais_words(finish: str, status: str, reason: dict[str, str] | None) -> None:
     chunks = [Chunk(text="a", finish=finish)]
-    last = events(drawn(RESPONSES.create_renderer(CALL, BY), chunks))[-1]
+    last = parse_events(render_stream(RESPONSES.create_renderer(CALL, BY), chunks))[-1]
     whole = json.loads(RESPONSES.create_renderer(CALL, BY).render_response(assemble_response(chunks), BY))
     assert last["type"] == f"response.{status}"
     for response in (last["response"], whole):
@@ -218,13 +218,13 @@ def test_why_it_stopped_is_told_in_openais_words(finish: str, status: str, reaso
 
 def test_a_streamed_call_is_answered_with_events_and_another_with_json() -> None:
     assert RESPONSES.create_renderer(CALL, BY).content_type == b"text/event-stream; charset=utf-8"
-    assert RESPONSES.create_renderer(called(stream=False), BY).content_type == b"application/json"
+    assert RESPONSES.create_renderer(make_call(stream=False), BY).content_type == b"application/json"
 
 
 def test_reasoning_is_shown_where_it_was_asked_for() -> None:
     chunks = [Chunk(thinking="hm"), Chunk(text="a", finish="stop")]
-    plain = events(drawn(RESPONSES.create_renderer(CALL, BY), chunks))[-1]["response"]["output"][0]
-    summary = events(drawn(RESPONSES.create_renderer(SUMMARY, BY), chunks))[-1]["response"]["output"][0]
+    plain = parse_events(render_stream(RESPONSES.create_renderer(CALL, BY), chunks))[-1]["response"]["output"][0]
+    summary = parse_events(render_stream(RESPONSES.create_renderer(SUMMARY, BY), chunks))[-1]["response"]["output"][0]
     assert (plain["content"], plain["summary"]) == ([{"type": "reasoning_text", "text": "hm"}], [])
     assert (summary["content"], summary["summary"]) == ([], [{"type": "summary_text", "text": "hm"}])
 
@@ -247,7 +247,9 @@ def test_a_response_repeats_its_request() -> None:
         "user": "anna",
     }
     whole = json.loads(
-        RESPONSES.create_renderer(called(**given_, store=True), BY).render_response(ModelResponse((Choice("a"),)), BY)
+        RESPONSES.create_renderer(make_call(**given_, store=True), BY).render_response(
+            ModelResponse((Choice("a"),)), BY
+        )
     )
     assert {name: whole[name] for name in given_} == given_
     assert (whole["store"], whole["background"], whole["previous_response_id"]) == (False, False, None)
@@ -256,7 +258,7 @@ def test_a_response_repeats_its_request() -> None:
 
 def test_a_response_tells_defaults_where_nothing_was_given() -> None:
     whole = json.loads(
-        RESPONSES.create_renderer(called(text={"format": None}, tools=None, metadata=None), BY).render_response(
+        RESPONSES.create_renderer(make_call(text={"format": None}, tools=None, metadata=None), BY).render_response(
             ModelResponse(), BY
         )
     )
@@ -275,7 +277,7 @@ def test_a_whole_response_tells_when_it_was_completed() -> None:
 
 def test_a_call_without_an_id_gets_one() -> None:
     chunks = [Chunk(tool_calls=(ToolDelta(0, "", "f", "{}"),))]
-    calls = events(drawn(RESPONSES.create_renderer(CALL, BY), chunks))[-1]["response"]["output"]
+    calls = parse_events(render_stream(RESPONSES.create_renderer(CALL, BY), chunks))[-1]["response"]["output"]
     whole = json.loads(RESPONSES.create_renderer(CALL, BY).render_response(assemble_response(chunks), BY))
     assert calls == whole["output"]
     assert calls[0]["call_id"] == "call_abc123_0"
@@ -283,15 +285,15 @@ def test_a_call_without_an_id_gets_one() -> None:
 
 def test_a_request_that_makes_no_sense_to_the_writer_is_an_error_of_the_callers() -> None:
     with pytest.raises(InvalidRequest) as raised:
-        RESPONSES.create_renderer(called(metadata=5), BY)
+        RESPONSES.create_renderer(make_call(metadata=5), BY)
     assert raised.value.param == "metadata"
 
 
 def test_a_passed_through_stream_that_breaks_is_ended_on_a_fresh_line() -> None:
-    torn = b'event: response.output_text.delta\ndata: {"type":"resp'
-    told = events((torn + RESPONSES.render_interruption(UpstreamCut("it broke"))).split(b"\n\n", 1)[1])[0]
-    EVENTS["error"].model_validate(told)
-    assert told["message"] == "it broke"
+    cut_off = b'event: response.output_text.delta\ndata: {"type":"resp'
+    parsed = parse_events((cut_off + RESPONSES.render_interruption(UpstreamCut("it broke"))).split(b"\n\n", 1)[1])[0]
+    EVENTS["error"].model_validate(parsed)
+    assert parsed["message"] == "it broke"
 
 
 @pytest.mark.parametrize(
@@ -303,9 +305,9 @@ def test_a_passed_through_stream_that_breaks_is_ended_on_a_fresh_line() -> None:
     ],
 )
 def test_a_failed_response_has_one_of_openais_codes(error: PenstockError, code: str) -> None:
-    told = events(RESPONSES.create_renderer(CALL, BY).render_error(error))
-    assert told[-1]["response"]["error"] == {"code": code, "message": "no"}
-    assert told[-2]["code"] == error.code
+    parsed = parse_events(RESPONSES.create_renderer(CALL, BY).render_error(error))
+    assert parsed[-1]["response"]["error"] == {"code": code, "message": "no"}
+    assert parsed[-2]["code"] == error.code
 
 
 def test_errors_are_drawn_as_openais() -> None:
@@ -326,7 +328,7 @@ STORY = [
 
 async def test_the_official_client_accumulates_a_stream() -> None:
     async with (
-        playing(200, b"text/event-stream", drawn(RESPONSES.create_renderer(CALL, BY), STORY)) as url,
+        serve_bytes(200, b"text/event-stream", render_stream(RESPONSES.create_renderer(CALL, BY), STORY)) as url,
         openai.AsyncOpenAI(base_url=url, api_key="k", max_retries=0) as client,
         client.responses.stream(model="m", input="?") as stream,
     ):
@@ -343,7 +345,7 @@ async def test_the_official_client_accumulates_a_stream() -> None:
 
 async def test_the_official_client_reads_a_whole_response() -> None:
     async with (
-        playing(
+        serve_bytes(
             200, b"application/json", RESPONSES.create_renderer(CALL, BY).render_response(assemble_response(STORY), BY)
         ) as url,
         openai.AsyncOpenAI(base_url=url, api_key="k", max_retries=0) as client,
@@ -357,9 +359,9 @@ async def test_the_official_client_sees_that_a_stream_failed() -> None:
     writer = RESPONSES.create_renderer(CALL, BY)
     body = writer.render_chunk(Chunk(text="a")) + writer.render_error(NoServer("all are down"))
     async with (
-        playing(200, b"text/event-stream", body) as url,
+        serve_bytes(200, b"text/event-stream", body) as url,
         openai.AsyncOpenAI(base_url=url, api_key="k", max_retries=0) as client,
     ):
-        told = [event async for event in await client.responses.create(model="m", input="?", stream=True)]
-    assert (told[-2].type, told[-2].message) == ("error", "all are down")
-    assert (told[-1].type, told[-1].response.error.message) == ("response.failed", "all are down")
+        parsed = [event async for event in await client.responses.create(model="m", input="?", stream=True)]
+    assert (parsed[-2].type, parsed[-2].message) == ("error", "all are down")
+    assert (parsed[-1].type, parsed[-1].response.error.message) == ("response.failed", "all are down")

@@ -1,4 +1,4 @@
-"""The service API's chat: what it takes, what it gives, what it says of a bad body."""
+"""Chat of the service API: requests, responses, and the errors for invalid bodies."""
 
 import json
 import re
@@ -31,24 +31,24 @@ BY = Provenance(
 ANSWER = ModelResponse((Choice("Машинное обучение - это…", finish="stop"),), Usage(45, 128, load_seconds=0.25))
 
 
-def read(body: object) -> Call:
+def parse(body: object) -> Call:
     return ENDPOINT.parse_request(json.dumps(body, ensure_ascii=False).encode(), b"application/json")
 
 
-def drawn(answer: ModelResponse = ANSWER, provenance: Provenance = BY) -> dict[str, Any]:
-    whole = ENDPOINT.create_renderer(read({"message": "Привет"}), provenance).render_response(answer, provenance)
+def render(answer: ModelResponse = ANSWER, provenance: Provenance = BY) -> dict[str, Any]:
+    whole = ENDPOINT.create_renderer(parse({"message": "Привет"}), provenance).render_response(answer, provenance)
     loaded: dict[str, Any] = json.loads(whole)
     return loaded
 
 
-def refusal(body: bytes) -> InvalidRequest:
+def get_error(body: bytes) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as caught:
         ENDPOINT.parse_request(body, b"application/json")
     return caught.value
 
 
 def test_the_documents_own_request_is_understood() -> None:
-    call = read(
+    call = parse(
         {
             "message": "Расскажи о машинном обучении",
             "model": "gpt-oss:20b",
@@ -57,7 +57,7 @@ def test_the_documents_own_request_is_understood() -> None:
         }
     )
     chat = ENDPOINT.decode_content(call)
-    assert (call.model, call.operation, call.stream, call.defaults, call.max_tokens) == (
+    assert (call.model, call.operation, call.stream, call.use_defaults, call.max_tokens) == (
         "gpt-oss:20b",
         Operation.CHAT,
         False,
@@ -72,10 +72,10 @@ def test_the_documents_own_request_is_understood() -> None:
     ]
 
 
-def test_a_systems_texts_at_the_opening_are_one_message_and_later_ones_stay_where_they_are() -> None:
+def test_leading_system_messages_are_joined_and_later_ones_keep_their_place() -> None:
     turns = [("system", "Answer in Russian"), ("user", "a"), ("system", "Now in English")]
     history = [{"role": role, "content": content} for role, content in turns]
-    chat = ENDPOINT.decode_content(read({"message": "b", "system": "Be brief", "history": history}))
+    chat = ENDPOINT.decode_content(parse({"message": "b", "system": "Be brief", "history": history}))
     assert isinstance(chat, Chat)
     assert [(message.role, message.text) for message in chat.messages] == [
         ("system", "Be brief\n\nAnswer in Russian"),
@@ -86,7 +86,7 @@ def test_a_systems_texts_at_the_opening_are_one_message_and_later_ones_stay_wher
 
 
 def test_a_system_text_comes_first_and_sampling_is_kept() -> None:
-    chat = ENDPOINT.decode_content(read({"message": "a", "system": "Be brief", "temperature": 0, "top_p": 0.5}))
+    chat = ENDPOINT.decode_content(parse({"message": "a", "system": "Be brief", "temperature": 0, "top_p": 0.5}))
     assert isinstance(chat, Chat)
     assert (chat.messages[0].role, chat.messages[0].text) == ("system", "Be brief")
     assert (chat.sampling.temperature, chat.sampling.top_p, chat.sampling.max_tokens) == (0.0, 0.5, None)
@@ -97,8 +97,8 @@ def test_a_system_text_comes_first_and_sampling_is_kept() -> None:
     [(None, ""), ("", ""), ("auto", ""), (" AUTO ", ""), ("auto:code", "auto:code"), ("gemma3:1b", "gemma3:1b")],
 )
 def test_no_model_or_auto_leaves_the_choice_to_the_gateway(model: str | None, meant: str) -> None:
-    assert read({"message": "a", "model": model}).model == meant
-    assert read({"message": "a"}).model == ""
+    assert parse({"message": "a", "model": model}).model == meant
+    assert parse({"message": "a"}).model == ""
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_no_model_or_auto_leaves_the_choice_to_the_gateway(model: str | None, me
     ],
 )
 def test_a_bad_body_is_refused_with_the_field_and_the_reason(body: bytes, param: str, words: str) -> None:
-    error = refusal(body)
+    error = get_error(body)
     assert error.param == param
     assert words in error.message
     assert (error.status, error.code) == (400, "invalid_request")
@@ -205,12 +205,12 @@ def test_no_object_whatever_does_anything_but_read_or_name_a_field_of_its_own(bo
 
 
 def test_deeply_nested_input_is_refused_and_not_fatal() -> None:
-    assert refusal(b'{"message":' + b"[" * 100_000).status == 400
-    assert refusal(b'{"message":"a","x":' + b"[" * 100_000).status == 400
+    assert get_error(b'{"message":' + b"[" * 100_000).status == 400
+    assert get_error(b'{"message":"a","x":' + b"[" * 100_000).status == 400
 
 
 def test_the_answer_has_every_key_of_the_document_and_metadata() -> None:
-    answer = drawn()
+    answer = render()
     assert {name: answer[name] for name in list(answer)[:7]} == {
         "status": "success",
         "response": "Машинное обучение - это…",
@@ -241,37 +241,37 @@ def test_the_answer_has_every_key_of_the_document_and_metadata() -> None:
 
 
 def test_russian_is_written_as_it_is() -> None:
-    call = read({"message": "Привет"})
+    call = parse({"message": "Привет"})
     assert "Машинное".encode() in ENDPOINT.create_renderer(call, BY).render_response(ANSWER, BY)
 
 
 def test_a_warning_and_a_simulated_answer_are_told() -> None:
-    other = Provenance("r", warning="Используется упрощённая модель", simulated=True, fallback=True)
-    answer = drawn(provenance=other)
+    other = Provenance("r", warning="Используется упрощённая модель", is_simulated=True, is_fallback=True)
+    answer = render(provenance=other)
     assert answer["warning"] == "Используется упрощённая модель"
     assert (answer["metadata"]["simulated"], answer["metadata"]["fallback"]) == (True, True)
 
 
 def test_a_count_that_is_an_estimate_says_so() -> None:
-    answer = drawn(ModelResponse((Choice("a"),), Usage(1, 2, estimated=True)))
+    answer = render(ModelResponse((Choice("a"),), Usage(1, 2, estimated=True)))
     assert (answer["prompt_tokens"], answer["response_tokens"], answer["total_tokens"]) == (1, 2, 3)
     assert answer["tokens_estimated"] is True
-    assert "tokens_estimated" not in drawn()
+    assert "tokens_estimated" not in render()
 
 
 def test_thinking_is_kept_apart_from_the_answer() -> None:
-    answer = drawn(ModelResponse((Choice("42", thinking="6 by 7"),), Usage(1, 2)))
+    answer = render(ModelResponse((Choice("42", thinking="6 by 7"),), Usage(1, 2)))
     assert (answer["response"], answer["thinking"]) == ("42", "6 by 7")
 
 
 def test_an_empty_answer_still_has_the_shape() -> None:
-    assert drawn(ModelResponse())["response"] == ""
+    assert render(ModelResponse())["response"] == ""
 
 
 def test_an_error_has_the_documents_shape() -> None:
-    told = json.loads(DIALECT.render_error(NoServer("Nothing is up: start Ollama.", retry_after=5.0), "req-9"))
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", told.pop("timestamp"))
-    assert told == {
+    parsed = json.loads(DIALECT.render_error(NoServer("Nothing is up: start Ollama.", retry_after=5.0), "req-9"))
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", parsed.pop("timestamp"))
+    assert parsed == {
         "status": "error",
         "response": "Nothing is up: start Ollama.",
         "error": {
@@ -287,7 +287,7 @@ def test_an_error_has_the_documents_shape() -> None:
 
 
 def test_what_an_answer_has_cost_can_be_read_back() -> None:
-    whole = ENDPOINT.create_renderer(read({"message": "a"}), BY).render_response(ANSWER, BY)
+    whole = ENDPOINT.create_renderer(parse({"message": "a"}), BY).render_response(ANSWER, BY)
     assert ENDPOINT.parse_usage(whole, streamed=False) == Usage(45, 128)
     assert ENDPOINT.parse_usage(b'{"prompt_tokens":"many"}', streamed=False) is None
     with pytest.raises(msgspec.DecodeError):

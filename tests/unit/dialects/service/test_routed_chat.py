@@ -1,4 +1,4 @@
-"""Chat with distributed routing in plain sight: `POST /api/v1/chat`."""
+"""Chat with details on distributed routing: `POST /api/v1/chat`."""
 
 import json
 
@@ -18,24 +18,24 @@ BY = Provenance(
     server_url="http://localhost:11434",
     provider="ollama",
     model="gemma3:1b",
-    distributed=True,
+    is_distributed=True,
     complexity="trivial",
     task_type="chat",
-    fast_model=True,
+    used_fast_model=True,
     reason="the fastest model that fits",
 )
 
 
-def read(**body: object) -> Call:
+def parse(**body: object) -> Call:
     return ENDPOINT.parse_request(json.dumps(body).encode(), b"application/json")
 
 
 def test_the_answer_has_every_key_of_the_document() -> None:
     answer = ModelResponse((Choice("Привет! 😊", finish="stop"),), Usage(3, 4))
-    whole = ENDPOINT.create_renderer(read(message="Привет!"), BY).render_response(answer, BY)
-    told = json.loads(whole)
+    whole = ENDPOINT.create_renderer(parse(message="Привет!"), BY).render_response(answer, BY)
+    parsed = json.loads(whole)
     assert "Привет! 😊".encode() in whole
-    assert (told["success"], told["message"]) == (True, "Привет! 😊")
+    assert (parsed["success"], parsed["message"]) == (True, "Привет! 😊")
     document = {
         "model": "gemma3:1b",
         "provider": "ollama",
@@ -44,26 +44,36 @@ def test_the_answer_has_every_key_of_the_document() -> None:
         "complexity_level": "trivial",
         "used_fast_model": True,
     }
-    assert told["metadata"].items() >= document.items()
-    assert told["metadata"].keys() >= {"task_type", "fallback", "reason", "queue_ms", "load_ms", "ttft_ms", "total_ms"}
-    assert (told["metadata"]["prompt_tokens"], told["metadata"]["total_tokens"]) == (3, 7)
-    assert told.keys() == {"success", "message", "metadata"}
+    assert parsed["metadata"].items() >= document.items()
+    assert parsed["metadata"].keys() >= {
+        "task_type",
+        "fallback",
+        "reason",
+        "queue_ms",
+        "load_ms",
+        "ttft_ms",
+        "total_ms",
+    }
+    assert (parsed["metadata"]["prompt_tokens"], parsed["metadata"]["total_tokens"]) == (3, 7)
+    assert parsed.keys() == {"success", "message", "metadata"}
     assert ENDPOINT.parse_usage(whole, streamed=False) == Usage(3, 4)
 
 
 def test_a_fallback_warns_in_the_users_words() -> None:
-    by = Provenance("r", warning="Используется упрощённая модель", fallback=True, simulated=True)
-    told = json.loads(
-        ENDPOINT.create_renderer(read(message="a"), by).render_response(ModelResponse((Choice("b", thinking="c"),)), by)
+    by = Provenance("r", warning="Используется упрощённая модель", is_fallback=True, is_simulated=True)
+    parsed = json.loads(
+        ENDPOINT.create_renderer(parse(message="a"), by).render_response(
+            ModelResponse((Choice("b", thinking="c"),)), by
+        )
     )
-    assert told["warning"] == "Используется упрощённая модель"
-    assert told["thinking"] == "c"
-    assert (told["metadata"]["fallback"], told["metadata"]["simulated"]) == (True, True)
+    assert parsed["warning"] == "Используется упрощённая модель"
+    assert parsed["thinking"] == "c"
+    assert (parsed["metadata"]["fallback"], parsed["metadata"]["simulated"]) == (True, True)
 
 
 def test_an_error_is_a_sentence_and_a_code() -> None:
-    told = json.loads(DIALECT.render_error(ModelNotFound("No such model.", param="model"), "r"))
-    assert told == {
+    parsed = json.loads(DIALECT.render_error(ModelNotFound("No such model.", param="model"), "r"))
+    assert parsed == {
         "success": False,
         "error": "No such model.",
         "code": "model_not_found",
@@ -77,7 +87,7 @@ def test_an_error_is_a_sentence_and_a_code() -> None:
     [(None, ()), ("", ()), ("auto", ()), ("vllm", ("vllm",)), (" Ollama ", ("ollama",))],
 )
 def test_a_provider_restricts_who_may_answer(asked: str | None, kinds: tuple[str, ...]) -> None:
-    assert read(message="a", provider=asked).kinds == kinds
+    assert parse(message="a", provider=asked).kinds == kinds
 
 
 @pytest.mark.parametrize(
@@ -91,9 +101,9 @@ def test_a_provider_restricts_who_may_answer(asked: str | None, kinds: tuple[str
     ],
 )
 def test_a_mode_narrows_the_choice_and_a_model_makes_it(body: dict[str, str], model: str) -> None:
-    call = read(message="a", **body)
+    call = parse(message="a", **body)
     assert call.model == model
-    assert call.defaults
+    assert call.use_defaults
 
 
 @pytest.mark.parametrize(
@@ -102,7 +112,7 @@ def test_a_mode_narrows_the_choice_and_a_model_makes_it(body: dict[str, str], mo
 )
 def test_context_is_what_the_model_knows_beforehand(context: object, standing: str) -> None:
     history = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    chat = ENDPOINT.decode_content(read(message="c", context=context, history=history))
+    chat = ENDPOINT.decode_content(parse(message="c", context=context, history=history))
     assert isinstance(chat, Chat)
     assert [message.text for message in chat.messages] == [standing, "a", "b", "c"]
 
@@ -120,6 +130,6 @@ def test_context_is_what_the_model_knows_beforehand(context: object, standing: s
 )
 def test_a_bad_body_is_refused_with_the_field_and_the_reason(body: dict[str, object], param: str, words: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        read(**body)
+        parse(**body)
     assert caught.value.param == param
     assert words in caught.value.message

@@ -11,7 +11,7 @@ def test_labels_are_bounded_however_many_names_callers_invent():
     for n in range(MAX_CODES * 2):
         FinishedCall(model="m1", server="s", code=f"c{n}").record(meter)
     for n in range(MAX_SERIES * 2):
-        meter.count_retry(f"s{n}")
+        meter.series_of(f"m{n}", "s")["w"].count_retry()
     snapshot = meter.take_snapshot(0.0)
     assert len(snapshot.models) == MAX_SERIES + 1
     assert len(snapshot.codes) == MAX_CODES + 2

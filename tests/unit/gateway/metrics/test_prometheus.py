@@ -50,7 +50,7 @@ def test_a_value_on_a_bound_counts_below_it():
 
 def test_gauges_are_rendered_beside_the_counters():
     meter = meter_of([])
-    meter.count_retry("a")
+    meter.series_of("m", "a")["w"].count_retry()
     servers = Gauge("penstock_server_up", "Up.", (((("server", "a"),), 1.0), ((("server", "b"),), 0.0)))
     text = meter.render_prometheus([servers, Gauge("penstock_things_total", "Things.", (((), 7.0),))])
     found = parse_samples(text)

@@ -44,31 +44,31 @@ class RecordingSink:
         self.waiting = 0
         self.connection: Connection | None = None
 
-    def head(self, status: int, headers: Headers) -> None:
+    def on_head(self, status: int, headers: Headers) -> None:
         assert not self.ended
         assert not self.status, "a second head"
         self.status, self.headers = status, dict(headers)
-        if self.raw and self.connection is not None and self.connection.can_be_raw:
-            self.connection.raw = self._framed
+        if self.raw and self.connection is not None and self.connection.supports_raw:
+            self.connection.raw_writer = self._framed
 
     def _framed(self, data: bytes) -> None:
         assert not self.ended
         self.framed += data
 
-    def body(self, data: bytes) -> None:
+    def on_body(self, data: bytes) -> None:
         assert not self.ended
         assert self.status
         self.parts.append(data)
 
-    def end(self, whole: bool) -> None:
+    def on_end(self, is_delimited: bool) -> None:
         assert not self.ended, "a second end"
-        self.ended = "whole" if whole else "closed"
+        self.ended = "delimited" if is_delimited else "closed"
 
-    def failed(self, error: PenstockError) -> None:
+    def on_failure(self, error: PenstockError) -> None:
         assert not self.ended, "a second end"
         self.ended = error
 
-    def unread(self) -> int:
+    def unsent_bytes(self) -> int:
         return self.waiting
 
     @property
@@ -87,7 +87,7 @@ class ConnectionBench:
 
     def ask(self, sink: RecordingSink, *, now: float = 0.0, first: float = 10.0, idle: float = 5.0) -> RecordingSink:
         sink.connection = self.connection
-        self.connection.request(b"GET / HTTP/1.1\r\n\r\n", sink, now + first, idle)
+        self.connection.send_request(b"GET / HTTP/1.1\r\n\r\n", sink, now + first, idle)
         return sink
 
     def hears(self, *pieces: bytes) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from penstock.domain.fleet import Deployment
-from penstock.gateway.fleet.catalog import ServerLoad
+from penstock.gateway.fleet.server_load import ServerLoad
 from penstock.gateway.fleet.throughput import ModelThroughput
 
 

@@ -34,9 +34,9 @@ class Relay(Outcome[PenstockError | None]):
     def __init__(
         self, client: Client, call: Call, endpoint: Endpoint, head: bytes, loop: asyncio.AbstractEventLoop
     ) -> None:
-        self.done = False
+        self.is_settled = False
         self.value = None
-        self._resume = None
+        self._resume_waiter = None
         self.client = client
         self.call = call
         self.endpoint = endpoint
@@ -66,7 +66,7 @@ class Relay(Outcome[PenstockError | None]):
 
     # Sink
 
-    def head(self, status: int, headers: Headers) -> None:
+    def on_head(self, status: int, headers: Headers) -> None:
         """The engine's status decides whether its body is an answer or an error."""
         self.status = status
         self.content_type = headers.get(b"content-type", b"")
@@ -77,7 +77,7 @@ class Relay(Outcome[PenstockError | None]):
             return
         self.opened(None if length is None else int(length))
 
-    def body(self, data: bytes) -> None:
+    def on_body(self, data: bytes) -> None:
         """A piece of the answer."""
         if self._failing:
             if self._size < MAX_ERROR:
@@ -92,21 +92,21 @@ class Relay(Outcome[PenstockError | None]):
             log.exception("cannot read an answer in %s", self.endpoint.wire)
             self._break(UpstreamGarbage(f"the engine's answer cannot be read: {type(error).__name__}"))
 
-    def end(self, whole: bool) -> None:
+    def on_end(self, is_delimited: bool) -> None:
         """The engine's response is over."""
         if self._failing:
             self.error_body = b"".join(self._body)
             self.settle(None)
             return
         try:
-            self.closed(whole)
+            self.closed(is_delimited)
         except PenstockError as error:
-            self.failed(error)
+            self.on_failure(error)
         except Exception as error:
             log.exception("cannot finish an answer in %s", self.endpoint.wire)
-            self.failed(UpstreamGarbage(f"the engine's answer cannot be read: {type(error).__name__}"))
+            self.on_failure(UpstreamGarbage(f"the engine's answer cannot be read: {type(error).__name__}"))
 
-    def failed(self, error: PenstockError) -> None:
+    def on_failure(self, error: PenstockError) -> None:
         """The engine's response broke off."""
         client = self.client
         if client.response_started and not client.is_disconnected:
@@ -116,7 +116,7 @@ class Relay(Outcome[PenstockError | None]):
                 self.broken(error)
         self.settle(error)
 
-    def unread(self) -> int:
+    def unsent_bytes(self) -> int:
         """What the client has not taken yet."""
         return self.client.unsent_bytes
 
@@ -130,8 +130,8 @@ class Relay(Outcome[PenstockError | None]):
         """A piece of it."""
         raise AssertionError
 
-    def closed(self, whole: bool) -> None:
-        """It has ended; `whole` as in `Sink.end`."""
+    def closed(self, is_delimited: bool) -> None:
+        """It has ended; `is_delimited` as in `ResponseSink.on_end`."""
         raise AssertionError
 
     def broken(self, error: PenstockError) -> None:
@@ -141,7 +141,7 @@ class Relay(Outcome[PenstockError | None]):
     def _break(self, error: PenstockError) -> None:
         if self.connection is not None:
             self.connection.abort()
-        self.failed(error)
+        self.on_failure(error)
 
 
 def _seconds(value: bytes) -> float | None:

@@ -25,9 +25,9 @@ class PassThrough(Relay):
         self._length = length
         self._streaming = self.call.stream and (length is None or not self.content_type.startswith(b"application/json"))
         connection = self.connection
-        if self._streaming and connection is not None and self.client.accepts_chunked and connection.can_be_raw:
+        if self._streaming and connection is not None and self.client.accepts_chunked and connection.supports_raw:
             self._raw = True
-            connection.raw = self._begin_raw
+            connection.raw_writer = self._begin_raw
 
     def piece(self, data: bytes) -> None:
         if not self._streaming:
@@ -83,8 +83,8 @@ class PassThrough(Relay):
         held, self._held = self._held, b""
         self._open = True
         self.client.start_raw_response(self.content_type, self._head, held)
-        if self.connection is not None and self.connection.raw is not None:
-            self.connection.raw = self.client.raw_writer
+        if self.connection is not None and self.connection.raw_writer is not None:
+            self.connection.raw_writer = self.client.raw_writer
 
     def _check(self, data: bytes) -> None:
         """Whether a stream begins as its kind does: what is plainly something else may still be had elsewhere."""
@@ -92,7 +92,7 @@ class PassThrough(Relay):
         if data and data[0] not in plausible:
             raise UpstreamGarbage("the engine sent something that is not a stream of answers")
 
-    def closed(self, whole: bool) -> None:
+    def closed(self, is_delimited: bool) -> None:
         if not self._streaming and not self._open:
             body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
             if body or self.call.operation is not Operation.MANAGE:
@@ -108,7 +108,7 @@ class PassThrough(Relay):
         if not self._open and (self._raw or not self._held):
             raise UpstreamCut("the engine ended its stream without an answer")
         tail = self._second + self._prior + self._last
-        marked = whole and self._length is None  # a length may lie, and a closed connection says nothing
+        marked = is_delimited and self._length is None  # a length may lie, and a closed connection says nothing
         if not marked and self._streaming and not self.endpoint.is_complete(tail):
             raise UpstreamCut("the engine's answer ends in the middle")
         if self._held:
@@ -119,7 +119,7 @@ class PassThrough(Relay):
 
     def broken(self, error: PenstockError) -> None:
         client = self.client
-        if not self._streaming or (self.connection is not None and self.connection.ragged):
+        if not self._streaming or (self.connection is not None and self.connection.unaligned):
             client.abort()
             return
         client.keep_alive = False

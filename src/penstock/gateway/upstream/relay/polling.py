@@ -44,7 +44,7 @@ class Polled(Translated):
     def _polling(self) -> PollingReader:
         return cast("PollingReader", self._reader)
 
-    def closed(self, whole: bool) -> None:
+    def closed(self, is_delimited: bool) -> None:
         chunks = list(self._polling.close())
         if self._polling.next_poll is None:
             self.finish(chunks)
@@ -78,7 +78,7 @@ class Polled(Translated):
         except Exception as error:
             log.exception("cannot read how a run of %s goes", deployment.server.name)
             failure = UpstreamGarbage(f"the engine's answer cannot be read: {type(error).__name__}")
-        self.failed(failure)
+        self.on_failure(failure)
         raise failure
 
     async def _ask(self, deployment: Deployment, fetch: FetchFunction, limit: float) -> None:

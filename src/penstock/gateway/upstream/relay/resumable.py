@@ -99,7 +99,7 @@ class Resumable(Translated):
         else:
             stream.renderer, stream.provenance = self._renderer, provenance
 
-    def failed(self, error: PenstockError) -> None:
+    def on_failure(self, error: PenstockError) -> None:
         client, stream = self.client, self._stream
         if client.response_started and not client.is_disconnected and not isinstance(error, ClientStalled):
             if stream.finished:
@@ -110,7 +110,7 @@ class Resumable(Translated):
                 self.settle(error)
                 return
         stream.interrupted = None
-        super().failed(error)
+        super().on_failure(error)
 
     def complete(self, finish: str = "") -> None:
         """End the client's stream well: its text is whole."""

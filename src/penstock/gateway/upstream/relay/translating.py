@@ -86,7 +86,7 @@ class Translated(Relay):
         self.usage = estimate(self.call, self._said)
         return self._renderer.render_chunk(Chunk(usage=self.usage))
 
-    def closed(self, whole: bool) -> None:
+    def closed(self, is_delimited: bool) -> None:
         self.finish(self._reader.close())
 
     def finish(self, chunks: Iterable[Chunk]) -> None:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from penstock.domain.errors import ClientGone, PenstockError
 from penstock.gateway.client import Client, RoutingHints, Source, fed_by
-from penstock.gateway.coroutine_runner import Outcome, drive
+from penstock.gateway.coroutine_runner import Outcome, run_now
 
 log = logging.getLogger(__name__)
 
@@ -205,12 +205,12 @@ async def run_hedged(
     race = HedgeRace(client)
 
     def start_second() -> None:
-        if race.winner is None and not race.done and (index := choose_second()) is not None:
-            drive(_run_to_end(race, race.add_attempt(index), run_attempt))
+        if race.winner is None and not race.is_settled and (index := choose_second()) is not None:
+            run_now(_run_to_end(race, race.add_attempt(index), run_attempt))
 
     with fed_by(client, race):
         timer = loop.call_later(after, start_second)
-        drive(_run_to_end(race, race.add_attempt(0), run_attempt))
+        run_now(_run_to_end(race, race.add_attempt(0), run_attempt))
         try:
             await race
         finally:

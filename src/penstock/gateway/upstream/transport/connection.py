@@ -1,8 +1,8 @@
-"""One connection to an engine: HTTP/1.x over asyncio's protocols, parsed by llhttp.
+"""One connection to a model server: HTTP/1.x over asyncio's protocols, parsed by llhttp.
 
-A connection carries one exchange at a time. `request` writes the request and names the `Sink` that gets the answer as
-it comes; the sink hears exactly one of `end` and `failed`, and nothing after it. What the connection may do next
-(be used again, or be closed) is told to its owner by `on_free`.
+A connection carries one exchange at a time. `send_request` writes the request and names the `ResponseSink` that gets
+the response as it comes; the sink gets exactly one of `on_end` and `on_failure`, and nothing after it. `on_released`
+reports to the connection's owner whether it can be used again.
 """
 
 import asyncio
@@ -25,334 +25,369 @@ from penstock.http1.limits import MAX_CACHED_HEADS, MAX_HEAD_BYTES
 
 Headers = dict[bytes, bytes]
 
-MAX_PARTIAL = 64 * 1024
-"""A line that comes in pieces is held back until it is whole, up to this size; see `Connection.ragged`."""
+MAX_PARTIAL_LINE = 64 * 1024
+"""Bytes of an incomplete line that are held back; see `Connection.unaligned`."""
 
-_LINE_END = b"\n\r\n"  # where a line ends, and with it its chunk
+_LINE_END = b"\n\r\n"  # end of a line and of the chunk that carries it
 _EMPTY_LINES = (b"\n\r\n\r\n", b"\r\n\r\n\n")
-IDLE, SENT, HEAD, BODY, WHOLE = range(5)
-"""Phases of an exchange: nothing yet, request sent, response begun, its head is whole, all of it is."""
+IDLE, REQUEST_SENT, HEAD, BODY, COMPLETE = range(5)
+"""Phases of an exchange: none yet, request sent, reading the head, reading the body, response complete."""
 
 
-class Sink(Protocol):
-    """Where one answer goes. Called from the event loop, never after `end` or `failed`."""
+class ResponseSink(Protocol):
+    """Receiver of one response. Called from the event loop, never after `on_end` or `on_failure`."""
 
-    def head(self, status: int, headers: Headers) -> None:
-        """Status and headers (names in lower case) of the final response."""
+    def on_head(self, status: int, headers: Headers) -> None:
+        """Receive status and headers (names in lower case) of the final response."""
         ...
 
-    def body(self, data: bytes) -> None:
-        """A piece of the body, without transfer coding."""
+    def on_body(self, data: bytes) -> None:
+        """Receive a piece of the body, without transfer coding."""
         ...
 
-    def end(self, whole: bool) -> None:
-        """The response is over. `whole` is False when only the closed connection says so (no length, not chunked)."""
+    def on_end(self, is_delimited: bool) -> None:
+        """End the response. `is_delimited`: a length or a last chunk marked the end, not only the closed connection."""
         ...
 
-    def failed(self, error: PenstockError) -> None:
-        """The response broke off."""
+    def on_failure(self, error: PenstockError) -> None:
+        """End an incomplete response."""
         ...
 
-    def unread(self) -> int:
-        """Bytes of the answer that whom it is for has not taken yet."""
+    def unsent_bytes(self) -> int:
+        """Return the bytes of the response that its client has not received yet."""
         ...
 
 
 class Connection(asyncio.Protocol):
-    """A connection; made by a pool, which hears of its end by `on_free(connection, reusable)`.
+    """A connection, owned by a pool, which gets `on_released(connection, reusable)` when an exchange has ended.
 
-    `raw` is for a relay whose client takes the engine's own chunked framing: when the sink sets it in `head`, every
-    received piece is handed to it as it came, from the first byte after the head on, once the parser has found it
-    sound; `body` is called all the same. It may be set only where `can_be_raw`. What ends in the middle of a line
-    waits for the rest, so that a stream that breaks off can be ended in good order, unless it is `ragged`.
+    `raw_writer` is for a relay whose client accepts the server's own chunked framing: when the sink sets it in
+    `on_head`, it gets every received piece unchanged, from the first byte after the head on, once the parser has
+    accepted the piece; `on_body` is called all the same. It may be set only where `supports_raw`. A piece that ends in
+    the middle of a line waits for the rest, so that an interrupted stream can still be ended with an error event;
+    `unaligned` is True while chunks do not end with lines, so that nothing can wait.
+
+    `deadline`, `total_deadline` and `idle_since` are loop times; `idle_limit` is seconds. `has_received` is True when
+    data came since the last sweep.
     """
 
     __slots__ = (
-        "_chunked", "_first", "_head_size", "_headers", "_interim", "_keep_alive", "_known", "_known_headers",
-        "_lessons", "_on_free", "_parser", "_partial", "_phase", "_spoiled", "_stalled", "_unread", "_until_close",
-        "address", "deadline", "idle_limit", "idle_since", "open", "ragged", "raw", "seen", "sink", "transport",
-        "until",
+        "_cached_head",
+        "_cached_headers",
+        "_head_size",
+        "_headers",
+        "_heads_to_cache",
+        "_is_chunked",
+        "_is_first_piece",
+        "_is_interim",
+        "_is_keep_alive",
+        "_is_paused",
+        "_is_unusable",
+        "_on_released",
+        "_parser",
+        "_partial",
+        "_phase",
+        "_reads_until_close",
+        "_unsent_at_check",
+        "address",
+        "deadline",
+        "has_received",
+        "idle_limit",
+        "idle_since",
+        "is_open",
+        "raw_writer",
+        "sink",
+        "total_deadline",
+        "transport",
+        "unaligned",
     )  # fmt: skip
 
-    def __init__(self, address: str, on_free: "Callable[[Connection, bool], None]") -> None:
+    def __init__(self, address: str, on_released: "Callable[[Connection, bool], None]") -> None:
         self.address = address
-        self.open = False
-        self.sink: Sink | None = None
-        self.raw: Callable[[bytes], None] | None = None
-        self.seen = False
+        self.is_open = False
+        self.sink: ResponseSink | None = None
+        self.raw_writer: Callable[[bytes], None] | None = None
+        self.has_received = False
         self.deadline = 0.0
-        self.until = 0.0
+        self.total_deadline = 0.0
         self.idle_limit = 0.0
         self.idle_since = 0.0
         self.transport: asyncio.Transport | None = None
-        self._on_free = on_free
+        self.unaligned = False
+        self._on_released = on_released
         self._parser = httptools.HttpResponseParser(self)
         self._phase = IDLE
-        self._first = self._interim = self._spoiled = self._stalled = False
-        self._chunked = self._keep_alive = self._until_close = False
+        self._is_first_piece = self._is_interim = self._is_unusable = self._is_paused = False
+        self._is_chunked = self._is_keep_alive = self._reads_until_close = False
         self._headers: Headers = {}
         self._head_size = 0
-        self._known: CachedHead | None = None
-        self._known_headers: Headers = {}
-        self._lessons = MAX_CACHED_HEADS
-        self._unread = 0
-        self.ragged = False
+        self._cached_head: CachedHead | None = None
+        self._cached_headers: Headers = {}
+        self._heads_to_cache = MAX_CACHED_HEADS
+        self._unsent_at_check = 0
         self._partial = b""
 
-    # What its owner does with it
+    # For its owner and its sink
 
     @property
-    def can_be_raw(self) -> bool:
-        """Asked in `Sink.head`: whether the answer is chunked and its head came in one piece (its end is known)."""
-        return self._chunked and self._first
+    def supports_raw(self) -> bool:
+        """Whether `raw_writer` may be set, in `on_head`: the response is chunked and its head came in one piece."""
+        return self._is_chunked and self._is_first_piece
 
     @property
-    def started(self) -> bool:
-        """Whether any byte of the answer has come."""
-        return self._phase > SENT
+    def response_started(self) -> bool:
+        """Whether any byte of the response has come."""
+        return self._phase > REQUEST_SENT
 
     @property
-    def costly(self) -> bool:
-        """Whether the engine said for how long it keeps connections (`Keep-Alive: timeout=5`): it counts them."""
+    def limits_connections(self) -> bool:
+        """Whether the server states how long it keeps connections (`Keep-Alive: timeout=5`): then they are scarce."""
         return b"keep-alive" in self._headers
 
-    def request(self, data: bytes, sink: Sink, deadline: float, idle_limit: float, until: float = math.inf) -> None:
-        """Send a request. `deadline` (loop time) is for the first piece of the body; later ones may be `idle_limit`
-        seconds apart, and all of it is to be there at `until`."""
-        if not self.open or self.transport is None:
-            self._on_free(self, False)
-            sink.failed(ConnectFailed(f"the connection to {self.address} was closed before the request was sent"))
+    def send_request(
+        self, data: bytes, sink: ResponseSink, deadline: float, idle_limit: float, total_deadline: float = math.inf
+    ) -> None:
+        """Send a request.
+
+        The first piece of the body must come before `deadline` (loop time), later ones at most `idle_limit` seconds
+        apart, and all of it before `total_deadline`.
+        """
+        if not self.is_open or self.transport is None:
+            self._on_released(self, False)
+            sink.on_failure(ConnectFailed(f"The connection to {self.address} was closed before the request was sent."))
             return
         self.sink = sink
-        self._phase = SENT
+        self._phase = REQUEST_SENT
         self.deadline = deadline
         self.idle_limit = idle_limit
-        self.until = until
+        self.total_deadline = total_deadline
         self.transport.write(data)
 
-    def check(self, now: float) -> None:
-        """Fail the exchange when it has been silent for too long; called by a sweep every fraction of a second, which
-        costs less than a timer for each call."""
+    def check_deadlines(self, now: float) -> None:
+        """Fail the exchange when the server has been silent for too long.
+
+        Called by a sweep several times a second, which costs less than a timer for each call.
+        """
         if self.sink is None:
             return
-        if self.seen and now < self.until:
-            self.seen = False
-            self.deadline = min(now + self.idle_limit, self.until)
+        if self.has_received and now < self.total_deadline:
+            self.has_received = False
+            self.deadline = min(now + self.idle_limit, self.total_deadline)
         elif now >= self.deadline:
-            if self._stalled:
-                self._check_reader(now, self.sink.unread())
+            if self._is_paused:
+                self._check_client(now, self.sink.unsent_bytes())
                 return
-            what = "sent nothing more" if self._phase > SENT else "did not begin to answer"
-            self.abort(UpstreamTimeout(f"{self.address} {what} in time; raise LLM_TIMEOUT if the model is that slow"))
+            problem = "sent nothing more" if self._phase > REQUEST_SENT else "did not start its response"
+            message = f"{self.address} {problem} in time. Raise LLM_TIMEOUT if the model is that slow."
+            self.abort(UpstreamTimeout(message))
 
-    def _check_reader(self, now: float, unread: int) -> None:
-        """Who is slow may take its time as long as it reads at all."""
-        if unread == self._unread:
-            self.abort(ClientStalled("the client has stopped reading; the answer was given up"))
-        self._unread = unread
+    def _check_client(self, now: float, unsent_bytes: int) -> None:
+        """Fail the exchange when a slow client has received nothing since the last check."""
+        if unsent_bytes == self._unsent_at_check:
+            self.abort(ClientStalled("The client stopped reading the response."))
+        self._unsent_at_check = unsent_bytes
         self.deadline = now + self.idle_limit
 
     def abort(self, error: PenstockError | None = None) -> None:
-        """Close at once, which makes the engine stop working; the sink hears `error`, or nothing."""
-        self.open = False
+        """Close at once, which makes the server stop working; the sink gets `error`, if there is one."""
+        self.is_open = False
         if self.transport is not None:
             self.transport.abort()
-        sink, self.sink, self.raw = self.sink, None, None
-        self._on_free(self, False)
+        sink, self.sink, self.raw_writer = self.sink, None, None
+        self._on_released(self, False)
         if sink is not None and error is not None:
-            sink.failed(error)
+            sink.on_failure(error)
 
     def close(self) -> None:
         """Close a free connection."""
-        self.open = False
+        self.is_open = False
         if self.transport is not None:
             self.transport.close()
 
     def pause(self) -> None:
-        """Take no more from the engine until `resume`: the client is slower."""
-        if self.transport is not None and self.open and self.sink is not None:
+        """Stop reading until `resume`: the client is slow."""
+        if self.transport is not None and self.is_open and self.sink is not None:
             self.transport.pause_reading()
-            self._stalled = self.seen = True
-            self._unread = self.sink.unread()
+            self._is_paused = self.has_received = True
+            self._unsent_at_check = self.sink.unsent_bytes()
 
     def resume(self) -> None:
-        """Take from the engine again."""
-        if self.transport is not None and self.open:
+        """Read again."""
+        if self.transport is not None and self.is_open:
             self.transport.resume_reading()
-            self._stalled, self.seen = False, True
+            self._is_paused, self.has_received = False, True
 
-    # What the event loop tells
+    # asyncio callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called once by the loop."""
+        """Take the transport."""
         self.transport = cast("asyncio.Transport", transport)
-        self.open = True
+        self.is_open = True
 
     def data_received(self, data: bytes) -> None:
-        """A piece came. The parser judges it first; then the sink, or `raw`, has it."""
+        """Parse a piece, then pass it to the sink or to `raw_writer`."""
         if self.sink is None:
-            # a free connection on which something comes is no longer to be trusted
-            self.abort()
+            self.abort()  # unexpected data on a free connection: the next response could not be trusted
             return
-        first = self._first = self._phase == SENT
-        if first and self._known is not None:
-            at = self._known.find_body(data)
-            if at:
-                self._again(data, at)
+        is_first = self._is_first_piece = self._phase == REQUEST_SENT
+        if is_first and self._cached_head is not None:
+            body_at = self._cached_head.find_body(data)
+            if body_at:
+                self._replay_head(data, body_at)
                 return
-        self._parse(data, first)
+        self._parse(data, is_first)
 
-    def _parse(self, data: bytes, first: bool) -> None:
+    def _parse(self, data: bytes, is_first: bool) -> None:
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if self._phase != WHOLE:
-                self.abort(UpstreamGarbage(f"{self.address} sent something that is not HTTP: {error}"))
+            if self._phase != COMPLETE:
+                self.abort(UpstreamGarbage(f"{self.address} sent something that is not HTTP: {error}."))
                 return
-            self._spoiled = True
-        if first and self.raw is not None:
+            self._is_unusable = True
+        if is_first and self.raw_writer is not None:
             data = data[data.find(b"\r\n\r\n", data.find(b"HTTP/")) + 4 :]
-        if self._phase == WHOLE:
-            if first and self._lessons and self.raw is None:
-                self._learn(data)
+        if self._phase == COMPLETE:
+            if is_first and self._heads_to_cache and self.raw_writer is None:
+                self._cache_head(data)
             self._finish(data)
-        elif self.raw is not None:
-            if data[-3:] == _LINE_END and not (self._partial or self.ragged):
-                self.raw(data)
+        elif self.raw_writer is not None:
+            if data[-3:] == _LINE_END and not (self._partial or self.unaligned):
+                self.raw_writer(data)
             else:
-                self._hold(data, self.raw)
+                self._write_complete_lines(data, self.raw_writer)
         elif self._phase < BODY:
             self._head_size += len(data)
             if self._head_size > MAX_HEAD_BYTES:
-                self.abort(UpstreamGarbage(f"{self.address} sent a head of more than {MAX_HEAD_BYTES} bytes"))
+                self.abort(UpstreamGarbage(f"{self.address} sent a response head of more than {MAX_HEAD_BYTES} bytes."))
 
-    def _again(self, data: bytes, at: int) -> None:
-        """The head that this engine has sent before, but for length and date, with its whole body."""
-        headers = self._headers = self._known_headers
-        length = len(data) - at
+    def _replay_head(self, data: bytes, body_at: int) -> None:
+        """Process a response with the cached head, which differs in length and date only, and a complete body."""
+        headers = self._headers = self._cached_headers
+        length = len(data) - body_at
         headers[b"content-length"] = b"%d" % length
-        self._phase = WHOLE
+        self._phase = COMPLETE
         sink = self.sink
         if sink is not None:
-            sink.head(200, headers)
+            sink.on_head(200, headers)
         if self.sink is not None and length:
-            self.sink.body(data[at:])
+            self.sink.on_body(data[body_at:])
         self._finish(data)
 
-    def _learn(self, data: bytes) -> None:
-        """Remember the head of a good answer that came whole, on a connection that goes on.
+    def _cache_head(self, data: bytes) -> None:
+        """Remember the head of a successful response that came in one piece.
 
-        The first answer of a connection may be its only one: nothing is learnt from it.
+        The first response of a connection may be its only one: its head is not cached.
         """
-        headers, again = self._headers, self._lessons < MAX_CACHED_HEADS
-        self._lessons -= 1
-        if again and self._keep_alive and not self._spoiled and self._parser.get_status_code() == 200:
-            length = headers.get(b"content-length")
-            self._known = CachedHead.from_message(data, length)
-            self._known_headers = headers
+        headers, is_repeated = self._headers, self._heads_to_cache < MAX_CACHED_HEADS
+        self._heads_to_cache -= 1
+        is_ok = self._parser.get_status_code() == 200
+        if is_repeated and self._is_keep_alive and not self._is_unusable and is_ok:
+            self._cached_head = CachedHead.from_message(data, headers.get(b"content-length"))
+            self._cached_headers = headers
 
-    def _hold(self, data: bytes, raw: Callable[[bytes], None]) -> None:
-        """A piece that ends in the middle of a line or a chunk, or one that follows such a piece."""
-        waits = self._partial[-2:] == b"\r\n"
+    def _write_complete_lines(self, data: bytes, write: Callable[[bytes], None]) -> None:
+        """Write a raw piece up to its last complete line, together with what was held back before."""
+        ended_at_chunk = self._partial[-2:] == b"\r\n"
         self._partial += data
-        whole = self._partial.rfind(_LINE_END) + 3
-        if whole >= 3:
-            self.ragged = False
-        elif self.ragged or len(self._partial) > MAX_PARTIAL or (waits and data[-2:] == b"\r\n"):
-            self.ragged = True  # chunks without lines, or too large a one: they go on as they come
-            whole = len(self._partial)
-        if whole >= 3:
-            data, self._partial = self._partial[:whole], self._partial[whole:]
-            raw(data)
+        end = self._partial.rfind(_LINE_END) + 3
+        if end >= 3:
+            self.unaligned = False
+        elif self.unaligned or len(self._partial) > MAX_PARTIAL_LINE or (ended_at_chunk and data[-2:] == b"\r\n"):
+            self.unaligned = True  # chunks without lines, or a line that is too long: write them as they come
+            end = len(self._partial)
+        if end >= 3:
+            data, self._partial = self._partial[:end], self._partial[end:]
+            write(data)
 
     def eof_received(self) -> bool:
-        """The engine has closed its side: the end of a body that has no other mark of its end."""
+        """Let the transport close: the server has closed its side."""
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone."""
+        """End the exchange: a response without length ends here, any other is incomplete."""
         self.transport = None
-        self.open = False
-        sink, self.sink, self.raw = self.sink, None, None
-        self._on_free(self, False)
+        self.is_open = False
+        sink, self.sink, self.raw_writer = self.sink, None, None
+        self._on_released(self, False)
         if sink is None:
             return
-        if self._phase <= SENT:
-            sink.failed(UpstreamCut(f"{self.address} closed the connection without an answer"))
-        elif exc is None and self._phase == BODY and self._until_close:
-            sink.end(False)
+        if self._phase <= REQUEST_SENT:
+            sink.on_failure(UpstreamCut(f"{self.address} closed the connection without a response."))
+        elif exc is None and self._phase == BODY and self._reads_until_close:
+            sink.on_end(False)
         else:
-            sink.failed(UpstreamCut(f"{self.address} closed the connection in the middle of its answer"))
+            sink.on_failure(UpstreamCut(f"{self.address} closed the connection in the middle of its response."))
 
-    # What the parser tells
+    # httptools callbacks
 
     def on_message_begin(self) -> None:
-        """A response begins; a second one to the same request is a lie."""
-        if self._phase == WHOLE:
-            self._spoiled = True
+        """Start a response; a second one to the same request makes the connection unusable."""
+        if self._phase == COMPLETE:
+            self._is_unusable = True
         else:
             self._phase = HEAD
             self._headers = {}
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header line."""
+        """Store a header."""
         self._headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
-        """The head is whole."""
+        """Pass the head to the sink, unless the response is an interim one."""
         if self._phase != HEAD or self.sink is None:
             return
         parser = self._parser
         status = parser.get_status_code()
         if status < 200:
-            self._interim = True
-            self._first = False
+            self._is_interim = True
+            self._is_first_piece = False
             return
         headers = self._headers
         self._phase = BODY
         coding = headers.get(b"transfer-encoding")
-        self._chunked = coding is not None and coding[-7:].lower() == b"chunked"
-        self._until_close = not self._chunked and b"content-length" not in headers and status not in (204, 304)
-        self._keep_alive = parser.should_keep_alive()
-        self.sink.head(status, headers)
+        self._is_chunked = coding is not None and coding[-7:].lower() == b"chunked"
+        self._reads_until_close = not self._is_chunked and b"content-length" not in headers and status not in (204, 304)
+        self._is_keep_alive = parser.should_keep_alive()
+        self.sink.on_head(status, headers)
 
     def on_body(self, data: bytes) -> None:
-        """A piece of the body."""
+        """Pass a piece of the body to the sink."""
         if self._phase == BODY and self.sink is not None:
-            self.seen = True
-            self.sink.body(data)
+            self.has_received = True
+            self.sink.on_body(data)
 
     def on_message_complete(self) -> None:
-        """The response is whole, unless it was an interim one."""
-        if self._interim:
-            self._interim = False
-        elif self._phase == BODY and not self._until_close:
-            self._phase = WHOLE
+        """Mark the response as complete, unless it is an interim one."""
+        if self._is_interim:
+            self._is_interim = False
+        elif self._phase == BODY and not self._reads_until_close:
+            self._phase = COMPLETE
 
     def _finish(self, data: bytes) -> None:
-        """The answer is whole; `data` is its last piece. The connection is free before the sink hears of it."""
-        sink, raw = self.sink, self.raw
+        """End the exchange; `data` is its last piece. The connection is free before the sink learns of the end."""
+        sink, raw_writer = self.sink, self.raw_writer
         if sink is None:
             return
-        self.sink = self.raw = None
-        if self._stalled and self.transport is not None:
+        self.sink = self.raw_writer = None
+        if self._is_paused and self.transport is not None:
             self.transport.resume_reading()
-        self.seen = self._stalled = False
+        self.has_received = self._is_paused = False
         self._head_size = 0
-        if self._keep_alive and not self._spoiled:
-            self._on_free(self, True)
+        if self._is_keep_alive and not self._is_unusable:
+            self._on_released(self, True)
         else:
             self.close()
-            self._on_free(self, False)
-        if raw is None:
-            sink.end(True)
-        elif self._spoiled:
-            sink.failed(UpstreamGarbage(f"{self.address} sent more than its answer"))
+            self._on_released(self, False)
+        if raw_writer is None:
+            sink.on_end(True)
+        elif self._is_unusable:
+            sink.on_failure(UpstreamGarbage(f"{self.address} sent more than its response."))
         else:
             if self._partial:
                 data, self._partial = self._partial + data, b""
-            self.ragged = False
-            if data[-5:] in _EMPTY_LINES:  # after the end; the parser passes them over
+            self.unaligned = False
+            if data[-5:] in _EMPTY_LINES:  # the parser ignores empty lines after the end
                 data = data.rstrip(b"\r\n") + b"\r\n\r\n"
-            raw(data)
-            sink.end(True)
+            raw_writer(data)
+            sink.on_end(True)

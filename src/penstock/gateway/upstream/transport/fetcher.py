@@ -1,4 +1,4 @@
-"""Small requests to engines that are not calls: what discovery and the console ask of a server."""
+"""Small requests to model servers that are not calls: probes of discovery and lists of the API."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -8,88 +8,88 @@ from penstock.domain.fleet import Server
 from penstock.engines.base import Engine, FetchRequest, FetchResponse
 from penstock.gateway.upstream.transport.authorization import authorization_headers
 from penstock.gateway.upstream.transport.connection import Connection, Headers
-from penstock.gateway.upstream.transport.pool import Pools
+from penstock.gateway.upstream.transport.pool import Address, Pools
 
-MAX_BODY = 16 * 1024 * 1024
+MAX_BODY_BYTES = 16 * 1024 * 1024
+_NO_DEADLINE = 3600.0
+"""Seconds; the caller's timeout comes first."""
 
 
-class _Whole:
-    """Gathers one answer; gives up on one that is too large."""
+class _BufferingSink:
+    """Sink that collects one response, and aborts one that is too large."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, address: str) -> None:
-        self.done: asyncio.Future[FetchResponse] = loop.create_future()
-        self.connection: Connection | None = None
-        self._address = address
+    def __init__(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
+        self.response: asyncio.Future[FetchResponse] = loop.create_future()
+        self._connection = connection
         self._status = 0
         self._parts: list[bytes] = []
         self._size = 0
 
-    def head(self, status: int, headers: Headers) -> None:
+    def on_head(self, status: int, headers: Headers) -> None:
         self._status = status
 
-    def body(self, data: bytes) -> None:
+    def on_body(self, data: bytes) -> None:
         self._parts.append(data)
         self._size += len(data)
-        if self._size > MAX_BODY and self.connection is not None:
-            self.connection.abort(UpstreamGarbage(f"{self._address} answered with more than {MAX_BODY} bytes"))
+        if self._size > MAX_BODY_BYTES:
+            message = f"{self._connection.address} sent a response of more than {MAX_BODY_BYTES} bytes."
+            self._connection.abort(UpstreamGarbage(message))
 
-    def end(self, whole: bool) -> None:
-        if not self.done.done():
-            self.done.set_result(FetchResponse(self._status, b"".join(self._parts)))
+    def on_end(self, is_delimited: bool) -> None:
+        if not self.response.done():
+            self.response.set_result(FetchResponse(self._status, b"".join(self._parts)))
 
-    def unread(self) -> int:
+    def on_failure(self, error: PenstockError) -> None:
+        if not self.response.done():
+            self.response.set_exception(error)
+
+    def unsent_bytes(self) -> int:
         return 0
-
-    def failed(self, error: PenstockError) -> None:
-        if not self.done.done():
-            self.done.set_exception(error)
 
 
 class Fetcher:
-    """Fetches over the same pools as calls."""
+    """Sends small requests over the same pools as calls."""
 
     def __init__(self, pools: Pools, engines: Mapping[str, Engine], clock: Callable[[], float]) -> None:
         self._pools = pools
         self._engines = engines
         self._clock = clock
 
-    async def __call__(self, server: Server, url: str, what: FetchRequest, timeout: float) -> FetchResponse:  # noqa: ASYNC109
+    async def __call__(self, server: Server, url: str, request: FetchRequest, timeout: float) -> FetchResponse:  # noqa: ASYNC109
         """Fetch within `timeout` seconds. Raises ConnectFailed, UpstreamTimeout, UpstreamCut or UpstreamGarbage."""
         try:
             async with asyncio.timeout(timeout):
                 while True:
                     pool = self._pools.get(url, server.verify_tls)
+                    data = self._render_request(pool.address, server, request)
                     connection = pool.take()
-                    fresh = connection is None
                     if connection is None:
-                        connection = await pool.connect()
+                        return await self._exchange(await pool.connect(), data)
                     try:
-                        return await self._through(
-                            connection, pool.address.prefix, pool.address.authority, server, what
-                        )
+                        return await self._exchange(connection, data)
                     except UpstreamCut:
-                        if fresh or connection.started:
-                            raise
+                        if connection.response_started:
+                            raise  # else the server had closed the kept connection: try the next one
         except TimeoutError:
-            raise UpstreamTimeout(f"{url} did not answer {what.path} within {round(timeout, 1):g} s") from None
+            seconds = f"{round(timeout, 1):g} s"
+            raise UpstreamTimeout(f"{url} did not respond to {request.path} within {seconds}.") from None
 
-    async def _through(
-        self, connection: Connection, prefix: str, authority: str, server: Server, what: FetchRequest
-    ) -> FetchResponse:
+    def _render_request(self, address: Address, server: Server, request: FetchRequest) -> bytes:
         lines = [
-            f"{what.method} {prefix}{what.path} HTTP/1.1",
-            f"host: {authority}",
-            "accept: */*",
-            f"content-length: {len(what.body)}",
-            *(["content-type: application/json"] if what.body else ()),
-            *(line.decode("latin-1") for line in authorization_headers(server, self._engines[server.kind])),
+            f"{request.method} {address.prefix}{request.path} HTTP/1.1".encode("latin-1"),
+            f"host: {address.authority}".encode("latin-1"),
+            b"accept: */*",
+            b"content-length: %d" % len(request.body),
+            *([b"content-type: application/json"] if request.body else ()),
+            *authorization_headers(server, self._engines[server.kind]),
         ]
-        sink = _Whole(asyncio.get_running_loop(), connection.address)
-        sink.connection = connection
-        never = self._clock() + 3600.0  # the caller's time-out comes first
+        return b"\r\n".join(lines) + b"\r\n\r\n" + request.body
+
+    async def _exchange(self, connection: Connection, data: bytes) -> FetchResponse:
+        sink = _BufferingSink(connection, asyncio.get_running_loop())
         try:
-            connection.request("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + what.body, sink, never, 3600.0)
-            return await sink.done
+            connection.send_request(data, sink, self._clock() + _NO_DEADLINE, _NO_DEADLINE)
+            return await sink.response
         finally:
-            if not sink.done.done() or sink.done.cancelled():
+            if not sink.response.done() or sink.response.cancelled():
                 connection.abort()

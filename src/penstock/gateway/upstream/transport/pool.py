@@ -1,7 +1,7 @@
-"""Keep-alive connections to engines: one `Pool` for each address, all of them in one `Pools`.
+"""Pools of keep-alive connections to model servers: one `Pool` for each address, all of them in one `Pools`.
 
-A free connection is kept for a while and the youngest is used first, so that the surplus of a busy hour ages out.
-Taking one that is free is synchronous; only connecting waits.
+Free connections are kept for a while. The youngest is used first, so that the surplus of a busy hour expires. Taking a
+free connection is synchronous; only connecting waits.
 """
 
 import asyncio
@@ -17,22 +17,26 @@ from penstock.gateway.upstream.transport.connection import Connection
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
-    """`connect_timeout` and `idle_expiry` are seconds; the rest are numbers of connections to one address.
+    """Limits of one pool. `connect_timeout` and `idle_expiry` are seconds; the others are numbers of connections.
 
-    `max_costly` free ones are kept to a server that counts its connections. llama.cpp's (cpp-httplib) holds a thread
-    for each, so that a burst's free ones would make new calls wait until they expire, five seconds.
+    Of a server that limits its connections only `max_idle_limited` free ones are kept. llama.cpp's server (cpp-httplib)
+    holds a thread for each, so that the free connections of a burst would make new calls wait until they expire, five
+    seconds.
     """
 
     connect_timeout: float = 5.0
     idle_expiry: float = 60.0
     max_idle: int = 128
-    max_costly: int = 2
+    max_idle_limited: int = 2
     max_connections: int = 16384
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a base URL points: `prefix` is its path without a trailing slash, `authority` the Host header's value."""
+    """Network address of a base URL.
+
+    `prefix` is its path without a trailing slash, `authority` the Host header's value.
+    """
 
     host: str
     port: int
@@ -42,21 +46,21 @@ class Address:
 
     @classmethod
     def parse(cls, url: str) -> "Address":
-        """Of an absolute http(s) URL; credentials in it are left out."""
+        """Parse an absolute http(s) URL; credentials in it are ignored."""
         parts = urlsplit(url)
         tls = parts.scheme == "https"
         host = unquote(parts.hostname or "localhost")
         port = parts.port or (443 if tls else 80)
-        shown = f"[{host}]" if ":" in host else host
-        authority = shown if port == (443 if tls else 80) else f"{shown}:{port}"
+        host_text = f"[{host}]" if ":" in host else host
+        authority = host_text if port == (443 if tls else 80) else f"{host_text}:{port}"
         return cls(host, port, tls, parts.path.rstrip("/"), authority)
 
     def __str__(self) -> str:
         return f"{'https' if self.tls else 'http'}://{self.authority}{self.prefix}"
 
 
-def tls_context(verify: bool | str) -> ssl.SSLContext:
-    """`verify` is True for the system's authorities, a file of authorities, or False for no verification at all."""
+def create_tls_context(verify: bool | str) -> ssl.SSLContext:
+    """Create a client context. `verify` is True for the system's authorities, a file of authorities, or False."""
     if verify is False:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
@@ -66,7 +70,7 @@ def tls_context(verify: bool | str) -> ssl.SSLContext:
 
 
 class Pool:
-    """The connections to one address. `now` is the loop's time at the last sweep: near enough for limits of seconds."""
+    """Connections to one address. `now` is the loop time of the last sweep, precise enough for limits of seconds."""
 
     def __init__(
         self, address: Address, limits: PoolLimits, verify: bool | str, loop: asyncio.AbstractEventLoop
@@ -79,35 +83,35 @@ class Pool:
         self._connecting = 0
         self.loop = loop
         self.now = loop.time()
-        self._tls = tls_context(verify) if address.tls else None
+        self._tls = create_tls_context(verify) if address.tls else None
         self._closed = False
-        self._ended = False
+        self._aborted = False
 
     @property
     def size(self) -> int:
-        """Connections open or being opened."""
+        """Number of connections that are open or being opened."""
         return len(self.busy) + len(self._idle) + self._connecting
 
     def take(self) -> Connection | None:
-        """A free connection, or None when one must be opened."""
+        """Take a free connection; None when one must be opened."""
         idle = self._idle
         while idle:
             connection = idle.pop()
-            if connection.open:
+            if connection.is_open:
                 self.busy.add(connection)
                 return connection
         return None
 
     async def connect(self) -> Connection:
         """Open a connection. Raises ConnectFailed, UpstreamTimeout, or NoServer at the limit."""
-        self._still_wanted()
+        self._check_not_aborted()
         if self.size >= self._limits.max_connections:
-            raise NoServer(f"{self._name} already has {self.size} connections; raise server.max_connections")
+            raise NoServer(f"{self._name} already has {self.size} connections. Raise server.max_connections.")
         self._connecting += 1
         try:
             async with asyncio.timeout(self._limits.connect_timeout):
                 _, connection = await self.loop.create_connection(
-                    lambda: Connection(self._name, self._freed),
+                    lambda: Connection(self._name, self._on_released),
                     self.address.host,
                     self.address.port,
                     ssl=self._tls,
@@ -115,60 +119,62 @@ class Pool:
                 )
         except TimeoutError:
             seconds = f"{self._limits.connect_timeout:g} s"
-            raise UpstreamTimeout(f"{self._name} did not accept a connection within {seconds}") from None
+            raise UpstreamTimeout(f"{self._name} did not accept a connection within {seconds}.") from None
         except OSError as error:
-            raise ConnectFailed(f"cannot connect to {self._name}: {_words(error)}") from error
+            raise ConnectFailed(f"Cannot connect to {self._name}: {_describe_os_error(error)}.") from error
         finally:
             self._connecting -= 1
         self.busy.add(connection)
-        if self._ended:
+        if self._aborted:
             connection.abort()
-        self._still_wanted()
+        self._check_not_aborted()
         return connection
 
-    def _still_wanted(self) -> None:
-        if self._ended:
-            raise ConnectFailed(f"{self._name} is not asked any more: the gateway is stopping")
+    def _check_not_aborted(self) -> None:
+        if self._aborted:
+            raise ConnectFailed(f"Cannot connect to {self._name}: the gateway is stopping.")
 
     def give_back(self, connection: Connection) -> None:
         """Return a connection that was taken and not used."""
-        self._freed(connection, connection.open)
+        self._on_released(connection, connection.is_open)
 
     def sweep(self, now: float) -> None:
-        """Check the time-outs of running exchanges and close what has been free for too long."""
+        """Check the deadlines of running exchanges and close connections that have been free for too long."""
         self.now = now
         for connection in tuple(self.busy):
-            connection.check(now)
+            connection.check_deadlines(now)
         if self._idle:
-            old = now - self._limits.idle_expiry
+            expired_before = now - self._limits.idle_expiry
             for connection in self._idle:
-                if connection.idle_since < old:
+                if connection.idle_since < expired_before:
                     connection.close()
-            self._idle = [connection for connection in self._idle if connection.open]
+            self._idle = [connection for connection in self._idle if connection.is_open]
 
     def reopen(self) -> None:
-        """Keep free connections again: the address is wanted after all."""
+        """Keep free connections again: the address is back in use."""
         self._closed = False
 
     def close(self) -> None:
-        """Close what is free now, and what is busy when it becomes free."""
+        """Close free connections now, and busy ones when they become free."""
         self._closed = True
         for connection in self._idle:
             connection.close()
         self._idle.clear()
 
     def abort(self) -> None:
-        """Close everything at once, and open nothing more."""
+        """Close all connections at once, and open no more."""
         self.close()
-        self._ended = True
+        self._aborted = True
         for connection in tuple(self.busy):
-            connection.abort(ConnectFailed(f"the connection to {self._name} was closed: the gateway is stopping"))
+            connection.abort(ConnectFailed(f"The connection to {self._name} was closed: the gateway is stopping."))
 
-    def _freed(self, connection: Connection, reusable: bool) -> None:
+    def _on_released(self, connection: Connection, reusable: bool) -> None:
         self.busy.discard(connection)
         if not reusable:
             return
-        if self._closed or len(self._idle) >= (self._limits.max_costly if connection.costly else self._limits.max_idle):
+        limits = self._limits
+        max_idle = limits.max_idle_limited if connection.limits_connections else limits.max_idle
+        if self._closed or len(self._idle) >= max_idle:
             connection.close()
             return
         connection.idle_since = self.now
@@ -176,17 +182,17 @@ class Pool:
 
 
 class Pools:
-    """The pools of all addresses, and the sweep that keeps their time."""
+    """Pools of all addresses, and the sweep that checks their deadlines every `interval` seconds."""
 
     def __init__(self, limits: PoolLimits, interval: float = 0.25) -> None:
         self._limits = limits
         self._interval = interval
         self._pools: dict[tuple[str, bool | str], Pool] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._ended = False
+        self._closed = False
 
     def get(self, url: str, verify: bool | str = True) -> Pool:
-        """The pool for a base URL; made at its first use."""
+        """Return the pool of a base URL, created at its first use."""
         pool = self._pools.get((url, verify))
         if pool is None:
             loop = asyncio.get_running_loop()
@@ -196,33 +202,33 @@ class Pools:
                 self._timer = loop.call_later(self._interval, self._sweep, loop)
         else:
             pool.reopen()
-        if self._ended:
+        if self._closed:
             pool.abort()
         return pool
 
     @property
-    def open(self) -> int:
-        """Connections in all."""
+    def size(self) -> int:
+        """Number of connections that are open or being opened."""
         return sum(pool.size for pool in self._pools.values())
 
     @property
     def busy(self) -> int:
-        """Connections with an exchange on them."""
+        """Number of connections with a running exchange."""
         return sum(len(pool.busy) for pool in self._pools.values())
 
-    def retain(self, urls: Callable[[str], bool]) -> None:
-        """Close the pools of addresses that are no longer wanted; running exchanges go on to their end."""
+    def retain(self, is_used: Callable[[str], bool]) -> None:
+        """Close the pools of addresses that are no longer used; running exchanges continue to their end."""
         for key, pool in tuple(self._pools.items()):
-            if not urls(key[0]):
+            if not is_used(key[0]):
                 pool.close()
                 if not pool.size:
                     del self._pools[key]
 
     def close(self) -> None:
-        """Close every connection, running exchanges too."""
+        """Close every connection, including those with running exchanges."""
         if self._timer is not None:
             self._timer.cancel()
-        self._ended = True  # a call whose connection ends here may go on to an address not asked before
+        self._closed = True  # a call that fails here may try an address that has no pool yet
         for pool in tuple(self._pools.values()):
             pool.abort()
         self._pools.clear()
@@ -234,12 +240,12 @@ class Pools:
             pool.sweep(now)
 
 
-def _words(error: OSError) -> str:
-    """An operating system's error in the words people know, without numbers of addresses."""
+def _describe_os_error(error: OSError) -> str:
+    """Return an operating system's error in plain words, without numeric addresses."""
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted ({error.verify_message}); name its authority in verify_tls"
+        return f"its certificate is not trusted ({error.verify_message}); set verify_tls to its authority's file"
     if isinstance(error, ssl.SSLError):
         return f"TLS failed ({error.reason or error})"
     with contextlib.suppress(AttributeError, TypeError):

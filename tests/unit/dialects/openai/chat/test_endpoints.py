@@ -1,4 +1,4 @@
-"""What routing reads of a chat request, and how it tells a caller what is wrong with one."""
+"""Parsing of chat requests for routing, and the errors for invalid ones."""
 
 import contextlib
 
@@ -15,13 +15,13 @@ CHAT = ChatEndpoint()
 HI = b'"messages":[{"role":"user","content":"hi"}]'
 
 
-def read(body: bytes):
+def parse(body: bytes):
     return CHAT.parse_request(body, b"application/json")
 
 
 def test_a_small_request_is_read_as_a_call() -> None:
     body = b'{"model":"tiny","stream":true,"max_tokens":7,' + HI + b"}"
-    call = read(body)
+    call = parse(body)
     assert (call.wire, call.operation, call.model, call.stream) == ("openai.chat", Operation.CHAT, "tiny", True)
     assert call.body is body
     assert call.max_tokens == 7
@@ -31,7 +31,7 @@ def test_a_small_request_is_read_as_a_call() -> None:
 
 @pytest.mark.parametrize("model", [b"", b'"model":null,', b'"model":"",'])
 def test_a_missing_model_is_an_empty_name(model: bytes) -> None:
-    assert read(b"{" + model + HI + b"}").model == ""
+    assert parse(b"{" + model + HI + b"}").model == ""
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_a_missing_model_is_an_empty_name(model: bytes) -> None:
     [(b"", False), (b'"stream":false,', False), (b'"stream":null,', False), (b'"stream":true,', True)],
 )
 def test_stream_is_read(field: bytes, stream: bool) -> None:
-    assert read(b"{" + field + HI + b"}").stream is stream
+    assert parse(b"{" + field + HI + b"}").stream is stream
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_stream_is_read(field: bytes, stream: bool) -> None:
     ],
 )
 def test_what_the_writer_must_know_is_remembered(options: bytes, flags: set[str]) -> None:
-    assert read(b"{" + options + HI + b"}").flags == flags
+    assert parse(b"{" + options + HI + b"}").flags == flags
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_what_the_writer_must_know_is_remembered(options: bytes, flags: set[str]
     ],
 )
 def test_the_newer_name_of_the_token_limit_wins(fields: bytes, limit: int | None) -> None:
-    assert read(b"{" + fields + HI + b"}").max_tokens == limit
+    assert parse(b"{" + fields + HI + b"}").max_tokens == limit
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_the_newer_name_of_the_token_limit_wins(fields: bytes, limit: int | None
 )
 def test_a_bad_body_is_refused_with_its_field(body: bytes, param: str | None, words: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        read(body)
+        parse(body)
     assert caught.value.param == param
     assert words in caught.value.message
     assert caught.value.status == 400
@@ -138,25 +138,25 @@ def test_a_bad_body_is_refused_with_its_field(body: bytes, param: str | None, wo
 
 @pytest.mark.parametrize("space", [b" ", b"\n", b" \t\r\n "])
 def test_space_around_the_messages_is_allowed(space: bytes) -> None:
-    assert read(b'{"messages":' + space + b"[" + space + b'{"role":"user","content":"hi"}]}').model == ""
+    assert parse(b'{"messages":' + space + b"[" + space + b'{"role":"user","content":"hi"}]}').model == ""
 
 
 def test_a_short_list_of_one_message_is_not_taken_for_an_empty_one() -> None:
-    assert read(b'{"messages":[1]}').operation is Operation.CHAT
+    assert parse(b'{"messages":[1]}').operation is Operation.CHAT
 
 
 def test_other_scripts_pass_as_they_are() -> None:
     body = '{"model":"модель","messages":[{"role":"user","content":"Привет 🙂"}]}'.encode()
-    assert read(body).model == "модель"
+    assert parse(body).model == "модель"
 
 
 @given(st.binary(max_size=200))
 def test_whatever_bytes_come_the_answer_is_a_call_or_a_complaint(body: bytes) -> None:
     with contextlib.suppress(InvalidRequest):
-        assert read(body).operation is Operation.CHAT
+        assert parse(body).operation is Operation.CHAT
 
 
 @given(st.text(max_size=300), st.text(st.characters(codec="utf-8"), max_size=30))
 def test_any_model_name_survives_the_reading(text: str, model: str) -> None:
     body = msgspec.json.encode({"x": text.encode("utf-8", "replace").decode(), "model": model, "messages": [{}]})
-    assert read(body).model == model
+    assert parse(body).model == model

@@ -1,4 +1,4 @@
-"""A chat request read whole: every form that callers write, and the complaint about those that nobody can read."""
+"""Decoding of complete chat requests: every form that clients send, and the errors for invalid ones."""
 
 from typing import Any
 
@@ -171,7 +171,7 @@ def test_arguments_stay_as_the_model_wrote_them(arguments: Any, text: str) -> No
     assert read.tool_calls[0].arguments == text
 
 
-def test_functions_of_the_old_form_become_tools_whose_calls_and_results_belong_together() -> None:
+def test_deprecated_functions_become_tools_with_linked_calls_and_results() -> None:
     chat = decode(
         functions=[{"name": "f", "description": "d", "parameters": {"type": "object"}}],
         function_call={"name": "f"},

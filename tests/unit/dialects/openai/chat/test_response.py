@@ -1,4 +1,4 @@
-"""Chat answers as OpenAI's API draws them, whole and streamed."""
+"""Rendered chat responses in OpenAI's format, complete and streamed."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ BY = Provenance("r1", created=1_700_000_000.9, model="tiny:latest", requested="t
 CHAT = ChatEndpoint()
 
 
-def writer(stream: bool = True, usage: bool = False, functions: bool = False) -> ChatRenderer:
+def make_renderer(stream: bool = True, usage: bool = False, functions: bool = False) -> ChatRenderer:
     fields: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "x"}], "stream": stream}
     if usage:
         fields["stream_options"] = {"include_usage": True}
@@ -27,7 +27,7 @@ def writer(stream: bool = True, usage: bool = False, functions: bool = False) ->
     return CHAT.create_renderer(CHAT.parse_request(msgspec.json.encode(fields), b""), BY)
 
 
-def events(data: bytes) -> list[Any]:
+def parse_events(data: bytes) -> list[Any]:
     assert data.endswith(b"\n\n")
     found = []
     for event in data.decode().removesuffix("\n\n").split("\n\n"):
@@ -37,21 +37,21 @@ def events(data: bytes) -> list[Any]:
     return found
 
 
-def streamed(*chunks: Chunk, **flags: bool) -> list[Any]:
-    drawn = writer(**flags)
-    return events(b"".join(drawn.render_chunk(chunk) for chunk in chunks) + drawn.render_end())
+def render_stream(*chunks: Chunk, **flags: bool) -> list[Any]:
+    rendered = make_renderer(**flags)
+    return parse_events(b"".join(rendered.render_chunk(chunk) for chunk in chunks) + rendered.render_end())
 
 
 def deltas(*chunks: Chunk, **flags: bool) -> list[dict[str, Any]]:
-    return [event["choices"][0]["delta"] for event in streamed(*chunks, **flags)[:-1] if event["choices"]]
+    return [event["choices"][0]["delta"] for event in render_stream(*chunks, **flags)[:-1] if event["choices"]]
 
 
-def whole(answer: ModelResponse, **flags: bool) -> Any:
-    return msgspec.json.decode(writer(stream=False, **flags).render_response(answer, BY))
+def render_response(answer: ModelResponse, **flags: bool) -> Any:
+    return msgspec.json.decode(make_renderer(stream=False, **flags).render_response(answer, BY))
 
 
 def test_a_stream_has_role_text_finish_and_done() -> None:
-    found = streamed(Chunk("Hel"), Chunk("lo"), Chunk(finish="stop"))
+    found = render_stream(Chunk("Hel"), Chunk("lo"), Chunk(finish="stop"))
     assert [event["choices"][0]["delta"] for event in found[:-1]] == [
         {"role": "assistant", "content": ""},
         {"content": "Hel"},
@@ -63,15 +63,15 @@ def test_a_stream_has_role_text_finish_and_done() -> None:
 
 
 def test_every_chunk_of_a_stream_has_the_same_name_and_time() -> None:
-    found = streamed(Chunk("a"), Chunk(thinking="b"), Chunk(finish="stop"))
+    found = render_stream(Chunk("a"), Chunk(thinking="b"), Chunk(finish="stop"))
     assert {(e["id"], e["object"], e["created"], e["model"]) for e in found[:-1]} == {
         ("chatcmpl-r1", "chat.completion.chunk", 1_700_000_000, "tiny")
     }
 
 
 def test_the_content_type_says_how_the_answer_comes() -> None:
-    assert writer(stream=True).content_type == b"text/event-stream; charset=utf-8"
-    assert writer(stream=False).content_type == b"application/json"
+    assert make_renderer(stream=True).content_type == b"text/event-stream; charset=utf-8"
+    assert make_renderer(stream=False).content_type == b"application/json"
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=20), min_size=1, max_size=8))
@@ -86,9 +86,9 @@ def test_no_text_can_break_the_stream(text: str) -> None:
 
 
 def test_empty_chunks_draw_nothing() -> None:
-    drawn = writer()
-    drawn.render_chunk(Chunk("a"))
-    assert drawn.render_chunk(Chunk()) == b""
+    rendered = make_renderer()
+    rendered.render_chunk(Chunk("a"))
+    assert rendered.render_chunk(Chunk()) == b""
 
 
 def test_thoughts_are_reasoning_content() -> None:
@@ -130,12 +130,13 @@ def test_a_tool_call_without_an_id_gets_one() -> None:
     assert all(one.startswith("call_") for one in ids)
     calls = (ToolCall("", "f", "{}"), ToolCall("", "f", "{}"))
     assert [
-        c["id"] for c in whole(ModelResponse((Choice(tool_calls=calls),)))["choices"][0]["message"]["tool_calls"]
+        c["id"]
+        for c in render_response(ModelResponse((Choice(tool_calls=calls),)))["choices"][0]["message"]["tool_calls"]
     ] == ids
 
 
 @pytest.mark.parametrize(
-    ("finish", "called", "drawn"),
+    ("finish", "called", "rendered"),
     [
         ("stop", False, "stop"),
         ("length", False, "length"),
@@ -148,23 +149,26 @@ def test_a_tool_call_without_an_id_gets_one() -> None:
     ],
 )
 @pytest.mark.parametrize("stream", [True, False])
-def test_finish_reasons_are_openais(finish: str, called: bool, drawn: str, stream: bool) -> None:
+def test_finish_reasons_are_openais(finish: str, called: bool, rendered: str, stream: bool) -> None:
     calls = (ToolDelta(0, "c", "f", "{}"),) if called else ()
     if stream:
-        assert streamed(Chunk("a", tool_calls=calls), Chunk(finish=finish))[-2]["choices"][0]["finish_reason"] == drawn
+        assert (
+            render_stream(Chunk("a", tool_calls=calls), Chunk(finish=finish))[-2]["choices"][0]["finish_reason"]
+            == rendered
+        )
     else:
         choice = Choice("a", finish=finish, tool_calls=(ToolCall("c", "f", "{}"),) if called else ())
-        assert whole(ModelResponse((choice,)))["choices"][0]["finish_reason"] == drawn
+        assert render_response(ModelResponse((choice,)))["choices"][0]["finish_reason"] == rendered
 
 
 def test_text_in_the_last_chunk_comes_before_the_finish() -> None:
-    found = streamed(Chunk("a"), Chunk("b", finish="length"))
+    found = render_stream(Chunk("a"), Chunk("b", finish="length"))
     assert [event["choices"][0]["delta"] for event in found[2:-1]] == [{"content": "b"}, {}]
     assert found[-2]["choices"][0]["finish_reason"] == "length"
 
 
 def test_a_stream_that_nobody_finished_is_finished() -> None:
-    assert streamed(Chunk("a"))[-2]["choices"][0]["finish_reason"] == "stop"
+    assert render_stream(Chunk("a"))[-2]["choices"][0]["finish_reason"] == "stop"
 
 
 def test_a_stream_without_a_chunk_is_still_an_answer() -> None:
@@ -174,8 +178,8 @@ def test_a_stream_without_a_chunk_is_still_an_answer() -> None:
 def test_usage_comes_last_and_only_when_asked_for() -> None:
     usage = Usage(14, 3, cached_tokens=13, reasoning_tokens=2)
     chunks = (Chunk("a"), Chunk(finish="stop"), Chunk(usage=usage))
-    assert all("usage" not in event for event in streamed(*chunks)[:-1])
-    found = streamed(*chunks, usage=True)
+    assert all("usage" not in event for event in render_stream(*chunks)[:-1])
+    found = render_stream(*chunks, usage=True)
     assert all(event["usage"] is None for event in found[:-2])
     assert found[-2]["choices"] == []
     assert found[-2]["usage"] == {
@@ -189,16 +193,16 @@ def test_usage_comes_last_and_only_when_asked_for() -> None:
 
 
 def test_usage_beside_text_is_not_forgotten() -> None:
-    assert streamed(Chunk("a", usage=Usage(1, 2)), usage=True)[-2]["usage"]["total_tokens"] == 3
+    assert render_stream(Chunk("a", usage=Usage(1, 2)), usage=True)[-2]["usage"]["total_tokens"] == 3
 
 
 def test_usage_that_nobody_knows_is_not_made_up() -> None:
-    assert streamed(Chunk("a"), usage=True)[-2]["choices"] != []
+    assert render_stream(Chunk("a"), usage=True)[-2]["choices"] != []
 
 
 def test_logprobs_are_drawn_in_a_stream_and_in_a_whole() -> None:
     logprobs = (Logprob("a", -0.5, (97,), (Logprob("a", -0.5, (97,)), Logprob("b", -1.5))),)
-    drawn = {
+    rendered = {
         "content": [
             {
                 "token": "a",
@@ -211,12 +215,12 @@ def test_logprobs_are_drawn_in_a_stream_and_in_a_whole() -> None:
             }
         ]
     }
-    assert streamed(Chunk("a", logprobs=logprobs))[1]["choices"][0]["logprobs"] == drawn
-    assert whole(ModelResponse((Choice("a", logprobs=logprobs),)))["choices"][0]["logprobs"] == drawn
+    assert render_stream(Chunk("a", logprobs=logprobs))[1]["choices"][0]["logprobs"] == rendered
+    assert render_response(ModelResponse((Choice("a", logprobs=logprobs),)))["choices"][0]["logprobs"] == rendered
 
 
 def test_several_answers_have_a_role_and_a_finish_each() -> None:
-    found = streamed(
+    found = render_stream(
         Chunk("a"), Chunk("b", choice=1), Chunk("c"), Chunk(finish="stop"), Chunk(finish="length", choice=1)
     )
     roles = [e["choices"][0]["index"] for e in found[:-1] if "role" in e["choices"][0]["delta"]]
@@ -226,9 +230,9 @@ def test_several_answers_have_a_role_and_a_finish_each() -> None:
 
 
 def test_a_broken_stream_ends_with_the_error_and_without_done() -> None:
-    drawn = writer()
-    data = drawn.render_chunk(Chunk("a")) + drawn.render_error(UpstreamCut("The engine went away."))
-    last = events(data)[-1]
+    rendered = make_renderer()
+    data = rendered.render_chunk(Chunk("a")) + rendered.render_error(UpstreamCut("The engine went away."))
+    last = parse_events(data)[-1]
     assert last == {
         "error": {"message": "The engine went away.", "type": "server_error", "param": None, "code": "upstream_error"}
     }
@@ -241,15 +245,17 @@ def test_the_old_form_of_functions_is_answered_in_the_old_form() -> None:
         functions=True,
     )
     assert found[1:3] == [{"function_call": {"name": "f", "arguments": ""}}, {"function_call": {"arguments": "{}"}}]
-    drawn = whole(ModelResponse((Choice(tool_calls=(ToolCall("c", "f", "{}"),), finish="tool_calls"),)), functions=True)
-    choice = drawn["choices"][0]
+    rendered = render_response(
+        ModelResponse((Choice(tool_calls=(ToolCall("c", "f", "{}"),), finish="tool_calls"),)), functions=True
+    )
+    choice = rendered["choices"][0]
     assert choice["message"]["function_call"] == {"name": "f", "arguments": "{}"}
     assert choice["finish_reason"] == "function_call"
 
 
 def test_a_whole_answer_has_all_that_clients_look_for() -> None:
-    drawn = whole(ModelResponse((Choice("Hello", finish="stop"),), Usage(14, 3)))
-    assert drawn == {
+    rendered = render_response(ModelResponse((Choice("Hello", finish="stop"),), Usage(14, 3)))
+    assert rendered == {
         "id": "chatcmpl-r1",
         "object": "chat.completion",
         "created": 1_700_000_000,
@@ -289,13 +295,13 @@ def test_a_whole_answer_has_all_that_clients_look_for() -> None:
     ],
 )
 def test_messages_are_drawn(choice: Choice, message: dict[str, Any]) -> None:
-    assert whole(ModelResponse((choice,)))["choices"][0]["message"] == {"role": "assistant"} | message
+    assert render_response(ModelResponse((choice,)))["choices"][0]["message"] == {"role": "assistant"} | message
 
 
 def test_the_engines_name_stands_where_nobody_asked_for_one() -> None:
-    drawn = CHAT.create_renderer(CHAT.parse_request(b'{"messages":[1]}', b""), Provenance("r", model="tiny:latest"))
-    assert msgspec.json.decode(drawn.render_response(ModelResponse(), Provenance("r")))["model"] == "tiny:latest"
+    rendered = CHAT.create_renderer(CHAT.parse_request(b'{"messages":[1]}', b""), Provenance("r", model="tiny:latest"))
+    assert msgspec.json.decode(rendered.render_response(ModelResponse(), Provenance("r")))["model"] == "tiny:latest"
 
 
 def test_usage_that_nobody_knows_is_null() -> None:
-    assert whole(ModelResponse((Choice("a"),)))["usage"] is None
+    assert render_response(ModelResponse((Choice("a"),)))["usage"] is None

@@ -55,9 +55,9 @@ def told(one: Relay, *pieces: bytes, lost: bool = False) -> Relay:
     """What becomes of a relay whose engine says this."""
     bench = ConnectionBench()
     one.connection = bench.connection
-    bench.connection.request(b"", one, 10.0, 10.0)
+    bench.connection.send_request(b"", one, 10.0, 10.0)
     bench.hears(*pieces)
-    if lost and not one.done:
+    if lost and not one.is_settled:
         bench.lost()
     return one
 
@@ -67,7 +67,7 @@ def test_a_stream_passes_through_unchanged_however_it_comes(at, size, http11):
     client = RecordingClient(accepts_chunked=http11)
     framed = b"".join(chunk(EVENTS[n : n + size]) for n in range(0, len(EVENTS), size)) + END
     done = told(relay("openai.chat", client, stream=True), *pieces_of(chunked_head() + framed, at))
-    assert (done.done, done.value) == (True, None)
+    assert (done.is_settled, done.value) == (True, None)
     assert (client.body, client.ended, client.content_type) == (EVENTS, "finished", b"text/event-stream")
 
 
@@ -140,7 +140,8 @@ def test_an_error_is_kept_for_the_engine_to_read(status: int, stream: bool):
         relay("openai.chat", client, stream=stream),
         response(body, status=f"{status} No", headers=("Retry-After: 2.5",)),
     )
-    assert (done.done, done.value, done.status, done.error_body, done.retry_after) == (True, None, status, body, 2.5)
+    assert (done.is_settled, done.value) == (True, None)
+    assert (done.status, done.error_body, done.retry_after) == (status, body, 2.5)
     assert not client.response_started
 
 
@@ -168,7 +169,7 @@ def test_a_client_that_stopped_reading_is_cut_and_not_written_to():
     one = relay("openai.chat", client, stream=True)
     told(one, chunked_head() + chunk(event("a")))
     given = client.body
-    one.failed(ClientStalled("it reads no more"))
+    one.on_failure(ClientStalled("it reads no more"))
     assert (client.ended, client.body) == ("aborted", given)
     assert isinstance(one.value, ClientStalled)
 

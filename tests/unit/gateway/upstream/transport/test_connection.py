@@ -33,7 +33,7 @@ def test_a_body_with_a_length_is_heard_whole_however_it_is_split(parts, at):
     bench, sink = ConnectionBench(), RecordingSink()
     bench.ask(sink)
     bench.hears(*pieces_of(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body, at))
-    assert (sink.status, sink.text, sink.ended) == (200, body, "whole")
+    assert (sink.status, sink.text, sink.ended) == (200, body, "delimited")
     assert bench.freed == [True]
     assert sink.headers[b"content-type"] == b"text/plain"
 
@@ -43,7 +43,7 @@ def test_a_chunked_body_is_heard_whole_however_it_is_split(parts, at, raw):
     bench, sink = ConnectionBench(), RecordingSink(raw=raw)
     bench.ask(sink)
     bench.hears(*pieces_of(CHUNKED + framed(parts), at))
-    assert (sink.text, sink.ended) == (b"".join(parts), "whole")
+    assert (sink.text, sink.ended) == (b"".join(parts), "delimited")
     assert bench.freed == [True]
     if sink.framed:
         assert sink.framed == framed(parts)
@@ -66,7 +66,7 @@ def test_interim_answers_are_passed_over_however_they_are_split(many, at, parts)
     bench, sink = ConnectionBench(), RecordingSink(raw=True)
     bench.ask(sink)
     bench.hears(*pieces_of(interim + CHUNKED + framed(parts), at))
-    assert (sink.status, sink.text, sink.ended) == (200, b"".join(parts), "whole")
+    assert (sink.status, sink.text, sink.ended) == (200, b"".join(parts), "delimited")
     assert b"link" not in sink.headers
 
 
@@ -84,7 +84,7 @@ def test_a_chunked_answer_cut_anywhere_leaves_the_client_at_the_end_of_a_line(pa
     bench.hears(*pieces_of(whole[:cut], at))
     bench.lost()
     assert isinstance(sink.ended, UpstreamCut)
-    assert not bench.connection.ragged
+    assert not bench.connection.unaligned
     if sink.framed:
         ends = {sum(len(chunk(part)) for part in parts[:n]) for n in range(len(parts) + 1)}
         assert len(sink.framed) in ends
@@ -130,7 +130,7 @@ def test_what_follows_an_answer_is_not_heard_and_costs_the_connection(parts, ext
     bench.ask(sink)
     bench.hears(*pieces_of(answer + extra, [cut for cut in at if cut < len(answer)]))
     assert sink.text == body
-    assert sink.ended == "whole"
+    assert sink.ended == "delimited"
     if extra.strip(b"\r\n"):
         assert bench.freed == [False]
 
@@ -165,11 +165,11 @@ def test_a_chunk_too_large_to_hold_goes_on_in_pieces_and_says_so():
     bench.ask(sink)
     bench.hears(CHUNKED + b"186a0\r\n", b"x" * 70_000)
     assert len(sink.framed) > 70_000
-    assert bench.connection.ragged
+    assert bench.connection.unaligned
     bench.hears(b"x" * 29_999 + b"\n\r\n")
-    assert not bench.connection.ragged
+    assert not bench.connection.unaligned
     bench.hears(END)
-    assert sink.ended == "whole"
+    assert sink.ended == "delimited"
 
 
 # Ends
@@ -180,7 +180,7 @@ def test_a_connection_closed_without_a_word_is_cut_before_it_began():
     bench.ask(sink)
     bench.lost()
     assert isinstance(sink.ended, UpstreamCut)
-    assert not bench.connection.started
+    assert not bench.connection.response_started
 
 
 def test_a_request_on_a_connection_that_has_gone_says_so_and_gives_it_back():
@@ -205,14 +205,14 @@ def test_a_connection_that_the_engine_closes_is_not_used_again(head: bytes):
     bench, sink = ConnectionBench(), RecordingSink()
     bench.ask(sink)
     bench.hears(HEAD + head + b"Content-Length: 2\r\n\r\nok")
-    assert (sink.ended, bench.freed, bench.transport.state) == ("whole", [False], "closed")
+    assert (sink.ended, bench.freed, bench.transport.state) == ("delimited", [False], "closed")
 
 
 def test_what_comes_on_a_free_connection_aborts_it():
     bench = ConnectionBench()
     bench.hears(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
     assert bench.transport.state == "aborted"
-    assert not bench.connection.open
+    assert not bench.connection.is_open
 
 
 def test_an_aborted_connection_is_silent_afterwards():
@@ -222,7 +222,7 @@ def test_an_aborted_connection_is_silent_afterwards():
     assert isinstance(sink.ended, ClientGone)
     bench.connection.data_received(HEAD)
     bench.lost()
-    bench.connection.check(1e9)
+    bench.connection.check_deadlines(1e9)
     assert isinstance(sink.ended, ClientGone)
 
 
@@ -241,13 +241,13 @@ def test_an_abort_without_an_error_tells_nobody():
 def test_the_first_byte_has_its_time_and_silence_another():
     bench, sink = ConnectionBench(), RecordingSink()
     bench.ask(sink, now=100.0, first=10.0, idle=5.0)
-    bench.connection.check(109.9)
+    bench.connection.check_deadlines(109.9)
     assert not sink.ended
     bench.hears(CHUNKED + chunk(b"a"))
-    bench.connection.check(110.0)
-    bench.connection.check(114.9)
+    bench.connection.check_deadlines(110.0)
+    bench.connection.check_deadlines(114.9)
     assert not sink.ended
-    bench.connection.check(115.0)
+    bench.connection.check_deadlines(115.0)
     assert isinstance(sink.ended, UpstreamTimeout)
     assert "sent nothing more" in sink.ended.message
     assert bench.transport.state == "aborted"
@@ -257,16 +257,16 @@ def test_a_head_alone_does_not_stop_the_clock():
     bench, sink = ConnectionBench(), RecordingSink()
     bench.ask(sink, now=100.0, first=10.0, idle=100.0)
     bench.hears(CHUNKED)
-    bench.connection.check(110.0)
+    bench.connection.check_deadlines(110.0)
     assert isinstance(sink.ended, UpstreamTimeout)
 
 
 def test_no_byte_at_all_is_told_as_such():
     bench, sink = ConnectionBench(), RecordingSink()
     bench.ask(sink, now=100.0, first=10.0)
-    bench.connection.check(110.0)
+    bench.connection.check_deadlines(110.0)
     assert isinstance(sink.ended, UpstreamTimeout)
-    assert "did not begin to answer" in sink.ended.message
+    assert "did not start its response" in sink.ended.message
 
 
 def test_a_client_that_has_stopped_reading_is_given_up_and_a_slow_one_is_not():
@@ -278,12 +278,12 @@ def test_a_client_that_has_stopped_reading_is_given_up_and_a_slow_one_is_not():
     assert bench.transport.paused
     now = 1.0
     for left in range(900, 0, -100):  # it reads, if slowly
-        bench.connection.check(now)
+        bench.connection.check_deadlines(now)
         now += 5.0
         sink.waiting = left
         assert not sink.ended
     for _ in range(3):
-        bench.connection.check(now)
+        bench.connection.check_deadlines(now)
         now += 5.0
     assert isinstance(sink.ended, ClientStalled)
 
@@ -293,6 +293,6 @@ def test_a_paused_connection_is_free_again_with_open_ears():
     bench.ask(sink)
     bench.connection.pause()
     bench.hears(HEAD + b"Content-Length: 2\r\n\r\nok")
-    assert (sink.ended, bench.freed, bench.transport.paused) == ("whole", [True], False)
+    assert (sink.ended, bench.freed, bench.transport.paused) == ("delimited", [True], False)
     bench.connection.pause()
     assert not bench.transport.paused

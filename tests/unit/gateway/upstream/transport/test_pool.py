@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from penstock.domain.errors import ConnectFailed, NoServer, UpstreamTimeout
 from penstock.gateway.upstream.transport.connection import Connection
-from penstock.gateway.upstream.transport.pool import Address, Pool, PoolLimits, Pools, tls_context
+from penstock.gateway.upstream.transport.pool import Address, Pool, PoolLimits, Pools, create_tls_context
 from tests.support.raw_engine import RawEngine, says
 from tests.unit.gateway.upstream.connection_bench import FakeTransport, RecordingSink
 
@@ -32,14 +32,14 @@ def pool(**limits: float) -> Pool:
 
 def opened(in_pool: Pool) -> Connection:
     """A connection that is busy in this pool."""
-    connection = Connection("http://engine:1", in_pool._freed)
+    connection = Connection("http://engine:1", in_pool._on_released)
     connection.connection_made(FakeTransport())  # type: ignore[arg-type]
     in_pool.busy.add(connection)
     return connection
 
 
 def answered(connection: Connection, extra: bytes = b"") -> None:
-    connection.request(b"", RecordingSink(), 10.0, 10.0)
+    connection.send_request(b"", RecordingSink(), 10.0, 10.0)
     connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" + extra)
 
 
@@ -109,7 +109,7 @@ def test_an_ended_pool_stops_what_runs():
     kept = pool()
     sink = RecordingSink()
     connection = opened(kept)
-    connection.request(b"", sink, 10.0, 10.0)
+    connection.send_request(b"", sink, 10.0, 10.0)
     kept.abort()
     assert state(connection) == "aborted"
     assert isinstance(sink.ended, ConnectFailed)
@@ -130,8 +130,8 @@ def test_whatever_happens_every_connection_is_free_busy_or_gone(steps, dice):
             if taken is None:
                 taken = opened(kept)
                 everything.append(taken)
-            assert taken.open
-            taken.request(b"", RecordingSink(), kept.loop.time() + 1e9, 1e9)
+            assert taken.is_open
+            taken.send_request(b"", RecordingSink(), kept.loop.time() + 1e9, 1e9)
         elif step == "answer" and busy:
             dice.choice(busy).data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
         elif step == "lose" and busy:
@@ -144,11 +144,11 @@ def test_whatever_happens_every_connection_is_free_busy_or_gone(steps, dice):
             kept.loop.now += 40  # type: ignore[attr-defined]
         elif step == "sweep":
             kept.sweep(kept.loop.time())
-        free = [connection for connection in kept._idle if connection.open]
+        free = [connection for connection in kept._idle if connection.is_open]
         assert len(kept._idle) <= 3
         assert not kept.busy & set(free)
         assert all(connection.sink is not None for connection in kept.busy)
-        assert {c for c in everything if c.open} == kept.busy | set(free)
+        assert {c for c in everything if c.is_open} == kept.busy | set(free)
 
 
 # Opening
@@ -159,7 +159,7 @@ async def test_opening_tells_why_it_failed():
         nobody.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
         refusing = Pool(Address.parse(url), PoolLimits(), True, asyncio.get_running_loop())
-        with pytest.raises(ConnectFailed, match=re.escape(f"cannot connect to {url}: connection refused")):
+        with pytest.raises(ConnectFailed, match=re.escape(f"Cannot connect to {url}: connection refused")):
             await refusing.connect()
         assert refusing.size == 0
 
@@ -175,7 +175,7 @@ async def test_opening_has_its_time():
 
 async def test_a_name_that_does_not_exist_is_told():
     address = Address.parse("http://nobody.invalid:1")
-    with pytest.raises(ConnectFailed, match=r"cannot connect to http://nobody\.invalid:1"):
+    with pytest.raises(ConnectFailed, match=r"Cannot connect to http://nobody\.invalid:1"):
         await Pool(address, PoolLimits(), True, asyncio.get_running_loop()).connect()
 
 
@@ -200,7 +200,7 @@ async def test_after_the_end_nothing_is_opened():
         for ended in (connecting, first.connect(), pools.get("http://127.0.0.1:1").connect()):
             with pytest.raises(ConnectFailed, match="stopping"):
                 await ended
-        assert (pools.open, pools.busy) == (0, 0)
+        assert (pools.size, pools.busy) == (0, 0)
 
 
 async def test_a_pool_serves_one_address_with_one_way_of_verifying():
@@ -242,7 +242,7 @@ def test_an_address_is_read_from_a_url(url: str, host: str, port: int, tls: bool
 
 
 def test_verification_is_on_unless_it_is_turned_off():
-    assert tls_context(True).verify_mode is ssl.CERT_REQUIRED
-    assert tls_context(True).check_hostname
-    assert tls_context(False).verify_mode is ssl.CERT_NONE
-    assert not tls_context(False).check_hostname
+    assert create_tls_context(True).verify_mode is ssl.CERT_REQUIRED
+    assert create_tls_context(True).check_hostname
+    assert create_tls_context(False).verify_mode is ssl.CERT_NONE
+    assert not create_tls_context(False).check_hostname

@@ -1,0 +1,16 @@
+from pathlib import Path
+
+import pytest
+
+from tests.support.settings_folder import SettingsFolder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> SettingsFolder:
+    return SettingsFolder(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> SettingsFolder:
+    """For properties: one folder for all their examples."""
+    return SettingsFolder(tmp_path_factory.mktemp("settings"))

@@ -1,0 +1,64 @@
+"""Throughput is learnt from a sample of the calls that succeeded at the first attempt."""
+
+from typing import Any
+
+import pytest
+
+from penstock.domain.errors import UpstreamCut
+from penstock.domain.fleet import Deployment, Model, Server
+from penstock.domain.response import Usage
+from penstock.gateway.fleet.catalog import Catalog
+from penstock.gateway.fleet.throughput_learning import AnsweredCall
+from penstock.gateway.observers import ThroughputLearner, throughput_learner
+from penstock.gateway.observers.throughput_learner import FIRST_CALLS, SAMPLE_INTERVAL
+from penstock.gateway.request_context import RequestContext
+from tests.unit.gateway.finished_contexts import FakeRelay, finished_context
+
+DEPLOYMENT = Deployment(Server("s", "ollama", ("http://s:1",)), Model("m"), "http://s:1", 2)
+
+
+@pytest.fixture
+def lessons(monkeypatch: pytest.MonkeyPatch) -> list[AnsweredCall]:
+    """Record the calls that are learned from."""
+    recorded: list[AnsweredCall] = []
+    monkeypatch.setattr(throughput_learner, "learn_throughput", lambda load, deployment, call: recorded.append(call))
+    return recorded
+
+
+def answered(**fields: Any) -> RequestContext:
+    return finished_context(deployment=DEPLOYMENT, relay=FakeRelay(Usage(3, 4)), **fields)
+
+
+def test_times_run_from_the_end_of_the_wait_in_the_swap_queue(lessons):
+    learner = ThroughputLearner(Catalog(), lambda server: None)
+    learner.observe_call(answered(queue_seconds=0.25, first_byte_at=100.5, running_before=1))
+    (lesson,) = lessons
+    assert lesson == AnsweredCall(
+        Usage(3, 4), model_was_loaded=True, running_before=1, first_byte_seconds=0.25, total_seconds=0.75
+    )
+
+
+def test_retried_and_failed_calls_teach_nothing(lessons):
+    learner = ThroughputLearner(Catalog(), lambda server: None)
+    learner.observe_call(answered(attempts=2))
+    learner.observe_call(answered(failure=UpstreamCut("The server closed the connection.")))
+    learner.observe_call(finished_context(attempts=1))
+    assert lessons == []
+
+
+def test_after_the_first_calls_only_a_sample_is_learnt_from(lessons):
+    learner = ThroughputLearner(Catalog(), lambda server: None)
+    for _ in range(FIRST_CALLS + 10 * SAMPLE_INTERVAL - 1):
+        learner.observe_call(answered())
+    assert len(lessons) == FIRST_CALLS + 9
+
+
+def test_a_call_that_loaded_a_model_always_teaches_and_has_its_server_probed(lessons):
+    probed: list[str] = []
+    learner = ThroughputLearner(Catalog(), probed.append)
+    for _ in range(FIRST_CALLS):
+        learner.observe_call(answered())
+    lessons.clear()
+    for _ in range(3):
+        learner.observe_call(answered(model_was_loaded=False))
+    assert (len(lessons), probed) == (3, ["s", "s", "s"])
