@@ -10,7 +10,7 @@ from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 LOOPBACK = "127.0.0.1"
 
 
-class Neighbour:
+class LanHost:
     """Another member of the network, with a name and services of its own. `unique` keeps test runs apart."""
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class Neighbour:
         self.type = f"_t{self.unique}._tcp"
         self._zeroconf = AsyncZeroconf(interfaces=[LOOPBACK], ip_version=IPVersion.V4Only)
 
-    def info(self, *addresses: str, port: int = 11434, name: str = "GPU box") -> AsyncServiceInfo:
+    def service_info(self, *addresses: str, port: int = 11434, name: str = "GPU box") -> AsyncServiceInfo:
         return AsyncServiceInfo(
             f"{self.type}.local.",
             f"{name}.{self.type}.local.",
@@ -29,20 +29,20 @@ class Neighbour:
             parsed_addresses=list(addresses),
         )
 
-    async def tell(self, *addresses: str, **more) -> None:
-        await self._zeroconf.async_register_service(self.info(*addresses, **more), cooperating_responders=True)
+    async def announce(self, *addresses: str, **more) -> None:
+        await self._zeroconf.async_register_service(self.service_info(*addresses, **more), cooperating_responders=True)
 
     async def move(self, *addresses: str) -> None:
-        await self._zeroconf.async_update_service(self.info(*addresses))
+        await self._zeroconf.async_update_service(self.service_info(*addresses))
 
     async def leave(self) -> None:
-        await (await self._zeroconf.async_unregister_service(self.info(LOOPBACK)))
+        await (await self._zeroconf.async_unregister_service(self.service_info(LOOPBACK)))
 
     async def close(self) -> None:
         await self._zeroconf.async_close()
 
 
-class News:
+class CallbackWaiter:
     """Lets a test wait for what a callback tells."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class News:
     def __call__(self, *_: object) -> None:
         self._came.set()
 
-    async def until(self, true: Callable[[], object]) -> None:
+    async def wait_until(self, true: Callable[[], object]) -> None:
         async with asyncio.timeout(10):
             while not true():
                 self._came.clear()
