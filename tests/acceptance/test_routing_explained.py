@@ -32,8 +32,8 @@ from tests.acceptance.distributed import (
     messages,
     routed,
 )
-from tests.support.gateway import running as in_process
-from tests.support.gateway import server
+from tests.support.gateway import run_gateway as in_process
+from tests.support.gateway import server_settings
 from tests.support.gateway_process import Gateway, environment, gateway
 from tests.support.raw_client import post
 from tests.support.real_engines import free_port
@@ -254,11 +254,11 @@ def test_decisions_keep_no_word_of_what_was_said(running: Gateway) -> None:
 async def test_what_is_kept_of_a_decision_holds_nothing_of_the_request() -> None:
     async with (
         Simulator(at_once("gemma3:1b")) as only,
-        in_process(server("only", only.url, "ollama"), look=True) as here,
+        in_process(server_settings("only", only.url, "ollama"), look=True) as here,
     ):
         for path in ("/api/v1/chat", "/v1/chat/completions", "/api/chat"):
             body = bodies(SECRET)[path] | {"model": "gemma3:1b"}
-            assert (await here.ask(post(path, body))).status == 200
+            assert (await here.send_request(post(path, body))).status == 200
         records = here.gateway.decision_log.records
         assert len(records) == 3
         kept = [getattr(record, name) for record in records for name in DecisionRecord.__slots__]

@@ -11,7 +11,7 @@ import pytest
 
 from penstock.gateway.upstream.relay import polling
 from penstock.sim import Faults, SimOptions, Simulator
-from tests.support.gateway import Running, running, server, until
+from tests.support.gateway import RunningGateway, run_gateway, server_settings, wait_until
 from tests.support.raw_client import Answer, RawClient, get, post, turn
 from tests.support.raw_engine import RawEngine, Turn, chunk, chunked_head, response
 
@@ -74,14 +74,14 @@ FORGOTTEN = response(b'{"detail":"Task not found"}', status="404 Not Found")
 class Chain:
     """A gateway before Victoria (ours to script), and simulated MLX and Ollama."""
 
-    gateway: Running
+    gateway: RunningGateway
     engine: RawEngine
     agent: Agent
     mlx: Simulator
     ollama: Simulator
 
     async def ask(self, request: bytes = STREAM) -> Answer:
-        answer: Answer = await self.gateway.ask(request)
+        answer: Answer = await self.gateway.send_request(request)
         return answer
 
 
@@ -94,12 +94,12 @@ async def chain(request: pytest.FixtureRequest) -> AsyncIterator[Chain]:
         mlx = await stack.enter_async_context(Simulator(SimOptions.instant("mlx", "m", text="from MLX")))
         ollama = await stack.enter_async_context(Simulator(SimOptions.instant("ollama", "m")))
         engine = await stack.enter_async_context(RawEngine(agent))
-        victoria = server("victoria", engine.url, "victoria")
+        victoria = server_settings("victoria", engine.url, "victoria")
         gateway = await stack.enter_async_context(
-            running(
-                server("ollama", ollama.url, "ollama", priority="PRIMARY"),
+            run_gateway(
+                server_settings("ollama", ollama.url, "ollama", priority="PRIMARY"),
                 replace(victoria, timeouts=replace(victoria.timeouts, total=total)),
-                server("mlx", mlx.url, "mlx"),
+                server_settings("mlx", mlx.url, "mlx"),
             )
         )
         yield Chain(gateway, engine, agent, mlx, ollama)
@@ -208,9 +208,9 @@ async def test_who_hangs_up_is_not_waited_for(chain: Chain, request_: bytes):
     chain.agent.statuses = [{"status": "running"}]
     client = await RawClient.to(chain.gateway.port)
     await client.send(request_)
-    await until(lambda: chain.agent.looks >= 2)
+    await wait_until(lambda: chain.agent.looks >= 2)
     client.close()
-    await chain.gateway.at_rest()
+    await chain.gateway.wait_until_idle()
     looks = chain.agent.looks
     await turn(100)
     assert chain.agent.looks == looks
@@ -221,15 +221,15 @@ async def test_who_hangs_up_is_not_waited_for(chain: Chain, request_: bytes):
 @pytest.mark.parametrize("kind", ["victoria", "mlx"])
 async def test_who_hangs_up_ends_the_work_on_a_stream(kind: str):
     slow = SimOptions(kind, models=("m",), load_seconds=0, tokens_per_second=20, text="a long answer " * 500)
-    async with Simulator(slow) as engine, running(server("a", engine.url, kind)) as gateway:
+    async with Simulator(slow) as engine, run_gateway(server_settings("a", engine.url, kind)) as gateway:
         client = await RawClient.to(gateway.port)
         await client.send(STREAM)
         while b"event: start" not in client.received:
             await client.more()
         assert engine.running == 1
         client.close()
-        await gateway.at_rest()
-        await until(lambda: engine.counters.cancelled == 1, 1)
+        await gateway.wait_until_idle()
+        await wait_until(lambda: engine.counters.cancelled == 1, 1)
         assert engine.running == 0
 
 
@@ -261,19 +261,23 @@ async def test_ollama_is_not_asked_though_it_be_the_only_one_up():
     async with Simulator(SimOptions.instant("ollama", "m")) as ollama, Simulator(SimOptions.instant("mlx")) as away:
         url = away.url
         await away.stop()
-        servers = [server("ollama", ollama.url, "ollama"), server("mlx", url, "mlx"), server("v", url, "victoria")]
-        async with running(*servers) as gateway:
-            answer = await gateway.ask(SEND)
+        servers = [
+            server_settings("ollama", ollama.url, "ollama"),
+            server_settings("mlx", url, "mlx"),
+            server_settings("v", url, "victoria"),
+        ]
+        async with run_gateway(*servers) as gateway:
+            answer = await gateway.send_request(SEND)
             assert (answer.status, answer.json["code"]) == (503, "no_server")
             assert answer.json["detail"].startswith(
                 "Neither Victoria nor the MLX API server is available for this chat."
             )
-            streamed = await gateway.ask(STREAM)
+            streamed = await gateway.send_request(STREAM)
             assert streamed.status == 503
             assert [name for name, _ in events(streamed)] == ["error", "end"]
             assert "Neither Victoria nor the MLX API server is available" in events(streamed)[0][1]["message"]
             assert url in events(streamed)[0][1]["message"]
-            plan = await gateway.ask(post("/api/chat/plan", {"content": "go"}))
+            plan = await gateway.send_request(post("/api/chat/plan", {"content": "go"}))
             assert plan.status == 503
         assert not ollama.counters.requests
 
@@ -281,8 +285,8 @@ async def test_ollama_is_not_asked_though_it_be_the_only_one_up():
 async def test_a_simulated_victoria_without_a_stream_tells_her_stages():
     slow = SimOptions("victoria", tokens_per_second=60, prefill_tokens_per_second=1e9, load_seconds=0, progress=False)
     async with Simulator(replace(slow, text="as simulated")) as victoria:
-        async with running(server("v", victoria.url, "victoria")) as gateway:
-            answer = await gateway.ask(STREAM)
+        async with run_gateway(server_settings("v", victoria.url, "victoria")) as gateway:
+            answer = await gateway.send_request(STREAM)
         assert spoken(answer) == "as simulated"
         steps = [data["step"] for name, data in events(answer) if name == "step"]
         assert steps
@@ -292,8 +296,8 @@ async def test_a_simulated_victoria_without_a_stream_tells_her_stages():
 async def test_a_simulated_victoria_that_breaks_in_a_stream_ends_it_with_an_error():
     async with Simulator(SimOptions.instant("victoria")) as victoria:
         victoria.faults = Faults(crash_middle=1, scope="generation")
-        async with running(server("v", victoria.url, "victoria")) as gateway:
-            told = events(await gateway.ask(STREAM))
+        async with run_gateway(server_settings("v", victoria.url, "victoria")) as gateway:
+            told = events(await gateway.send_request(STREAM))
     assert [name for name, _ in told][-2:] == ["error", "end"]
 
 
@@ -305,7 +309,7 @@ async def test_an_older_mlx_is_asked_for_chats_only_once():
         known = turn.request.path == "/api/generate"
         await turn.send(response(b'{"model":"m","response":"from a prompt","done":true}') if known else NOT_FOUND)
 
-    async with RawEngine(older) as engine, running(server("mlx", engine.url, "mlx")) as gateway:
+    async with RawEngine(older) as engine, run_gateway(server_settings("mlx", engine.url, "mlx")) as gateway:
         for _ in range(2):
-            assert (await gateway.ask(ONLY_MLX)).json["content"] == "from a prompt"
+            assert (await gateway.send_request(ONLY_MLX)).json["content"] == "from a prompt"
     assert asked == ["/api/chat", "/api/generate", "/api/generate"]

@@ -14,7 +14,7 @@ from penstock.domain.errors import ConnectFailed
 from penstock.gateway.upstream.resilience.breaker import NO_PERMITS, BreakerPolicy
 from penstock.gateway.upstream.resilience.breaker_registry import BreakerRegistry
 from penstock.sim import Faults, SimOptions, Simulator
-from tests.support.gateway import Running, running, server, until
+from tests.support.gateway import RunningGateway, run_gateway, server_settings, wait_until
 from tests.support.raw_client import chat, post
 from tests.support.raw_engine import RawEngine, response, says
 
@@ -28,13 +28,15 @@ POLICY = BreakerPolicy(
 
 
 @contextlib.asynccontextmanager
-async def fleet(*sims: Simulator) -> AsyncIterator[Running]:
+async def fleet(*sims: Simulator) -> AsyncIterator[RunningGateway]:
     """A gateway in front of simulators, the first of which it likes best."""
     servers = [
-        server(chr(97 + place), sim.url, priority="SECONDARY" if place else "PRIMARY", first_byte=0.2, idle=0.2)
+        server_settings(
+            chr(97 + place), sim.url, priority="SECONDARY" if place else "PRIMARY", first_byte=0.2, idle=0.2
+        )
         for place, sim in enumerate(sims)
     ]
-    async with running(*servers, look=True) as gateway:
+    async with run_gateway(*servers, look=True) as gateway:
         gateway.gateway.failover.breakers = BreakerRegistry(random.Random(1).random, POLICY)
         gateway.gateway.failover.forget()
         for watched in gateway.gateway.watcher._watched.values():
@@ -43,7 +45,7 @@ async def fleet(*sims: Simulator) -> AsyncIterator[Running]:
         yield gateway
 
 
-def up(gateway: Running, name: str) -> bool:
+def up(gateway: RunningGateway, name: str) -> bool:
     return any(status.is_up for status in gateway.gateway.catalog.fleet.statuses if status.server.name == name)
 
 
@@ -51,8 +53,8 @@ def asked(sim: Simulator) -> int:
     return sim.counters.requests.get("/v1/chat/completions", 0)
 
 
-async def ask(gateway: Running) -> str:
-    answer = await gateway.ask(CHAT)
+async def ask(gateway: RunningGateway) -> str:
+    answer = await gateway.send_request(CHAT)
     assert answer.status == 200, answer
     return str(answer.headers["x-penstock-server"])
 
@@ -93,10 +95,10 @@ async def test_a_server_that_dies_under_many_calls_is_asked_by_few_of_them():
 
 async def test_a_lone_server_that_fails_is_left_alone_for_a_moment_and_callers_are_told_when_to_come_again():
     broken = says(response(b"{}", status="500 Internal Server Error"))
-    async with RawEngine(broken) as bad, running(server("a", bad.url)) as gateway:
+    async with RawEngine(broken) as bad, run_gateway(server_settings("a", bad.url)) as gateway:
         for _ in range(3):
-            assert (await gateway.ask(CHAT)).status == 500
-        answer = await gateway.ask(CHAT)
+            assert (await gateway.send_request(CHAT)).status == 500
+        answer = await gateway.send_request(CHAT)
         assert answer.status == 503
         assert answer.json["error"]["code"] == "no_server"
         assert "a has failed just now and is left alone" in answer.json["error"]["message"]
@@ -109,7 +111,7 @@ async def test_a_retry_after_of_an_engine_is_honoured():
     async with (
         RawEngine(says(slow_down)) as busy,
         vllm() as good,
-        running(server("a", busy.url), server("b", good.url, priority="SECONDARY")) as gateway,
+        run_gateway(server_settings("a", busy.url), server_settings("b", good.url, priority="SECONDARY")) as gateway,
     ):
         for _ in range(20):
             assert await ask(gateway) == "b"
@@ -118,15 +120,15 @@ async def test_a_retry_after_of_an_engine_is_honoured():
 
 
 async def test_a_trial_that_is_given_up_by_its_client_gives_its_permit_back():
-    async with vllm() as first, running(server("a", first.url)) as gateway:
+    async with vllm() as first, run_gateway(server_settings("a", first.url)) as gateway:
         pair = gateway.gateway.failover.breakers.get("a", "m")
         first.faults = Faults(hang_before=1.0)
         pair.record_failure(NO_PERMITS, ConnectFailed("refused"), 0.0, answered=False)  # long ago
-        client = await gateway.client()
+        client = await gateway.connect_client()
         await client.send(CHAT)
-        await until(lambda: pair.is_blocked_by_probe)
+        await wait_until(lambda: pair.is_blocked_by_probe)
         client.close()
-        await until(lambda: not pair.is_blocked_by_probe)
+        await wait_until(lambda: not pair.is_blocked_by_probe)
         first.faults = Faults()
         assert await ask(gateway) == "a"
         assert pair.is_healthy

@@ -9,18 +9,18 @@ import pytest
 
 from penstock.domain.fleet import Inventory, Server, ServerStatus, State
 from penstock.engines.base import FetchRequest
-from tests.support.watching import Lister, TinyServer, Watching, server, state_is
+from tests.support.fake_servers import FakeServer, ListingEngine, WatchedFleet, listing_server, state_is
 
 
 @pytest.fixture
-async def good() -> AsyncIterator[TinyServer]:
-    async with TinyServer("m1", "m2:latest") as tiny:
+async def good() -> AsyncIterator[FakeServer]:
+    async with FakeServer("m1", "m2:latest") as tiny:
         yield tiny
 
 
 @pytest.fixture
-async def away() -> AsyncIterator[TinyServer]:
-    tiny = TinyServer()
+async def away() -> AsyncIterator[FakeServer]:
+    tiny = FakeServer()
     await tiny.start()
     await tiny.stop()
     yield tiny
@@ -29,7 +29,10 @@ async def away() -> AsyncIterator[TinyServer]:
 
 async def test_the_first_look_publishes_what_each_server_has_and_logs_the_agreed_lines(good, caplog):
     caplog.set_level(logging.INFO, "penstock")
-    async with TinyServer("m1", "m3") as other, Watching(server("primary", good), server("localhost", other)) as w:
+    async with (
+        FakeServer("m1", "m3") as other,
+        WatchedFleet(listing_server("primary", good), listing_server("localhost", other)) as w,
+    ):
         assert [m.name for m in w.status("primary").models] == ["m1", "m2:latest"]
         assert w.status("primary").version == "1.2.3"
         assert w.status("primary").slots == 3
@@ -48,7 +51,10 @@ async def test_the_first_look_publishes_what_each_server_has_and_logs_the_agreed
 
 @pytest.mark.parametrize("fault", ["hang", "garbage", "huge", "cut", "nonsense"])
 async def test_a_server_that_misbehaves_costs_only_its_own_state(good, fault, caplog):
-    async with TinyServer(fault=fault) as bad, Watching(server("bad", bad), server("good", good)) as w:
+    async with (
+        FakeServer(fault=fault) as bad,
+        WatchedFleet(listing_server("bad", bad), listing_server("good", good)) as w,
+    ):
         assert w.status("bad").state is State.DOWN
         assert w.status("bad").error
         assert w.status("good").is_up
@@ -58,16 +64,18 @@ async def test_a_server_that_misbehaves_costs_only_its_own_state(good, fault, ca
 
 
 async def test_a_hanging_server_delays_the_first_look_by_the_time_out_and_no_more(good):
-    async with TinyServer(fault="hang") as bad:
+    async with FakeServer(fault="hang") as bad:
         began = time.monotonic()
-        async with Watching(server("bad", bad), server("bad2", bad), server("good", good)) as w:
+        async with WatchedFleet(
+            listing_server("bad", bad), listing_server("bad2", bad), listing_server("good", good)
+        ) as w:
             assert time.monotonic() - began < 2.0
             assert "did not answer" in w.status("bad").error
 
 
 async def test_a_configured_server_that_is_away_gets_one_warning_with_address_reason_and_setting(away, caplog):
-    async with Watching(server("primary", away, setting="llm.providers.ollama.base_url")) as w:
-        await w.looks(4)
+    async with WatchedFleet(listing_server("primary", away, setting="llm.providers.ollama.base_url")) as w:
+        await w.wait_for_probes(4)
         assert w.status("primary").state is State.DOWN
     warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
     assert len(warnings) == 1
@@ -76,7 +84,7 @@ async def test_a_configured_server_that_is_away_gets_one_warning_with_address_re
 
 async def test_a_default_address_where_nothing_answers_is_silent_and_no_part_of_the_fleet(away, caplog):
     caplog.set_level(logging.INFO, "penstock")
-    async with Watching(server("localhost", away, is_configured=False)) as w:
+    async with WatchedFleet(listing_server("localhost", away, is_configured=False)) as w:
         assert w.catalog.fleet.statuses == ()
     assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
     assert "Discovery complete: 0/0 servers available, 0 unique models" in caplog.text
@@ -84,24 +92,24 @@ async def test_a_default_address_where_nothing_answers_is_silent_and_no_part_of_
 
 async def test_a_default_address_joins_when_something_answers_there_and_stays_when_it_goes(away, caplog):
     caplog.set_level(logging.INFO, "penstock")
-    async with Watching(server("localhost", away, is_configured=False)) as w:
+    async with WatchedFleet(listing_server("localhost", away, is_configured=False)) as w:
         away.models = ["m"]
         await away.start()
-        await w.until(state_is("localhost", State.UP))
+        await w.wait_until(state_is("localhost", State.UP))
         await away.stop()
-        await w.until(state_is("localhost", State.DOWN))
+        await w.wait_until(state_is("localhost", State.DOWN))
     assert f"Server localhost ({away.url}): 1 models" in caplog.text
 
 
 async def test_a_server_that_goes_and_comes_back_is_told_of_once_each(good, caplog):
     caplog.set_level(logging.INFO, "penstock")
-    async with Watching(server("a", good)) as w:
+    async with WatchedFleet(listing_server("a", good)) as w:
         await good.stop()
-        await w.until(state_is("a", State.DOWN))
+        await w.wait_until(state_is("a", State.DOWN))
         assert [m.name for m in w.status("a").models] == ["m1", "m2:latest"]
-        await w.looks(3)
+        await w.wait_for_probes(3)
         await good.start()
-        await w.until(state_is("a", State.UP))
+        await w.wait_until(state_is("a", State.UP))
     lines = [r.getMessage() for r in caplog.records if r.getMessage().startswith("Server a is")]
     assert len(lines) == 2
     assert lines[0].startswith("Server a is down: connection refused")
@@ -110,59 +118,59 @@ async def test_a_server_that_goes_and_comes_back_is_told_of_once_each(good, capl
 
 async def test_a_loading_server_is_no_candidate_until_it_is_ready(caplog):
     caplog.set_level(logging.INFO, "penstock")
-    async with TinyServer("m", fault="loading") as tiny, Watching(server("a", tiny)) as w:
+    async with FakeServer("m", fault="loading") as tiny, WatchedFleet(listing_server("a", tiny)) as w:
         assert w.status("a").state is State.LOADING
         tiny.fault = ""
-        await w.until(state_is("a", State.UP))
+        await w.wait_until(state_is("a", State.UP))
     assert "Server a is ready: 1 models" in caplog.text
 
 
 async def test_a_suspected_server_is_looked_at_at_once(good):
-    async with Watching(server("a", good), interval=600) as w:
+    async with WatchedFleet(listing_server("a", good), interval=600) as w:
         await good.stop()
         began = time.monotonic()
         w.watcher.report_failed_call("a")
         w.watcher.report_failed_call("nobody")
-        await w.until(state_is("a", State.DOWN))
+        await w.wait_until(state_is("a", State.DOWN))
         assert time.monotonic() - began < 5
 
 
 async def test_there_is_never_more_than_one_look_in_flight_at_a_server():
-    async with TinyServer(fault="hang") as tiny, Watching(server("a", tiny), timeout=0.1) as w:
+    async with FakeServer(fault="hang") as tiny, WatchedFleet(listing_server("a", tiny), timeout=0.1) as w:
         for _ in range(5):
-            tiny.asked.clear()
+            tiny.requested.clear()
             w.watcher.report_failed_call("a")
             async with asyncio.timeout(5):
-                await tiny.asked.wait()
-        assert tiny.most_open == 1
+                await tiny.requested.wait()
+        assert tiny.max_open == 1
 
 
 async def test_the_first_of_a_servers_addresses_that_answers_is_used_and_found_again_when_it_moves(good, away):
-    async with TinyServer("m1") as second, Watching(server("a", away, good, second)) as w:
+    async with FakeServer("m1") as second, WatchedFleet(listing_server("a", away, good, second)) as w:
         assert w.status("a").url == good.url
         await good.stop()
-        await w.until(lambda fleet: fleet.statuses[0].url == second.url)
+        await w.wait_until(lambda fleet: fleet.statuses[0].url == second.url)
         await away.start()
-        await w.until(lambda fleet: fleet.statuses[0].url == away.url)
+        await w.wait_until(lambda fleet: fleet.statuses[0].url == away.url)
         assert w.catalog.fleet.statuses[0].is_up
 
 
 async def test_a_server_without_any_address_that_answers_says_what_each_said(away):
-    other = TinyServer()
+    other = FakeServer()
     await other.start()
     await other.stop()
-    async with Watching(server("a", away, other)) as w:
+    async with WatchedFleet(listing_server("a", away, other)) as w:
         assert "connection refused" in w.status("a").error
 
 
 async def test_an_engine_that_fails_unexpectedly_is_logged_once_with_its_type(good, caplog):
-    class Broken(Lister):
+    class Broken(ListingEngine):
         def inspect_server(self, known):
             yield FetchRequest("/list")
             raise ZeroDivisionError("boom")
 
-    async with Watching(server("a", good), engine=Broken()) as w:
-        await w.looks(5)
+    async with WatchedFleet(listing_server("a", good), engine=Broken()) as w:
+        await w.wait_for_probes(5)
         assert w.status("a").state is State.DOWN
     errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert errors == ["Looking at server a failed: ZeroDivisionError: boom"]
@@ -170,62 +178,64 @@ async def test_an_engine_that_fails_unexpectedly_is_logged_once_with_its_type(go
 
 
 async def test_an_engine_that_never_stops_fetching_is_broken_off(good):
-    class Endless(Lister):
+    class Endless(ListingEngine):
         def inspect_server(self, known):
             while True:
                 yield FetchRequest("/list", optional=True)
 
-    async with Watching(server("a", good), engine=Endless(), timeout=0.05) as w:
+    async with WatchedFleet(listing_server("a", good), engine=Endless(), timeout=0.05) as w:
         assert w.status("a").state is State.DOWN
 
 
 async def test_an_optional_fetch_that_fails_costs_only_what_it_would_have_told(good):
-    class Curious(Lister):
+    class Curious(ListingEngine):
         def inspect_server(self, known):
             found = yield from super().inspect_server(known)
             missing = yield FetchRequest("/never", optional=True)
             return Inventory(found.models, detail=str(missing.status))
 
-    async with Watching(server("a", good), engine=Curious()) as w:
+    async with WatchedFleet(listing_server("a", good), engine=Curious()) as w:
         assert w.status("a").is_up
         assert w.status("a").detail == "0"
 
 
 async def test_an_unknown_kind_is_down_and_says_so(good):
-    async with Watching(Server("a", "strange", (good.url,))) as w:
+    async with WatchedFleet(Server("a", "strange", (good.url,))) as w:
         assert "strange" in w.status("a").error
 
 
 async def test_simulated_servers_leave_for_good_when_the_first_real_one_with_a_model_is_found(away, good):
     found: list[ServerStatus] = []
-    default = server("localhost", away, is_configured=False)
-    simulated = server("remote", good, is_simulated=True)
-    async with Watching(default, simulated, on_real_server=found.append) as w:
+    default = listing_server("localhost", away, is_configured=False)
+    simulated = listing_server("remote", good, is_simulated=True)
+    async with WatchedFleet(default, simulated, on_real_server=found.append) as w:
         assert w.catalog.fleet.is_simulated
         await away.start()
-        await w.until(lambda fleet: away.requests >= 2)
+        await w.wait_until(lambda fleet: away.requests >= 2)
         assert w.names == ["remote"]
         away.models = ["m"]
-        await w.until(state_is("localhost", State.UP))
+        await w.wait_until(state_is("localhost", State.UP))
         assert w.names == ["localhost"]
         assert [status.server.name for status in found] == ["localhost"]
         await away.stop()
-        await w.until(state_is("localhost", State.DOWN))
+        await w.wait_until(state_is("localhost", State.DOWN))
         w.watcher.set_servers([default, simulated])
         assert w.names == ["localhost"]
 
 
 async def test_a_reload_adds_changes_and_removes_servers_without_touching_the_others(good):
     async with (
-        TinyServer("x") as one,
-        TinyServer("y") as two,
-        TinyServer("z") as three,
-        Watching(server("stay", good), server("go", one), server("change", two), interval=600) as w,
+        FakeServer("x") as one,
+        FakeServer("y") as two,
+        FakeServer("z") as three,
+        WatchedFleet(
+            listing_server("stay", good), listing_server("go", one), listing_server("change", two), interval=600
+        ) as w,
     ):
         w.catalog.loads["stay"].running = 4
         looks = good.requests
-        changed = server("change", three)
-        w.watcher.set_servers([server("new", one), changed, server("stay", good)])
+        changed = listing_server("change", three)
+        w.watcher.set_servers([listing_server("new", one), changed, listing_server("stay", good)])
         assert w.status("change").state is State.UNKNOWN
         await w.watcher.wait_for_first_probes()
         assert w.names == ["new", "change", "stay"]
@@ -236,19 +246,19 @@ async def test_a_reload_adds_changes_and_removes_servers_without_touching_the_ot
 
 
 async def test_a_changed_priority_or_list_of_models_keeps_what_is_known(good):
-    async with Watching(server("a", good), interval=600) as w:
-        w.watcher.set_servers([server("a", good, models=("m1",))])
+    async with WatchedFleet(listing_server("a", good), interval=600) as w:
+        w.watcher.set_servers([listing_server("a", good, models=("m1",))])
         assert w.status("a").is_up
-        await w.until(lambda fleet: len(fleet.statuses[0].models) == 1)
+        await w.wait_until(lambda fleet: len(fleet.statuses[0].models) == 1)
 
 
 async def test_stopping_leaves_no_task_behind_even_while_looks_hang(good):
     before = asyncio.all_tasks()
-    async with TinyServer(fault="hang") as bad, TinyServer(fault="hang") as worse:
-        w = Watching(server("a", bad), server("b", good, worse), timeout=60)
+    async with FakeServer(fault="hang") as bad, FakeServer(fault="hang") as worse:
+        w = WatchedFleet(listing_server("a", bad), listing_server("b", good, worse), timeout=60)
         w.watcher.start()
         async with asyncio.timeout(5):
-            await bad.asked.wait()
+            await bad.requested.wait()
         await w.watcher.stop()
         mine = [t for t in asyncio.all_tasks() - before if (t.get_name() or "").startswith("watch")]
         assert mine == []
@@ -256,6 +266,6 @@ async def test_stopping_leaves_no_task_behind_even_while_looks_hang(good):
 
 async def test_a_watcher_without_servers_is_content(caplog):
     caplog.set_level(logging.INFO, "penstock")
-    async with Watching() as w:
+    async with WatchedFleet() as w:
         assert w.watcher.has_probed_all
     assert "Discovery complete: 0/0" in caplog.text

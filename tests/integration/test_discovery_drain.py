@@ -3,12 +3,12 @@
 import logging
 
 from penstock.domain.fleet import State
-from tests.support.watching import TinyServer, Watching, server, state_is
+from tests.support.fake_servers import FakeServer, WatchedFleet, listing_server, state_is
 
 
 async def test_a_drained_server_is_shown_so_and_gets_no_calls_until_it_is_enabled(caplog):
     caplog.set_level(logging.INFO, "penstock")
-    async with TinyServer("m") as tiny, Watching(server("a", tiny), interval=600) as w:
+    async with FakeServer("m") as tiny, WatchedFleet(listing_server("a", tiny), interval=600) as w:
         w.catalog.loads["a"].running = 3
 
         assert w.watcher.drain_server("a")
@@ -29,40 +29,40 @@ async def test_a_drained_server_is_shown_so_and_gets_no_calls_until_it_is_enable
 
 
 async def test_a_server_stays_drained_through_looks_and_reloads_and_while_it_is_away():
-    async with TinyServer("m") as tiny, Watching(server("a", tiny)) as w:
+    async with FakeServer("m") as tiny, WatchedFleet(listing_server("a", tiny)) as w:
         w.watcher.drain_server("a")
-        await w.looks(3)
+        await w.wait_for_probes(3)
         assert w.status("a").state is State.DRAINING
 
-        w.watcher.set_servers([server("a", tiny, max_concurrent=5)])
+        w.watcher.set_servers([listing_server("a", tiny, max_concurrent=5)])
         assert w.status("a").state is State.DRAINING
 
         await tiny.stop()
-        await w.until(state_is("a", State.DOWN))
+        await w.wait_until(state_is("a", State.DOWN))
         await tiny.start()
-        await w.until(state_is("a", State.DRAINING))
+        await w.wait_until(state_is("a", State.DRAINING))
 
 
 async def test_a_server_that_was_removed_and_comes_back_is_drained_no_more():
-    async with TinyServer("m") as tiny, Watching(server("a", tiny)) as w:
+    async with FakeServer("m") as tiny, WatchedFleet(listing_server("a", tiny)) as w:
         w.watcher.drain_server("a")
         w.watcher.set_servers([])
-        w.watcher.set_servers([server("a", tiny)])
-        await w.until(state_is("a", State.UP))
+        w.watcher.set_servers([listing_server("a", tiny)])
+        await w.wait_until(state_is("a", State.UP))
 
 
 async def test_only_servers_that_there_are_can_be_drained():
-    async with Watching() as w:
+    async with WatchedFleet() as w:
         assert not w.watcher.drain_server("nobody")
         assert not w.watcher.enable_server("nobody")
 
 
 async def test_a_found_server_gives_way_to_one_of_the_settings_with_its_name():
-    async with TinyServer("x") as found, TinyServer("y") as told, Watching() as w:
-        w.watcher.set_found_servers([server("a", found, is_configured=False)])
-        await w.until(state_is("a", State.UP))
+    async with FakeServer("x") as found, FakeServer("y") as told, WatchedFleet() as w:
+        w.watcher.set_found_servers([listing_server("a", found, is_configured=False)])
+        await w.wait_until(state_is("a", State.UP))
 
-        w.watcher.set_servers([server("a", told)])
+        w.watcher.set_servers([listing_server("a", told)])
 
-        await w.until(lambda fleet: fleet.statuses[0].is_up and fleet.statuses[0].url == told.url)
+        await w.wait_until(lambda fleet: fleet.statuses[0].is_up and fleet.statuses[0].url == told.url)
         assert w.names == ["a"]

@@ -13,7 +13,7 @@ from penstock.control.discovery.dns_sd import Announcement, Service
 from penstock.control.discovery.lan_search import OLLAMA_SERVICE, PENSTOCK_SERVICE, LanSearch, LanSearchSettings
 from penstock.control.discovery.name_resolution import MdnsResolver
 from penstock.domain.fleet import Fleet, State
-from tests.support.watching import Lister, TinyServer, Watching, server, state_is
+from tests.support.fake_servers import FakeServer, ListingEngine, WatchedFleet, listing_server, state_is
 
 
 @dataclass
@@ -41,20 +41,20 @@ class Ether:
     def set_announcement(self, announcement: Announcement | None) -> None:
         self.announced = announcement
 
-    def tell(self, type_: str, *services: Service) -> None:
+    def publish(self, type_: str, *services: Service) -> None:
         self.told[type_] = list(services)
         self.on_services_changed()
 
 
-class Titled(Lister):
+class Titled(ListingEngine):
     """Servers that are found are Ollama's."""
 
     kind = "ollama"
 
 
 @contextlib.asynccontextmanager
-async def looking(w: Watching, ether: Ether, search: LanSearchSettings, **more: object) -> AsyncIterator[LanSearch]:
-    w.watcher._engines = {"lister": Lister(), "ollama": Titled()}
+async def looking(w: WatchedFleet, ether: Ether, search: LanSearchSettings, **more: object) -> AsyncIterator[LanSearch]:
+    w.watcher._engines = {"lister": ListingEngine(), "ollama": Titled()}
     names = MdnsResolver(ether)
     w.watcher._prober._resolver = names
     here = LanSearch(w.watcher, ether, names, **{"interval": 0.05, "hostnames": ()} | more)  # type: ignore[arg-type]
@@ -66,8 +66,8 @@ async def looking(w: Watching, ether: Ether, search: LanSearchSettings, **more: 
 
 
 @pytest.fixture
-async def tiny() -> AsyncIterator[TinyServer]:
-    async with TinyServer("m1", host="127.0.0.3") as tiny:
+async def tiny() -> AsyncIterator[FakeServer]:
+    async with FakeServer("m1", host="127.0.0.3") as tiny:
         yield tiny
 
 
@@ -86,72 +86,75 @@ def models_at(fleet: Fleet, name: str) -> list[str]:
     return [model.name for status in fleet.statuses if status.server.name == name for model in status.models]
 
 
-def service(tiny: TinyServer, name: str = "GPU box", host: str = "gpu.local") -> Service:
+def service(tiny: FakeServer, name: str = "GPU box", host: str = "gpu.local") -> Service:
     return Service(name, host, tiny.port, (tiny.host,))
 
 
 async def test_an_announced_server_joins_and_goes_when_it_is_neither_announced_nor_there(tiny):
     ether = Ether({"gpu.local": (tiny.host,)})
-    async with Watching() as w, looking(w, ether, LanSearchSettings(mdns=True)):
-        ether.tell(OLLAMA_SERVICE, service(tiny))
-        await w.until(state_is("GPU-box", State.UP))
+    async with WatchedFleet() as w, looking(w, ether, LanSearchSettings(mdns=True)):
+        ether.publish(OLLAMA_SERVICE, service(tiny))
+        await w.wait_until(state_is("GPU-box", State.UP))
         assert w.status("GPU-box").url == tiny.url
         assert w.status("GPU-box").server.urls == (f"http://gpu.local:{tiny.port}",)
 
-        ether.tell(OLLAMA_SERVICE)
-        await w.looks(4)
+        ether.publish(OLLAMA_SERVICE)
+        await w.wait_for_probes(4)
         assert w.status("GPU-box").is_up  # it says nothing any more, but it answers
 
         await tiny.stop()
-        await w.until(gone("GPU-box"))
+        await w.wait_until(gone("GPU-box"))
 
 
 async def test_a_server_that_is_configured_is_not_found_again_under_another_name(tiny):
     ether = Ether({"gpu.local": (tiny.host,)})
-    configured = server("primary", tiny)
-    async with Watching(configured) as w, looking(w, ether, LanSearchSettings((configured,), mdns=True)):
-        async with TinyServer("m2", host="127.0.0.4") as other:
+    configured = listing_server("primary", tiny)
+    async with WatchedFleet(configured) as w, looking(w, ether, LanSearchSettings((configured,), mdns=True)):
+        async with FakeServer("m2", host="127.0.0.4") as other:
             ether.names["other.local"] = (other.host,)
-            ether.tell(OLLAMA_SERVICE, service(tiny), service(other, "other", "other.local"))
-            await w.until(state_is("other", State.UP))
+            ether.publish(OLLAMA_SERVICE, service(tiny), service(other, "other", "other.local"))
+            await w.wait_until(state_is("other", State.UP))
         assert w.names == ["primary", "other"]
 
 
 async def test_a_server_that_moves_is_followed_under_its_name(tiny):
     ether = Ether({"gpu.local": (tiny.host,)})
-    moved = TinyServer("m1", "m2", host="127.0.0.5", port=tiny.port)
-    async with moved, Watching(interval=600) as w, looking(w, ether, LanSearchSettings(mdns=True)):
-        ether.tell(OLLAMA_SERVICE, service(tiny))
-        await w.until(state_is("GPU-box", State.UP))
+    moved = FakeServer("m1", "m2", host="127.0.0.5", port=tiny.port)
+    async with moved, WatchedFleet(interval=600) as w, looking(w, ether, LanSearchSettings(mdns=True)):
+        ether.publish(OLLAMA_SERVICE, service(tiny))
+        await w.wait_until(state_is("GPU-box", State.UP))
         w.catalog.loads["GPU-box"].running = 1
 
         ether.names["gpu.local"] = (moved.host,)
         w.watcher.report_moved_host("gpu.local")
 
-        await w.until(lambda fleet: models_at(fleet, "GPU-box") == ["m1", "m2"])
+        await w.wait_until(lambda fleet: models_at(fleet, "GPU-box") == ["m1", "m2"])
         assert w.status("GPU-box").url == moved.url
         assert w.catalog.loads["GPU-box"].running == 1
 
 
 async def test_a_configured_name_is_followed_when_calls_fail_at_its_old_address(tiny):
     ether = Ether({"gpu.local": (tiny.host,)})
-    moved = TinyServer("m1", host="127.0.0.5", port=tiny.port)
-    primary = server("primary", tiny)
+    moved = FakeServer("m1", host="127.0.0.5", port=tiny.port)
+    primary = listing_server("primary", tiny)
     named = type(primary)("primary", "lister", (f"http://gpu.local:{tiny.port}",))
-    async with moved, Watching(interval=600) as w, looking(w, ether, LanSearchSettings((named,))):
+    async with moved, WatchedFleet(interval=600) as w, looking(w, ether, LanSearchSettings((named,))):
         w.watcher.set_servers([named])
-        await w.until(state_is("primary", State.UP))
+        await w.wait_until(state_is("primary", State.UP))
         await tiny.stop()
         ether.names["gpu.local"] = (moved.host,)
         w.watcher.report_failed_call("primary")
-        await w.until(lambda fleet: fleet.statuses[0].url == moved.url)
+        await w.wait_until(lambda fleet: fleet.statuses[0].url == moved.url)
 
 
 async def test_hostnames_are_one_server_where_they_lead_to_one(tiny, monkeypatch):
     monkeypatch.setattr(lan_search, "OLLAMA_PORT", tiny.port)
     ether = Ether({"ollama.local": (tiny.host,), "ollama-server.local": (tiny.host,)})
-    async with Watching() as w, looking(w, ether, LanSearchSettings(mdns=True), hostnames=lan_search.COMMON_HOSTNAMES):
-        await w.until(state_is("ollama.local", State.UP))
+    async with (
+        WatchedFleet() as w,
+        looking(w, ether, LanSearchSettings(mdns=True), hostnames=lan_search.COMMON_HOSTNAMES),
+    ):
+        await w.wait_until(state_is("ollama.local", State.UP))
         assert w.names == ["ollama.local"]
 
 
@@ -163,11 +166,11 @@ async def test_subnets_are_scanned_only_when_told(tiny, monkeypatch):
         contacted.append(host)
         return host == tiny.host
 
-    async with Watching() as w, looking(w, Ether(), LanSearchSettings(mdns=True), connect=connect) as here:
+    async with WatchedFleet() as w, looking(w, Ether(), LanSearchSettings(mdns=True), connect=connect) as here:
         here.apply(LanSearchSettings(subnets=("127.0.0.0/29",)))
-        await w.until(state_is(tiny.host, State.UP))
+        await w.wait_until(state_is(tiny.host, State.UP))
         here.apply(LanSearchSettings(mdns=True))
-        await w.until(gone(tiny.host))
+        await w.wait_until(gone(tiny.host))
     assert contacted == [f"127.0.0.{n}" for n in range(1, 7)]
 
 
@@ -178,13 +181,13 @@ async def test_other_gateways_are_shown_and_never_used(tiny, caplog):
     own = Service("Penstock here", "me.local", 8005, ("127.0.0.1",))
     search = LanSearchSettings(mdns=True, port=8005)
     async with (
-        TinyServer("m", host="127.0.0.4") as other,
-        Watching() as w,
+        FakeServer("m", host="127.0.0.4") as other,
+        WatchedFleet() as w,
         looking(w, ether, search) as here,
     ):
-        ether.tell(PENSTOCK_SERVICE, peer, own)
-        ether.tell(OLLAMA_SERVICE, service(tiny), service(other, "other", other.host))
-        await w.until(state_is("other", State.UP))
+        ether.publish(PENSTOCK_SERVICE, peer, own)
+        ether.publish(OLLAMA_SERVICE, service(tiny), service(other, "other", other.host))
+        await w.wait_until(state_is("other", State.UP))
         assert [(one.name, one.url, one.version) for one in here.other_gateways] == [
             ("Penstock on gpu", f"http://gpu.local:{tiny.port}", "9")
         ]
@@ -197,14 +200,14 @@ async def test_other_gateways_are_shown_and_never_used(tiny, caplog):
 async def test_a_reload_that_looks_for_nothing_takes_back_what_was_found(tiny):
     ether = Ether({"gpu.local": (tiny.host,)})
     told = Announcement("_penstock._tcp", "me", 8005)
-    async with Watching() as w, looking(w, ether, LanSearchSettings(mdns=True, announcement=told)) as here:
+    async with WatchedFleet() as w, looking(w, ether, LanSearchSettings(mdns=True, announcement=told)) as here:
         assert ether.announced == told
-        ether.tell(OLLAMA_SERVICE, service(tiny))
-        await w.until(state_is("GPU-box", State.UP))
+        ether.publish(OLLAMA_SERVICE, service(tiny))
+        await w.wait_until(state_is("GPU-box", State.UP))
 
         here.apply(LanSearchSettings())
 
-        await w.until(gone("GPU-box"))
+        await w.wait_until(gone("GPU-box"))
         assert ether.announced is None
         assert ether.browsed == set()
 
@@ -220,13 +223,13 @@ async def test_a_network_that_fails_costs_a_line_and_is_looked_at_again(tiny, ca
             return await super().resolve_host(name, fresh)
 
     ether = Shaky({"gpu.local": (tiny.host,)})
-    async with Watching() as w, looking(w, ether, LanSearchSettings(mdns=True), hostnames=("gpu.local",)):
-        ether.tell(OLLAMA_SERVICE, service(tiny))
-        await w.until(state_is("GPU-box", State.UP))
+    async with WatchedFleet() as w, looking(w, ether, LanSearchSettings(mdns=True), hostnames=("gpu.local",)):
+        ether.publish(OLLAMA_SERVICE, service(tiny))
+        await w.wait_until(state_is("GPU-box", State.UP))
     assert sum("Looking for servers on the network failed" in r.getMessage() for r in caplog.records) == 1
 
 
 async def test_nothing_runs_when_nothing_is_looked_for():
     before = asyncio.all_tasks()
-    async with Watching() as w, looking(w, Ether(), LanSearchSettings()):
+    async with WatchedFleet() as w, looking(w, Ether(), LanSearchSettings()):
         assert not {task.get_name() for task in asyncio.all_tasks() - before} & {"watch the network"}

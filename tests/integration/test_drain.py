@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.gateway import until
+from tests.support.chat_endpoints import STREAMING_ENDPOINTS
+from tests.support.gateway import wait_until
 from tests.support.gateway_process import Gateway, gateway
 from tests.support.raw_client import BrokenAnswerError, RawClient, chat, get, post
 from tests.support.raw_engine import DONE, END, RawEngine, Turn, chunk, chunked_head, completion, event, response
-from tests.support.surfaces import STREAMS
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
 MODELS = b'{"object":"list","data":[{"id":"m","object":"model"}]}'
@@ -80,7 +80,7 @@ class Started:
         calls = self.calls
         client = await RawClient.to(self.port)
         await client.send(request)
-        await until(lambda: self.calls > calls)
+        await wait_until(lambda: self.calls > calls)
         if b"true" in request:
             while b"begun" not in client.received:
                 await client.more()
@@ -194,7 +194,7 @@ async def test_what_does_not_end_in_time_ends_with_an_error(started: Started):
     started.signal()
     answer = await streamed.answer()
     assert answer.status == 200
-    assert "stopping" in STREAMS["openai"].error(answer)
+    assert "stopping" in STREAMING_ENDPOINTS["openai"].find_error(answer)
     assert await started.exit_code() == 0
     streamed.close()
     assert "Traceback" not in started.gateway.lines()

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from penstock.config.settings import LlmSettings
-from tests.support.gateway import running, server
+from tests.support.chat_endpoints import CHAT_ENDPOINTS, STREAMING_ENDPOINTS, ChatEndpoint, StreamingEndpoint
+from tests.support.gateway import run_gateway, server_settings
 from tests.support.raw_client import RawClient, chat, post
 from tests.support.raw_engine import (
     RawEngine,
@@ -23,7 +24,6 @@ from tests.support.raw_engine import (
     says_and,
     stream,
 )
-from tests.support.surfaces import STREAMS, SURFACES, StreamSurface, Surface
 
 CHAT = post("/v1/chat/completions", chat())
 GOOD = says(response(completion("good")))
@@ -68,30 +68,31 @@ def refused() -> Iterator[Callable[[], str]]:
         yield address
 
 
-@pytest.mark.parametrize("name", SURFACES)
+@pytest.mark.parametrize("name", CHAT_ENDPOINTS)
 async def test_a_server_that_refuses_is_passed_over_in_every_dialect(name: str, refused):
-    surface: Surface = SURFACES[name]
+    surface: ChatEndpoint = CHAT_ENDPOINTS[name]
     async with RawEngine(speak) as good:
-        dead = server("dead", refused(), surface.kind)
-        async with running(dead, server("good", good.url, surface.kind, priority="SECONDARY")) as gateway:
-            answer = await gateway.ask(surface.request)
+        dead = server_settings("dead", refused(), surface.kind)
+        async with run_gateway(dead, server_settings("good", good.url, surface.kind, priority="SECONDARY")) as gateway:
+            answer = await gateway.send_request(surface.request)
             assert answer.status == 200
             assert b"good" in answer.body
             assert answer.headers["x-penstock-server"] == "good"
             assert answer.headers["x-penstock-fallback"] == "true"
 
 
-@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize("name", STREAMING_ENDPOINTS)
 async def test_a_server_that_fails_before_the_first_byte_of_a_stream_is_passed_over(name: str):
-    surface: StreamSurface = STREAMS[name]
+    surface: StreamingEndpoint = STREAMING_ENDPOINTS[name]
     async with (
         RawEngine(says_and("reset", chunked_head())) as bad,
         RawEngine(speak) as good,
-        running(
-            server("bad", bad.url, surface.kind), server("good", good.url, surface.kind, priority="SECONDARY")
+        run_gateway(
+            server_settings("bad", bad.url, surface.kind),
+            server_settings("good", good.url, surface.kind, priority="SECONDARY"),
         ) as gateway,
     ):
-        answer = await gateway.ask(surface.request)
+        answer = await gateway.send_request(surface.request)
         assert b"good" in answer.body
         assert b"error" not in answer.body.replace(b'"error":null', b"")
         assert answer.headers["x-penstock-fallback"] == "true"
@@ -122,12 +123,13 @@ async def test_whatever_one_server_does_before_the_first_byte_another_answers(wa
     async with (
         RawEngine(BAD_WAYS[way]) as bad,
         RawEngine(speak) as good,
-        running(
-            server("bad", bad.url, first_byte=0.2, idle=0.2), server("good", good.url, priority="SECONDARY")
+        run_gateway(
+            server_settings("bad", bad.url, first_byte=0.2, idle=0.2),
+            server_settings("good", good.url, priority="SECONDARY"),
         ) as gateway,
     ):
-        for surface in (SURFACES["openai"], SURFACES["anthropic"]):
-            answer = await gateway.ask(surface.request)
+        for surface in (CHAT_ENDPOINTS["openai"], CHAT_ENDPOINTS["anthropic"]):
+            answer = await gateway.send_request(surface.request)
             assert answer.status == 200
             assert b"good" in answer.body
             gateway.gateway.catalog.loads["bad"].last_failed_at = 0.0
@@ -141,26 +143,27 @@ async def test_what_the_caller_has_to_mend_is_not_tried_elsewhere(name: str, sta
     async with (
         RawEngine(says(response(complaint, status=status))) as first,
         RawEngine(speak) as second,
-        running(server("a", first.url), server("b", second.url, priority="SECONDARY")) as gateway,
+        run_gateway(server_settings("a", first.url), server_settings("b", second.url, priority="SECONDARY")) as gateway,
     ):
-        answer = await gateway.ask(SURFACES[name].request)
-        assert "temperature is too high" in SURFACES[name].says(answer, int(status[:3]), "invalid_request")
+        answer = await gateway.send_request(CHAT_ENDPOINTS[name].request)
+        assert "temperature is too high" in CHAT_ENDPOINTS[name].check_error(answer, int(status[:3]), "invalid_request")
         assert not second.requests
         assert gateway.gateway.catalog.loads["a"].consecutive_failures == 0
 
 
-@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize("name", STREAMING_ENDPOINTS)
 @pytest.mark.parametrize("then", ["close", "reset"])
 async def test_after_the_first_byte_the_stream_ends_with_an_error_and_nobody_else_is_asked(name: str, then: str):
-    surface: StreamSurface = STREAMS[name]
+    surface: StreamingEndpoint = STREAMING_ENDPOINTS[name]
     openai, ollama = chunk(event("one")), chunk(ollama_lines("one", "two")[0])
     head = chunked_head("application/x-ndjson" if surface.kind == "ollama" else "text/event-stream")
     cut = says_and(then, head + (ollama if surface.kind == "ollama" else openai))
     async with (
         RawEngine(cut) as bad,
         RawEngine(speak) as good,
-        running(
-            server("bad", bad.url, surface.kind), server("good", good.url, surface.kind, priority="SECONDARY")
+        run_gateway(
+            server_settings("bad", bad.url, surface.kind),
+            server_settings("good", good.url, surface.kind, priority="SECONDARY"),
         ) as gateway,
     ):
         client = await RawClient.to(gateway.port)
@@ -169,7 +172,7 @@ async def test_after_the_first_byte_the_stream_ends_with_an_error_and_nobody_els
         assert answer.status == 200
         assert answer.whole
         assert b"one" in answer.body
-        assert "middle of its answer" in surface.error(answer)
+        assert "middle of its response" in surface.find_error(answer)
         assert not good.requests
         client.close()
         assert gateway.gateway.catalog.loads["bad"].consecutive_failures == 1
@@ -180,20 +183,22 @@ async def test_after_the_first_byte_of_a_large_whole_answer_the_connection_is_cu
     async with (
         RawEngine(says_and("close", half)) as bad,
         RawEngine(speak) as good,
-        running(server("bad", bad.url), server("good", good.url, priority="SECONDARY")) as gateway,
+        run_gateway(
+            server_settings("bad", bad.url), server_settings("good", good.url, priority="SECONDARY")
+        ) as gateway,
     ):
-        answer = await gateway.ask(CHAT)
+        answer = await gateway.send_request(CHAT)
         assert not answer.whole
         assert not good.requests
 
 
-@pytest.mark.parametrize("name", SURFACES)
+@pytest.mark.parametrize("name", CHAT_ENDPOINTS)
 async def test_when_every_server_refuses_each_is_named(name: str, refused):
-    surface: Surface = SURFACES[name]
+    surface: ChatEndpoint = CHAT_ENDPOINTS[name]
     urls = [refused(), refused()]
-    async with running(*(server(f"s{i}", url, surface.kind) for i, url in enumerate(urls))) as gateway:
-        answer = await gateway.ask(surface.request)
-        message = surface.says(answer, 503, "no_server")
+    async with run_gateway(*(server_settings(f"s{i}", url, surface.kind) for i, url in enumerate(urls))) as gateway:
+        answer = await gateway.send_request(surface.request)
+        message = surface.check_error(answer, 503, "no_server")
         for i, url in enumerate(urls):
             assert f"s{i}" in message
             assert url in message
@@ -201,9 +206,9 @@ async def test_when_every_server_refuses_each_is_named(name: str, refused):
         assert int(answer.headers["retry-after"]) >= 1
 
 
-@pytest.mark.parametrize("name", SURFACES)
+@pytest.mark.parametrize("name", CHAT_ENDPOINTS)
 async def test_when_every_server_is_busy_the_shortest_wait_is_told(name: str):
-    surface: Surface = SURFACES[name]
+    surface: ChatEndpoint = CHAT_ENDPOINTS[name]
 
     def busy(wait: int) -> Script:
         body = b'{"error":"server busy"}'
@@ -212,12 +217,13 @@ async def test_when_every_server_is_busy_the_shortest_wait_is_told(name: str):
     async with (
         RawEngine(busy(7)) as first,
         RawEngine(busy(3)) as second,
-        running(
-            server("a", first.url, surface.kind), server("b", second.url, surface.kind, priority="SECONDARY")
+        run_gateway(
+            server_settings("a", first.url, surface.kind),
+            server_settings("b", second.url, surface.kind, priority="SECONDARY"),
         ) as gateway,
     ):
-        answer = await gateway.ask(surface.request)
-        surface.says(answer, 429, "rate_limited")
+        answer = await gateway.send_request(surface.request)
+        surface.check_error(answer, 429, "rate_limited")
         assert (answer.headers["retry-after"], answer.headers["retry-after-ms"]) == ("3", "3000")
         assert len(first.requests) == len(second.requests) == 1
 
@@ -228,9 +234,9 @@ async def test_when_every_server_is_full_the_shortest_wait_is_told():
     async with (
         RawEngine(says(rest)) as first,
         RawEngine(says(full)) as second,
-        running(server("a", first.url), server("b", second.url, priority="SECONDARY")) as gateway,
+        run_gateway(server_settings("a", first.url), server_settings("b", second.url, priority="SECONDARY")) as gateway,
     ):
-        answer = await gateway.ask(CHAT)
+        answer = await gateway.send_request(CHAT)
         assert answer.status == 503
         assert answer.headers["retry-after"] == "4"
 
@@ -239,12 +245,12 @@ async def test_of_several_failures_the_one_that_says_most_is_told(refused):
     missing = response(b'{"error":{"message":"no such model"}}', status="404 Not Found")
     async with RawEngine(says(response(b"boom", status="500 Oops"))) as broken, RawEngine(says(missing)) as other:
         servers = (
-            server("dead", refused()),
-            server("broken", broken.url, priority="SECONDARY"),
-            server("other", other.url, priority="FALLBACK"),
+            server_settings("dead", refused()),
+            server_settings("broken", broken.url, priority="SECONDARY"),
+            server_settings("other", other.url, priority="FALLBACK"),
         )
-        async with running(*servers) as gateway:
-            answer = await gateway.ask(CHAT)
+        async with run_gateway(*servers) as gateway:
+            answer = await gateway.send_request(CHAT)
             assert answer.status == 500
             assert "boom" in answer.json["error"]["message"]
 
@@ -253,26 +259,26 @@ async def test_a_server_that_failed_is_asked_last_until_it_has_had_its_rest():
     async with (
         RawEngine(says(BUSY)) as first,
         RawEngine(GOOD) as second,
-        running(server("a", first.url), server("b", second.url)) as gateway,
+        run_gateway(server_settings("a", first.url), server_settings("b", second.url)) as gateway,
     ):
         for _ in range(4):
-            assert (await gateway.ask(CHAT)).status == 200
+            assert (await gateway.send_request(CHAT)).status == 200
         assert len(first.requests) == 1
         first.script = GOOD
         gateway.gateway.catalog.loads["a"].last_failed_at -= 11
-        assert (await gateway.ask(CHAT)).headers["x-penstock-server"] == "a"
+        assert (await gateway.send_request(CHAT)).headers["x-penstock-server"] == "a"
         assert gateway.gateway.catalog.loads["a"].consecutive_failures == 0
 
 
 async def test_servers_are_tried_by_priority():
     async with RawEngine(says(BUSY)) as first, RawEngine(says(BUSY)) as second, RawEngine(GOOD) as third:
         servers = (
-            server("fallback", third.url, priority="FALLBACK"),
-            server("secondary", second.url, priority="SECONDARY"),
-            server("primary", first.url, priority="PRIMARY"),
+            server_settings("fallback", third.url, priority="FALLBACK"),
+            server_settings("secondary", second.url, priority="SECONDARY"),
+            server_settings("primary", first.url, priority="PRIMARY"),
         )
-        async with running(*servers) as gateway:
-            answer = await gateway.ask(CHAT)
+        async with run_gateway(*servers) as gateway:
+            answer = await gateway.send_request(CHAT)
             assert answer.headers["x-penstock-server"] == "fallback"
             assert len(first.requests) == len(second.requests) == len(third.requests) == 1
 
@@ -281,18 +287,18 @@ async def test_a_model_is_not_pulled_twice():
     async with (
         RawEngine(says_and("close")) as first,
         RawEngine(speak) as second,
-        running(server("a", first.url, "ollama"), server("b", second.url, "ollama")) as gateway,
+        run_gateway(server_settings("a", first.url, "ollama"), server_settings("b", second.url, "ollama")) as gateway,
     ):
-        answer = await gateway.ask(post("/api/pull", {"model": "m", "stream": False}))
+        answer = await gateway.send_request(post("/api/pull", {"model": "m", "stream": False}))
         assert answer.status == 502
         assert len(first.requests) + len(second.requests) == 1
 
 
 async def test_with_vllm_away_the_ollama_pool_answers_and_the_answer_says_so(refused):
     async with RawEngine(speak) as ollama:
-        servers = (server("v", refused()), server("o", ollama.url, "ollama"))
-        async with running(*servers, llm=LlmSettings(mode="vllm", model="m")) as gateway:
-            answer = await gateway.ask(post("/chat", {"message": "hi"}))
+        servers = (server_settings("v", refused()), server_settings("o", ollama.url, "ollama"))
+        async with run_gateway(*servers, llm=LlmSettings(mode="vllm", model="m")) as gateway:
+            answer = await gateway.send_request(post("/chat", {"message": "hi"}))
             assert answer.status == 200
             assert answer.json["response"] == "good"
             assert answer.headers["x-penstock-fallback"] == "true"
@@ -301,17 +307,17 @@ async def test_with_vllm_away_the_ollama_pool_answers_and_the_answer_says_so(ref
 async def test_with_the_language_model_off_every_dialect_says_so():
     async with (
         RawEngine(GOOD) as engine,
-        running(server("a", engine.url), llm=LlmSettings(mode="none")) as gateway,
+        run_gateway(server_settings("a", engine.url), llm=LlmSettings(mode="none")) as gateway,
     ):
         for name in ("openai", "anthropic", "ollama on vllm", "service", "distributed"):
-            answer = await gateway.ask(SURFACES[name].request)
-            assert "LLM_MODE" in SURFACES[name].says(answer, 503, "llm_disabled")
+            answer = await gateway.send_request(CHAT_ENDPOINTS[name].request)
+            assert "LLM_MODE" in CHAT_ENDPOINTS[name].check_error(answer, 503, "llm_disabled")
         assert not engine.requests
 
 
-@pytest.mark.parametrize("name", [name for name in SURFACES if name != "agent"])
+@pytest.mark.parametrize("name", [name for name in CHAT_ENDPOINTS if name != "agent"])
 async def test_a_model_that_nobody_has_is_told_with_the_nearest(name: str, refused):
-    surface: Surface = SURFACES[name]
-    async with running(server("a", refused(), surface.kind), models=("llama3.1:8b", "qwen3")) as gateway:
-        answer = await gateway.ask(post(surface.path, surface.body | {"model": "llama3:8b"}))
-        assert "llama3.1:8b" in surface.says(answer, 404, "model_not_found")
+    surface: ChatEndpoint = CHAT_ENDPOINTS[name]
+    async with run_gateway(server_settings("a", refused(), surface.kind), models=("llama3.1:8b", "qwen3")) as gateway:
+        answer = await gateway.send_request(post(surface.path, surface.body | {"model": "llama3:8b"}))
+        assert "llama3.1:8b" in surface.check_error(answer, 404, "model_not_found")

@@ -11,9 +11,9 @@ import pytest
 
 from penstock.sim import Faults, SimOptions, Simulator
 from tests.support.breakers import reset_breakers
-from tests.support.gateway import Running, running, server, until
+from tests.support.chat_endpoints import CHAT_ENDPOINTS, STREAMING_ENDPOINTS
+from tests.support.gateway import RunningGateway, run_gateway, server_settings, wait_until
 from tests.support.raw_client import Answer, RawClient, chat, post
-from tests.support.surfaces import STREAMS, SURFACES
 
 TEXT = "Ships pass the lock one after the other, and nobody gets their feet wet. 🚢 Так и живём."
 FAULTY = {"a": "vllm", "b": "llamacpp", "c": "ollama"}
@@ -69,24 +69,29 @@ def _responses_text(answer: Answer) -> str:
 
 
 WAYS = (
-    Way("openai", SURFACES["openai"].request, lambda answer: answer.text),
-    Way("openai streamed", STREAMS["openai"].request, lambda answer: answer.text, _openai_error),
+    Way("openai", CHAT_ENDPOINTS["openai"].request, lambda answer: answer.text),
+    Way("openai streamed", STREAMING_ENDPOINTS["openai"].request, lambda answer: answer.text, _openai_error),
     Way("anthropic", post("/v1/messages", chat(max_tokens=500)), _anthropic_text),
     Way(
         "anthropic streamed",
         post("/v1/messages", chat(max_tokens=500, stream=True)),
         _anthropic_text,
-        STREAMS["anthropic"].error,
+        STREAMING_ENDPOINTS["anthropic"].find_error,
     ),
-    Way("responses streamed", STREAMS["openai responses"].request, _responses_text, STREAMS["openai responses"].error),
-    Way("ollama", post("/api/chat", SURFACES["ollama"].body), lambda answer: answer.json["message"]["content"]),
+    Way(
+        "responses streamed",
+        STREAMING_ENDPOINTS["openai responses"].request,
+        _responses_text,
+        STREAMING_ENDPOINTS["openai responses"].find_error,
+    ),
+    Way("ollama", post("/api/chat", CHAT_ENDPOINTS["ollama"].body), lambda answer: answer.json["message"]["content"]),
     Way(
         "ollama streamed",
-        STREAMS["ollama"].request,
+        STREAMING_ENDPOINTS["ollama"].request,
         lambda answer: "".join(line["message"]["content"] for line in answer.lines),
-        STREAMS["ollama"].error,
+        STREAMING_ENDPOINTS["ollama"].find_error,
     ),
-    Way("service", SURFACES["service"].request, lambda answer: answer.json["response"]),
+    Way("service", CHAT_ENDPOINTS["service"].request, lambda answer: answer.json["response"]),
 )
 
 
@@ -111,7 +116,7 @@ def _judged(way: Way, answer: Answer) -> str:
         return f"WRONG: {wrong!r}: {answer}"
 
 
-async def call(gateway: Running, kept: list[RawClient], dice: random.Random, tally: Counter[str]) -> None:
+async def call(gateway: RunningGateway, kept: list[RawClient], dice: random.Random, tally: Counter[str]) -> None:
     """One call, on a new connection or on one that an earlier call has left."""
     way = dice.choice(WAYS)
     client = kept.pop() if kept else await RawClient.to(gateway.port)
@@ -139,13 +144,15 @@ async def test_a_thousand_faults_and_no_caller_sees_one_before_its_first_byte(lo
     tally: Counter[str] = Counter()
     sims = {name: Simulator(SimOptions.instant(kind, "m", text=TEXT, slots=64)) for name, kind in FAULTY.items()}
     async with sims["a"], sims["b"], sims["c"], Simulator(SimOptions.instant("vllm", "m", text=TEXT, slots=64)) as good:
-        servers = [server(n, sim.url, FAULTY[n], first_byte=0.3, idle=0.3, connect=1) for n, sim in sims.items()]
-        servers.append(server("good", good.url, priority="FALLBACK", first_byte=5.0, idle=5.0))
+        servers = [
+            server_settings(n, sim.url, FAULTY[n], first_byte=0.3, idle=0.3, connect=1) for n, sim in sims.items()
+        ]
+        servers.append(server_settings("good", good.url, priority="FALLBACK", first_byte=5.0, idle=5.0))
 
         def dealt() -> int:
             return sum(sum(sim.counters.faults.values()) for sim in sims.values())
 
-        async with running(*servers, look=look) as gateway:
+        async with run_gateway(*servers, look=look) as gateway:
             for sim in sims.values():
                 sim.faults = PROBABILITIES
             kept: list[RawClient] = []
@@ -158,11 +165,11 @@ async def test_a_thousand_faults_and_no_caller_sees_one_before_its_first_byte(lo
             async with asyncio.TaskGroup() as workers:
                 for _ in range(WORKERS):
                     workers.create_task(work())
-            await gateway.at_rest()
+            await gateway.wait_until_idle()
             for client in kept:
                 client.close()
-            await until(lambda: not gateway.connections)
-            await until(lambda: not any(sim.running or sim.waiting for sim in (*sims.values(), good)))
+            await wait_until(lambda: not gateway.connections)
+            await wait_until(lambda: not any(sim.running or sim.waiting for sim in (*sims.values(), good)))
         faults = sum((Counter(sim.counters.faults) for sim in sims.values()), Counter())
     with capsys.disabled():
         print(f"\n{dealt()} faults dealt: {dict(faults.most_common())}")

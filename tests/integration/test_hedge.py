@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from penstock.sim import Faults, SimOptions, Simulator
-from tests.support.gateway import Running, running, server, until
+from tests.support.gateway import RunningGateway, run_gateway, server_settings, wait_until
 from tests.support.raw_client import Answer, chat, post
 from tests.support.raw_engine import RawEngine, Turn, completion, response, says, says_and, stream
 
@@ -18,12 +18,13 @@ GOOD = response(completion("good"))
 
 
 @contextlib.asynccontextmanager
-async def hedging(*engines: RawEngine | Simulator, after: float = 0.05) -> AsyncIterator[Running]:
+async def hedging(*engines: RawEngine | Simulator, after: float = 0.05) -> AsyncIterator[RunningGateway]:
     """A gateway that hedges, in front of engines of which it likes the first best."""
     servers = [
-        server(chr(97 + at), engine.url, priority="SECONDARY" if at else "PRIMARY") for at, engine in enumerate(engines)
+        server_settings(chr(97 + at), engine.url, priority="SECONDARY" if at else "PRIMARY")
+        for at, engine in enumerate(engines)
     ]
-    async with running(*servers) as gateway:
+    async with run_gateway(*servers) as gateway:
         failover = gateway.gateway.failover
         failover.defaults = replace(failover.defaults, hedge_after=after)
         yield gateway
@@ -38,11 +39,11 @@ async def test_who_is_slow_to_begin_is_overtaken_and_stopped(request_: bytes, go
         hung.set()
 
     async with RawEngine(hang) as slow, RawEngine(says(good)) as quick, hedging(slow, quick) as gateway:
-        answer = await gateway.ask(request_)
+        answer = await gateway.send_request(request_)
         assert answer.text == "good"
         assert answer.headers["x-penstock-server"] == "b"
         await asyncio.wait_for(hung.wait(), 2)  # the slow one hears that nobody waits any more
-        await gateway.at_rest()
+        await gateway.wait_until_idle()
         assert gateway.gateway.failover.breakers.get("a", "m").is_healthy  # being slower is no failure
 
 
@@ -53,28 +54,28 @@ async def test_who_begins_in_time_answers_alone():
         hedging(first, second, after=5) as gateway,
     ):
         for _ in range(5):
-            assert (await gateway.ask(CHAT)).text == "good"
+            assert (await gateway.send_request(CHAT)).text == "good"
         assert len(first.requests) + len(second.requests) == 5
 
 
 async def test_when_the_first_fails_while_the_second_is_asked_the_second_answers():
     async def fail_late(turn: Turn) -> None:
-        await until(lambda: good.requests)
+        await wait_until(lambda: good.requests)
         await turn.send(response(b"", status="500 Internal Server Error"))
 
     async def answer(turn: Turn) -> None:
-        await until(lambda: gateway.gateway.catalog.loads["a"].consecutive_failures)
+        await wait_until(lambda: gateway.gateway.catalog.loads["a"].consecutive_failures)
         await turn.send(GOOD)
 
     async with RawEngine(fail_late) as bad, RawEngine(answer) as good, hedging(bad, good) as gateway:
-        assert (await gateway.ask(CHAT)).text == "good"
+        assert (await gateway.send_request(CHAT)).text == "good"
 
 
 async def test_when_both_fail_a_third_answers():
     broken = says(response(b"", status="500 Internal Server Error"))
 
     async def fail_late(turn: Turn) -> None:
-        await until(lambda: second.requests)
+        await wait_until(lambda: second.requests)
         await turn.send(response(b"", status="500 Internal Server Error"))
 
     async with (
@@ -83,7 +84,7 @@ async def test_when_both_fail_a_third_answers():
         RawEngine(says(GOOD)) as third,
         hedging(first, second, third) as gateway,
     ):
-        answer = await gateway.ask(CHAT)
+        answer = await gateway.send_request(CHAT)
         assert answer.text == "good"
         assert answer.headers["x-penstock-server"] == "c"
         assert len(first.requests) == len(second.requests) == len(third.requests) == 1
@@ -91,11 +92,11 @@ async def test_when_both_fail_a_third_answers():
 
 async def test_a_client_that_hangs_up_stops_both():
     async with RawEngine(Turn.hang) as first, RawEngine(Turn.hang) as second, hedging(first, second) as gateway:
-        client = await gateway.client()
+        client = await gateway.connect_client()
         await client.send(CHAT)
-        await until(lambda: first.requests and second.requests)
+        await wait_until(lambda: first.requests and second.requests)
         client.close()
-        await gateway.at_rest()
+        await gateway.wait_until_idle()
 
 
 async def test_after_the_first_byte_a_break_is_the_streams_end():
@@ -104,7 +105,7 @@ async def test_after_the_first_byte_a_break_is_the_streams_end():
         RawEngine(says(GOOD)) as good,
         hedging(bad, good, after=5) as gateway,
     ):
-        answer = await gateway.ask(STREAM)
+        answer = await gateway.send_request(STREAM)
         assert b"one" in answer.body
         assert b"error" in answer.body
         assert not good.requests
@@ -117,7 +118,7 @@ async def test_a_hundred_races_that_nobody_wins_by_far_send_nothing_twice():
         sims[0].faults = Faults(slow=0.5, drip_seconds=0.004, scope="generation")
 
         async def one() -> Answer:
-            answer: Answer = await gateway.ask(STREAM)
+            answer: Answer = await gateway.send_request(STREAM)
             return answer
 
         for _ in range(10):
@@ -125,5 +126,5 @@ async def test_a_hundred_races_that_nobody_wins_by_far_send_nothing_twice():
                 assert answer.whole
                 assert answer.text == text
                 assert answer.data.count(b"[DONE]") == 1
-        await gateway.at_rest()
-        await until(lambda: not any(sim.running or sim.waiting for sim in sims))
+        await gateway.wait_until_idle()
+        await wait_until(lambda: not any(sim.running or sim.waiting for sim in sims))

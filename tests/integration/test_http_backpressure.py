@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.support.gateway import Running, running, server, until
+from tests.support.gateway import RunningGateway, run_gateway, server_settings, wait_until
 from tests.support.raw_client import chat, post
 from tests.support.raw_engine import (
     DONE,
@@ -56,7 +56,7 @@ class Flood:
             turn.close()
 
 
-async def settled(gateway: Running, flood: Flood) -> None:
+async def settled(gateway: RunningGateway, flood: Flood) -> None:
     """Wait until the engine is stopped by nobody's reading."""
     while True:
         before = flood.pushed
@@ -78,16 +78,16 @@ WAYS = {
 async def test_a_stream_that_is_not_read_stops_its_engine_and_goes_on_when_it_is(way: str):
     request, kind, close = WAYS[way]
     flood = Flood(30_000, close=close, kind=kind)
-    async with RawEngine(flood) as engine, running(server("a", engine.url, kind)) as gateway:
-        client = await gateway.narrow_client()
+    async with RawEngine(flood) as engine, run_gateway(server_settings("a", engine.url, kind)) as gateway:
+        client = await gateway.connect_slow_client()
         await client.send(request)
         await settled(gateway, flood)
         assert not flood.done.is_set()
-        assert gateway.unsent < MOST
+        assert gateway.unsent_bytes < MOST
         most = 0
         reading = asyncio.create_task(client.answer(20))
         while not reading.done():
-            most = max(most, gateway.unsent)
+            most = max(most, gateway.unsent_bytes)
             await asyncio.sleep(0)
         answer = await reading
         assert answer.whole
@@ -105,21 +105,21 @@ async def test_a_whole_answer_too_large_to_hold_is_passed_on_at_the_clients_pace
             await turn.push(large[at : at + 65536])
             sent += 65536
 
-    async with RawEngine(script) as engine, running(server("a", engine.url)) as gateway:
-        client = await gateway.narrow_client()
+    async with RawEngine(script) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
+        client = await gateway.connect_slow_client()
         await client.send(CHAT)
-        await until(lambda: sent > 1_000_000)
+        await wait_until(lambda: sent > 1_000_000)
         for _ in range(20):
             await asyncio.sleep(0.01)
-            assert gateway.unsent < MOST
+            assert gateway.unsent_bytes < MOST
         assert sent < len(large)
         assert len((await client.answer(20)).text) == 40_000_000
 
 
 async def test_a_client_that_reads_a_little_now_and_then_gets_everything():
     flood = Flood(3000)
-    async with RawEngine(flood) as engine, running(server("a", engine.url, idle=0.4)) as gateway:
-        client = await gateway.narrow_client()
+    async with RawEngine(flood) as engine, run_gateway(server_settings("a", engine.url, idle=0.4)) as gateway:
+        client = await gateway.connect_slow_client()
         await client.send(STREAM)
         for _ in range(6):
             await asyncio.sleep(0.2)
@@ -134,14 +134,14 @@ async def test_a_client_that_reads_a_little_now_and_then_gets_everything():
 async def test_a_client_that_never_reads_is_given_up_after_the_idle_limit(way: str):
     request, kind, close = WAYS[way]
     flood = Flood(1_000_000, close=close, kind=kind)
-    async with RawEngine(flood) as engine, running(server("a", engine.url, kind, idle=0.3)) as gateway:
-        client = await gateway.narrow_client()
+    async with RawEngine(flood) as engine, run_gateway(server_settings("a", engine.url, kind, idle=0.3)) as gateway:
+        client = await gateway.connect_slow_client()
         await client.send(request)
         await engine.asked.wait()
         [line] = engine.lines
         await asyncio.wait_for(line.gone.wait(), 5)
-        await gateway.at_rest()
-        await until(lambda: not gateway.connections)
+        await gateway.wait_until_idle()
+        await wait_until(lambda: not gateway.connections)
         assert gateway.gateway.catalog.loads["a"].consecutive_failures == 0
         answer = await client.answer()
         assert not answer.whole or "transfer-encoding" not in answer.headers
@@ -154,8 +154,8 @@ def big(size: int) -> Script:
 
 @pytest.mark.parametrize("together", [True, False], ids=["pipelined", "one by one"])
 async def test_requests_without_reading_their_answers_do_not_grow_the_memory(together: bool):
-    async with RawEngine(big(150_000)) as engine, running(server("a", engine.url)) as gateway:
-        client = await gateway.narrow_client()
+    async with RawEngine(big(150_000)) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
+        client = await gateway.connect_slow_client()
         most = 0
 
         async def send() -> None:
@@ -165,7 +165,7 @@ async def test_requests_without_reading_their_answers_do_not_grow_the_memory(tog
         sending = asyncio.create_task(send())
         for _ in range(30):
             await asyncio.sleep(0.01)
-            most = max(most, gateway.unsent)
+            most = max(most, gateway.unsent_bytes)
         assert most < MOST
         assert len(engine.requests) < 20
         for _ in range(100):
@@ -175,14 +175,14 @@ async def test_requests_without_reading_their_answers_do_not_grow_the_memory(tog
 
 
 async def test_refusals_without_reading_them_do_not_grow_the_memory():
-    async with running(server("a", "http://127.0.0.1:1")) as gateway:
-        client = await gateway.narrow_client()
+    async with run_gateway(server_settings("a", "http://127.0.0.1:1")) as gateway:
+        client = await gateway.connect_slow_client()
         request = post("/v1/chat/completions", chat(model="nobody's"))
         sending = asyncio.create_task(client.send(*[request * 100] * 300))
         most = 0
         for _ in range(60):
             await asyncio.sleep(0.005)
-            most = max(most, gateway.unsent)
+            most = max(most, gateway.unsent_bytes)
         assert most < MOST
         for _ in range(30_000):
             assert (await client.answer()).status == 404
@@ -192,13 +192,13 @@ async def test_refusals_without_reading_them_do_not_grow_the_memory():
 async def test_a_slow_client_costs_the_others_nothing():
     flood = Flood(1_000_000)
     async with RawEngine(flood) as engine, RawEngine(big(10)) as other:
-        servers = (server("a", engine.url), server("b", other.url, "llamacpp"))
-        async with running(*servers) as gateway:
-            stuck = [await gateway.narrow_client() for _ in range(10)]
+        servers = (server_settings("a", engine.url), server_settings("b", other.url, "llamacpp"))
+        async with run_gateway(*servers) as gateway:
+            stuck = [await gateway.connect_slow_client() for _ in range(10)]
             for client in stuck:
                 await client.send(STREAM)
             await settled(gateway, flood)
-            assert gateway.unsent < 10 * MOST
+            assert gateway.unsent_bytes < 10 * MOST
             engine.script = big(10)
             for _ in range(20):
-                assert (await gateway.ask(CHAT, 2)).status == 200
+                assert (await gateway.send_request(CHAT, 2)).status == 200

@@ -3,10 +3,10 @@
 import asyncio
 
 from penstock.serving.idle_sweep import PROGRESS_BYTES, sweep_connection
-from tests.support.gateway import Running, running, server, until
+from tests.support.chat_endpoints import CHAT_ENDPOINTS
+from tests.support.gateway import RunningGateway, run_gateway, server_settings, wait_until
 from tests.support.raw_client import chat, connected, get, post, turn
 from tests.support.raw_engine import DONE, END, RawEngine, Turn, chunk, chunked_head, completion, event, response, says
-from tests.support.surfaces import SURFACES
 
 ANSWER = completion("hello")
 GOOD = says(response(ANSWER))
@@ -17,7 +17,7 @@ STREAM = post("/v1/chat/completions", chat(stream=True))
 class Clock:
     """The sweeps of many seconds, at once."""
 
-    def __init__(self, gateway: Running) -> None:
+    def __init__(self, gateway: RunningGateway) -> None:
         self._http = gateway.http
         self._now = asyncio.get_running_loop().time()
         self._http._sweep_timer.cancel()
@@ -34,14 +34,14 @@ class Clock:
 
 
 async def test_an_idle_connection_is_closed_after_a_while():
-    async with RawEngine(GOOD) as engine, running(server("a", engine.url)) as gateway:
+    async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         clock = Clock(gateway)
         for first in (b"", CHAT, get("/livez"), STREAM[:0] + get("/nothing")):
             async with connected(gateway.port) as client:
                 if first:
                     await client.send(first)
                     await client.answer()
-                await until(lambda: gateway.connections)
+                await wait_until(lambda: gateway.connections)
                 await clock.passes(74)
                 assert await client.silent(0.01)
                 await clock.passes(4)
@@ -49,7 +49,7 @@ async def test_an_idle_connection_is_closed_after_a_while():
 
 
 async def test_a_connection_in_use_is_not_idle():
-    async with RawEngine(GOOD) as engine, running(server("a", engine.url)) as gateway:
+    async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         clock = Clock(gateway)
         async with connected(gateway.port) as client:
             for _ in range(4):
@@ -70,7 +70,7 @@ async def test_a_connection_is_not_idle_because_its_last_answer_took_long():
         await go_on.wait()
         await turn.send(chunk(DONE) + END)
 
-    async with RawEngine(slow) as engine, running(server("a", engine.url)) as gateway:
+    async with RawEngine(slow) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         clock = Clock(gateway)
         async with connected(gateway.port) as client:
             await client.send(STREAM)
@@ -86,25 +86,25 @@ async def test_a_connection_is_not_idle_because_its_last_answer_took_long():
 
 async def test_a_body_that_does_not_come_is_answered_with_408():
     for name in ("openai", "anthropic", "ollama", "service"):
-        surface = SURFACES[name]
-        async with running() as gateway, connected(gateway.port) as client:
+        surface = CHAT_ENDPOINTS[name]
+        async with run_gateway() as gateway, connected(gateway.port) as client:
             clock = Clock(gateway)
             await client.send(surface.request[:-5])
-            await until(lambda: gateway.connections and gateway.connections[0].cycle is not None)
+            await wait_until(lambda: gateway.connections and gateway.connections[0].cycle is not None)
             await clock.passes(110)
             assert await client.silent(0.01)
             await clock.passes(15)
             answer = await client.answer()
-            surface.says(answer, 408, "client_stalled")
+            surface.check_error(answer, 408, "client_stalled")
             assert answer.headers["connection"] == "close"
             assert await client.closed()
 
 
 async def test_a_head_that_does_not_come_is_answered_with_408():
-    async with running() as gateway, connected(gateway.port) as client:
+    async with run_gateway() as gateway, connected(gateway.port) as client:
         clock = Clock(gateway)
         await client.send(b"POST /v1/chat/completions HTTP/1.1\r\nhost:")
-        await until(lambda: gateway.connections and gateway.connections[0].incomplete_request())
+        await wait_until(lambda: gateway.connections and gateway.connections[0].incomplete_request())
         await clock.passes(125)
         answer = await client.answer()
         assert (answer.status, answer.json["code"]) == (408, "client_stalled")
@@ -112,17 +112,17 @@ async def test_a_head_that_does_not_come_is_answered_with_408():
 
 
 async def test_a_body_for_another_route_that_does_not_come_is_answered_with_408():
-    async with running() as gateway, connected(gateway.port) as client:
+    async with run_gateway() as gateway, connected(gateway.port) as client:
         clock = Clock(gateway)
         await client.send(post("/api/show", b"{", length=False, headers=("content-length: 50",)))
-        await until(lambda: gateway.connections and gateway.connections[0].incomplete_request())
+        await wait_until(lambda: gateway.connections and gateway.connections[0].incomplete_request())
         await clock.passes(125)
         assert (await client.answer()).status == 408
         assert await client.closed()
 
 
 async def test_a_body_that_drips_is_not_waited_for_without_end():
-    async with running() as gateway, connected(gateway.port) as client:
+    async with run_gateway() as gateway, connected(gateway.port) as client:
         clock = Clock(gateway)
         await client.send(post("/v1/chat/completions", b"", length=False, headers=("content-length: 100000",)))
         for _ in range(13):
@@ -132,7 +132,7 @@ async def test_a_body_that_drips_is_not_waited_for_without_end():
 
 
 async def test_a_large_body_may_take_long_as_long_as_it_comes():
-    async with RawEngine(GOOD) as engine, running(server("a", engine.url)) as gateway:
+    async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         clock = Clock(gateway)
         body = CHAT.partition(b"\r\n\r\n")[2].ljust(10 * PROGRESS_BYTES)
         async with connected(gateway.port) as client:
@@ -144,7 +144,7 @@ async def test_a_large_body_may_take_long_as_long_as_it_comes():
 
 
 async def test_patience_begins_with_the_request_and_not_with_the_connection():
-    async with RawEngine(GOOD) as engine, running(server("a", engine.url), keep_alive=1000) as gateway:
+    async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url), keep_alive=1000) as gateway:
         clock = Clock(gateway)
         async with connected(gateway.port) as client:
             await client.send(CHAT)
@@ -157,38 +157,44 @@ async def test_patience_begins_with_the_request_and_not_with_the_connection():
 
 
 async def test_a_call_that_takes_long_is_not_the_clients_fault():
-    async with RawEngine(Turn.hang) as engine, running(server("a", engine.url, first_byte=1e9)) as gateway:
+    async with RawEngine(Turn.hang) as engine, run_gateway(server_settings("a", engine.url, first_byte=1e9)) as gateway:
         clock = Clock(gateway)
         async with connected(gateway.port) as client:
             await client.send(CHAT)
             await engine.asked.wait()
             await clock.passes(1000)
             assert await client.silent(0.01)
-            assert gateway.left()["calls"] == 1
+            assert gateway.list_leftovers()["calls"] == 1
 
 
 async def test_the_end_of_an_answer_that_nobody_reads_is_given_up():
     large = completion("x" * 5_000_000)
-    async with RawEngine(says(response(large))) as engine, running(server("a", engine.url), keep_alive=20) as gateway:
+    async with (
+        RawEngine(says(response(large))) as engine,
+        run_gateway(server_settings("a", engine.url), keep_alive=20) as gateway,
+    ):
         clock = Clock(gateway)
         for headers in ((), ("connection: close",)):
-            client = await gateway.narrow_client()
+            client = await gateway.connect_slow_client()
             await client.send(post("/chat", {"message": "hi", "model": "m"}, headers=headers))
-            await until(lambda: gateway.unsent > 1_000_000)
+            await wait_until(lambda: gateway.unsent_bytes > 1_000_000)
             await clock.passes(15)
-            assert gateway.unsent > 1_000_000
+            assert gateway.unsent_bytes > 1_000_000
             await clock.passes(10)
-            await until(lambda: not gateway.unsent)
+            await wait_until(lambda: not gateway.unsent_bytes)
             assert not gateway.connections
 
 
 async def test_the_end_of_an_answer_that_is_read_slowly_is_not_given_up():
     large = completion("x" * 2_000_000)
-    async with RawEngine(says(response(large))) as engine, running(server("a", engine.url), keep_alive=20) as gateway:
+    async with (
+        RawEngine(says(response(large))) as engine,
+        run_gateway(server_settings("a", engine.url), keep_alive=20) as gateway,
+    ):
         clock = Clock(gateway)
-        client = await gateway.narrow_client()
+        client = await gateway.connect_slow_client()
         await client.send(post("/chat", {"message": "hi", "model": "m"}))
-        await until(lambda: gateway.unsent > 1_000_000)
+        await wait_until(lambda: gateway.unsent_bytes > 1_000_000)
         reading = asyncio.create_task(client.answer())
         while not reading.done():
             await clock.passes(1)
@@ -196,13 +202,13 @@ async def test_the_end_of_an_answer_that_is_read_slowly_is_not_given_up():
 
 
 async def test_who_hangs_up_while_a_crowd_of_its_requests_waits_is_noticed_by_the_next_sweep():
-    async with RawEngine(Turn.hang) as engine, running(server("a", engine.url)) as gateway:
+    async with RawEngine(Turn.hang) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         clock = Clock(gateway)
-        client = await gateway.client()
+        client = await gateway.connect_client()
         await client.send(CHAT * 100)
-        await until(lambda: gateway.connections and gateway.connections[0].flow.read_paused)
+        await wait_until(lambda: gateway.connections and gateway.connections[0].flow.read_paused)
         client.close()
         await turn(20)
         await clock.passes(1)
-        await gateway.at_rest()
+        await gateway.wait_until_idle()
         assert len(engine.requests) == 1

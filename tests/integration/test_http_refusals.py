@@ -6,10 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.gateway import running, server, until
+from tests.support.chat_endpoints import CHAT_ENDPOINTS
+from tests.support.gateway import run_gateway, server_settings, wait_until
 from tests.support.raw_client import BrokenAnswerError, chat, connected, get, post
 from tests.support.raw_engine import RawEngine, Turn, completion, response, says
-from tests.support.surfaces import SURFACES
 
 ANSWER = completion("hello")
 GOOD = says(response(ANSWER))
@@ -98,7 +98,7 @@ async def test_what_could_be_read_in_two_ways_is_refused_and_the_connection_clos
     parts = [data] if pieces == "at once" else [data[at : at + 4000] for at in range(0, len(data), 4000)]
     if pieces == "in pieces" and len(data) < 4000:
         parts = [data[:20], data[20:70], data[70:]]
-    async with RawEngine(GOOD) as engine, running(server("a", engine.url)) as gateway:
+    async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         async with connected(gateway.port) as client:
             with contextlib.suppress(ConnectionError):  # it may be closed before all is sent
                 await client.send(*parts)
@@ -115,7 +115,7 @@ async def test_what_could_be_read_in_two_ways_is_refused_and_the_connection_clos
 @pytest.mark.parametrize("how", ["two lengths", "chunked twice", "no host", "a space before the colon", "two hosts"])
 @pytest.mark.parametrize("path", ["/health", "/v1/models", "/api/show"])
 async def test_the_same_holds_for_other_routes(how: str, path: str):
-    async with running() as gateway, connected(gateway.port) as client:
+    async with run_gateway() as gateway, connected(gateway.port) as client:
         await client.send(SMUGGLED[how].replace(b"/v1/chat/completions", path.encode()) + get("/livez"))
         assert (await client.answer()).status == 400
         assert await client.closed()
@@ -124,7 +124,7 @@ async def test_the_same_holds_for_other_routes(how: str, path: str):
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(noise=st.binary(min_size=1, max_size=300))
 async def test_noise_never_costs_more_than_its_connection(noise: bytes):
-    async with running() as gateway:
+    async with run_gateway() as gateway:
         async with connected(gateway.port) as client:
             await client.send(noise)
             client.half_close()
@@ -132,20 +132,20 @@ async def test_noise_never_costs_more_than_its_connection(noise: bytes):
                 assert (await client.answer()).status in (400, 404, 405)
             except BrokenAnswerError:
                 assert not client.received
-        assert (await gateway.ask(get("/livez"))).status == 200
+        assert (await gateway.send_request(get("/livez"))).status == 200
 
 
 async def test_a_head_of_almost_64_kib_is_read():
     long = post("/v1/chat/completions", chat(), headers=(f"x-long: {'y' * 60_000}",))
-    async with RawEngine(GOOD) as engine, running(server("a", engine.url)) as gateway:
-        assert (await gateway.ask(long)).body == ANSWER
-        client = await gateway.client()
+    async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
+        assert (await gateway.send_request(long)).body == ANSWER
+        client = await gateway.connect_client()
         await client.send(*(long[at : at + 10_000] for at in range(0, len(long), 10_000)))
         assert (await client.answer()).body == ANSWER
 
 
 async def test_a_head_without_end_is_refused_before_it_fills_the_memory():
-    async with running() as gateway, connected(gateway.port) as client:
+    async with run_gateway() as gateway, connected(gateway.port) as client:
         await client.send(b"POST / HTTP/1.1\r\nHost: a.local\r\nX: ")
         sent = 0
         while not client.received and sent < 10_000_000:
@@ -166,35 +166,35 @@ async def test_a_head_without_end_is_refused_before_it_fills_the_memory():
 
 @pytest.mark.parametrize("name", ["openai", "anthropic", "ollama", "service", "distributed", "agent"])
 async def test_a_body_over_the_limit_is_refused_by_its_length_before_it_is_sent(name: str):
-    surface = SURFACES[name]
-    async with running(max_body=2_000_000) as gateway, connected(gateway.port) as client:
+    surface = CHAT_ENDPOINTS[name]
+    async with run_gateway(max_body=2_000_000) as gateway, connected(gateway.port) as client:
         await client.send(post(surface.path, b"", length=False, headers=("content-length: 2000001",)))
         answer = await client.answer()
-        assert "server.max_body" in surface.says(answer, 413, "body_too_large")
+        assert "server.max_body" in surface.check_error(answer, 413, "body_too_large")
         assert answer.headers["connection"] == "close"
         assert await client.closed()
 
 
 @pytest.mark.parametrize("name", ["openai", "anthropic", "ollama", "service"])
 async def test_a_chunked_body_over_the_limit_is_refused_as_soon_as_it_is_passed(name: str):
-    surface = SURFACES[name]
-    async with running(max_body=100_000) as gateway, connected(gateway.port) as client:
+    surface = CHAT_ENDPOINTS[name]
+    async with run_gateway(max_body=100_000) as gateway, connected(gateway.port) as client:
         await client.send(post(surface.path, b"", length=False, headers=("transfer-encoding: chunked",)))
         for _ in range(4):
             await client.send(b"7530\r\n" + b" " * 30_000 + b"\r\n")
-        surface.says(await client.answer(), 413, "body_too_large")
+        surface.check_error(await client.answer(), 413, "body_too_large")
         assert await client.closed()
 
 
 async def test_a_body_of_just_the_limit_is_taken():
     padded = CHAT.partition(b"\r\n\r\n")[2].ljust(150_000)
-    async with RawEngine(GOOD) as engine, running(server("a", engine.url), max_body=150_000) as gateway:
-        assert (await gateway.ask(post("/v1/chat/completions", padded))).body == ANSWER
+    async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url), max_body=150_000) as gateway:
+        assert (await gateway.send_request(post("/v1/chat/completions", padded))).body == ANSWER
         assert engine.requests[0].body == padded
 
 
 async def test_a_refused_client_that_is_still_sending_gets_to_read_why():
-    async with running(max_body=100_000) as gateway, connected(gateway.port) as client:
+    async with run_gateway(max_body=100_000) as gateway, connected(gateway.port) as client:
         await client.send(post("/v1/chat/completions", b"", length=False, headers=("content-length: 3000000",)))
         for _ in range(30):
             await client.send(b" " * 100_000)
@@ -202,9 +202,11 @@ async def test_a_refused_client_that_is_still_sending_gets_to_read_why():
 
 
 async def test_a_compressed_body_is_refused():
-    async with running() as gateway:
-        answer = await gateway.ask(post("/v1/chat/completions", b"\x1f\x8b", headers=("content-encoding: gzip",)))
-        assert "compressed" in SURFACES["openai"].says(answer, 400, "invalid_request")
+    async with run_gateway() as gateway:
+        answer = await gateway.send_request(
+            post("/v1/chat/completions", b"\x1f\x8b", headers=("content-encoding: gzip",))
+        )
+        assert "compressed" in CHAT_ENDPOINTS["openai"].check_error(answer, 400, "invalid_request")
 
 
 # Hosts and origins
@@ -225,31 +227,34 @@ FAMILIAR = [
 
 @pytest.mark.parametrize("host", FOREIGN)
 async def test_a_foreign_host_is_refused(host: str):
-    async with RawEngine(GOOD) as engine, running(server("a", engine.url)) as gateway:
+    async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         for name in ("openai", "ollama on vllm"):
-            surface = SURFACES[name]
-            answer = await gateway.ask(post(surface.path, surface.body, host=host))
-            assert "server.allowed_hosts" in surface.says(answer, 403, "forbidden")
-        assert (await gateway.ask(get("/health", host=host))).status == 403
+            surface = CHAT_ENDPOINTS[name]
+            answer = await gateway.send_request(post(surface.path, surface.body, host=host))
+            assert "server.allowed_hosts" in surface.check_error(answer, 403, "forbidden")
+        assert (await gateway.send_request(get("/health", host=host))).status == 403
         assert not engine.requests
 
 
 @pytest.mark.parametrize("host", FAMILIAR)
 async def test_addresses_and_local_names_are_served(host: str):
-    async with RawEngine(GOOD) as engine, running(server("a", engine.url)) as gateway:
-        assert (await gateway.ask(post("/v1/chat/completions", chat(), host=host))).body == ANSWER
+    async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
+        assert (await gateway.send_request(post("/v1/chat/completions", chat(), host=host))).body == ANSWER
 
 
 async def test_a_listed_host_is_served():
-    async with RawEngine(GOOD) as engine, running(server("a", engine.url), hosts=("llm.example",)) as gateway:
-        assert (await gateway.ask(post("/v1/chat/completions", chat(), host="llm.example:80"))).body == ANSWER
+    async with (
+        RawEngine(GOOD) as engine,
+        run_gateway(server_settings("a", engine.url), hosts=("llm.example",)) as gateway,
+    ):
+        assert (await gateway.send_request(post("/v1/chat/completions", chat(), host="llm.example:80"))).body == ANSWER
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1.evil.example", "file://"])
 async def test_a_page_from_elsewhere_is_refused(origin: str):
-    async with RawEngine(GOOD) as engine, running(server("a", engine.url)) as gateway:
-        answer = await gateway.ask(post("/v1/chat/completions", chat(), headers=(f"origin: {origin}",)))
-        assert "server.cors_origins" in SURFACES["openai"].says(answer, 403, "forbidden")
+    async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
+        answer = await gateway.send_request(post("/v1/chat/completions", chat(), headers=(f"origin: {origin}",)))
+        assert "server.cors_origins" in CHAT_ENDPOINTS["openai"].check_error(answer, 403, "forbidden")
         assert "access-control-allow-origin" not in answer.headers
         assert not engine.requests
 
@@ -266,38 +271,40 @@ async def test_a_page_from_elsewhere_is_refused(origin: str):
     ],
 )
 async def test_a_page_that_may_is_told_so(origin: str, listed: tuple[str, ...]):
-    async with RawEngine(GOOD) as engine, running(server("a", engine.url), origins=listed) as gateway:
-        answer = await gateway.ask(post("/v1/chat/completions", chat(), headers=(f"origin: {origin}",)))
+    async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url), origins=listed) as gateway:
+        answer = await gateway.send_request(post("/v1/chat/completions", chat(), headers=(f"origin: {origin}",)))
         assert answer.body == ANSWER
         assert answer.headers["access-control-allow-origin"] == origin
         assert answer.headers["vary"] == "origin"
         assert "access-control-allow-credentials" not in answer.headers
-        missing = await gateway.ask(post("/v1/chat/completions", chat(model="x"), headers=(f"origin: {origin}",)))
+        missing = await gateway.send_request(
+            post("/v1/chat/completions", chat(model="x"), headers=(f"origin: {origin}",))
+        )
         assert missing.status == 404
         assert missing.headers["access-control-allow-origin"] == origin
 
 
 async def test_a_browser_may_ask_first():
-    async with running() as gateway:
+    async with run_gateway() as gateway:
         asked = ("origin: http://localhost:3000", "access-control-request-method: POST")
         asked += ("access-control-request-headers: authorization,content-type",)
-        answer = await gateway.ask(get("/v1/chat/completions", headers=asked, method="OPTIONS"))
+        answer = await gateway.send_request(get("/v1/chat/completions", headers=asked, method="OPTIONS"))
         assert answer.status in (200, 204)
         assert answer.headers["access-control-allow-origin"] == "http://localhost:3000"
         assert "POST" in answer.headers["access-control-allow-methods"]
         assert "authorization" in answer.headers["access-control-allow-headers"].lower()
-        evil = await gateway.ask(
+        evil = await gateway.send_request(
             get("/v1/chat/completions", headers=("origin: https://evil.example", *asked[1:]), method="OPTIONS")
         )
         assert evil.status == 403
 
 
 async def test_after_a_refusal_nothing_of_the_connection_is_heard():
-    async with RawEngine(Turn.hang) as engine, running(server("a", engine.url)) as gateway:
+    async with RawEngine(Turn.hang) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         async with connected(gateway.port) as client:
             await client.send(post("/v1/chat/completions", chat(), host="evil.example") + CHAT)
             assert (await client.answer()).status == 403
             await client.send(CHAT)
             assert await client.closed()
-        await until(lambda: not gateway.connections)
+        await wait_until(lambda: not gateway.connections)
         assert not engine.requests

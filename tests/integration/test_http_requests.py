@@ -11,7 +11,8 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.gateway import Running, running, server, until
+from tests.support.chat_endpoints import CHAT_ENDPOINTS
+from tests.support.gateway import RunningGateway, run_gateway, server_settings, wait_until
 from tests.support.raw_client import RawClient, chat, connected, get, post, turn
 from tests.support.raw_engine import (
     RawEngine,
@@ -26,7 +27,6 @@ from tests.support.raw_engine import (
     says_and,
     stream,
 )
-from tests.support.surfaces import SURFACES
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 CHAT = post("/v1/chat/completions", chat())
@@ -47,17 +47,17 @@ def say(text: str, **more) -> bytes:
 @dataclass
 class Pair:
     engine: RawEngine
-    gateway: Running
+    gateway: RunningGateway
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def pair() -> AsyncIterator[Pair]:
-    async with RawEngine(echo) as engine, running(server("a", engine.url)) as gateway:
+    async with RawEngine(echo) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         yield Pair(engine, gateway)
 
 
 @pytest.fixture
-def gateway(pair: Pair) -> Running:
+def gateway(pair: Pair) -> RunningGateway:
     pair.engine.script = echo
     pair.engine.requests.clear()
     return pair.gateway
@@ -83,7 +83,7 @@ async def test_requests_of_one_connection_are_each_answered_for_themselves(gatew
             assert (answer.status, answer.json["choices"][0]["message"]["content"]) == (200, text)
             assert (answer.headers["x-request-id"] == "mine") == (odd == 2)
     client.close()
-    await until(lambda: not gateway.connections)
+    await wait_until(lambda: not gateway.connections)
 
 
 async def test_a_known_head_with_a_body_that_breaks_off_waits_for_the_rest(gateway):
@@ -126,52 +126,52 @@ async def test_a_request_may_come_in_any_pieces(pair: Pair, cuts: list[int], siz
         assert (await client.answer()).text == "any pieces"
 
 
-async def test_chunks_may_have_extensions_and_trailers(gateway: Running):
+async def test_chunks_may_have_extensions_and_trailers(gateway: RunningGateway):
     body = json.dumps(chat("extended")).encode()
     request = chunked(body, [5, 9], trailer=b"X-Checksum: 1\r\n").replace(b"5\r\n", b'5;name="a b";x\r\n', 1)
-    answer = await gateway.ask(request)
+    answer = await gateway.send_request(request)
     assert answer.text == "extended"
 
 
-async def test_the_engine_is_told_the_length_of_a_chunked_body(pair: Pair, gateway: Running):
+async def test_the_engine_is_told_the_length_of_a_chunked_body(pair: Pair, gateway: RunningGateway):
     body = json.dumps(chat("counted")).encode()
-    await gateway.ask(chunked(body, [3, 30, 33]))
+    await gateway.send_request(chunked(body, [3, 30, 33]))
     [asked] = pair.engine.requests
     assert asked.body == body
     assert asked.headers["content-length"] == str(len(body))
     assert "transfer-encoding" not in asked.headers
 
 
-async def test_a_large_upload_is_passed_on_whole(pair: Pair, gateway: Running):
+async def test_a_large_upload_is_passed_on_whole(pair: Pair, gateway: RunningGateway):
     text = "x" * 20_000_000
     pair.engine.script = says(response(completion("read")))
-    assert (await gateway.ask(say(text), 20)).text == "read"
+    assert (await gateway.send_request(say(text), 20)).text == "read"
     assert len(pair.engine.requests[0].body) > 20_000_000
 
 
 @pytest.mark.parametrize(
     "path", ["/v1/chat/completions?beta=true", "/v1/chat/completions?", "/v1/chat/completions?a=%20&b"]
 )
-async def test_a_query_makes_no_difference(gateway: Running, path: str):
-    assert (await gateway.ask(post(path, chat("queried")))).text == "queried"
+async def test_a_query_makes_no_difference(gateway: RunningGateway, path: str):
+    assert (await gateway.send_request(post(path, chat("queried")))).text == "queried"
 
 
-async def test_the_query_of_anthropics_clients_makes_no_difference(gateway: Running):
-    answer = await gateway.ask(post("/v1/messages?beta=true", chat("queried", max_tokens=9)))
+async def test_the_query_of_anthropics_clients_makes_no_difference(gateway: RunningGateway):
+    answer = await gateway.send_request(post("/v1/messages?beta=true", chat("queried", max_tokens=9)))
     assert answer.json["content"][0]["text"] == "queried"
 
 
-async def test_empty_lines_before_a_request_are_passed_over(gateway: Running):
-    assert (await gateway.ask(b"\r\n\r\n" + say("after"))).text == "after"
+async def test_empty_lines_before_a_request_are_passed_over(gateway: RunningGateway):
+    assert (await gateway.send_request(b"\r\n\r\n" + say("after"))).text == "after"
 
 
-async def test_header_names_are_read_in_any_case(gateway: Running):
+async def test_header_names_are_read_in_any_case(gateway: RunningGateway):
     request = say("LOUD").replace(b"content-length", b"CONTENT-LENGTH").replace(b"host", b"HOST")
-    assert (await gateway.ask(request)).text == "LOUD"
+    assert (await gateway.send_request(request)).text == "LOUD"
 
 
 @pytest.mark.parametrize("offer", ["Upgrade: h2c", "Upgrade: websocket", "Upgrade: TLS/1.0, x"])
-async def test_an_offer_to_upgrade_is_passed_over(gateway: Running, offer: str):
+async def test_an_offer_to_upgrade_is_passed_over(gateway: RunningGateway, offer: str):
     async with connected(gateway.port) as client:
         headers = ("connection: Upgrade, HTTP2-Settings", offer, "http2-settings: AAMAAABkAAQAAP__")
         await client.send(post("/v1/chat/completions", chat("one"), headers=headers) + say("two"))
@@ -181,7 +181,7 @@ async def test_an_offer_to_upgrade_is_passed_over(gateway: Running, offer: str):
         assert (await client.answer()).text == "three"
 
 
-async def test_expect_100_continue_is_answered_before_the_body_is_sent(gateway: Running):
+async def test_expect_100_continue_is_answered_before_the_body_is_sent(gateway: RunningGateway):
     head, body = say("waited", stream=True).split(b"\r\n\r\n", 1)
     async with connected(gateway.port) as client:
         await client.send(head + b"\r\nexpect: 100-continue\r\n\r\n")
@@ -191,14 +191,14 @@ async def test_expect_100_continue_is_answered_before_the_body_is_sent(gateway: 
         assert (await client.answer()).text == "waited"
 
 
-async def test_expect_100_continue_is_not_answered_when_the_request_is_refused(gateway: Running):
+async def test_expect_100_continue_is_not_answered_when_the_request_is_refused(gateway: RunningGateway):
     async with connected(gateway.port) as client:
         headers = ("expect: 100-continue", "content-length: 99999999999")
         await client.send(post("/v1/chat/completions", b"", length=False, headers=headers))
         assert (await client.answer()).status == 413
 
 
-async def test_expect_100_continue_waits_for_its_turn(pair: Pair, gateway: Running):
+async def test_expect_100_continue_waits_for_its_turn(pair: Pair, gateway: RunningGateway):
     go_on = asyncio.Event()
 
     async def late(turn: Turn) -> None:
@@ -217,16 +217,16 @@ async def test_expect_100_continue_waits_for_its_turn(pair: Pair, gateway: Runni
         assert (await client.answer()).text == "second"
 
 
-async def test_expect_100_continue_of_http_1_0_is_passed_over(gateway: Running):
+async def test_expect_100_continue_of_http_1_0_is_passed_over(gateway: RunningGateway):
     request = post("/v1/chat/completions", chat("old"), version="1.0", headers=("expect: 100-continue",))
-    assert (await gateway.ask(request)).text == "old"
+    assert (await gateway.send_request(request)).text == "old"
 
 
 # HTTP/1.0
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_a_client_of_http_1_0_gets_no_chunks_and_a_closed_connection(gateway: Running, streamed: bool):
+async def test_a_client_of_http_1_0_gets_no_chunks_and_a_closed_connection(gateway: RunningGateway, streamed: bool):
     async with connected(gateway.port) as client:
         await client.send(post("/v1/chat/completions", chat("to the old", stream=streamed), version="1.0"))
         answer = await client.answer()
@@ -236,21 +236,21 @@ async def test_a_client_of_http_1_0_gets_no_chunks_and_a_closed_connection(gatew
         assert await client.closed()
 
 
-async def test_a_client_of_http_1_0_may_leave_the_host_out(gateway: Running):
+async def test_a_client_of_http_1_0_may_leave_the_host_out(gateway: RunningGateway):
     request = b"POST /v1/chat/completions HTTP/1.0\r\ncontent-length: %d\r\n\r\n" % len(CHAT.partition(b"\r\n\r\n")[2])
-    assert (await gateway.ask(request + CHAT.partition(b"\r\n\r\n")[2])).text == "hi"
+    assert (await gateway.send_request(request + CHAT.partition(b"\r\n\r\n")[2])).text == "hi"
 
 
-async def test_a_broken_stream_of_http_1_0_ends_with_the_error(pair: Pair, gateway: Running):
+async def test_a_broken_stream_of_http_1_0_ends_with_the_error(pair: Pair, gateway: RunningGateway):
     pair.engine.script = says_and("close", chunked_head() + chunk(event("one")))
-    answer = await gateway.ask(post("/v1/chat/completions", chat(stream=True), version="1.0"))
+    answer = await gateway.send_request(post("/v1/chat/completions", chat(stream=True), version="1.0"))
     assert b'"code":"upstream_error"' in answer.data[-1]
 
 
 # The connection afterwards
 
 
-async def test_a_connection_serves_many_requests(gateway: Running):
+async def test_a_connection_serves_many_requests(gateway: RunningGateway):
     async with connected(gateway.port) as client:
         for i in range(50):
             await client.send(say(f"{i} a", stream=i % 2 == 1))
@@ -258,7 +258,7 @@ async def test_a_connection_serves_many_requests(gateway: Running):
         assert len(gateway.connections) == 1
 
 
-async def test_connection_close_is_obeyed_and_what_follows_is_not_done(pair: Pair, gateway: Running):
+async def test_connection_close_is_obeyed_and_what_follows_is_not_done(pair: Pair, gateway: RunningGateway):
     async with connected(gateway.port) as client:
         closing = post("/v1/chat/completions", chat("last"), headers=("connection: close",))
         await client.send(closing + say("too late") + get("/livez"))
@@ -269,16 +269,16 @@ async def test_connection_close_is_obeyed_and_what_follows_is_not_done(pair: Pai
     assert len(pair.engine.requests) == 1
 
 
-async def test_a_bad_request_leaves_the_connection_open_when_its_end_is_clear(gateway: Running):
+async def test_a_bad_request_leaves_the_connection_open_when_its_end_is_clear(gateway: RunningGateway):
     async with connected(gateway.port) as client:
         for body in (b"not JSON", b"{}", b'{"model":"m"}', b"", b"[" * 10_000, b"\xff\xfe"):
             await client.send(post("/v1/chat/completions", body))
-            SURFACES["openai"].says(await client.answer(), 400, "invalid_request")
+            CHAT_ENDPOINTS["openai"].check_error(await client.answer(), 400, "invalid_request")
         await client.send(say("still here"))
         assert (await client.answer()).text == "still here"
 
 
-async def test_garbage_after_a_request_does_not_touch_its_answer(pair: Pair, gateway: Running):
+async def test_garbage_after_a_request_does_not_touch_its_answer(pair: Pair, gateway: RunningGateway):
     go_on = asyncio.Event()
 
     async def late(turn: Turn) -> None:
@@ -297,7 +297,7 @@ async def test_garbage_after_a_request_does_not_touch_its_answer(pair: Pair, gat
         assert await client.closed()
 
 
-async def test_garbage_after_a_request_to_another_route_does_not_touch_its_answer(gateway: Running):
+async def test_garbage_after_a_request_to_another_route_does_not_touch_its_answer(gateway: RunningGateway):
     async with connected(gateway.port) as client:
         await client.send(get("/v1/models") + b"garbage\r\n\r\n")
         answer = await client.answer()
@@ -306,7 +306,7 @@ async def test_garbage_after_a_request_to_another_route_does_not_touch_its_answe
         assert await client.closed()
 
 
-async def test_a_body_that_goes_wrong_on_another_route_is_refused(gateway: Running):
+async def test_a_body_that_goes_wrong_on_another_route_is_refused(gateway: RunningGateway):
     async with connected(gateway.port) as client:
         head = post("/api/show", b"", length=False, headers=("transfer-encoding: chunked",))
         await client.send(head + chunk(b'{"model":'), b"zz\r\n")
@@ -314,7 +314,7 @@ async def test_a_body_that_goes_wrong_on_another_route_is_refused(gateway: Runni
         assert await client.closed()
 
 
-async def test_a_body_that_goes_wrong_on_another_route_is_refused_in_its_turn(pair: Pair, gateway: Running):
+async def test_a_body_that_goes_wrong_on_another_route_is_refused_in_its_turn(pair: Pair, gateway: RunningGateway):
     go_on = asyncio.Event()
 
     async def late(turn: Turn) -> None:
@@ -335,7 +335,7 @@ async def test_a_body_that_goes_wrong_on_another_route_is_refused_in_its_turn(pa
 # Pipelining
 
 
-async def test_pipelined_requests_are_answered_in_order(gateway: Running):
+async def test_pipelined_requests_are_answered_in_order(gateway: RunningGateway):
     async with connected(gateway.port) as client:
         asked = [
             say("one"),
@@ -389,7 +389,7 @@ async def test_any_mixture_is_answered_in_order(pair: Pair, kinds: list[str], cu
         assert await client.silent(0.005)
 
 
-async def test_a_thousand_pipelined_requests_are_answered(pair: Pair, gateway: Running):
+async def test_a_thousand_pipelined_requests_are_answered(pair: Pair, gateway: RunningGateway):
     async def first_waits(turn: Turn) -> None:
         if len(pair.engine.requests) == 1:
             await asyncio.sleep(0.05)
@@ -405,7 +405,7 @@ async def test_a_thousand_pipelined_requests_are_answered(pair: Pair, gateway: R
         await sending
 
 
-async def test_a_crowd_of_pipelined_requests_is_not_read_without_end(pair: Pair, gateway: Running):
+async def test_a_crowd_of_pipelined_requests_is_not_read_without_end(pair: Pair, gateway: RunningGateway):
     go_on = asyncio.Event()
 
     async def late(turn: Turn) -> None:
@@ -416,13 +416,13 @@ async def test_a_crowd_of_pipelined_requests_is_not_read_without_end(pair: Pair,
     async with connected(gateway.port) as client:
         flood = say("x" * 1000) * 20_000
         sending = asyncio.create_task(client.send(flood))
-        await until(lambda: gateway.connections and gateway.connections[0].flow.read_paused)
+        await wait_until(lambda: gateway.connections and gateway.connections[0].flow.read_paused)
         await turn(20)
         waiting = gateway.connections[0].pipeline
         assert sum(cycle.body_size for cycle, _ in waiting) < 1_000_000
         sending.cancel()
     go_on.set()
-    await gateway.at_rest()
+    await gateway.wait_until_idle()
 
 
 # Ids
@@ -431,27 +431,27 @@ async def test_a_crowd_of_pipelined_requests_is_not_read_without_end(pair: Pair,
 @pytest.mark.parametrize(
     "own", ["abc-123", "a" * 128, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "x.y:z/1+2=_"]
 )
-async def test_a_sane_request_id_of_the_caller_is_kept(pair: Pair, gateway: Running, own: str):
-    answer = await gateway.ask(post("/v1/chat/completions", chat(), headers=(f"x-request-id: {own}",)))
+async def test_a_sane_request_id_of_the_caller_is_kept(pair: Pair, gateway: RunningGateway, own: str):
+    answer = await gateway.send_request(post("/v1/chat/completions", chat(), headers=(f"x-request-id: {own}",)))
     assert answer.headers["x-request-id"] == own
     assert pair.engine.requests[0].headers["x-request-id"] == own
 
 
 @pytest.mark.parametrize("own", ["", "a b", "a" * 129, "<script>", "ключ", 'a"b', "a;b"])
-async def test_an_odd_request_id_is_replaced(gateway: Running, own: str):
+async def test_an_odd_request_id_is_replaced(gateway: RunningGateway, own: str):
     request = post("/v1/chat/completions", chat(), headers=("x-request-id: OWN",)).replace(b"OWN", own.encode())
-    answer = await gateway.ask(request)
+    answer = await gateway.send_request(request)
     assert answer.text == "hi"
     assert answer.headers["x-request-id"] not in ("", own)
 
 
-async def test_every_request_has_an_id_of_its_own(gateway: Running):
-    ids = {(await gateway.ask(CHAT)).headers["x-request-id"] for _ in range(20)}
+async def test_every_request_has_an_id_of_its_own(gateway: RunningGateway):
+    ids = {(await gateway.send_request(CHAT)).headers["x-request-id"] for _ in range(20)}
     assert len(ids) == 20
 
 
-async def test_every_answer_has_a_date_and_says_who_answered(gateway: Running):
-    answer = await gateway.ask(CHAT)
+async def test_every_answer_has_a_date_and_says_who_answered(gateway: RunningGateway):
+    answer = await gateway.send_request(CHAT)
     assert answer.headers["date"].endswith(" GMT")
     assert answer.headers["x-penstock-server"] == "a"
     assert answer.headers["x-penstock-model"] == "m"

@@ -16,7 +16,7 @@ from penstock.control.discovery import mdns_zeroconf
 from penstock.control.discovery.dns_sd import Announcement
 from penstock.control.discovery.mdns import Mdns
 from penstock.control.discovery.name_resolution import MdnsResolver
-from tests.support.neighbours import LOOPBACK, Neighbour, News
+from tests.support.lan import LOOPBACK, CallbackWaiter, LanHost
 
 
 def not_imported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,10 +26,10 @@ def not_imported(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def neighbour() -> AsyncIterator[Neighbour]:
-    neighbour = Neighbour()
-    yield neighbour
-    await neighbour.close()
+async def lan_host() -> AsyncIterator[LanHost]:
+    lan_host = LanHost()
+    yield lan_host
+    await lan_host.close()
 
 
 @pytest.fixture
@@ -39,13 +39,13 @@ async def mdns() -> AsyncIterator[Mdns]:
     await mdns.stop()
 
 
-async def test_a_name_is_resolved_without_the_systems_help(neighbour, mdns):
-    await neighbour.tell(LOOPBACK)
+async def test_a_name_is_resolved_without_the_systems_help(lan_host, mdns):
+    await lan_host.announce(LOOPBACK)
     with contextlib.suppress(socket.gaierror):
-        assert socket.getaddrinfo(neighbour.host, 1) == []
+        assert socket.getaddrinfo(lan_host.host, 1) == []
 
-    assert await mdns.resolve_host(neighbour.host) == (LOOPBACK,)
-    assert await MdnsResolver(mdns).resolve_url(f"http://{neighbour.host}:11434/x", False) == (
+    assert await mdns.resolve_host(lan_host.host) == (LOOPBACK,)
+    assert await MdnsResolver(mdns).resolve_url(f"http://{lan_host.host}:11434/x", False) == (
         f"http://{LOOPBACK}:11434/x",
     )
 
@@ -58,73 +58,73 @@ async def test_a_name_that_nobody_has_is_not_found_and_costs_its_patience_only()
         await mdns.stop()
 
 
-async def test_a_name_that_gets_another_address_is_told_and_found_there(neighbour, mdns):
+async def test_a_name_that_gets_another_address_is_told_and_found_there(lan_host, mdns):
     moved = []
-    news = News()
+    news = CallbackWaiter()
     mdns.on_address_changed = lambda name: (moved.append(name), news())
-    await neighbour.tell("127.0.0.2")
-    assert await mdns.resolve_host(neighbour.host.upper()) == ("127.0.0.2",)
+    await lan_host.announce("127.0.0.2")
+    assert await mdns.resolve_host(lan_host.host.upper()) == ("127.0.0.2",)
     moved.clear()
 
-    await neighbour.move("127.0.0.3")
+    await lan_host.move("127.0.0.3")
 
-    await news.until(lambda: moved)
-    assert set(moved) == {neighbour.host}
-    assert (await mdns.resolve_host(neighbour.host))[0] == "127.0.0.3"
-
-
-async def test_what_was_known_is_not_believed_when_a_fresh_answer_is_wanted(neighbour, mdns):
-    await neighbour.tell("127.0.0.2")
-    await mdns.resolve_host(neighbour.host)
-    await neighbour.leave()
-
-    assert await mdns.resolve_host(neighbour.host, fresh=True) == ()
+    await news.wait_until(lambda: moved)
+    assert set(moved) == {lan_host.host}
+    assert (await mdns.resolve_host(lan_host.host))[0] == "127.0.0.3"
 
 
-async def test_services_come_and_go(neighbour, mdns):
-    news = News()
+async def test_what_was_known_is_not_believed_when_a_fresh_answer_is_wanted(lan_host, mdns):
+    await lan_host.announce("127.0.0.2")
+    await mdns.resolve_host(lan_host.host)
+    await lan_host.leave()
+
+    assert await mdns.resolve_host(lan_host.host, fresh=True) == ()
+
+
+async def test_services_come_and_go(lan_host, mdns):
+    news = CallbackWaiter()
     mdns.on_services_changed = news
-    mdns.start_browsing(neighbour.type)
-    await neighbour.tell(LOOPBACK, port=4711)
+    mdns.start_browsing(lan_host.type)
+    await lan_host.announce(LOOPBACK, port=4711)
 
-    await news.until(lambda: mdns.list_services(neighbour.type))
-    (service,) = mdns.list_services(neighbour.type)
-    assert (service.name, service.host, service.port) == ("GPU box", neighbour.host, 4711)
+    await news.wait_until(lambda: mdns.list_services(lan_host.type))
+    (service,) = mdns.list_services(lan_host.type)
+    assert (service.name, service.host, service.port) == ("GPU box", lan_host.host, 4711)
     assert service.addresses == (LOOPBACK,)
     assert service.properties == {"version": "1"}
 
-    await neighbour.leave()
-    await news.until(lambda: not mdns.list_services(neighbour.type))
+    await lan_host.leave()
+    await news.wait_until(lambda: not mdns.list_services(lan_host.type))
 
 
-async def test_a_type_that_is_browsed_no_longer_is_forgotten(neighbour, mdns):
-    news = News()
+async def test_a_type_that_is_browsed_no_longer_is_forgotten(lan_host, mdns):
+    news = CallbackWaiter()
     mdns.on_services_changed = news
-    mdns.start_browsing(neighbour.type)
-    await neighbour.tell(LOOPBACK)
-    await news.until(lambda: mdns.list_services(neighbour.type))
+    mdns.start_browsing(lan_host.type)
+    await lan_host.announce(LOOPBACK)
+    await news.wait_until(lambda: mdns.list_services(lan_host.type))
 
-    mdns.stop_browsing(neighbour.type)
+    mdns.stop_browsing(lan_host.type)
 
-    assert mdns.list_services(neighbour.type) == ()
+    assert mdns.list_services(lan_host.type) == ()
 
 
 async def test_what_is_announced_is_found_by_others_and_taken_back_at_the_end(mdns):
     type_ = f"_t{uuid4().hex[:8]}._tcp"
     other = Mdns([LOOPBACK])
-    news = News()
+    news = CallbackWaiter()
     other.on_services_changed = news
     other.start_browsing(type_)
     try:
         mdns.set_announcement(Announcement(type_, "Penstock on x", 8005, (LOOPBACK,), {"path": "/v1"}))
-        await news.until(lambda: other.list_services(type_))
+        await news.wait_until(lambda: other.list_services(type_))
         (service,) = other.list_services(type_)
         assert (service.name, service.port, service.addresses) == ("Penstock on x", 8005, (LOOPBACK,))
         assert service.properties == {"path": "/v1"}
         assert service.host.endswith("-penstock.local")
 
         await mdns.stop()
-        await news.until(lambda: not other.list_services(type_))
+        await news.wait_until(lambda: not other.list_services(type_))
     finally:
         await other.stop()
 
@@ -132,13 +132,13 @@ async def test_what_is_announced_is_found_by_others_and_taken_back_at_the_end(md
 async def test_an_announcement_is_replaced_by_another(mdns):
     type_ = f"_t{uuid4().hex[:8]}._tcp"
     other = Mdns([LOOPBACK])
-    news = News()
+    news = CallbackWaiter()
     other.on_services_changed = news
     other.start_browsing(type_)
     try:
         mdns.set_announcement(Announcement(type_, "one", 1, (LOOPBACK,)))
         mdns.set_announcement(Announcement(type_, "two", 2, (LOOPBACK,)))
-        await news.until(lambda: [service.port for service in other.list_services(type_)] == [2])
+        await news.wait_until(lambda: [service.port for service in other.list_services(type_)] == [2])
     finally:
         await other.stop()
 

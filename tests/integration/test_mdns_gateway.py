@@ -13,8 +13,13 @@ from penstock.config.settings import ListenSettings, Settings, StorageSettings
 from penstock.control.discovery.mdns import Mdns
 from penstock.domain.fleet import State
 from penstock.sim import SimOptions, Simulator
+<<<<<<< HEAD
 from tests.support.gateway import Running, running, server, until
 from tests.support.neighbours import LOOPBACK, Neighbour, News, skip_without_network
+=======
+from tests.support.gateway import RunningGateway, run_gateway, server_settings, wait_until
+from tests.support.lan import LOOPBACK, CallbackWaiter, LanHost
+>>>>>>> main
 from tests.support.raw_client import chat, post
 
 TEXT = "one two three four five six seven eight nine ten"
@@ -30,21 +35,21 @@ async def simulated(host: str, port: int = 0, text: str = TEXT) -> AsyncIterator
 
 
 @pytest.fixture
-async def neighbour() -> AsyncIterator[Neighbour]:
-    neighbour = Neighbour()
-    yield neighbour
-    await neighbour.close()
+async def lan_host() -> AsyncIterator[LanHost]:
+    lan_host = LanHost()
+    yield lan_host
+    await lan_host.close()
 
 
 def port_of(simulator: Simulator) -> int:
     return int(simulator.url.rpartition(":")[2])
 
 
-async def begun(here: Running) -> "asyncio.Task[str]":
+async def begun(here: RunningGateway) -> "asyncio.Task[str]":
     """A stream whose first words have come."""
-    client = await here.client()
+    client = await here.connect_client()
     await client.send(STREAM)
-    await until(lambda: here.gateway.pools.busy == 1)
+    await wait_until(lambda: here.gateway.pools.busy == 1)
 
     async def read() -> str:
         answer = await client.answer(20)
@@ -54,33 +59,36 @@ async def begun(here: Running) -> "asyncio.Task[str]":
     return asyncio.create_task(read())
 
 
-def state(here: Running, name: str) -> State:
+def state(here: RunningGateway, name: str) -> State:
     return next(s.state for s in here.gateway.catalog.fleet.statuses if s.server.name == name)
 
 
-def url(here: Running) -> str:
+def url(here: RunningGateway) -> str:
     return here.gateway.catalog.fleet.statuses[0].url
 
 
-async def test_a_server_that_moves_is_followed_and_its_running_streams_go_on(neighbour):
+async def test_a_server_that_moves_is_followed_and_its_running_streams_go_on(lan_host):
     async with simulated("127.0.0.2") as old, simulated("127.0.0.3", port_of(old), "moved") as new:
-        await neighbour.tell("127.0.0.2")
-        one = server("gpu", f"http://{neighbour.host}:{port_of(old)}", "ollama")
-        async with running(one, look=True) as here:
+        await lan_host.announce("127.0.0.2")
+        one = server_settings("gpu", f"http://{lan_host.host}:{port_of(old)}", "ollama")
+        async with run_gateway(one, look=True) as here:
             assert url(here) == old.url
             stream = await begun(here)
 
-            await neighbour.move("127.0.0.3")
+            await lan_host.move("127.0.0.3")
 
-            await until(lambda: url(here) == new.url)
-            assert "moved" in (await here.ask(ASK, 20)).text
+            await wait_until(lambda: url(here) == new.url)
+            assert "moved" in (await here.send_request(ASK, 20)).text
             assert await stream == TEXT
 
 
 async def test_a_drained_servers_streams_end_whole_and_new_calls_go_elsewhere():
     async with simulated("127.0.0.1") as first, simulated("127.0.0.1", text="second") as second:
-        servers = server("a", first.url, "ollama"), server("b", second.url, "ollama", priority="SECONDARY")
-        async with running(*servers, look=True) as here:
+        servers = (
+            server_settings("a", first.url, "ollama"),
+            server_settings("b", second.url, "ollama", priority="SECONDARY"),
+        )
+        async with run_gateway(*servers, look=True) as here:
             stream = await begun(here)
             assert (first.speed_model.counters.started, second.speed_model.counters.started) == (1, 0)
 
@@ -88,7 +96,7 @@ async def test_a_drained_servers_streams_end_whole_and_new_calls_go_elsewhere():
 
             assert state(here, "a") is State.DRAINING
             for _ in range(3):
-                assert "second" in (await here.ask(ASK, 20)).text
+                assert "second" in (await here.send_request(ASK, 20)).text
             assert await stream == TEXT
             here.gateway.watcher.enable_server("a")
             assert state(here, "a") is State.UP
@@ -96,21 +104,24 @@ async def test_a_drained_servers_streams_end_whole_and_new_calls_go_elsewhere():
 
 async def test_a_server_that_is_taken_away_says_to_the_end_what_it_is_saying():
     async with simulated("127.0.0.1") as first, simulated("127.0.0.1", text="second") as second:
-        servers = server("a", first.url, "ollama"), server("b", second.url, "ollama", priority="SECONDARY")
-        async with running(*servers, look=True) as here:
+        servers = (
+            server_settings("a", first.url, "ollama"),
+            server_settings("b", second.url, "ollama", priority="SECONDARY"),
+        )
+        async with run_gateway(*servers, look=True) as here:
             stream = await begun(here)
 
             here.gateway.apply(replace(here.gateway.settings, servers=servers[1:]))
 
             assert [s.server.name for s in here.gateway.catalog.fleet.statuses] == ["b"]
-            assert "second" in (await here.ask(ASK, 20)).text
+            assert "second" in (await here.send_request(ASK, 20)).text
             assert await stream == TEXT
 
 
 async def test_a_gateway_that_others_can_reach_is_announced_while_it_runs():
     skip_without_network()
     other = Mdns([LOOPBACK])
-    news = News()
+    news = CallbackWaiter()
     other.on_services_changed = news
     other.start_browsing("_penstock._tcp")
     settings = Settings(
@@ -123,9 +134,9 @@ async def test_a_gateway_that_others_can_reach_is_announced_while_it_runs():
 
     try:
         await gateway.start()
-        await news.until(lambda: 48005 in ports())
+        await news.wait_until(lambda: 48005 in ports())
         await gateway.stop()
-        await news.until(lambda: 48005 not in ports())
+        await news.wait_until(lambda: 48005 not in ports())
     finally:
         await gateway.stop()
         await other.stop()

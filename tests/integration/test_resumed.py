@@ -12,7 +12,8 @@ import pytest
 
 from penstock.sim import Faults, SimOptions, Simulator
 from tests.support.breakers import reset_breakers
-from tests.support.gateway import Running, running, server, until
+from tests.support.chat_endpoints import STREAMING_ENDPOINTS
+from tests.support.gateway import RunningGateway, run_gateway, server_settings, wait_until
 from tests.support.raw_client import Answer, chat, post
 from tests.support.raw_engine import (
     RawEngine,
@@ -25,7 +26,6 @@ from tests.support.raw_engine import (
     says,
     says_and,
 )
-from tests.support.surfaces import STREAMS
 
 TEXT = (
     "Ships pass the lock one after the other,  and nobody gets their feet wet.\n\nТак и живём: вода прибывает, вода "
@@ -123,12 +123,12 @@ WAYS = (
 )
 
 
-async def call(gateway: Running, dice: random.Random, tally: Counter[str]) -> None:
+async def call(gateway: RunningGateway, dice: random.Random, tally: Counter[str]) -> None:
     way = dice.choice(WAYS)
     for live in gateway.gateway.catalog.loads.values():
         live.last_failed_at = 0.0
     reset_breakers(gateway.gateway.failover.breakers)
-    answer = await gateway.ask(way.request, 10)
+    answer = await gateway.send_request(way.request, 10)
     assert answer.status == 200, f"{way.name}: {answer}"
     assert answer.whole, f"{way.name}: {answer}"
     try:
@@ -145,13 +145,15 @@ async def test_a_thousand_faults_in_mid_stream_and_every_text_is_complete_and_ex
     tally: Counter[str] = Counter()
     sims = {name: Simulator(SimOptions.instant(kind, "m", text=TEXT, slots=64)) for name, kind in FAULTY.items()}
     async with sims["a"], sims["b"], sims["c"], Simulator(SimOptions.instant("vllm", "m", text=TEXT, slots=64)) as good:
-        servers = [server(n, sim.url, FAULTY[n], first_byte=0.3, idle=0.3, connect=1) for n, sim in sims.items()]
-        servers.append(server("good", good.url, priority="FALLBACK"))
+        servers = [
+            server_settings(n, sim.url, FAULTY[n], first_byte=0.3, idle=0.3, connect=1) for n, sim in sims.items()
+        ]
+        servers.append(server_settings("good", good.url, priority="FALLBACK"))
 
         def dealt() -> int:
             return sum(sum(sim.counters.faults.values()) for sim in sims.values())
 
-        async with running(*servers) as gateway:
+        async with run_gateway(*servers) as gateway:
             for sim in sims.values():
                 sim.faults = FAULTS
 
@@ -162,9 +164,9 @@ async def test_a_thousand_faults_in_mid_stream_and_every_text_is_complete_and_ex
             async with asyncio.TaskGroup() as workers:
                 for _ in range(WORKERS):
                     workers.create_task(work())
-            await gateway.at_rest()
-            await until(lambda: not gateway.connections)
-            await until(lambda: not any(sim.running or sim.waiting for sim in (*sims.values(), good)))
+            await gateway.wait_until_idle()
+            await wait_until(lambda: not gateway.connections)
+            await wait_until(lambda: not any(sim.running or sim.waiting for sim in (*sims.values(), good)))
             breakers = gateway.gateway.failover.breakers.list_breakers()
             assert breakers
             assert not any(breaker.has_probe_in_flight for breaker in breakers)
@@ -193,9 +195,9 @@ async def test_the_second_server_is_asked_for_what_is_left_and_the_usage_is_of_b
     async with (
         RawEngine(says_and("reset", BROKEN)) as bad,
         RawEngine(says(rest(" time", ".", prompt_tokens=13, completion_tokens=2))) as good,
-        running(server("a", bad.url), server("b", good.url, priority="SECONDARY")) as gateway,
+        run_gateway(server_settings("a", bad.url), server_settings("b", good.url, priority="SECONDARY")) as gateway,
     ):
-        answer = await gateway.ask(request)
+        answer = await gateway.send_request(request)
         text, resumed = _openai(answer)
         assert (text, resumed) == ("Once upon a time.", 1)
         [asked] = [one.json for one in good.requests]
@@ -211,9 +213,9 @@ async def test_a_stream_that_had_reached_its_limit_is_ended_without_asking_anybo
     async with (
         RawEngine(says_and("reset", BROKEN)) as bad,
         RawEngine(says(rest("never"))) as good,
-        running(server("a", bad.url), server("b", good.url, priority="SECONDARY")) as gateway,
+        run_gateway(server_settings("a", bad.url), server_settings("b", good.url, priority="SECONDARY")) as gateway,
     ):
-        answer = await gateway.ask(post("/v1/chat/completions", chat(**MORE, max_tokens=3)))
+        answer = await gateway.send_request(post("/v1/chat/completions", chat(**MORE, max_tokens=3)))
         assert answer.text == "Once upon a "
         assert b'"finish_reason":"length"' in answer.body
         assert not good.requests
@@ -224,9 +226,9 @@ async def test_a_text_that_was_whole_when_the_stream_broke_is_closed_without_ask
     async with (
         RawEngine(says_and("reset", whole)) as bad,
         RawEngine(says(rest("never"))) as good,
-        running(server("a", bad.url), server("b", good.url, priority="SECONDARY")) as gateway,
+        run_gateway(server_settings("a", bad.url), server_settings("b", good.url, priority="SECONDARY")) as gateway,
     ):
-        answer = await gateway.ask(ASKED)
+        answer = await gateway.send_request(ASKED)
         assert answer.text == "All of it."
         assert answer.data[-1] == b"[DONE]"
         assert not good.requests
@@ -248,31 +250,32 @@ async def test_what_may_not_be_gone_on_with_ends_with_an_error(body: dict[str, A
     async with (
         RawEngine(says_and("reset", BROKEN)) as bad,
         RawEngine(says(rest("never"))) as good,
-        running(server("a", bad.url), server("b", good.url, priority="SECONDARY")) as gateway,
+        run_gateway(server_settings("a", bad.url), server_settings("b", good.url, priority="SECONDARY")) as gateway,
     ):
-        answer = await gateway.ask(post("/v1/chat/completions", body))
+        answer = await gateway.send_request(post("/v1/chat/completions", body))
         assert b"error" in answer.data[-1]
         assert not good.requests
         assert "resume" not in bad.requests[0].json
 
 
-@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize("name", STREAMING_ENDPOINTS)
 async def test_when_nobody_can_go_on_the_stream_ends_with_an_error_in_its_dialect(name: str):
-    surface = STREAMS[name]
+    surface = STREAMING_ENDPOINTS[name]
     begun = HEAD + chunk(event("one"))
     if surface.kind == "ollama":
         begun = chunked_head("application/x-ndjson") + chunk(ollama_lines("one", "two")[0])
     async with (
         RawEngine(says_and("reset", begun)) as bad,
         RawEngine(says(response(b"", status="500 Internal Server Error"))) as worse,
-        running(
-            server("a", bad.url, surface.kind), server("b", worse.url, surface.kind, priority="SECONDARY")
+        run_gateway(
+            server_settings("a", bad.url, surface.kind),
+            server_settings("b", worse.url, surface.kind, priority="SECONDARY"),
         ) as gateway,
     ):
-        answer = await gateway.ask(post(surface.path, surface.body | {"resume": True}))
+        answer = await gateway.send_request(post(surface.path, surface.body | {"resume": True}))
         assert answer.whole
         assert b"one" in answer.body
-        assert surface.error(answer)
+        assert surface.find_error(answer)
         assert len(worse.requests) == 1
 
 
@@ -280,13 +283,13 @@ async def test_a_client_that_hangs_up_while_another_server_goes_on_leaves_nothin
     async with (
         RawEngine(says_and("reset", BROKEN)) as bad,
         RawEngine(Turn.hang) as slow,
-        running(server("a", bad.url), server("b", slow.url, priority="SECONDARY")) as gateway,
+        run_gateway(server_settings("a", bad.url), server_settings("b", slow.url, priority="SECONDARY")) as gateway,
     ):
-        client = await gateway.client()
+        client = await gateway.connect_client()
         await client.send(ASKED)
-        await until(lambda: slow.requests)
+        await wait_until(lambda: slow.requests)
         client.close()
-        await gateway.at_rest()
+        await gateway.wait_until_idle()
 
 
 async def test_an_engine_that_starts_anew_is_not_heard_twice():
@@ -295,9 +298,9 @@ async def test_an_engine_that_starts_anew_is_not_heard_twice():
     async with (
         RawEngine(says_and("reset", first)) as bad,
         RawEngine(says(rest(begun[0][:30], begun[0][30:], begun[1], " must be"))) as good,
-        running(server("a", bad.url), server("b", good.url, priority="SECONDARY")) as gateway,
+        run_gateway(server_settings("a", bad.url), server_settings("b", good.url, priority="SECONDARY")) as gateway,
     ):
-        answer = await gateway.ask(ASKED)
+        answer = await gateway.send_request(ASKED)
         assert answer.text == "".join(begun) + " must be"
 
 
@@ -306,9 +309,9 @@ async def test_thoughts_in_the_rest_are_no_rest():
     async with (
         RawEngine(says_and("reset", BROKEN)) as bad,
         RawEngine(says(thinking)) as worse,
-        running(server("a", bad.url), server("b", worse.url, priority="SECONDARY")) as gateway,
+        run_gateway(server_settings("a", bad.url), server_settings("b", worse.url, priority="SECONDARY")) as gateway,
     ):
-        answer = await gateway.ask(ASKED)
+        answer = await gateway.send_request(ASKED)
         assert b"Hm." not in answer.body
         assert b"error" in answer.data[-1]
 
@@ -318,9 +321,9 @@ async def test_where_settings_allow_it_a_stream_goes_on_unless_its_caller_refuse
     async with (
         RawEngine(says_and("reset", BROKEN)) as bad,
         RawEngine(says(rest(" time."))) as good,
-        running(server("a", bad.url), server("b", good.url, priority="SECONDARY")) as gateway,
+        run_gateway(server_settings("a", bad.url), server_settings("b", good.url, priority="SECONDARY")) as gateway,
     ):
         gateway.gateway.failover.defaults = replace(gateway.gateway.failover.defaults, resume=True)
-        answer = await gateway.ask(post("/v1/chat/completions", chat(stream=True, **said)))
+        answer = await gateway.send_request(post("/v1/chat/completions", chat(stream=True, **said)))
         assert (answer.text == "Once upon a time.") is goes_on
         assert bool(good.requests) is goes_on

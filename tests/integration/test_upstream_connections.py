@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from penstock.gateway.upstream.transport.pool import Pool
-from tests.support.gateway import Running, running, server, until
+from tests.support.gateway import RunningGateway, run_gateway, server_settings, wait_until
 from tests.support.raw_client import chat, connected, post
 from tests.support.raw_engine import (
     DONE,
@@ -31,21 +31,21 @@ CHAT = post("/v1/chat/completions", chat())
 STREAM = post("/v1/chat/completions", chat(stream=True))
 
 
-def pool_of(gateway: Running) -> Pool:
+def pool_of(gateway: RunningGateway) -> Pool:
     [pool] = gateway.gateway.pools._pools.values()
     return pool
 
 
 async def test_a_kept_connection_is_used_again():
-    async with RawEngine(GOOD) as engine, running(server("a", engine.url)) as gateway:
+    async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         for _ in range(5):
-            assert (await gateway.ask(CHAT)).body == ANSWER
+            assert (await gateway.send_request(CHAT)).body == ANSWER
         assert engine.accepted == 1
         assert [request.connection for request in engine.requests] == [1] * 5
 
 
 async def test_calls_at_the_same_time_have_a_connection_each_and_share_them_later():
-    async with RawEngine(GOOD) as engine, running(server("a", engine.url)) as gateway:
+    async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         go_on = asyncio.Event()
 
         async def wait_for_all(turn):
@@ -53,55 +53,58 @@ async def test_calls_at_the_same_time_have_a_connection_each_and_share_them_late
             await GOOD(turn)
 
         engine.script = wait_for_all
-        asked = [asyncio.create_task(gateway.ask(CHAT)) for _ in range(8)]
-        await until(lambda: len(engine.requests) == 8)
-        assert gateway.left()["busy connections"] == 8
+        asked = [asyncio.create_task(gateway.send_request(CHAT)) for _ in range(8)]
+        await wait_until(lambda: len(engine.requests) == 8)
+        assert gateway.list_leftovers()["busy connections"] == 8
         go_on.set()
         assert {answer.body for answer in await asyncio.gather(*asked)} == {ANSWER}
-        await gateway.ask(CHAT)
+        await gateway.send_request(CHAT)
         assert engine.accepted == 8
 
 
 async def test_a_connection_that_the_engine_closed_is_replaced_silently():
-    async with RawEngine(says_and("close", response(ANSWER))) as engine, running(server("a", engine.url)) as gateway:
+    async with (
+        RawEngine(says_and("close", response(ANSWER))) as engine,
+        run_gateway(server_settings("a", engine.url)) as gateway,
+    ):
         for _ in range(4):
-            answer = await gateway.ask(CHAT)
+            answer = await gateway.send_request(CHAT)
             assert (answer.status, answer.headers["x-penstock-fallback"]) == (200, "false")
         assert engine.accepted == 4
 
 
 @pytest.mark.parametrize("then", ["close", "reset"])
 async def test_a_connection_that_dies_as_the_request_is_sent_is_replaced_silently(then: str):
-    async with RawEngine(GOOD) as engine, running(server("a", engine.url)) as gateway:
-        await gateway.ask(CHAT)
+    async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
+        await gateway.send_request(CHAT)
         engine.script = in_order(says_and(then), GOOD)
-        answer = await gateway.ask(CHAT)
+        answer = await gateway.send_request(CHAT)
         assert (answer.status, answer.body, answer.headers["x-penstock-fallback"]) == (200, ANSWER, "false")
         assert [request.connection for request in engine.requests] == [1, 1, 2]
         assert gateway.gateway.catalog.loads["a"].consecutive_failures == 0
 
 
 async def test_many_kept_connections_that_died_are_replaced_by_one():
-    async with RawEngine(GOOD) as engine, running(server("a", engine.url)) as gateway:
-        held = [asyncio.create_task(gateway.ask(CHAT)) for _ in range(6)]
+    async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
+        held = [asyncio.create_task(gateway.send_request(CHAT)) for _ in range(6)]
         await asyncio.gather(*held)
         for line in tuple(engine.lines):
             line.transport.abort()
         before = engine.accepted
-        assert (await gateway.ask(CHAT)).body == ANSWER
+        assert (await gateway.send_request(CHAT)).body == ANSWER
         assert engine.accepted == before + 1
 
 
 async def test_a_new_connection_that_dies_is_an_error():
-    async with RawEngine(says_and("close")) as engine, running(server("a", engine.url)) as gateway:
-        answer = await gateway.ask(CHAT)
+    async with RawEngine(says_and("close")) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
+        answer = await gateway.send_request(CHAT)
         assert (answer.status, answer.json["error"]["code"]) == (502, "upstream_error")
         assert engine.accepted == 1
 
 
 async def test_a_free_connection_is_closed_after_a_while():
-    async with RawEngine(GOOD) as engine, running(server("a", engine.url)) as gateway:
-        await gateway.ask(CHAT)
+    async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
+        await gateway.send_request(CHAT)
         [line] = engine.lines
         pool = pool_of(gateway)
         now = pool.loop.time()
@@ -110,21 +113,21 @@ async def test_a_free_connection_is_closed_after_a_while():
         pool.sweep(now + 62)
         assert pool.size == 0
         await asyncio.wait_for(line.gone.wait(), 1)
-        assert (await gateway.ask(CHAT)).body == ANSWER
+        assert (await gateway.send_request(CHAT)).body == ANSWER
         assert engine.accepted == 2
 
 
 async def test_a_free_connection_that_the_engine_closes_is_not_counted():
-    async with RawEngine(GOOD) as engine, running(server("a", engine.url)) as gateway:
-        await gateway.ask(CHAT)
+    async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
+        await gateway.send_request(CHAT)
         [line] = engine.lines
         line.transport.close()
-        await until(lambda: pool_of(gateway).size == 0)
+        await wait_until(lambda: pool_of(gateway).size == 0)
 
 
 async def test_no_more_free_connections_are_kept_than_the_limit():
-    async with RawEngine(GOOD) as engine, running(server("a", engine.url)) as gateway:
-        await gateway.ask(CHAT)
+    async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
+        await gateway.send_request(CHAT)
         most = pool_of(gateway)._limits.max_idle
         assert most == 128
         together = asyncio.Event()
@@ -136,18 +139,18 @@ async def test_no_more_free_connections_are_kept_than_the_limit():
             await GOOD(turn)
 
         engine.script = all_together
-        answers = await asyncio.gather(*(gateway.ask(CHAT) for _ in range(most + 10)))
+        answers = await asyncio.gather(*(gateway.send_request(CHAT) for _ in range(most + 10)))
         assert {answer.status for answer in answers} == {200}
-        await until(lambda: pool_of(gateway).size == most)
+        await wait_until(lambda: pool_of(gateway).size == most)
 
 
 async def test_what_comes_on_a_free_connection_closes_it():
-    async with RawEngine(GOOD) as engine, running(server("a", engine.url)) as gateway:
-        await gateway.ask(CHAT)
+    async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
+        await gateway.send_request(CHAT)
         [line] = engine.lines
         line.transport.write(response(completion("an answer to nothing")))
         await asyncio.wait_for(line.gone.wait(), 1)
-        assert (await gateway.ask(CHAT)).body == ANSWER
+        assert (await gateway.send_request(CHAT)).body == ANSWER
 
 
 LIES = {
@@ -177,13 +180,13 @@ LIES = {
 
 @pytest.mark.parametrize("lie", LIES)
 async def test_an_engine_that_breaks_the_protocol_costs_an_error_and_nothing_else(lie: str):
-    async with RawEngine(LIES[lie]) as engine, running(server("a", engine.url)) as gateway:
-        answer = await gateway.ask(CHAT)
+    async with RawEngine(LIES[lie]) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
+        answer = await gateway.send_request(CHAT)
         assert (answer.status, answer.json["error"]["code"]) == (502, "upstream_error"), answer.json
-        await gateway.at_rest()
+        await gateway.wait_until_idle()
         assert len(engine.requests) == 1
         engine.script = GOOD
-        assert (await gateway.ask(CHAT)).body == ANSWER
+        assert (await gateway.send_request(CHAT)).body == ANSWER
 
 
 @pytest.mark.parametrize("lie", LIES)
@@ -191,9 +194,11 @@ async def test_an_engine_that_breaks_the_protocol_is_passed_over_while_another_c
     async with (
         RawEngine(LIES[lie]) as bad,
         RawEngine(GOOD) as good,
-        running(server("bad", bad.url), server("good", good.url, priority="SECONDARY")) as gateway,
+        run_gateway(
+            server_settings("bad", bad.url), server_settings("good", good.url, priority="SECONDARY")
+        ) as gateway,
     ):
-        answer = await gateway.ask(CHAT)
+        answer = await gateway.send_request(CHAT)
         assert answer.body == ANSWER
         assert (answer.headers["x-penstock-server"], answer.headers["x-penstock-fallback"]) == ("good", "true")
         assert len(bad.requests) == 1
@@ -213,9 +218,11 @@ async def test_an_engine_that_does_not_begin_a_stream_is_passed_over_while_anoth
     async with (
         RawEngine(NO_STREAMS[lie]) as bad,
         RawEngine(says(stream("good"))) as good,
-        running(server("bad", bad.url), server("good", good.url, priority="SECONDARY")) as gateway,
+        run_gateway(
+            server_settings("bad", bad.url), server_settings("good", good.url, priority="SECONDARY")
+        ) as gateway,
     ):
-        answer = await gateway.ask(STREAM)
+        answer = await gateway.send_request(STREAM)
         assert answer.text == "good"
         assert (answer.headers["x-penstock-server"], answer.headers["x-penstock-fallback"]) == ("good", "true")
 
@@ -231,7 +238,7 @@ EXTRA = {
 async def test_what_follows_an_answer_never_reaches_anybody(extra: str):
     async with (
         RawEngine(EXTRA[extra]) as engine,
-        running(server("a", engine.url)) as gateway,
+        run_gateway(server_settings("a", engine.url)) as gateway,
         connected(gateway.port) as client,
     ):
         for _ in range(3):
@@ -244,7 +251,7 @@ async def test_what_follows_an_answer_never_reaches_anybody(extra: str):
 async def test_empty_lines_after_a_stream_never_reach_anybody(tail: bytes):
     async with (
         RawEngine(says(stream("a", "b") + tail)) as engine,
-        running(server("a", engine.url)) as gateway,
+        run_gateway(server_settings("a", engine.url)) as gateway,
         connected(gateway.port) as client,
     ):
         for _ in range(2):
@@ -258,7 +265,7 @@ async def test_empty_lines_after_a_stream_never_reach_anybody(tail: bytes):
 async def test_what_follows_a_stream_never_reaches_anybody(tail: bytes):
     async with (
         RawEngine(says(chunked_head() + chunk(event("a")), stream("b")[len(chunked_head()) :] + tail)) as engine,
-        running(server("a", engine.url)) as gateway,
+        run_gateway(server_settings("a", engine.url)) as gateway,
         connected(gateway.port) as client,
     ):
         await client.send(STREAM)
@@ -266,15 +273,15 @@ async def test_what_follows_a_stream_never_reaches_anybody(tail: bytes):
         assert b"another" not in answer.body
         assert b"garbage" not in answer.body
         assert answer.data[0] == event("a")[6:].strip()
-        await gateway.at_rest()
+        await gateway.wait_until_idle()
 
 
 @pytest.mark.parametrize("many", [1, 40])
 async def test_a_stream_cut_in_the_middle_of_a_chunk_ends_with_a_well_framed_error(many: int):
     half = chunk(event("never"))[:-20]
     script = says_and("close", chunked_head() + chunk(event("one")) * many, half)
-    async with RawEngine(script) as engine, running(server("a", engine.url)) as gateway:
-        answer = await gateway.ask(STREAM)
+    async with RawEngine(script) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
+        answer = await gateway.send_request(STREAM)
         assert answer.whole
         assert len(answer.data) == many + 1
         assert b'"code":"upstream_error"' in answer.data[-1]
@@ -285,11 +292,11 @@ async def test_a_chunk_too_large_to_hold_passes_in_pieces_and_breaks_visibly():
     large = event("x" * 300_000)
     async with (
         RawEngine(says(chunked_head() + chunk(event("one")), chunk(large), END)) as engine,
-        running(server("a", engine.url)) as gateway,
+        run_gateway(server_settings("a", engine.url)) as gateway,
     ):
-        assert (await gateway.ask(STREAM)).body == event("one") + large
+        assert (await gateway.send_request(STREAM)).body == event("one") + large
         engine.script = says_and("close", chunked_head() + chunk(event("one")), chunk(large)[:-9])
-        answer = await gateway.ask(STREAM)
+        answer = await gateway.send_request(STREAM)
         assert not answer.whole
 
 
@@ -307,22 +314,25 @@ SLOWED = {
 @pytest.mark.parametrize("kind", SLOWED)
 async def test_a_client_too_slow_for_the_end_of_its_answer_leaves_no_deaf_connection_behind(kind: str):
     request, answer = SLOWED[kind]
-    async with RawEngine(says(answer)) as engine, running(server("a", engine.url)) as gateway:
-        slow = await gateway.narrow_client()
+    async with RawEngine(says(answer)) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
+        slow = await gateway.connect_slow_client()
         await slow.send(request)
-        await until(lambda: engine.requests and gateway.unsent > 65536)
+        await wait_until(lambda: engine.requests and gateway.unsent_bytes > 65536)
         drain = asyncio.create_task(slow.answer())
-        await gateway.at_rest()
+        await gateway.wait_until_idle()
         assert (await drain).whole
         engine.script = GOOD
         for _ in range(2):
-            assert (await gateway.ask(CHAT, 2)).body == ANSWER
+            assert (await gateway.send_request(CHAT, 2)).body == ANSWER
         assert engine.accepted == 1
 
 
 async def test_the_path_of_a_base_url_comes_first():
-    async with RawEngine(GOOD, prefix="/engines/one") as engine, running(server("a", engine.url)) as gateway:
-        assert (await gateway.ask(CHAT)).status == 200
+    async with (
+        RawEngine(GOOD, prefix="/engines/one") as engine,
+        run_gateway(server_settings("a", engine.url)) as gateway,
+    ):
+        assert (await gateway.send_request(CHAT)).status == 200
         assert engine.requests[0].path == "/engines/one/v1/chat/completions"
 
 
@@ -332,8 +342,8 @@ async def test_an_engine_may_be_on_ipv6():
     except OSError:
         pytest.skip("no IPv6 on this machine")
     try:
-        async with running(server("a", engine.url)) as gateway:
-            assert (await gateway.ask(CHAT)).body == ANSWER
+        async with run_gateway(server_settings("a", engine.url)) as gateway:
+            assert (await gateway.send_request(CHAT)).body == ANSWER
             assert engine.requests[0].headers["host"] == f"[::1]:{engine.port}"
     finally:
         await engine.__aexit__()
@@ -341,10 +351,12 @@ async def test_an_engine_may_be_on_ipv6():
 
 async def test_credentials_are_sent_as_the_engine_wants_them():
     async with RawEngine(GOOD) as engine:
-        async with running(server("a", engine.url, api_key="k-1")) as gateway:
-            await gateway.ask(CHAT)
-        async with running(server("a", engine.url, credentials="me:päss")) as gateway:
-            await gateway.ask(post("/v1/chat/completions", chat(), headers=("authorization: Bearer client's",)))
+        async with run_gateway(server_settings("a", engine.url, api_key="k-1")) as gateway:
+            await gateway.send_request(CHAT)
+        async with run_gateway(server_settings("a", engine.url, credentials="me:päss")) as gateway:
+            await gateway.send_request(
+                post("/v1/chat/completions", chat(), headers=("authorization: Bearer client's",))
+            )
     bearer, basic = (request.headers["authorization"] for request in engine.requests)
     assert bearer == "Bearer k-1"
     assert basic == "Basic bWU6cMOkc3M="
@@ -379,16 +391,19 @@ def serving(certificate: Path) -> ssl.SSLContext:
 async def test_tls_is_verified_with_the_authority_that_settings_name(certificate: Path):
     async with RawEngine(GOOD, tls=serving(certificate)) as engine:
         trusted = str(certificate.with_name("cert.pem"))
-        async with running(server("a", engine.url, verify_tls=trusted)) as gateway:
-            assert (await gateway.ask(CHAT)).body == ANSWER
+        async with run_gateway(server_settings("a", engine.url, verify_tls=trusted)) as gateway:
+            assert (await gateway.send_request(CHAT)).body == ANSWER
             engine.script = says(stream("a", "b"))
-            assert (await gateway.ask(STREAM)).text == "ab"
+            assert (await gateway.send_request(STREAM)).text == "ab"
             assert engine.accepted == 1
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_refused(certificate: Path):
-    async with RawEngine(GOOD, tls=serving(certificate)) as engine, running(server("a", engine.url)) as gateway:
-        answer = await gateway.ask(CHAT)
+    async with (
+        RawEngine(GOOD, tls=serving(certificate)) as engine,
+        run_gateway(server_settings("a", engine.url)) as gateway,
+    ):
+        answer = await gateway.send_request(CHAT)
         assert (answer.status, answer.json["error"]["code"]) == (503, "no_server")
         assert "certificate is not trusted" in answer.json["error"]["message"]
         assert not engine.requests
@@ -397,8 +412,8 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(certificate: Pat
 async def test_a_certificate_for_another_name_is_refused(certificate: Path):
     async with RawEngine(GOOD, tls=serving(certificate)) as engine:
         url = engine.url.replace("127.0.0.1", "localhost")
-        async with running(server("a", url, verify_tls=str(certificate.with_name("cert.pem")))) as gateway:
-            answer = await gateway.ask(CHAT)
+        async with run_gateway(server_settings("a", url, verify_tls=str(certificate.with_name("cert.pem")))) as gateway:
+            answer = await gateway.send_request(CHAT)
             assert answer.status == 503
             assert not engine.requests
 
@@ -406,9 +421,9 @@ async def test_a_certificate_for_another_name_is_refused(certificate: Path):
 async def test_verification_may_be_turned_off(certificate: Path):
     async with (
         RawEngine(GOOD, tls=serving(certificate)) as engine,
-        running(server("a", engine.url, verify_tls=False)) as gateway,
+        run_gateway(server_settings("a", engine.url, verify_tls=False)) as gateway,
     ):
-        assert (await gateway.ask(CHAT)).body == ANSWER
+        assert (await gateway.send_request(CHAT)).body == ANSWER
 
 
 async def test_a_server_that_does_not_speak_tls_is_told_from_one_that_is_away():
@@ -419,8 +434,8 @@ async def test_a_server_that_does_not_speak_tls_is_told_from_one_that_is_away():
 
     async with await asyncio.start_server(plain, "127.0.0.1", 0) as listener:
         url = f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-        async with running(server("a", url)) as gateway:
-            answer = await gateway.ask(CHAT)
+        async with run_gateway(server_settings("a", url)) as gateway:
+            answer = await gateway.send_request(CHAT)
             assert answer.status == 503
             assert "TLS failed" in answer.json["error"]["message"]
 
@@ -429,7 +444,7 @@ async def test_a_server_that_does_not_speak_tls_is_told_from_one_that_is_away():
 
 
 async def test_an_address_that_is_wanted_again_keeps_its_connections_again():
-    async with RawEngine(GOOD) as engine, running(server("a", engine.url)) as gateway:
+    async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         hold = asyncio.Event()
 
         async def held(turn):
@@ -437,12 +452,12 @@ async def test_an_address_that_is_wanted_again_keeps_its_connections_again():
             await GOOD(turn)
 
         engine.script = held
-        running_call = asyncio.create_task(gateway.ask(CHAT))
-        await until(lambda: engine.requests)
+        running_call = asyncio.create_task(gateway.send_request(CHAT))
+        await wait_until(lambda: engine.requests)
         gateway.gateway.pools.retain(lambda url: False)
         gateway.gateway.failover.forget()
         hold.set()
         assert (await running_call).status == 200
         for _ in range(3):
-            await gateway.ask(CHAT)
+            await gateway.send_request(CHAT)
         assert engine.accepted <= 2

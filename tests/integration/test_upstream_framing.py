@@ -9,7 +9,7 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.gateway import Running, running, server
+from tests.support.gateway import RunningGateway, run_gateway, server_settings
 from tests.support.raw_client import Answer, chat, post
 from tests.support.raw_engine import (
     DONE,
@@ -41,24 +41,24 @@ class Pair:
     """A gateway, and the engine behind it."""
 
     engine: RawEngine
-    gateway: Running
+    gateway: RunningGateway
 
     async def whole(self, path: str = "/v1/chat/completions") -> Answer:
-        return await self.gateway.ask(post(path, chat()))
+        return await self.gateway.send_request(post(path, chat()))
 
     async def stream(self, path: str = "/v1/chat/completions", **more) -> Answer:
-        return await self.gateway.ask(post(path, chat(stream=True), **more))
+        return await self.gateway.send_request(post(path, chat(stream=True), **more))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def openai() -> AsyncIterator[Pair]:
-    async with RawEngine(says()) as engine, running(server("a", engine.url)) as gateway:
+    async with RawEngine(says()) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         yield Pair(engine, gateway)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def ollama() -> AsyncIterator[Pair]:
-    async with RawEngine(says()) as engine, running(server("a", engine.url, "ollama")) as gateway:
+    async with RawEngine(says()) as engine, run_gateway(server_settings("a", engine.url, "ollama")) as gateway:
         yield Pair(engine, gateway)
 
 
@@ -222,7 +222,7 @@ async def test_the_first_event_reaches_the_client_before_the_second_is_sent(open
         await turn.send(chunk(event("second")) + chunk(DONE) + END)
 
     openai.engine.script = script
-    client = await openai.gateway.client()
+    client = await openai.gateway.connect_client()
     await client.send(post("/v1/chat/completions", chat(stream=True)))
     while b"first" not in client.received:
         await client.more()
@@ -232,7 +232,7 @@ async def test_the_first_event_reaches_the_client_before_the_second_is_sent(open
 
 async def test_a_stream_is_passed_on_as_the_engine_frames_it(openai: Pair):
     openai.engine.script = says(stream(*WORDS))
-    client = await openai.gateway.client()
+    client = await openai.gateway.connect_client()
     await client.send(post("/v1/chat/completions", chat(stream=True)))
     while not client.received.endswith(END):
         await client.more()
@@ -244,7 +244,7 @@ async def test_a_stream_is_passed_on_as_the_engine_frames_it(openai: Pair):
 async def test_the_engine_gets_the_body_as_the_client_sent_it(openai: Pair):
     openai.engine.script = says(response(ANSWER))
     body = b'{ "model":"m",  "messages":[{"role":"user","content":"\\u0416"}] , "x":1.50 }'
-    await openai.gateway.ask(post("/v1/chat/completions", body))
+    await openai.gateway.send_request(post("/v1/chat/completions", body))
     asked = openai.engine.requests[-1]
     assert asked.body == body
     assert asked.headers["content-type"] == "application/json"

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from tests.support.gateway import Running, running, server, until
+from tests.support.gateway import RunningGateway, run_gateway, server_settings, wait_until
 from tests.support.raw_client import RawClient, chat, post, turn
 from tests.support.raw_engine import (
     END,
@@ -44,29 +44,32 @@ async def flood(turn: Turn) -> None:
         await asyncio.sleep(0)
 
 
-async def gone(engine: RawEngine, gateway: Running) -> None:
+async def gone(engine: RawEngine, gateway: RunningGateway) -> None:
     """Both ends let go within a second, and nobody is blamed."""
     await asyncio.wait_for(asyncio.gather(*(line.gone.wait() for line in engine.lines)), 1)
-    await gateway.at_rest()
+    await gateway.wait_until_idle()
     assert {live.consecutive_failures for live in gateway.gateway.catalog.loads.values()} == {0}
-    await until(lambda: not gateway.connections)
+    await wait_until(lambda: not gateway.connections)
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", REQUESTS)
 async def test_while_it_waits_for_the_first_byte(kind: str, way: str):
-    async with RawEngine(Turn.hang) as engine, running(server("a", engine.url)) as gateway:
+    async with RawEngine(Turn.hang) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         client = await RawClient.to(gateway.port)
         await client.send(REQUESTS[kind])
         await engine.asked.wait()
-        assert gateway.left() == {"calls": 1, "slots": 1, "busy connections": 1, "connecting": 0}
+        assert gateway.list_leftovers() == {"calls": 1, "slots": 1, "busy connections": 1, "connecting": 0}
         getattr(client, way)()
         await gone(engine, gateway)
 
 
 @pytest.mark.parametrize("kind", REQUESTS)
 async def test_when_only_the_head_of_the_answer_has_come(kind: str):
-    async with RawEngine(says_and("hang", chunked_head())) as engine, running(server("a", engine.url)) as gateway:
+    async with (
+        RawEngine(says_and("hang", chunked_head())) as engine,
+        run_gateway(server_settings("a", engine.url)) as gateway,
+    ):
         client = await RawClient.to(gateway.port)
         await client.send(REQUESTS[kind])
         await engine.asked.wait()
@@ -79,7 +82,7 @@ async def test_when_only_the_head_of_the_answer_has_come(kind: str):
 @pytest.mark.parametrize("kind", STREAMS)
 async def test_in_the_middle_of_a_stream(kind: str, way: str):
     script = says_and("hang", chunked_head() + chunk(event("one")))
-    async with RawEngine(script) as engine, running(server("a", engine.url)) as gateway:
+    async with RawEngine(script) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         client = await RawClient.to(gateway.port)
         await client.send(STREAMS[kind])
         while b"one" not in client.received:
@@ -89,7 +92,7 @@ async def test_in_the_middle_of_a_stream(kind: str, way: str):
 
 
 async def test_in_the_middle_of_a_stream_that_flows():
-    async with RawEngine(flood) as engine, running(server("a", engine.url)) as gateway:
+    async with RawEngine(flood) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         client = await RawClient.to(gateway.port)
         await client.send(STREAM)
         while len(client.received) < 100_000:
@@ -100,17 +103,17 @@ async def test_in_the_middle_of_a_stream_that_flows():
 
 
 async def test_in_the_middle_of_a_stream_that_it_does_not_read():
-    async with RawEngine(flood) as engine, running(server("a", engine.url)) as gateway:
-        client = await gateway.narrow_client()
+    async with RawEngine(flood) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
+        client = await gateway.connect_slow_client()
         await client.send(STREAM)
-        await until(lambda: gateway.unsent > 65536)
+        await wait_until(lambda: gateway.unsent_bytes > 65536)
         client.reset()
         await gone(engine, gateway)
 
 
 async def test_in_the_middle_of_a_whole_answer():
     half = response(completion("x" * 400_000))[:300_000]
-    async with RawEngine(says_and("hang", half)) as engine, running(server("a", engine.url)) as gateway:
+    async with RawEngine(says_and("hang", half)) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         client = await RawClient.to(gateway.port)
         await client.send(CHAT)
         await client.more()
@@ -121,28 +124,28 @@ async def test_in_the_middle_of_a_whole_answer():
 async def test_while_the_engine_is_being_connected_to():
     with socket.create_server(("127.0.0.1", 0)) as deaf:  # it takes a connection, and never says hello in TLS
         url = f"https://127.0.0.1:{deaf.getsockname()[1]}"
-        async with running(server("a", url)) as gateway:
+        async with run_gateway(server_settings("a", url)) as gateway:
             client = await RawClient.to(gateway.port)
             await client.send(CHAT)
-            await until(lambda: gateway.left()["connecting"])
+            await wait_until(lambda: gateway.list_leftovers()["connecting"])
             client.close()
-            await gateway.at_rest()
+            await gateway.wait_until_idle()
             assert gateway.gateway.catalog.loads["a"].consecutive_failures == 0
 
 
 async def test_while_it_still_sends_its_request():
-    async with RawEngine(GOOD) as engine, running(server("a", engine.url)) as gateway:
+    async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         client = await RawClient.to(gateway.port)
         await client.send(CHAT[:-10])
-        await until(lambda: gateway.connections and gateway.connections[0].cycle is not None)
+        await wait_until(lambda: gateway.connections and gateway.connections[0].cycle is not None)
         client.close()
-        await until(lambda: not gateway.connections)
-        assert not any(gateway.left().values())
+        await wait_until(lambda: not gateway.connections)
+        assert not any(gateway.list_leftovers().values())
         assert not engine.requests
 
 
 async def test_what_it_had_queued_is_never_asked():
-    async with RawEngine(Turn.hang) as engine, running(server("a", engine.url)) as gateway:
+    async with RawEngine(Turn.hang) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         client = await RawClient.to(gateway.port)
         await client.send(CHAT * 5)
         await engine.asked.wait()
@@ -161,13 +164,13 @@ async def test_before_the_first_server_has_refused_the_second_is_not_asked():
     async with (
         RawEngine(refuse) as first,
         RawEngine(GOOD) as second,
-        running(server("a", first.url), server("b", second.url, priority="SECONDARY")) as gateway,
+        run_gateway(server_settings("a", first.url), server_settings("b", second.url, priority="SECONDARY")) as gateway,
     ):
         client = await RawClient.to(gateway.port)
         await client.send(CHAT)
         await first.asked.wait()
         client.close()
-        await gateway.at_rest()
+        await gateway.wait_until_idle()
         go_on.set()
         await turn()
         assert not second.requests
@@ -186,26 +189,30 @@ async def test_a_call_on_a_connection_that_it_has_used_before_is_not_disturbed()
         url = f"https://127.0.0.1:{deaf.getsockname()[1]}"
         async with (
             RawEngine(in_order(refusal, late)) as first,
-            running(server("a", first.url), server("b", url, priority="FALLBACK")) as gateway,
+            run_gateway(server_settings("a", first.url), server_settings("b", url, priority="FALLBACK")) as gateway,
         ):
             impatient = await RawClient.to(gateway.port)
             await impatient.send(CHAT)
-            await until(
-                lambda: first.requests and gateway.left()["connecting"] and not gateway.left()["busy connections"]
+            await wait_until(
+                lambda: (
+                    first.requests
+                    and gateway.list_leftovers()["connecting"]
+                    and not gateway.list_leftovers()["busy connections"]
+                )
             )
             gateway.gateway.catalog.loads["a"].last_failed_at = 0.0
-            other = asyncio.create_task(gateway.ask(CHAT))
-            await until(lambda: len(first.requests) == 2)
+            other = asyncio.create_task(gateway.send_request(CHAT))
+            await wait_until(lambda: len(first.requests) == 2)
             assert first.accepted == 1
             impatient.close()
-            await until(lambda: not gateway.left()["connecting"])
+            await wait_until(lambda: not gateway.list_leftovers()["connecting"])
             await turn()
             go_on.set()
             assert (await other).text == "hello"
 
 
 async def test_it_counts_as_gone_and_as_nobodys_error():
-    async with RawEngine(Turn.hang) as engine, running(server("a", engine.url)) as gateway:
+    async with RawEngine(Turn.hang) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         client = await RawClient.to(gateway.port)
         await client.send(CHAT)
         await engine.asked.wait()
@@ -225,13 +232,13 @@ async def test_a_hundred_at_any_moment():
             if dice.random() < 0.1:
                 await turn.hang()
 
-    async with RawEngine(script) as engine, running(server("a", engine.url)) as gateway:
+    async with RawEngine(script) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         for _ in range(100):
             client = await RawClient.to(gateway.port)
             await client.send(dice.choice(list(REQUESTS.values())) * dice.randint(1, 3))
             await turn(dice.randint(0, 12))
             getattr(client, dice.choice(WAYS))()
-        await gateway.at_rest()
-        await until(lambda: not gateway.connections)
+        await gateway.wait_until_idle()
+        await wait_until(lambda: not gateway.connections)
         engine.script = GOOD
-        assert (await gateway.ask(CHAT)).text == "hello"
+        assert (await gateway.send_request(CHAT)).text == "hello"

@@ -8,7 +8,8 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from tests.support.gateway import running, server, until
+from tests.support.chat_endpoints import CHAT_ENDPOINTS, STREAMING_ENDPOINTS
+from tests.support.gateway import run_gateway, server_settings, wait_until
 from tests.support.raw_client import chat, post, turn
 from tests.support.raw_engine import (
     DONE,
@@ -24,60 +25,73 @@ from tests.support.raw_engine import (
     says,
     says_and,
 )
-from tests.support.surfaces import STREAMS, SURFACES
 
 CHAT = post("/v1/chat/completions", chat())
 SHORT = {"first_byte": 0.15, "idle": 0.15}
 
 
-@pytest.mark.parametrize("name", SURFACES)
+@pytest.mark.parametrize("name", CHAT_ENDPOINTS)
 async def test_no_answer_at_all_is_a_504_in_every_dialect(name: str):
-    surface = SURFACES[name]
-    async with RawEngine(Turn.hang) as engine, running(server("a", engine.url, surface.kind, **SHORT)) as gateway:
-        answer = await gateway.ask(surface.request)
-        message = surface.says(answer, 504, "upstream_timeout")
+    surface = CHAT_ENDPOINTS[name]
+    async with (
+        RawEngine(Turn.hang) as engine,
+        run_gateway(server_settings("a", engine.url, surface.kind, **SHORT)) as gateway,
+    ):
+        answer = await gateway.send_request(surface.request)
+        message = surface.check_error(answer, 504, "upstream_timeout")
         assert "LLM_TIMEOUT" in message
         assert engine.url in message
         for line in tuple(engine.lines):
             await asyncio.wait_for(line.gone.wait(), 1)
 
 
-@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize("name", STREAMING_ENDPOINTS)
 async def test_a_stream_that_does_not_begin_is_a_504(name: str):
-    surface = STREAMS[name]
+    surface = STREAMING_ENDPOINTS[name]
     script = says_and("hang", chunked_head())
-    async with RawEngine(script) as engine, running(server("a", engine.url, surface.kind, **SHORT)) as gateway:
-        answer = await gateway.ask(surface.request)
+    async with (
+        RawEngine(script) as engine,
+        run_gateway(server_settings("a", engine.url, surface.kind, **SHORT)) as gateway,
+    ):
+        answer = await gateway.send_request(surface.request)
         assert answer.status == 504
         assert answer.headers["content-type"].startswith("application/json")
 
 
-@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize("name", STREAMING_ENDPOINTS)
 async def test_a_stream_that_stops_ends_with_an_error(name: str):
-    surface = STREAMS[name]
+    surface = STREAMING_ENDPOINTS[name]
     kind = "application/x-ndjson" if surface.kind == "ollama" else "text/event-stream"
     piece = ollama_lines("one")[0] if surface.kind == "ollama" else event("one")
     script = says_and("hang", chunked_head(kind) + chunk(piece))
-    async with RawEngine(script) as engine, running(server("a", engine.url, surface.kind, **SHORT)) as gateway:
-        answer = await gateway.ask(surface.request)
+    async with (
+        RawEngine(script) as engine,
+        run_gateway(server_settings("a", engine.url, surface.kind, **SHORT)) as gateway,
+    ):
+        answer = await gateway.send_request(surface.request)
         assert answer.status == 200
         assert answer.whole
         assert b"one" in answer.body
-        assert "sent nothing more in time" in surface.error(answer)
+        assert "sent nothing more in time" in surface.find_error(answer)
         [line] = engine.lines or [None]
         if line is not None:
             await asyncio.wait_for(line.gone.wait(), 1)
 
 
-@pytest.mark.parametrize("name", SURFACES)
+@pytest.mark.parametrize("name", CHAT_ENDPOINTS)
 async def test_half_a_whole_answer_is_a_504(name: str):
-    surface = SURFACES[name]
+    surface = CHAT_ENDPOINTS[name]
     script = says_and("hang", response(completion("never"))[:-10])
-    async with RawEngine(script) as engine, running(server("a", engine.url, surface.kind, **SHORT)) as gateway:
-        assert "sent nothing more" in surface.says(await gateway.ask(surface.request), 504, "upstream_timeout")
+    async with (
+        RawEngine(script) as engine,
+        run_gateway(server_settings("a", engine.url, surface.kind, **SHORT)) as gateway,
+    ):
+        assert "sent nothing more" in surface.check_error(
+            await gateway.send_request(surface.request), 504, "upstream_timeout"
+        )
 
 
-@pytest.mark.parametrize("name", [name for name in SURFACES if name != "ollama generate"])  # that one streams
+@pytest.mark.parametrize("name", [name for name in CHAT_ENDPOINTS if name != "ollama generate"])  # that one streams
 async def test_a_whole_answer_that_drips_is_a_504_when_its_time_is_over(name: str):
     async def drip(turn: Turn) -> None:
         await turn.send(chunked_head("application/json"))
@@ -85,13 +99,13 @@ async def test_a_whole_answer_that_drips_is_a_504_when_its_time_is_over(name: st
             await turn.send(chunk(b" "))
             await asyncio.sleep(0.02)
 
-    surface = SURFACES[name]
+    surface = CHAT_ENDPOINTS[name]
     async with RawEngine(drip) as engine:
-        patient = server("a", engine.url, surface.kind)
-        async with running(replace(patient, timeouts=replace(patient.timeouts, total=0.3))) as gateway:
-            answer = await gateway.ask(surface.request)
-            assert engine.url in surface.says(answer, 504, "upstream_timeout")
-            await until(lambda: not engine.lines)
+        patient = server_settings("a", engine.url, surface.kind)
+        async with run_gateway(replace(patient, timeouts=replace(patient.timeouts, total=0.3))) as gateway:
+            answer = await gateway.send_request(surface.request)
+            assert engine.url in surface.check_error(answer, 504, "upstream_timeout")
+            await wait_until(lambda: not engine.lines)
 
 
 async def test_a_stream_has_no_end_to_its_time():
@@ -103,16 +117,19 @@ async def test_a_stream_has_no_end_to_its_time():
         await turn.send(chunk(event(finish="stop") + DONE) + END)
 
     async with RawEngine(slowly) as engine:
-        patient = server("a", engine.url)
-        async with running(replace(patient, timeouts=replace(patient.timeouts, total=0.15))) as gateway:
-            answer = await gateway.ask(post("/v1/chat/completions", chat(stream=True)))
+        patient = server_settings("a", engine.url)
+        async with run_gateway(replace(patient, timeouts=replace(patient.timeouts, total=0.15))) as gateway:
+            answer = await gateway.send_request(post("/v1/chat/completions", chat(stream=True)))
             assert answer.text == "onetwothreefour"
 
 
 async def test_an_agents_stream_that_stops_ends_with_an_error_event():
     script = says_and("hang", chunked_head() + chunk(b'event: chunk\ndata: {"content": "one"}\n\n'))
-    async with RawEngine(script) as engine, running(server("a", engine.url, "victoria", **SHORT)) as gateway:
-        answer = await gateway.ask(post("/api/chat/stream", {"content": "hi"}))
+    async with (
+        RawEngine(script) as engine,
+        run_gateway(server_settings("a", engine.url, "victoria", **SHORT)) as gateway,
+    ):
+        answer = await gateway.send_request(post("/api/chat/stream", {"content": "hi"}))
         assert (answer.status, answer.whole) == (200, True)
         start, one, error, end = map(msgspec.json.decode, answer.data)
         assert (start["provider"], one["content"]) == ("victoria", "one")
@@ -122,8 +139,11 @@ async def test_an_agents_stream_that_stops_ends_with_an_error_event():
 
 
 async def test_an_agents_stream_that_does_not_begin_is_a_504_of_events():
-    async with RawEngine(Turn.hang) as engine, running(server("a", engine.url, "victoria", **SHORT)) as gateway:
-        answer = await gateway.ask(post("/api/chat/stream", {"content": "hi"}))
+    async with (
+        RawEngine(Turn.hang) as engine,
+        run_gateway(server_settings("a", engine.url, "victoria", **SHORT)) as gateway,
+    ):
+        answer = await gateway.send_request(post("/api/chat/stream", {"content": "hi"}))
         assert answer.status == 504
         error, end = map(msgspec.json.decode, answer.data)
         assert (error["code"], end["status"]) == ("upstream_timeout", "error")
@@ -137,8 +157,8 @@ async def test_a_stream_may_take_as_long_as_it_likes_as_long_as_it_comes():
             await asyncio.sleep(0.1)
         await turn.send(chunk(event(finish="stop") + DONE) + END)
 
-    async with RawEngine(slowly) as engine, running(server("a", engine.url, **SHORT)) as gateway:
-        answer = await gateway.ask(post("/v1/chat/completions", chat(stream=True)))
+    async with RawEngine(slowly) as engine, run_gateway(server_settings("a", engine.url, **SHORT)) as gateway:
+        answer = await gateway.send_request(post("/v1/chat/completions", chat(stream=True)))
         assert answer.text == "slowbutsure,allofit"
 
 
@@ -150,9 +170,9 @@ async def test_comments_keep_a_stream_alive():
             await asyncio.sleep(0.1)
         await turn.send(chunk(event("at last") + event(finish="stop") + DONE) + END)
 
-    async with RawEngine(thinking) as engine, running(server("a", engine.url, **SHORT)) as gateway:
+    async with RawEngine(thinking) as engine, run_gateway(server_settings("a", engine.url, **SHORT)) as gateway:
         for path in ("/v1/chat/completions", "/api/chat"):
-            answer = await gateway.ask(post(path, chat(stream=True)))
+            answer = await gateway.send_request(post(path, chat(stream=True)))
             assert b"at last" in answer.body
             assert b"error" not in answer.body
 
@@ -163,16 +183,16 @@ async def test_the_first_byte_has_a_limit_of_its_own():
         await turn.send(response(completion("late")))
 
     limits = {"first_byte": 5.0, "idle": 0.1}
-    async with RawEngine(late) as engine, running(server("a", engine.url, **limits)) as gateway:
-        assert (await gateway.ask(CHAT)).text == "late"
+    async with RawEngine(late) as engine, run_gateway(server_settings("a", engine.url, **limits)) as gateway:
+        assert (await gateway.send_request(CHAT)).text == "late"
 
 
 async def test_a_server_that_accepts_no_connection_is_a_504():
     with socket.create_server(("127.0.0.1", 0)) as deaf:  # it takes a connection, and never says hello in TLS
         url = f"https://127.0.0.1:{deaf.getsockname()[1]}"
-        async with running(server("a", url), connect=0.2) as gateway:
-            answer = await gateway.ask(CHAT)
-            message = SURFACES["openai"].says(answer, 504, "upstream_timeout")
+        async with run_gateway(server_settings("a", url), connect=0.2) as gateway:
+            answer = await gateway.send_request(CHAT)
+            message = CHAT_ENDPOINTS["openai"].check_error(answer, 504, "upstream_timeout")
             assert "did not accept a connection within 0.2 s" in message
 
 
@@ -184,18 +204,20 @@ async def test_a_server_whose_queue_of_connections_is_full_is_a_504():
             one = crowd.enter_context(socket.socket())
             one.setblocking(False)
             one.connect_ex(deaf.getsockname())
-        async with running(server("a", f"http://127.0.0.1:{deaf.getsockname()[1]}"), connect=0.2) as gateway:
-            for surface in (SURFACES["openai"], SURFACES["service"]):
-                message = surface.says(await gateway.ask(surface.request), 504, "upstream_timeout")
+        async with run_gateway(
+            server_settings("a", f"http://127.0.0.1:{deaf.getsockname()[1]}"), connect=0.2
+        ) as gateway:
+            for surface in (CHAT_ENDPOINTS["openai"], CHAT_ENDPOINTS["service"]):
+                message = surface.check_error(await gateway.send_request(surface.request), 504, "upstream_timeout")
                 assert "did not accept a connection within 0.2 s" in message
 
 
 async def test_a_server_that_timed_out_is_blamed_and_its_connection_not_used_again():
-    async with RawEngine(Turn.hang) as engine, running(server("a", engine.url, **SHORT)) as gateway:
-        await gateway.ask(CHAT)
+    async with RawEngine(Turn.hang) as engine, run_gateway(server_settings("a", engine.url, **SHORT)) as gateway:
+        await gateway.send_request(CHAT)
         assert gateway.gateway.catalog.loads["a"].consecutive_failures == 1
         engine.script = says(response(completion("well again")))
-        assert (await gateway.ask(CHAT)).text == "well again"
+        assert (await gateway.send_request(CHAT)).text == "well again"
         assert engine.accepted == 2
         assert gateway.gateway.catalog.loads["a"].consecutive_failures == 0
 
@@ -207,9 +229,9 @@ async def test_what_comes_too_late_reaches_nobody():
         await go_on.wait()
         await turn.send(response(completion("too late")))
 
-    async with RawEngine(late) as engine, running(server("a", engine.url, **SHORT)) as gateway:
-        assert (await gateway.ask(CHAT)).status == 504
+    async with RawEngine(late) as engine, run_gateway(server_settings("a", engine.url, **SHORT)) as gateway:
+        assert (await gateway.send_request(CHAT)).status == 504
         go_on.set()
         await turn()
         engine.script = says(response(completion("in time")))
-        assert (await gateway.ask(CHAT)).text == "in time"
+        assert (await gateway.send_request(CHAT)).text == "in time"

@@ -32,7 +32,7 @@ from tests.support.raw_client import RawClient
 
 
 @dataclass(slots=True)
-class Running:
+class RunningGateway:
     """A gateway that answers at `url`; what it holds may be looked at."""
 
     gateway: Gateway
@@ -50,29 +50,29 @@ class Running:
         """The clients' connections."""
         return [one for one in self.http.server_state.connections if isinstance(one, GatewayProtocol)]
 
-    async def client(self) -> RawClient:
+    async def connect_client(self) -> RawClient:
         """A connection to it, closed when the gateway ends."""
         client = await RawClient.to(self.port)
         self._clients.append(client)
         return client
 
-    async def narrow_client(self) -> RawClient:
+    async def connect_slow_client(self) -> RawClient:
         """A connection through which a few kilobytes pass unread: the gateway soon feels that its client is slow."""
         before = set(self.connections)
         client = await RawClient.to(self.port, receive_buffer=4096)
         self._clients.append(client)
-        await until(lambda: set(self.connections) - before)
+        await wait_until(lambda: set(self.connections) - before)
         for connection in set(self.connections) - before:
             sock = connection.transport.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         return client
 
     @property
-    def unsent(self) -> int:
+    def unsent_bytes(self) -> int:
         """Bytes that wait in the gateway's memory for clients to read."""
         return sum(connection.transport.get_write_buffer_size() for connection in self.connections)
 
-    async def ask(self, request: bytes, patience: float = 5.0) -> Any:
+    async def send_request(self, request: bytes, patience: float = 5.0) -> Any:
         """One request on a connection of its own; the answer."""
         client = await RawClient.to(self.port)
         try:
@@ -81,7 +81,7 @@ class Running:
         finally:
             client.close()
 
-    def left(self) -> dict[str, int]:
+    def list_leftovers(self) -> dict[str, int]:
         """What calls hold now: all zero when nothing runs."""
         gateway = self.gateway
         return {
@@ -91,22 +91,22 @@ class Running:
             "connecting": sum(pool._connecting for pool in gateway.pools._pools.values()),
         }
 
-    async def at_rest(self, within: float = 1.0) -> None:
+    async def wait_until_idle(self, within: float = 1.0) -> None:
         """Wait until nothing of any call is left; AssertionError that says what is."""
         try:
-            await until(lambda: not any(self.left().values()), within)
+            await wait_until(lambda: not any(self.list_leftovers().values()), within)
         except TimeoutError:
-            raise AssertionError(f"left behind: {self.left()}") from None
+            raise AssertionError(f"left behind: {self.list_leftovers()}") from None
 
 
-async def until(condition: Callable[[], object], within: float = 5.0) -> None:
+async def wait_until(condition: Callable[[], object], within: float = 5.0) -> None:
     """Wait for what the gateway is about to do. Raises TimeoutError."""
     async with asyncio.timeout(within):
         while not condition():  # noqa: ASYNC110  what is waited for is told by nobody
             await asyncio.sleep(0.002)
 
 
-def server(
+def server_settings(
     name: str,
     url: str,
     kind: str = "vllm",
@@ -122,7 +122,7 @@ def server(
 
 
 @contextlib.asynccontextmanager
-async def running(
+async def run_gateway(
     *servers: ServerSettings,
     models: tuple[str, ...] = ("m",),
     look: bool = False,
@@ -135,7 +135,7 @@ async def running(
     hosts: tuple[str, ...] = (),
     origins: tuple[str, ...] = (),
     tidy: bool = True,
-) -> AsyncIterator[Running]:
+) -> AsyncIterator[RunningGateway]:
     """Run a gateway. Its servers have `models` and are up, or are looked at (`look`) as in real life.
 
     At the end everything that calls took must have been returned within a second (`tidy`), and no task is left.
@@ -172,8 +172,8 @@ async def running(
         gateway.catalog.publish(statuses)
     bound = bind_socket("127.0.0.1", 0)
     serving = asyncio.create_task(http.serve([bound]))
-    await until(lambda: http.started or serving.done())
-    here = Running(gateway, http, bound.getsockname()[1], http.stop)
+    await wait_until(lambda: http.started or serving.done())
+    here = RunningGateway(gateway, http, bound.getsockname()[1], http.stop)
     quickly = mock.patch.object(pipelining, "LINGER_SECONDS", 0.05)
     quickly.start()
     try:
@@ -181,7 +181,7 @@ async def running(
         for client in here._clients:
             client.close()
         if tidy:
-            await here.at_rest()
+            await here.wait_until_idle()
     finally:
         quickly.stop()
         for client in here._clients:
@@ -193,9 +193,9 @@ async def running(
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
         await gateway.stop()
-        await until(lambda: not here.connections)
+        await wait_until(lambda: not here.connections)
         bound.close()
-    await until(lambda: not tasks_since(before))
+    await wait_until(lambda: not tasks_since(before))
 
 
 def tasks_since(before: set[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:

@@ -60,7 +60,7 @@ def describe_syntax_error(error: Exception, body: bytes | msgspec.Raw) -> str:
     if isinstance(error, RecursionError):
         return "The body is nested too deeply. Send a flatter one."
     if isinstance(error, UnicodeDecodeError):
-        return f"The body is not valid UTF-8 (byte {error.start}). Send JSON in UTF-8."
+        return f"The body is not valid UTF-8 (byte {_find_invalid_byte(bytes(body))}). Send JSON in UTF-8."
     if not bytes(body).strip():
         return "The body is empty. Send a JSON object."
     return f"The body is not valid JSON: {str(error).removeprefix('JSON is malformed: ')}."
@@ -113,9 +113,9 @@ def pop_resume_flag(body: bytes, may_resume: bool) -> tuple[bytes, frozenset[str
 
 
 def decode_last_object(tail: bytes, key: bytes, decoder: msgspec.json.Decoder[T]) -> T | None:
-    """Decode the last JSON object under `key` (with its quotes). Nulls, cut off and unfit objects are skipped.
+    """Decode the last JSON object under `key` (with its quotes). Null, incomplete and invalid objects are skipped.
 
-    The key cannot occur inside generated text, where quotes are escaped. The object must not have texts with braces.
+    The key cannot occur inside generated text, where quotes are escaped. The object must not contain texts with braces.
     """
     at = len(tail)
     while (at := tail.rfind(key, 0, at)) >= 0:
@@ -145,6 +145,15 @@ def _invalid_value(error: msgspec.ValidationError, at: str, *, brackets: bool) -
     return InvalidRequest(
         f"{f'`{path}`' if path else 'The body'} {describe_invalid_value(reason)}.", param=path or None
     )
+
+
+def _find_invalid_byte(body: bytes) -> int:
+    """Return the index of the first byte that is not UTF-8. msgspec counts from the start of the text it decodes."""
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        return error.start
+    return len(body)
 
 
 def _name_json_type(quoted: re.Match[str]) -> str:

@@ -36,12 +36,12 @@ class Tier(enum.IntEnum):
 
     @property
     def is_lesser(self) -> bool:
-        """Whether the model is simpler than the request needs."""
+        """Return whether the model is simpler than the request needs."""
         return bool(self & _LESSER)
 
     @property
     def is_available(self) -> bool:
-        """Whether the server is up and no circuit breaker blocks it."""
+        """Return whether the server is up and no circuit breaker blocks it."""
         return self < _UNAVAILABLE
 
     @property

@@ -9,14 +9,14 @@ LocalProbe = Literal["always", "unconfigured", "never"]
 
 @dataclass(frozen=True, slots=True)
 class KindDefaults:
-    """Settings of a model server of one kind where the user gives none.
+    """Default settings of one kind of model server.
 
     `port` completes an address without scheme and port (`gpu-box`), `http_port` one without a port
     (`http://gpu-box`). `slots` is the number of requests sent to the server at a time. `api_paths` are the paths that
     people copy along with the address and that are stripped from it. `local_probe` says when a server that is not
     configured is looked for at `default_url`. `url_variables` are the environment variables that set the address; of
-    two that are set, the later wins. `min_timeout` is the least time for a whole response, in seconds, unless the
-    server has a timeout of its own.
+    two that are set, the later wins. `min_timeout` is the minimum timeout of a complete response in seconds, unless
+    the server has its own timeout.
     """
 
     port: int
@@ -29,5 +29,5 @@ class KindDefaults:
 
     @property
     def default_url(self) -> str | None:
-        """The address on this machine, None where the kind has no usual one."""
+        """Return the usual address on this machine, None if the kind has none."""
         return None if self.local_probe == "never" else f"http://localhost:{self.port}"

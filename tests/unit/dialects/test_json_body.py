@@ -50,7 +50,7 @@ def get_error(body: bytes, at: str = "", *, brackets: bool = False) -> InvalidRe
         (b"null", None, "The body must be an object, not null."),
         (b"{", None, "The body is not valid JSON: Input data was truncated."),
         (b"hello", None, "The body is not valid JSON: invalid character (byte 0)."),
-        (b'{"items":[],"name":"\xff"}', None, "The body is not valid UTF-8 (byte 0). Send JSON in UTF-8."),
+        (b'{"items":[],"name":"\xff"}', None, "The body is not valid UTF-8 (byte 20). Send JSON in UTF-8."),
         (b"{}", "items", "`items` is missing. Add this required field."),
         (b'{"items":[{}]}', "items.0.text", "`items.0.text` is missing. Add this required field."),
         (b'{"items":[{"text":1}]}', "items.0.text", "`items.0.text` must be text, not a whole number."),

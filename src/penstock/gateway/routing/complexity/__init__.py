@@ -1,1 +1,1 @@
-"""How hard a request is, and of what kind."""
+"""Complexity of a request: its level and task type."""

@@ -1,7 +1,7 @@
-"""How hard a text is and what it is about, in some hundred microseconds and with nothing but the standard library.
+"""Classifier of texts by level and task type. It takes tens of microseconds and needs the standard library only.
 
-A linear model over words, shared meanings and the text's looks, trained offline by `training/train.py`. The level is
-the one with the least expected cost; a level too low costs `under_cost` times what a level too high does.
+A linear model over words, shared meanings and the shape of the text, trained offline by `training/train.py`. The level
+is the one with the lowest expected cost; a level too low costs `under_cost` times as much as a level too high.
 """
 
 import math
@@ -20,7 +20,7 @@ CACHE_SIZE = 4096
 WEIGHTS = Path(__file__).with_name("weights.bin")
 
 ERROR_COSTS = (0.0, 1.0, 3.0, 6.0)
-"""What it costs to be wrong by so many levels: two levels off is worse than one level off twice."""
+"""Cost of an error by so many levels: an error by two levels is worse than two errors by one."""
 
 _LEVELS = tuple(Level)
 _COSTS = [
@@ -31,7 +31,7 @@ _COSTS = [
     )
     for level in reversed(_LEVELS)
 ]
-"""For each level, highest first: what it costs to choose it where a higher one, or a lower one, is right."""
+"""For each level, highest first: the cost of choosing it if a higher level, or a lower one, is right."""
 
 _TYPES = tuple(TaskType)
 _KEY_BYTES = 16
@@ -40,20 +40,20 @@ Scores = tuple[float, float, float, float]
 
 
 def choose_level(scores: Sequence[float], under_cost: float = UNDER_COST) -> Level:
-    """The level of least expected cost, of equals the higher; a higher `under_cost` never gives a lower level.
+    """Return the level of the lowest expected cost, the higher one of equals.
 
-    `scores` are the probabilities of the four levels, lowest first.
+    `scores` are the probabilities of the four levels, lowest first. A higher `under_cost` never gives a lower level.
     """
-    best, least = _LEVELS[-1], math.inf
+    best, min_cost = _LEVELS[-1], math.inf
     for level, below, above in _COSTS:
         cost = under_cost * sum(map(mul, below, scores)) + sum(map(mul, above, scores))
-        if cost < least:
-            best, least = level, cost
+        if cost < min_cost:
+            best, min_cost = level, cost
     return best
 
 
 class Classifier:
-    """Judges texts; the same text always gets the same judgement, whatever was asked before."""
+    """Classifies texts, with a cache. Equal texts always get equal results."""
 
     def __init__(
         self, under_cost: float = UNDER_COST, cache_size: int = CACHE_SIZE, weights: Weights | None = None
@@ -69,26 +69,26 @@ class Classifier:
         self._extractor: FeatureExtractor | None = None
 
     def classify(self, text: str) -> Classification:
-        """The level and the kind of a text of any length and content; for a conversation, its last user message."""
+        """Return the level and task type of a text of any length; for a conversation, of its last user message."""
         key = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_KEY_BYTES).digest()
-        kept = self._cache
-        judgement = kept.pop(key, None)
-        if judgement is None:
-            judgement = self._classify_uncached(text)
-            if len(kept) >= self._cache_size:
+        cache = self._cache
+        classification = cache.pop(key, None)
+        if classification is None:
+            classification = self._classify_uncached(text)
+            if len(cache) >= self._cache_size:
                 if not self._cache_size:
-                    return judgement
-                del kept[next(iter(kept))]
-        kept[key] = judgement
-        return judgement
+                    return classification
+                del cache[next(iter(cache))]
+        cache[key] = classification
+        return classification
 
     def load_weights(self) -> None:
-        """Read the weights now, so that the first text need not wait for them."""
+        """Load the weights now, so that the first text does not wait for them."""
         self._load_parts()
 
     def _classify_uncached(self, text: str) -> Classification:
-        reader, weights = self._load_parts()
-        features = reader.extract_features(text)
+        extractor, weights = self._load_parts()
+        features = extractor.extract_features(text)
         scale = 1 / math.sqrt(len(features.words) or 1)
         words = weights.words.sum_outputs(features.words)
         signs = weights.signs.sum_outputs(features.signs)
@@ -101,10 +101,10 @@ class Classifier:
         weights = self._weights
         if weights is None:
             weights = self._weights = _load_own_weights()
-        reader = self._extractor
-        if reader is None:
-            reader = self._extractor = FeatureExtractor(weights.lexicon)
-        return reader, weights
+        extractor = self._extractor
+        if extractor is None:
+            extractor = self._extractor = FeatureExtractor(weights.lexicon)
+        return extractor, weights
 
 
 @cache
@@ -113,7 +113,7 @@ def _load_own_weights() -> Weights:
 
 
 def _compute_softmax(outputs: Sequence[float]) -> Scores:
-    most = max(outputs)
-    one, two, three, four = (math.exp(output - most) for output in outputs)
-    total = one + two + three + four
-    return one / total, two / total, three / total, four / total
+    largest = max(outputs)
+    trivial, simple, moderate, complex_ = (math.exp(output - largest) for output in outputs)
+    total = trivial + simple + moderate + complex_
+    return trivial / total, simple / total, moderate / total, complex_ / total

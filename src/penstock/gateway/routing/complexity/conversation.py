@@ -1,5 +1,4 @@
-"""What the text alone does not tell: the conversation that it continues, and the tools, images and context beside
-it."""
+"""Corrections of a text's level: for the conversation that it continues, and for tools, images and context."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -8,7 +7,7 @@ from penstock.domain.complexity import Level
 
 MAX_FOLLOW_UP_WORDS = 6
 MAX_PREVIOUS_MESSAGES = 8
-"""How many user messages a chain of follow-ups may reach back."""
+"""Number of earlier user messages that a chain of follow-ups may reach back."""
 
 LONG_CONTEXT_TOKENS = 8_000
 VERY_LONG_CONTEXT_TOKENS = 32_000
@@ -29,7 +28,7 @@ _MAX_FOLLOW_UP_CHARS = 80
 
 
 def is_follow_up(text: str) -> bool:
-    """Whether a message only says to go on with what was asked before: "да, продолжай", "yes please", "дальше", "2"."""
+    """Return whether a message only asks to continue the previous one: "да, продолжай", "yes please", "дальше", "2"."""
     stripped = text.strip()
     if not stripped or len(stripped) > _MAX_FOLLOW_UP_CHARS or _THANKS_OR_BYE.match(stripped):
         return False
@@ -38,11 +37,10 @@ def is_follow_up(text: str) -> bool:
 
 
 def find_conversation_floor(previous: Sequence[str], last: str, classify_level: Callable[[str], Level]) -> Level | None:
-    """The level below which the last message must not fall because it continues an earlier one; None where it stands
-    alone.
+    """Return the lowest level for a message that continues an earlier one; None if it does not.
 
-    `previous`: the user's earlier messages, oldest first; `classify_level` judges one. "да, продолжай" is trivial as a
-    text, and as hard as what it continues: the nearest earlier message that is no follow-up itself.
+    `previous` are the user's earlier messages, oldest first; `classify_level` classifies one. "да, продолжай" is
+    trivial as a text but as hard as what it continues: the nearest earlier message that is not a follow-up itself.
     """
     if not is_follow_up(last):
         return None
@@ -52,19 +50,20 @@ def find_conversation_floor(previous: Sequence[str], last: str, classify_level: 
     return None
 
 
-def raise_level_for_context(level: Level, *, tools: bool = False, images: int = 0, context_tokens: int = 0) -> Level:
-    """The level with what comes beside the text taken into account; never lower than `level`.
+def raise_level_for_context(
+    level: Level, *, has_tools: bool = False, image_count: int = 0, context_tokens: int = 0
+) -> Level:
+    """Raise the level for tools, images and context; never lower it.
 
-    - Tools: a model of 1B calls them wrongly or not at all, so at least simple. Not more, as agents send their tools
-      with every message.
-    - Images: whether a model can see is a matter of its capabilities; to say what one image shows is simple, to relate
-      several is moderate.
-    - Context, in tokens: beyond 8,000 at least simple and beyond 32,000 at least moderate, however short the last
-      question is: the smaller the model, the sooner it no longer finds in a long context what is asked for.
+    - Tools: a model of 1B calls them wrongly or not at all, so at least simple. Not more, because agents send their
+      tools with every message.
+    - Images: describing one is simple, comparing several is moderate. The model's vision is a separate requirement.
+    - Context, in tokens: beyond 8,000 at least simple, beyond 32,000 at least moderate, however short the last message
+      is: the smaller the model, the earlier it fails to find what it needs in a long context.
     """
     floor = Level.TRIVIAL
-    if tools or images or context_tokens > LONG_CONTEXT_TOKENS:
+    if has_tools or image_count or context_tokens > LONG_CONTEXT_TOKENS:
         floor = Level.SIMPLE
-    if images > 1 or context_tokens > VERY_LONG_CONTEXT_TOKENS:
+    if image_count > 1 or context_tokens > VERY_LONG_CONTEXT_TOKENS:
         floor = Level.MODERATE
     return max(level, floor)

@@ -1,8 +1,8 @@
-"""What the classifier sees in a text: names of features, the same in training and at run time.
+"""Features of a text for the classifier, by name; the same code runs in training.
 
-Words of English and Russian that mean the same share a feature (the lexicon says which); what is not in the lexicon
-is cut to its beginning, which is stemming enough for both languages. Keys are strings; one that the weights do not
-know costs a look-up.
+Words of English and Russian that mean the same share a feature, defined in the lexicon. Words that are not in the
+lexicon are cut to a prefix, which is sufficient stemming for both languages. Feature names are strings; a name without
+weights costs one dictionary look-up.
 """
 
 import re
@@ -14,7 +14,7 @@ from typing import NamedTuple
 HEAD_CHARS = 500
 TAIL_CHARS = 250
 REQUEST_WORDS = 10
-"""Words at the beginning that are taken for the request itself; a long text is a request and what it is about."""
+"""Words at the beginning that are taken for the request itself. The rest of a long text is its material."""
 LAST_WORDS = 8
 MAX_CACHED_WORDS = 20_000
 _MAX_PREFIX = 10
@@ -30,11 +30,11 @@ _MATHS = "$^\\=√∫∑∈≤≥"
 _IDENTIFIERS = ("_", "()", "::", "->", ");")
 _MARKS = ("```", "`", "http", "«", '"', ":", ":\n", "___", ">>>", "...")
 COUNT_SEPARATOR = "≥"
-"""Between the name and the number of a sign that counts; training gives each number up to it a weight of its own."""
+"""Separates name and number of a feature that counts. Training gives each number up to it its own weight."""
 
 
 class LexiconEntry(NamedTuple):
-    """What one word says: its shared name or stem, the topics that it belongs to, and whether it asks for an act.
+    """Meaning of a word: its shared name or stem, its topics, and whether it asks for an action.
 
     In a lexicon an empty token stands for the word's own stem.
     """
@@ -45,7 +45,7 @@ class LexiconEntry(NamedTuple):
 
 
 class Features(NamedTuple):
-    """`words` weigh by one over the root of their number, `signs` as they are."""
+    """Features of a text. `words` are weighted by one over the root of their number, `signs` by one."""
 
     words: set[str]
     signs: list[str]
@@ -53,13 +53,13 @@ class Features(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Lexicon:
-    """What whole words say, and words that begin so; the longest beginning counts."""
+    """Meanings of whole words and of prefixes. The longest prefix that matches counts."""
 
     words: Mapping[str, LexiconEntry]
     prefixes: Mapping[str, LexiconEntry]
 
     def look_up(self, word: str) -> LexiconEntry:
-        """What a lower-case word says."""
+        """Return the meaning of a lower-case word."""
         found = self.words.get(word)
         if found is None:
             beginning = self.prefixes.get
@@ -73,7 +73,7 @@ class Lexicon:
 
 
 def stem_word(word: str) -> str:
-    """The beginning of a word: endings of both languages are shorter than what is cut off from a long word."""
+    """Return a prefix of a word. Endings of both languages are shorter than what is cut off from a long word."""
     size = len(word)
     if size <= 4:
         return word
@@ -81,21 +81,21 @@ def stem_word(word: str) -> str:
 
 
 def clip_text(text: str) -> str:
-    """Head and tail of a long text; whatever follows costs no more than this."""
+    """Cut a long text to its beginning and end. This bounds the time of all that follows."""
     if len(text) <= HEAD_CHARS + TAIL_CHARS:
         return text
     return f"{text[:HEAD_CHARS]}\n{text[-TAIL_CHARS:]}"
 
 
 class FeatureExtractor:
-    """Turns texts into features; remembers what words say, which changes nothing but its speed."""
+    """Extracts features from texts, with a cache of words."""
 
     def __init__(self, lexicon: Lexicon) -> None:
         self._lexicon = lexicon
         self._entries: dict[str, LexiconEntry] = {}
 
     def extract_features(self, text: str) -> Features:
-        """The features of a text of any length and content."""
+        """Return the features of a text of any length and content."""
         clipped = clip_text(text)
         words = self._look_up_words(clipped.lower().replace("ё", "е"))
         tokens = [word.token for word in words]
@@ -107,21 +107,21 @@ class FeatureExtractor:
         return Features(body, signs)
 
     def _look_up_words(self, lowered: str) -> list[LexiconEntry]:
-        known = self._entries
-        found = []
-        for token in _TOKEN.findall(lowered):
-            word = known.get(token)
-            if word is None:
-                word = self._lexicon.look_up(token)
-                if len(known) >= MAX_CACHED_WORDS:
-                    known.clear()
-                known[token] = word
-            found.append(word)
-        return found
+        cache = self._entries
+        entries = []
+        for word in _TOKEN.findall(lowered):
+            entry = cache.get(word)
+            if entry is None:
+                entry = self._lexicon.look_up(word)
+                if len(cache) >= MAX_CACHED_WORDS:
+                    cache.clear()
+                cache[word] = entry
+            entries.append(entry)
+        return entries
 
 
 def _extract_request(tokens: list[str]) -> Iterable[str]:
-    """The request itself: its first words in their order, and its last ones where the text is long."""
+    """Extract the request itself: its first words in order, and the last ones of a long text."""
     head = tokens[:REQUEST_WORDS]
     signs = [f"^{token}" for token in dict.fromkeys(head)]
     signs += [f"^{one} {two}" for one, two in pairwise(head)]
@@ -133,7 +133,7 @@ def _extract_request(tokens: list[str]) -> Iterable[str]:
 
 
 def _extract_actions(words: list[LexiconEntry], size: int) -> Iterable[str]:
-    """How many things are to be done, on what, and whether the matter is advanced."""
+    """Extract the actions that are asked for, their number, and the topics."""
     acts = dict.fromkeys(word.token for word in words if word.is_action)
     topics: dict[str, int] = {}
     for word in words:
@@ -159,7 +159,7 @@ def _extract_actions(words: list[LexiconEntry], size: int) -> Iterable[str]:
 
 
 def _extract_shape(text: str, clipped: str, tokens: list[str]) -> list[str]:
-    """What the text looks like: sizes, punctuation, code, formulas, lists."""
+    """Extract the shape of the text: sizes, punctuation, code, formulas, lists."""
     size, words = len(clipped), len(tokens)
     count = clipped.count
     lines = text.count("\n", 0, _MAX_LINE_COUNT_CHARS)
@@ -188,13 +188,13 @@ def _extract_shape(text: str, clipped: str, tokens: list[str]) -> list[str]:
     return signs
 
 
-def _name_count(name: str, number: int, most: int = 8) -> str:
-    """That there are at least so many."""
-    return f"{name}{COUNT_SEPARATOR}{min(most, number)}"
+def _name_count(name: str, number: int, limit: int = 8) -> str:
+    """Return the name of a count, capped at `limit`."""
+    return f"{name}{COUNT_SEPARATOR}{min(limit, number)}"
 
 
 def _double_log2(number: int) -> int:
-    """Twice the binary logarithm and one, whole."""
+    """Return twice the binary logarithm plus one, rounded down."""
     if number <= 0:
         return 0
     bits = number.bit_length()

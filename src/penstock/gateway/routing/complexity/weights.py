@@ -1,8 +1,8 @@
-"""The classifier's weights as a file and in memory.
+"""Weights of the classifier, in memory and as a file.
 
-In memory a feature's weights for all eleven outputs, and a one that counts the feature, stand side by side in one
-integer, 32 bits each. Adding up a text's features is then one `sum` over look-ups, and what comes out is taken apart
-once. The file holds the same integers, compressed: the empty bits cost nothing there.
+In memory a feature's weights for all eleven outputs, and a 1 that counts the feature, are packed into one integer, 32
+bits each. Adding up the features of a text is then one `sum` over dictionary look-ups; its result is unpacked once. The
+file holds the same integers, compressed: the empty bits take no space there.
 """
 
 import json
@@ -20,23 +20,23 @@ LEVELS = 4
 TYPES = 7
 OUTPUTS = LEVELS + TYPES
 OFFSET = 128
-"""Added to each weight in the file, so that sums never borrow from their neighbours; the count takes it off again."""
+"""Added to each weight, so that sums never borrow from their neighbours; subtracted again by the count."""
 MAX_STEP = 127
 _RECORD = struct.Struct(f"<{OUTPUTS + 1}I")
 _COLUMNS = range(0, _RECORD.size, 4)
-"""The bytes of a record that are not always zero."""
+"""Offsets of the bytes of a record that are not always zero."""
 _MAGIC = b"PSTKCLF1"
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Weights of one kind of features: packed integers, and what one unit of each output is worth."""
+    """Weights of one kind of feature: packed integers, and the value of one unit for each output."""
 
     packed: Mapping[str, int]
     units: tuple[float, ...]
 
     def sum_outputs(self, keys: Iterable[str]) -> list[float]:
-        """The eleven outputs summed over the keys; unknown ones weigh nothing."""
+        """Return the eleven outputs summed over the features; unknown ones add 0."""
         total = sum(map(self.packed.get, keys, repeat(0)))
         *fields, known = _RECORD.unpack(total.to_bytes(_RECORD.size, "little"))
         shift = OFFSET * known
@@ -45,7 +45,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """All that training came to."""
+    """Result of training."""
 
     words: Table
     signs: Table
@@ -53,13 +53,13 @@ class Weights:
 
 
 def pack_weights(weights: Sequence[float], units: Sequence[float]) -> int:
-    """One feature's weights as an integer, each rounded to a multiple of its unit."""
+    """Pack the weights of one feature into an integer, each rounded to a multiple of its unit."""
     steps = [max(-MAX_STEP, min(MAX_STEP, round(weight / unit))) for weight, unit in zip(weights, units, strict=True)]
     return int.from_bytes(_RECORD.pack(*(step + OFFSET for step in steps), 1), "little")
 
 
 def dump_weights(weights: Weights) -> bytes:
-    """The file's bytes; the same weights always give the same bytes."""
+    """Return the bytes of the file. Equal weights always give equal bytes."""
     words, signs, lexicon = weights.words, weights.signs, weights.lexicon
     head: dict[str, Any] = {
         "units": [words.units, signs.units],
@@ -76,9 +76,11 @@ def dump_weights(weights: Weights) -> bytes:
 
 
 def parse_weights(data: bytes) -> Weights:
-    """The inverse of `dump_weights`; raises ValueError where the bytes are no weights."""
+    """Read the bytes of a file. Raises ValueError if they are not weights."""
     if not data.startswith(_MAGIC):
-        raise ValueError("these are no weights of the classifier: train them again with training/train.py")
+        raise ValueError(
+            "The file does not contain weights of the classifier. Train them again with training/train.py."
+        )
     body = zlib.decompress(data[len(_MAGIC) :])
     (size,) = struct.unpack_from("<I", body)
     head = json.loads(body[4 : 4 + size])
@@ -93,18 +95,17 @@ def parse_weights(data: bytes) -> Weights:
 
 
 def load_weights_file(path: Path) -> Weights:
-    """The weights in a file."""
+    """Read the weights from a file."""
     return parse_weights(path.read_bytes())
 
 
 def _join_columns(columns: bytes, height: int) -> list[int]:
-    """The packed integers, from one column of bytes after another."""
+    """Return the packed integers of a table that is stored column by column."""
     width = _RECORD.size
     rows = bytearray(height * width)
-    for at, start in enumerate(_COLUMNS):
-        rows[start::width] = columns[at * height : (at + 1) * height]
-    whole = bytes(rows)
-    return [int.from_bytes(whole[start : start + width], "little") for start in range(0, len(whole), width)]
+    for column, start in enumerate(_COLUMNS):
+        rows[start::width] = columns[column * height : (column + 1) * height]
+    return [int.from_bytes(rows[start : start + width], "little") for start in range(0, len(rows), width)]
 
 
 def _dump_lexicon_part(part: Mapping[str, LexiconEntry]) -> str:

@@ -1,24 +1,25 @@
-"""The families of models that people run, and what each is worth: one row a family, the first that matches counts.
+"""Families of models that people run, with their quality: one row a family; the first that matches counts.
 
-`quality` says what a billion of its parameters is worth, measured in billions of a general model of 2024 (Llama 3.1,
-Qwen 2.5): newer generations know more at the same size. `code` and `math` say how much more it is worth for those.
-The figures are rounded from the families' own reports (MMLU, HumanEval, MATH at each size); they order models, no more.
+`quality` is the value of a billion of its parameters, in billions of a general model of 2024 (Llama 3.1, Qwen 2.5):
+newer generations know more at the same size. `code` and `math` are additional factors for those fields. The figures are
+rounded from the families' own reports (MMLU, HumanEval, MATH at each size); they serve to order models only.
 """
 
 import re
 from dataclasses import dataclass, field
 
 CODER = 5.0
-"""A coder writes code like a general model five times its size: 14B like 70B."""
+"""Factor for code: a coder writes code like a general model five times its size, 14B like 70B."""
 
 REASONER = 3.0
-"""A model that always reasons first does mathematics like one three times its size; one that can, like one twice."""
+"""Factor for mathematics of a model that always reasons before it answers."""
 HYBRID = 2.0
+"""The same for a model that can reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One row. `billions` is the size of a name without any, `active` pairs of (total, active) of its mixtures."""
+    """One row. `billions` is assumed if a name has no size; `active` are (total, active) billions of its mixtures."""
 
     name: re.Pattern[str]
     quality: float = 0.8
@@ -29,8 +30,8 @@ class Family:
     active: tuple[tuple[float, float], ...] = field(default=())
 
     def find_active(self, total: float) -> float:
-        """The active billions of the mixture of that size (within 3 %), 0.0 for a dense model."""
-        return next((active for whole, active in self.active if abs(total - whole) <= whole * 0.03), 0.0)
+        """Return the active billions of the mixture of that size (within 3 %), 0.0 for a dense model."""
+        return next((active for size, active in self.active if abs(total - size) <= size * 0.03), 0.0)
 
 
 def _row(
@@ -59,7 +60,7 @@ _PAID = "tools vision"
 _GLM = ((355.0, 32.0), (106.0, 12.0), (110.0, 12.0), (30.0, 3.0))
 
 FAMILIES: tuple[Family, ...] = (
-    # what does not chat
+    # models that do not chat
     _row(r"rerank|whisper|parakeet|kokoro|tts|flux|sdxl", 0.5, 0.6, "silent"),
     _row(r"llama-?guard|shieldgemma|guardian|wildguard|reward", 0.5, 8.0, "silent"),
     _row(r"embed|enbed|minilm|mxbai|paraphrase|frida", 0.5, 0.3, "embedding"),
@@ -76,7 +77,7 @@ FAMILIES: tuple[Family, ...] = (
     _row(r"codellama|code-llama|phind|wizardcoder|magicoder|codebooga", 0.3, 7.0, "coder"),
     _row(r"starcoder-?2|stable-?code|codegemma|granite-?code|opencoder|yi-coder", 0.5, 7.0, "coder"),
     _row(r"starcoder|santacoder|codegen|sqlcoder|duckdb-nsql", 0.3, 7.0, "coder"),
-    # those that reason before they answer
+    # reasoning models
     _row(r"deepseek-?r1.*(1\.5b|7b|14b|32b|8b|70b)|deepseek-?r1-distill", 0.9, 7.6, "reasoning"),
     _row(r"deepseek-?r1", 1.2, 671.0, "reasoning", code=1.5, active=_DEEPSEEK),
     _row(r"qwq|qvq", 1.2, 32.8, "reasoning tools", code=2.0),
@@ -86,7 +87,7 @@ FAMILIES: tuple[Family, ...] = (
     _row(r"phi-?4-?reasoning", 1.1, 14.7, "reasoning"),
     _row(r"marco-o1|openthinker|deepscaler|exaone-?deep|cogito|acereason|sky-t1|smallthinker", 0.9, 7.6, "reasoning"),
     _row(r"mathstral|(qwen-?2(\.5)?|deepseek)-?math|wizard-?math|numina", 0.7, 7.0, "reasoning"),
-    # those that see
+    # vision models
     _row(r"qwen-?3(\.\d)?-?vl", 1.2, 8.8, "vision tools", code=1.5, active=_QWEN3),
     _row(r"qwen-?2(\.5)?-?(vl|omni)", 0.9, 8.3, "vision", code=1.5),
     _row(r"moondream", 0.3, 1.4, "vision"),
@@ -94,7 +95,7 @@ FAMILIES: tuple[Family, ...] = (
     _row(r"minicpm-?(v|o)", 0.8, 8.1, "vision"),
     _row(r"llama-?3\.2-?(11b|90b|vision)", 0.9, 10.7, "vision"),
     _row(r"internvl|smolvlm|paligemma|florence|phi-?3(\.5)?-vision|granite-?(\d\.\d-?)?vision", 0.7, 8.0, "vision"),
-    # general models, by house
+    # general models, by maker
     _row(r"tiny-?llama|tinydolphin|tiny-?vicuna", 0.5, 1.1),
     _row(r"smollm-?3", 1.1, 3.1, "tools", math=HYBRID),
     _row(r"smollm-?2", 0.8, 1.7),
@@ -177,7 +178,7 @@ FAMILIES: tuple[Family, ...] = (
 )  # fmt: skip
 
 UNKNOWN_FAMILY = _row(r"", 1.0)
-"""A name that says nothing: whatever it is, it chats."""
+"""For unknown names: a model that chats."""
 
 STRENGTH_PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?<![a-z])(coder?|coding|sql)(?![a-z])"), "coder"),
@@ -185,7 +186,7 @@ STRENGTH_PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"vision|visual|(?<![a-z])(vl|vlm|multimodal)(?![a-z])"), "vision"),
     (re.compile(r"(?<![a-z])tools?(?![a-z])|function-?call|tool-?use|firefunction|functiongemma"), "tools"),
 )
-"""Words that say the same in any family's name."""
+"""Words that mean a strength in the names of any family."""
 
 BASE_MODEL = re.compile(r"(?<![a-z])(base|text|pretrain(ed)?|fim|draft|pt)(?![a-z])")
-"""Words of models that only continue a text."""
+"""Words in the names of base models, which only continue a text."""

@@ -1,4 +1,4 @@
-"""What a model's name, its parameter count and its file's size tell of its number of parameters. Pure text reading."""
+"""Number of parameters of a model, from its parameter count, its name, or the size of its file."""
 
 import re
 from dataclasses import dataclass
@@ -26,24 +26,24 @@ _BYTES_PER_WEIGHT = (
 _DEFAULT_BYTES_PER_WEIGHT = {"gguf": 0.6, "": 0.6}  # Ollama's library and most GGUF files are 4 bits; all else is 16
 _MAX_SEPARATE_EXPERTS = 8
 MAX_BILLIONS = 100_000.0
-"""No model has more billions of parameters than this: a number beyond is not a size."""
+"""Larger numbers in a name are not sizes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Billions of parameters, 0.0 where nothing tells. `active` is what works on each token, all of it where dense."""
+    """Billions of parameters, 0.0 if unknown. `active` are those used for each token: all of them in a dense model."""
 
     total: float
     active: float
 
     @property
     def dense_equivalent(self) -> float:
-        """The dense model that a mixture of experts compares to: the geometric mean of active and total."""
+        """Size of a dense model as good as this mixture of experts: the geometric mean of active and total."""
         return float((self.total * self.active) ** 0.5)
 
 
 def normalize_name(name: str) -> str:
-    """A name as the patterns here and in the families expect it: lower case, no folders, one kind of separator.
+    """Normalize a name for the patterns here and in the families: lower case, no folders, one kind of separator.
 
     >>> plain("hf.co/bartowski/Llama_3.2-3B-Instruct-GGUF:Q4_K_M")
     'llama-3.2-3b-instruct-gguf:q4-k-m'
@@ -54,38 +54,40 @@ def normalize_name(name: str) -> str:
 
 
 def estimate_size(model: Model, text: str, total: float, active: float) -> Size:
-    """A model's size; `text` is its plain name, `total` and `active` its family's, used where nothing else tells.
+    """Estimate a model's size. `text` is its normalized name; `total` and `active` are defaults of its family.
 
-    What the server counted is believed before the name, the name before the file's size. A family's `active` is for
-    names that do not tell that the model is a mixture of experts.
+    The server's parameter count takes precedence over the name, the name over the size of the file. The family's
+    `active` is for names that do not show that the model is a mixture of experts.
     """
     experts = _EXPERTS.search(text)
-    spoken = _parse_billions(_TOTAL.search(text))
+    named_total = _parse_billions(_TOTAL.search(text))
     effective = _EFFECTIVE.search(text)
-    told = _parse_billions(_ACTIVE.search(text))
+    named_active = _parse_billions(_ACTIVE.search(text))
     if experts and int(experts[1]) > _MAX_SEPARATE_EXPERTS:
-        told = told or float(experts[2])  # llama4:16x17b counts what works, not what an expert has
+        named_active = named_active or float(experts[2])  # llama4:16x17b names the active size, not that of an expert
     elif experts:
-        each = float(experts[2])
-        spoken, told = int(experts[1]) * each * 0.83, told or 2 * each * 0.92  # attention is shared, two experts work
+        expert = float(experts[2])
+        named_total = int(experts[1]) * expert * 0.83  # attention is shared between experts
+        named_active = named_active or 2 * expert * 0.92  # two experts are active
     if effective:
-        told = float(effective[1])
-        spoken = spoken or 1.9 * told  # embeddings of each layer come on top
-    whole = parse_parameter_count(model.parameters) or spoken or _estimate_from_file_size(model, text) or total
-    working = told or active or whole
-    return Size(whole, min(working, whole) if whole else working)
+        named_active = float(effective[1])
+        named_total = named_total or 1.9 * named_active  # plus per-layer embeddings
+    reported_total = parse_parameter_count(model.parameters)
+    total = reported_total or named_total or _estimate_from_file_size(model, text) or total
+    active = named_active or active or total
+    return Size(total, min(active, total) if total else active)
 
 
 def parse_parameter_count(parameters: str) -> float:
-    """Billions from what a server calls parameter size ("8.0B", "999.89M"); 0.0 where that is no number."""
+    """Return the billions of a parameter size as servers report it ("8.0B", "999.89M"); 0.0 if it is no number."""
     return _parse_billions(_COUNTED.fullmatch(parameters))
 
 
 def find_bytes_per_weight(model: Model, text: str) -> float:
-    """Bytes for each weight; 0.0 where neither the server nor the name tells."""
-    for said in (model.quantization.lower(), text):
+    """Return the bytes per weight; 0.0 if neither the server nor the name shows them."""
+    for source in (model.quantization.lower(), text):
         for pattern, size in _BYTES_PER_WEIGHT:
-            if said and pattern.search(said):
+            if source and pattern.search(source):
                 return size
     return 0.0
 

@@ -1,4 +1,4 @@
-"""What calls teach: rates that follow what was seen, and guesses until then."""
+"""Throughput: guesses from the size of a model, and learning from answered calls."""
 
 import pytest
 from hypothesis import Phase, given, settings
@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from penstock.domain.fleet import Deployment, Model, Server
 from penstock.domain.response import Usage
-from penstock.gateway.fleet.residency import KEEP_ALIVE_SECONDS, Residency
 from penstock.gateway.fleet.server_load import ServerLoad
 from penstock.gateway.fleet.throughput import ModelThroughput, SpeedFactor
 from penstock.gateway.fleet.throughput_learning import AnsweredCall, learn_throughput
@@ -28,13 +27,13 @@ def test_a_bigger_model_is_guessed_to_be_slower_and_to_take_longer_to_load():
     assert small.load_seconds < big.load_seconds
 
 
-def test_what_has_never_answered_is_hoped_to_be_quick():
+def test_a_model_that_has_never_answered_is_assumed_to_be_quick():
     rates = ModelThroughput(SpeedFactor(), 8.0)
     assert (rates.first_token_overhead, rates.answer_seconds) == (0.0, 0.0)
     assert rates.service_seconds > 0
 
 
-def test_the_slowness_of_one_model_tells_of_the_others_on_its_server():
+def test_a_slow_model_lowers_the_guesses_for_the_others_on_its_server():
     pace = SpeedFactor()
     known, unknown, elsewhere = (
         ModelThroughput(pace, 8.0),
@@ -47,7 +46,7 @@ def test_the_slowness_of_one_model_tells_of_the_others_on_its_server():
 
 
 @given(st.floats(1.0, 500.0), st.floats(1.0, 500.0))
-def test_rates_come_to_what_is_seen_again_and_again(before, now):
+def test_rates_converge_to_repeated_observations(before, now):
     rates = ModelThroughput(SpeedFactor(), 8.0)
     for _ in range(5):
         rates.observe_answer(100, 100 / before)
@@ -67,7 +66,7 @@ LESSONS = st.tuples(st.tuples(numbers, numbers, seconds), st.booleans(), st.inte
 
 @settings(phases=(Phase.explicit, Phase.generate))
 @given(st.lists(LESSONS, max_size=8))
-def test_nothing_that_engines_say_makes_a_rate_useless(lessons):
+def test_no_report_of_an_engine_makes_a_rate_unusable(lessons):
     one = live()
     for (prompt, completion, told), held, ahead, first, more in lessons:
         usage = Usage(prompt, completion, load_seconds=told, prompt_seconds=told, completion_seconds=told)
@@ -90,7 +89,7 @@ def test_nothing_that_engines_say_makes_a_rate_useless(lessons):
     assert rates.first_token_overhead >= 0
 
 
-def test_what_the_engine_says_of_its_times_counts_more_than_what_was_seen_from_outside():
+def test_times_that_the_engine_reports_take_precedence_over_measured_ones():
     one = live()
     told = Usage(1000, 100, load_seconds=7.0, prompt_seconds=2.0, completion_seconds=4.0, total_seconds=13.0)
     learn_throughput(
@@ -102,7 +101,7 @@ def test_what_the_engine_says_of_its_times_counts_more_than_what_was_seen_from_o
     assert one.throughputs["m"].decode_rate == 25.0
 
 
-def test_the_load_is_what_a_cold_model_took_longer():
+def test_the_load_time_is_the_extra_time_of_a_cold_model():
     one = live()
     learn_throughput(
         one,
@@ -115,7 +114,7 @@ def test_the_load_is_what_a_cold_model_took_longer():
     assert one.throughputs["m"].decode_rate == 50.0
 
 
-def test_a_wait_in_the_servers_queue_teaches_nothing_of_its_speed():
+def test_time_in_the_servers_queue_is_not_learned_as_its_speed():
     one = live()
     learn_throughput(
         one,
@@ -127,70 +126,24 @@ def test_a_wait_in_the_servers_queue_teaches_nothing_of_its_speed():
     assert one.throughputs["m"].first_token_overhead == 0.0
 
 
-# What is in memory
+def test_learning_of_one_model_corrects_the_guesses_for_the_others_on_its_server():
+    load = live()
+    other = load.throughputs["other"] = ModelThroughput(load.speed_factor, 1.0)
+    service_seconds = other.service_seconds
+    learn_throughput(
+        load,
+        DEPLOYMENT,
+        AnsweredCall(
+            Usage(10, 100), model_was_loaded=True, running_before=0, first_byte_seconds=1.0, total_seconds=101.0
+        ),
+    )
+    assert other.service_seconds > 5 * service_seconds
 
 
-def test_a_model_that_was_used_and_is_gone_shows_how_much_room_there_is():
-    here = Residency()
-    here.touch("a", 6, 1.0)
-    here.touch("b", 5, 2.0)
-    assert set(here.models) == {"a", "b"}
-    here.reconcile([("b", 5)], 3.0)
-    assert set(here.models) == {"b"}
-    assert not here.can_fit("z", 6)
-    assert here.can_fit("z", 5)
-
-
-def test_a_model_that_went_for_its_age_shows_nothing():
-    here = Residency()
-    here.touch("a", 6, 1.0)
-    here.touch("b", 5, KEEP_ALIVE_SECONDS)
-    here.reconcile([("b", 5)], KEEP_ALIVE_SECONDS + 2)
-    assert here.can_fit("z", 100)
-
-
-def test_what_is_seen_together_fits_together():
-    here = Residency()
-    here.smallest_overflow = 8
-    here.reconcile([("a", 6), ("b", 5)], 1.0)
-    assert here.can_fit("z", 100)
-
-
-def test_a_model_asked_since_the_look_is_still_there():
-    here = Residency()
-    here.touch("a", 6, 5.0)
-    here.reconcile([], 4.0)
-    assert "a" in here.models
-
-
-def test_the_idle_make_way_before_the_busy_and_the_oldest_before_the_others():
-    here = Residency()
-    for at, name in enumerate("abc"):
-        here.touch(name, 3, float(at))
-    here.smallest_overflow = 10
-    here.touch("d", 3, 9.0, busy={"a"})
-    assert set(here.models) == {"a", "c", "d"}
-
-
-events = st.lists(
-    st.one_of(
-        st.tuples(st.just("used"), st.sampled_from("abcd"), st.integers(1, 9)),
-        st.tuples(st.just("seen"), st.sets(st.sampled_from("abcd")), st.integers(1, 9)),
-    ),
-    max_size=40,
-)
-
-
-@given(events)
-def test_what_was_asked_last_is_there_and_what_a_look_shows_is_believed(events):
-    here, sizes = Residency(), {"a": 1, "b": 4, "c": 6, "d": 9}
-    now = 0.0
-    for what, which, wait in events:
-        now += wait
-        if what == "used":
-            here.touch(str(which), sizes[str(which)], now)
-            assert which in here.models
-        else:
-            here.reconcile([(name, sizes[name]) for name in which], now)
-            assert set(here.models) == set(which)
-            assert here.smallest_overflow == 0 or here.smallest_overflow > sum(sizes[name] for name in which)
+def test_a_model_whose_throughput_is_not_tracked_teaches_nothing():
+    load = ServerLoad()
+    call = AnsweredCall(
+        Usage(10, 100), model_was_loaded=True, running_before=0, first_byte_seconds=1.0, total_seconds=2.0
+    )
+    learn_throughput(load, DEPLOYMENT, call)
+    assert not load.throughputs

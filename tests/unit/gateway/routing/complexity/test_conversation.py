@@ -60,22 +60,20 @@ def test_any_text_is_a_follow_up_or_not(text: str) -> None:
 
 
 @given(st.sampled_from(Level), st.booleans(), st.integers(0, 9), st.integers(0, 10**6))
-def test_what_stands_beside_a_text_never_lowers_its_level(level: Level, tools: bool, images: int, tokens: int) -> None:
-    assert raise_level_for_context(level, tools=tools, images=images, context_tokens=tokens) >= level
+def test_tools_images_and_context_never_lower_a_level(level: Level, tools: bool, images: int, tokens: int) -> None:
+    assert raise_level_for_context(level, has_tools=tools, image_count=images, context_tokens=tokens) >= level
 
 
 @pytest.mark.parametrize(
     ("beside", "level"),
     [
         ({}, Level.TRIVIAL),
-        ({"tools": True}, Level.SIMPLE),
-        ({"images": 1}, Level.SIMPLE),
-        ({"images": 2}, Level.MODERATE),
+        ({"has_tools": True}, Level.SIMPLE),
+        ({"image_count": 1}, Level.SIMPLE),
+        ({"image_count": 2}, Level.MODERATE),
         ({"context_tokens": 10_000}, Level.SIMPLE),
         ({"context_tokens": 50_000}, Level.MODERATE),
     ],
 )
-def test_a_greeting_with_more_than_a_greeting_needs_more_than_the_smallest(
-    beside: dict[str, int], level: Level
-) -> None:
+def test_tools_images_and_context_raise_the_level_of_a_greeting(beside: dict[str, int], level: Level) -> None:
     assert raise_level_for_context(Level.TRIVIAL, **beside) is level  # type: ignore[arg-type]

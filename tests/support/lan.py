@@ -21,7 +21,7 @@ def skip_without_network() -> None:
             pytest.skip("no network but loopback")
 
 
-class Neighbour:
+class LanHost:
     """Another member of the network, with a name and services of its own. `unique` keeps test runs apart."""
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Neighbour:
         self.type = f"_t{self.unique}._tcp"
         self._zeroconf = AsyncZeroconf(interfaces=[LOOPBACK], ip_version=IPVersion.V4Only)
 
-    def info(self, *addresses: str, port: int = 11434, name: str = "GPU box") -> AsyncServiceInfo:
+    def service_info(self, *addresses: str, port: int = 11434, name: str = "GPU box") -> AsyncServiceInfo:
         return AsyncServiceInfo(
             f"{self.type}.local.",
             f"{name}.{self.type}.local.",
@@ -40,24 +40,24 @@ class Neighbour:
             parsed_addresses=list(addresses),
         )
 
-    async def tell(self, *addresses: str, **more) -> None:
+    async def announce(self, *addresses: str, **more) -> None:
         """Announce a service, and return when the last announcement is sent: a later one would undo a `leave`."""
         announced = await self._zeroconf.async_register_service(
-            self.info(*addresses, **more), cooperating_responders=True
+            self.service_info(*addresses, **more), cooperating_responders=True
         )
         await announced
 
     async def move(self, *addresses: str) -> None:
-        await self._zeroconf.async_update_service(self.info(*addresses))
+        await self._zeroconf.async_update_service(self.service_info(*addresses))
 
     async def leave(self) -> None:
-        await (await self._zeroconf.async_unregister_service(self.info(LOOPBACK)))
+        await (await self._zeroconf.async_unregister_service(self.service_info(LOOPBACK)))
 
     async def close(self) -> None:
         await self._zeroconf.async_close()
 
 
-class News:
+class CallbackWaiter:
     """Lets a test wait for what a callback tells."""
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class News:
     def __call__(self, *_: object) -> None:
         self._came.set()
 
-    async def until(self, true: Callable[[], object]) -> None:
+    async def wait_until(self, true: Callable[[], object]) -> None:
         async with asyncio.timeout(10):
             while not true():
                 self._came.clear()

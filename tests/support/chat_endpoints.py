@@ -10,26 +10,26 @@ from tests.support.raw_client import Answer, chat, post
 
 
 @dataclass(frozen=True, slots=True)
-class Surface:
-    """`message` finds an error's words in a body; `code` its code, where the dialect has codes."""
+class ChatEndpoint:
+    """`find_message` finds an error's words in a body; `find_code` its code, where the dialect has codes."""
 
     path: str
     body: dict[str, Any]
-    message: Callable[[Any], str]
-    code: Callable[[Any], str] | None = None
+    find_message: Callable[[Any], str]
+    find_code: Callable[[Any], str] | None = None
     kind: str = "vllm"
 
     @property
     def request(self) -> bytes:
         return post(self.path, self.body)
 
-    def says(self, answer: Answer, status: int, code: str) -> str:
+    def check_error(self, answer: Answer, status: int, code: str) -> str:
         """Assert that an answer is this error in this dialect's shape; its words."""
         assert answer.status == status, answer
         told = answer.json
-        if self.code is not None:
-            assert self.code(told) == code, told
-        message = self.message(told)
+        if self.find_code is not None:
+            assert self.find_code(told) == code, told
+        message = self.find_message(told)
         assert isinstance(message, str)
         assert message
         return message
@@ -77,18 +77,18 @@ def _code(told: Any) -> str:
     return str(told["code"])
 
 
-SURFACES = {
-    "openai": Surface("/v1/chat/completions", chat(), _openai, _error_code),
-    "openai completions": Surface("/v1/completions", {"model": "m", "prompt": "hi"}, _openai, _error_code),
-    "openai responses": Surface("/v1/responses", {"model": "m", "input": "hi"}, _openai, _error_code),
-    "openai on ollama": Surface("/v1/chat/completions", chat(), _openai, _error_code, "ollama"),
-    "anthropic": Surface("/v1/messages", chat(max_tokens=9), _anthropic),
-    "ollama": Surface("/api/chat", chat(), _ollama, None, "ollama"),
-    "ollama generate": Surface("/api/generate", {"model": "m", "prompt": "hi"}, _ollama, None, "ollama"),
-    "ollama on vllm": Surface("/api/chat", chat(), _ollama),
-    "service": Surface("/chat", {"message": "hi", "model": "m"}, _service, _error_code),
-    "distributed": Surface("/api/v1/chat", {"message": "hi", "model": "m"}, _distributed, _code),
-    "agent": Surface("/api/chat/send", {"content": "hi"}, _problem, _code, "victoria"),
+CHAT_ENDPOINTS = {
+    "openai": ChatEndpoint("/v1/chat/completions", chat(), _openai, _error_code),
+    "openai completions": ChatEndpoint("/v1/completions", {"model": "m", "prompt": "hi"}, _openai, _error_code),
+    "openai responses": ChatEndpoint("/v1/responses", {"model": "m", "input": "hi"}, _openai, _error_code),
+    "openai on ollama": ChatEndpoint("/v1/chat/completions", chat(), _openai, _error_code, "ollama"),
+    "anthropic": ChatEndpoint("/v1/messages", chat(max_tokens=9), _anthropic),
+    "ollama": ChatEndpoint("/api/chat", chat(), _ollama, None, "ollama"),
+    "ollama generate": ChatEndpoint("/api/generate", {"model": "m", "prompt": "hi"}, _ollama, None, "ollama"),
+    "ollama on vllm": ChatEndpoint("/api/chat", chat(), _ollama),
+    "service": ChatEndpoint("/chat", {"message": "hi", "model": "m"}, _service, _error_code),
+    "distributed": ChatEndpoint("/api/v1/chat", {"message": "hi", "model": "m"}, _distributed, _code),
+    "agent": ChatEndpoint("/api/chat/send", {"content": "hi"}, _problem, _code, "victoria"),
 }
 
 
@@ -121,12 +121,12 @@ def _agent_events(answer: Answer) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class StreamSurface:
-    """A surface that streams; `error` finds the words of the error that ends a broken stream."""
+class StreamingEndpoint:
+    """A surface that streams; `find_error` finds the words of the error that ends a broken stream."""
 
     path: str
     body: dict[str, Any]
-    error: Callable[[Answer], str]
+    find_error: Callable[[Answer], str]
     kind: str = "vllm"
 
     @property
@@ -134,11 +134,13 @@ class StreamSurface:
         return post(self.path, self.body)
 
 
-STREAMS = {
-    "openai": StreamSurface("/v1/chat/completions", chat(stream=True), _openai_event),
-    "openai responses": StreamSurface("/v1/responses", {"model": "m", "input": "hi", "stream": True}, _responses_event),
-    "openai on ollama": StreamSurface("/v1/chat/completions", chat(stream=True), _openai_event, "ollama"),
-    "anthropic": StreamSurface("/v1/messages", chat(stream=True, max_tokens=9), _anthropic_event),
-    "ollama": StreamSurface("/api/chat", chat(stream=True), _ollama_line, "ollama"),
-    "ollama on vllm": StreamSurface("/api/chat", chat(stream=True), _ollama_line),
+STREAMING_ENDPOINTS = {
+    "openai": StreamingEndpoint("/v1/chat/completions", chat(stream=True), _openai_event),
+    "openai responses": StreamingEndpoint(
+        "/v1/responses", {"model": "m", "input": "hi", "stream": True}, _responses_event
+    ),
+    "openai on ollama": StreamingEndpoint("/v1/chat/completions", chat(stream=True), _openai_event, "ollama"),
+    "anthropic": StreamingEndpoint("/v1/messages", chat(stream=True, max_tokens=9), _anthropic_event),
+    "ollama": StreamingEndpoint("/api/chat", chat(stream=True), _ollama_line, "ollama"),
+    "ollama on vllm": StreamingEndpoint("/api/chat", chat(stream=True), _ollama_line),
 }

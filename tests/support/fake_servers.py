@@ -14,10 +14,10 @@ from penstock.domain.request import Operation
 from penstock.engines.base import FetchRequest, FetchResponse
 from penstock.gateway.fleet.catalog import Catalog
 
-LARGEST = 1 << 20
+MAX_BODY = 1 << 20
 
 
-class Lister:
+class ListingEngine:
     """An engine whose servers list their models as a JSON array of names at /list."""
 
     kind = "lister"
@@ -35,7 +35,7 @@ class Lister:
         return Inventory(tuple(Model(name) for name in names), version=version, slots=3)
 
 
-class TinyServer:
+class FakeServer:
     """A real server on a free port of loopback. `fault` is "", hang, garbage, huge, cut, loading or nonsense."""
 
     def __init__(self, *models: str, fault: str = "", port: int = 0, host: str = "127.0.0.1") -> None:
@@ -45,8 +45,8 @@ class TinyServer:
         self.host = host
         self.requests = 0
         self.open = 0
-        self.most_open = 0
-        self.asked = asyncio.Event()
+        self.max_open = 0
+        self.requested = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -78,11 +78,11 @@ class TinyServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         self.open += 1
-        self.most_open = max(self.most_open, self.open)
+        self.max_open = max(self.max_open, self.open)
         try:
             head = await reader.readuntil(b"\r\n\r\n")
             self.requests += 1
-            self.asked.set()
+            self.requested.set()
             await self._answer(head.split(b" ")[1], reader, writer)
         except (OSError, asyncio.IncompleteReadError):
             pass
@@ -106,7 +106,7 @@ class TinyServer:
         if self.fault == "nonsense":
             body = b"{not json"
         if self.fault == "huge":
-            body = b"[" + b" " * (4 * LARGEST)
+            body = b"[" + b" " * (4 * MAX_BODY)
         length = len(body) + (10 if self.fault == "cut" else 0)
         writer.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, length) + body)
         await writer.drain()
@@ -133,7 +133,7 @@ async def _fetch(url: str, what: FetchRequest) -> FetchResponse:
         status = int((await reader.readuntil(b"\r\n")).split(b" ")[1])
         headers = await reader.readuntil(b"\r\n\r\n")
         length = int(headers.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-        if length > LARGEST:
+        if length > MAX_BODY:
             raise UpstreamGarbage("the body is too long")
         return FetchResponse(status, await reader.readexactly(length))
     except (OSError, ValueError, IndexError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
@@ -142,12 +142,12 @@ async def _fetch(url: str, what: FetchRequest) -> FetchResponse:
         writer.transport.abort()
 
 
-class Watching:
+class WatchedFleet:
     """A watcher over a catalog that tells when it publishes. Looks are quick, so that tests are."""
 
     def __init__(self, *servers: Server, interval: float = 0.05, first_retry: float = 0.02, **more: object) -> None:
-        self.catalog = TellingCatalog()
-        engine = more.pop("engine", None) or Lister()
+        self.catalog = RecordingCatalog()
+        engine = more.pop("engine", None) or ListingEngine()
         self.watcher = Watcher(
             servers,
             {"lister": engine},
@@ -175,32 +175,32 @@ class Watching:
     def names(self) -> list[str]:
         return [s.server.name for s in self.catalog.fleet.statuses]
 
-    async def until(self, true: Callable[[Fleet], bool]) -> None:
+    async def wait_until(self, true: Callable[[Fleet], bool]) -> None:
         async with asyncio.timeout(10):
             while not true(self.catalog.fleet):
                 self.catalog.published.clear()
                 await self.catalog.published.wait()
 
-    async def looks(self, many: int) -> None:
+    async def wait_for_probes(self, many: int) -> None:
         """Wait until so many more looks have been published."""
-        until = self.catalog.times + many
-        await self.until(lambda _: self.catalog.times >= until)
+        until = self.catalog.publish_count + many
+        await self.wait_until(lambda _: self.catalog.publish_count >= until)
 
 
-class TellingCatalog(Catalog):
+class RecordingCatalog(Catalog):
     def __init__(self) -> None:
         super().__init__()
         self.published = asyncio.Event()
-        self.times = 0
+        self.publish_count = 0
 
     def publish(self, statuses) -> Fleet:
         fleet = super().publish(statuses)
-        self.times += 1
+        self.publish_count += 1
         self.published.set()
         return fleet
 
 
-def server(name: str, *tiny: TinyServer, **more: object) -> Server:
+def listing_server(name: str, *tiny: FakeServer, **more: object) -> Server:
     return Server(name, "lister", tuple(t.url for t in tiny), **more)
 
 

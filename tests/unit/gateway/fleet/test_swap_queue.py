@@ -58,7 +58,7 @@ class Server:
         self.turns.finish(model, self.now)
 
 
-def test_calls_for_a_model_in_memory_go_at_once_and_others_wait_for_the_end_of_its_calls():
+def test_calls_for_a_loaded_model_start_at_once_and_others_wait_for_them():
     server = Server()
     server.call("a")
     b = server.call("b")
@@ -72,7 +72,7 @@ def test_calls_for_a_model_in_memory_go_at_once_and_others_wait_for_the_end_of_i
     assert server.loads == ["a", "b"]
 
 
-def test_all_that_wait_for_a_model_go_together():
+def test_all_calls_that_wait_for_a_model_start_together():
     server = Server()
     server.call("a")
     for _ in range(5):
@@ -82,14 +82,14 @@ def test_all_that_wait_for_a_model_go_together():
     assert server.loads == ["a", "b"]
 
 
-def test_a_model_that_finds_room_does_not_wait():
+def test_a_model_that_fits_does_not_wait():
     server = Server()
     server.call("a")
     server.call("c")
     assert server.running == ["a", "c"]
 
 
-def test_after_the_fairness_bound_the_model_in_the_way_gets_no_more_calls():
+def test_after_the_fairness_bound_a_blocking_model_gets_no_more_calls():
     server = Server(fairness=30.0)
     server.call("a")
     b = server.call("b")
@@ -108,7 +108,7 @@ def test_after_the_fairness_bound_the_model_in_the_way_gets_no_more_calls():
     assert late in server.granted
 
 
-def test_a_caller_that_gives_up_is_forgotten_and_holds_nobody_up():
+def test_a_cancelled_ticket_blocks_no_other_call():
     server = Server()
     server.call("a")
     b = server.call("b")
@@ -120,7 +120,7 @@ def test_a_caller_that_gives_up_is_forgotten_and_holds_nobody_up():
     assert server.turns.waiting_calls == 0
 
 
-def test_a_model_larger_than_all_the_room_is_let_through_when_nothing_runs():
+def test_a_model_larger_than_the_memory_starts_when_nothing_runs():
     server = Server()
     server.residency.smallest_overflow = 5
     server.call("a")
@@ -139,7 +139,7 @@ acts = st.lists(
 
 
 @given(acts)
-def test_everybody_is_granted_once_or_gives_up_and_nothing_is_left(acts):
+def test_every_call_is_granted_once_or_cancelled(acts):
     server = Server()
     gone: set[int] = set()
     for act, what in acts:
@@ -163,7 +163,7 @@ def test_everybody_is_granted_once_or_gives_up_and_nothing_is_left(acts):
 
 
 @given(st.lists(st.sampled_from("ab"), min_size=2, max_size=40))
-def test_calls_that_come_at_once_load_each_model_once(models):
+def test_simultaneous_calls_load_each_model_once(models):
     server = Server()
     for model in models:
         server.call(model)
@@ -172,7 +172,7 @@ def test_calls_that_come_at_once_load_each_model_once(models):
     assert len(server.loads) == len(set(models))
 
 
-def test_once_it_has_had_its_turn_the_models_that_made_way_may_come_back():
+def test_drained_models_may_return_after_the_waiting_one_was_loaded():
     server = Server(fairness=30.0, slots=2)
     server.call("a")
     b = [server.call("b") for _ in range(5)]
@@ -194,7 +194,7 @@ def test_once_it_has_had_its_turn_the_models_that_made_way_may_come_back():
 
 @given(st.lists(st.sampled_from("abc"), min_size=50, max_size=400), st.integers(1, 4), st.integers(5, 40))
 @settings(max_examples=60)
-def test_nobody_starves_however_others_keep_coming(arrivals, slots, seconds):
+def test_no_call_starves_while_others_keep_arriving(arrivals, slots, seconds):
     """A call every second; each runs so many seconds once it is sent."""
     server = Server(fairness=30.0, slots=slots)
     began: dict[int, float] = {}

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.domain.fleet import Model
-from penstock.gateway.fleet.catalog import Catalog, list_names
-from tests.unit.gateway.fleets import NAMES, STATUSES, fleet, status
+from penstock.gateway.fleet.catalog import MAX_THROUGHPUTS, Catalog, list_names
+from tests.unit.gateway.routing.fleets import NAMES, STATUSES, fleet, status
 
 
-def test_a_snapshot_with_something_new_has_a_version_of_its_own_and_others_keep_what_was_worked_out():
+def test_only_a_snapshot_with_changes_gets_a_new_version_and_index():
     catalog = Catalog()
     first = catalog.publish([status("a", "m")])
     again = catalog.publish([replace(status("a", Model("m", expires_at="later")), response_time=1.0, checked_at=9.0)])
@@ -24,7 +24,7 @@ def test_a_snapshot_with_something_new_has_a_version_of_its_own_and_others_keep_
     assert catalog.fleet is more
 
 
-def test_counters_outlast_snapshots_and_go_with_their_server_once_it_is_idle():
+def test_live_state_outlasts_snapshots_and_is_dropped_with_an_idle_server():
     catalog = Catalog()
     catalog.publish([status("a", "m"), status("b", "m")])
     catalog.loads["a"].running = 1
@@ -44,7 +44,7 @@ def test_a_reader_keeps_the_snapshot_that_it_took():
     assert [one.server.name for one in before.deployments["m"]] == ["a"]
 
 
-def test_the_slots_that_a_server_tells_count_more_than_those_that_settings_say():
+def test_slots_that_a_server_reports_override_the_settings():
     told = replace(status("a", "m", slots=2), slots=7)
     assert fleet(told).deployments["m"][0].slots == 7
     assert fleet(status("a", "m", slots=2)).deployments["m"][0].slots == 2
@@ -95,3 +95,20 @@ def test_an_alias_finds_what_either_name_finds(statuses):
     members = {*plain.get("m", ()), *plain.get("llama3.1:8b", ())}
     for name in ("one", "m", "llama3.1:8b"):
         assert set(linked.get(name, ())) == members
+
+
+def test_publishing_adds_a_guess_for_each_new_model_and_keeps_what_was_learned():
+    catalog = Catalog(estimate_billions=lambda model: 70.0 if model.name == "big" else 1.0)
+    catalog.publish([status("a", "big", "small")])
+    throughputs = catalog.loads["a"].throughputs
+    assert throughputs["big"].load_seconds > throughputs["small"].load_seconds
+    small = throughputs["small"]
+    catalog.publish([status("a", "small", "new")])
+    assert throughputs["small"] is small
+    assert "new" in throughputs
+
+
+def test_a_server_with_ever_new_models_does_not_grow_without_end():
+    catalog = Catalog()
+    catalog.publish([status("a", *(f"m{number}" for number in range(MAX_THROUGHPUTS + 10)))])
+    assert len(catalog.loads["a"].throughputs) == MAX_THROUGHPUTS

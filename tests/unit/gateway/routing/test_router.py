@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from penstock.domain.errors import LlmDisabled, ModelNotFound, NoServer, PenstockError, Unsupported
 from penstock.domain.fleet import Model, Priority
 from penstock.domain.request import Operation
+from penstock.domain.routing_decision import Tier
 from penstock.gateway.fleet.catalog import Catalog
 from penstock.gateway.routing.policy import Policy
-from tests.unit.gateway.fleets import (
+from tests.unit.gateway.routing.fleets import (
     LIVES,
     NAMES,
     NOW,
@@ -104,7 +105,7 @@ def test_a_server_that_failed_a_moment_ago_comes_later_for_ten_seconds():
 
 
 @given(STATUSES, LIVES, NAMES)
-def test_candidates_are_those_that_have_the_model_each_once(statuses, lives, name):
+def test_candidates_are_the_servers_with_the_model_each_once(statuses, lives, name):
     seen = fleet(*statuses)
     try:
         decision = router().decide(seen, call(name), lives, NOW)
@@ -123,7 +124,7 @@ def well(deployment) -> bool:
 
 
 @given(STATUSES, LIVES, NAMES)
-def test_fallback_comes_after_all_that_are_well_and_down_after_all_that_are_up(statuses, lives, name):
+def test_fallback_servers_come_after_others_and_down_servers_last(statuses, lives, name):
     try:
         ranked = [c.deployment for c in router().decide(fleet(*statuses), call(name), lives, NOW).candidates]
     except PenstockError:
@@ -140,7 +141,7 @@ def test_fallback_comes_after_all_that_are_well_and_down_after_all_that_are_up(s
 
 
 @given(STATUSES, LIVES, NAMES)
-def test_explaining_does_not_change_the_decision_and_costs_are_the_sum_of_their_reasons(statuses, lives, name):
+def test_explaining_keeps_the_decision_and_reasons_add_up_to_the_cost(statuses, lives, name):
     seen = fleet(*statuses)
     try:
         decision = router().decide(seen, call(name), lives, NOW)
@@ -158,7 +159,7 @@ def test_explaining_does_not_change_the_decision_and_costs_are_the_sum_of_their_
 
 
 @given(STATUSES, NAMES)
-def test_asking_again_gives_the_same_answer(statuses, name):
+def test_repeated_decisions_are_equal(statuses, name):
     one, seen = router(), fleet(*statuses)
     outcomes = []
     for _ in range(3):
@@ -169,7 +170,7 @@ def test_asking_again_gives_the_same_answer(statuses, name):
     assert outcomes[0] == outcomes[1] == outcomes[2]
 
 
-def test_a_new_fleet_is_decided_about_anew():
+def test_a_new_fleet_gets_new_decisions():
     one = router()
     assert servers_of(one.decide(fleet(status("a", "m")), call("m"), quiet, NOW)) == ["a"]
     catalog = Catalog()
@@ -297,7 +298,7 @@ def test_a_new_policy_holds_at_once_for_what_is_not_settled():
 # When nobody can
 
 
-def test_a_name_nobody_has_is_told_with_the_nearest():
+def test_an_unknown_name_is_reported_with_similar_ones():
     seen = fleet(status("a", "llama3.1:8b", "llama3.1:70b", "qwen2.5-coder:14b"), status("d", "llama3:8b", up=False))
     with pytest.raises(ModelNotFound) as told:
         router().decide(seen, call("llama3.1"), quiet, NOW)
@@ -308,7 +309,7 @@ def test_a_name_nobody_has_is_told_with_the_nearest():
     assert told.value.param == "model"
 
 
-def test_a_name_like_no_other_is_told_with_what_there_is():
+def test_a_name_like_no_other_is_reported_with_the_models_here():
     with pytest.raises(ModelNotFound, match="Models here: a, b"):
         router().decide(fleet(status("s", "a", "b")), call("zzzz"), quiet, NOW)
 
@@ -331,13 +332,13 @@ def test_with_no_server_up_each_is_named_with_its_reason():
     assert told.value.retry_after
 
 
-def test_with_no_server_at_all_the_caller_is_told_to_name_one():
+def test_without_any_server_the_error_says_to_set_an_address():
     with pytest.raises(NoServer, match="set its address"):
         router().decide(fleet(), call("m"), quiet, NOW)
 
 
 @given(STATUSES, st.text(max_size=30))
-def test_any_name_is_found_or_refused_in_words(statuses, name):
+def test_any_name_is_found_or_rejected_with_a_message(statuses, name):
     decision, refusal = None, None
     try:
         decision = router().decide(fleet(*statuses), call(name), quiet, NOW)
@@ -350,3 +351,36 @@ def test_any_name_is_found_or_refused_in_words(statuses, name):
     else:
         assert decision.candidates
         assert decision.reason
+
+
+def test_deciding_changes_no_live_state_of_the_servers():
+    catalog = Catalog(on_demand=frozenset({"ollama"}))
+    fleet_now = catalog.publish([status("a", "m", "gemma3:1b"), status("b", "m")])
+    one = router()
+    before = {name: dict(load.throughputs) for name, load in catalog.loads.items()}
+    for asked in (
+        call("m"),
+        call("m", max_wait=1000.0),
+        call("new", Operation.MANAGE, kinds=("ollama",)),
+        call("auto"),
+    ):
+        for explain in (False, True):
+            one.decide(fleet_now, asked, catalog.loads, NOW, explain)
+    assert {name: load.throughputs for name, load in catalog.loads.items()} == before
+    assert all(not load.residency.models and not load.swap_queue.running for load in catalog.loads.values())
+
+
+def test_a_session_prefers_the_server_that_answered_it_last():
+    seen = fleet(status("a", "m"), status("b", "m"))
+    one = router()
+    one.session_affinity.remember(b"s", "b")
+    assert servers_of(one.decide(seen, call("m", session=b"s"), quiet, NOW))[0] == "b"
+    one.session_affinity.remember(b"s", "a")
+    assert servers_of(one.decide(seen, call("m", session=b"s"), quiet, NOW))[0] == "a"
+
+
+def test_a_server_that_is_down_and_blocked_is_as_unavailable_as_one_that_is_down():
+    seen = fleet(status("a", "m", up=False), status("b", "m"))
+    blocked = {name: live(traffic_share=lambda model, now: 0.0) for name in "ab"}
+    decision = router().decide(seen, call("m"), blocked, NOW)
+    assert {candidate.tier for candidate in decision.candidates} == {Tier.FITS_UNAVAILABLE}
