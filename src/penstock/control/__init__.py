@@ -1,1 +1,1 @@
-"""The slow world: looks at model servers, and pushes what it sees down as snapshots."""
+"""Background work beside the calls: it publishes its results to the gateway as immutable snapshots."""

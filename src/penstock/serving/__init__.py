@@ -1,1 +1,1 @@
-"""HTTP in: inference routes straight from the parser, everything else through ASGI."""
+"""Client connections over HTTP: inference routes directly from the parser, all others through ASGI."""

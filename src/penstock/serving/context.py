@@ -1,4 +1,4 @@
-"""What all client connections of one gateway share."""
+"""State shared by all client connections of one gateway."""
 
 from dataclasses import dataclass
 

@@ -23,7 +23,7 @@ _id_numbers = itertools.count(1)
 
 
 class ConnectionOwner(Protocol):
-    """What an exchange uses of the connection it belongs to."""
+    """The part of a client connection that its exchanges use."""
 
     loop: asyncio.AbstractEventLoop
     transport: asyncio.Transport

@@ -43,7 +43,7 @@ def sweep_connection(connection: GatewayProtocol, now: float, keep_alive: float,
 
 
 def _has_client_closed(connection: GatewayProtocol) -> bool:
-    """Return True if the client has closed a connection that is not read from (only where the system can tell)."""
+    """Return True if the client has closed a connection that is not being read; False without POLLRDHUP."""
     if not _POLL_HANGUP:
         return False
     poll = select.poll()

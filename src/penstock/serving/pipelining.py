@@ -18,7 +18,7 @@ LINGER_SECONDS = 1.0
 
 
 class ReadState(enum.Enum):
-    """What the gateway is reading from a client."""
+    """Part of a request that the gateway is reading from a client."""
 
     IDLE = enum.auto()
     """Nothing: between two requests."""
@@ -51,7 +51,7 @@ class PipelinedProtocol(HttpToolsProtocol):
     _asgi_running: bool
     _awaiting_continue: Exchange | None
     _deferred_error: PenstockError | None
-    """What was wrong with the body of an ASGI request that is being answered, or waits for it."""
+    """The error in the body of an ASGI request that has been started or queued."""
 
     def _start_asgi_task(self, cycle: RequestResponseCycle | Exchange, app: ASGI3Application) -> None:
         """Start a request, of either kind, whose turn has come."""

@@ -322,7 +322,7 @@ class GatewayProtocol(PipelinedProtocol):
         return self.context.routes.get((self.parser.get_method(), path)) if question_mark else None
 
     def _check_unusual_head(self, is_http11: bool) -> bool:
-        """Validate a head that is not like most. Return True if it must be parsed again, without its Upgrade header.
+        """Validate a head that is not usual. Return True if it must be parsed again, without its Upgrade header.
 
         The parser takes the bytes after an Upgrade for the new protocol, even where they are the request's body.
         """

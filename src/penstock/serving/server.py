@@ -47,7 +47,7 @@ class ListenOptions:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server. `on_stop` is called as soon as it is asked to stop, before it drains."""
+    """uvicorn's server. `on_stop` is called when a stop is requested, before it drains."""
 
     def __init__(
         self, app: App, protocol: type[GatewayProtocol], options: ListenOptions, on_stop: Callable[[], None]

@@ -1,1 +1,1 @@
-"""Discovery: which servers there are, which are up, and what models they have."""
+"""Discovery of model servers: their addresses, their state and their models."""

@@ -13,7 +13,7 @@ MAX_EXCUSED_TIMEOUTS = 3
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What a probe of a server found: its `inventory`, or the `error` that prevented it.
+    """Result of one probe of a server: its `inventory`, or the `error` that prevented it.
 
     `url` is the address that answered, `response_time` the seconds that the first response took.
     """

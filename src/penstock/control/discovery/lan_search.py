@@ -26,7 +26,7 @@ SETTLE_TIME = 0.1
 
 @dataclass(frozen=True, slots=True)
 class LanSearchSettings:
-    """Where to search, and what to announce. `servers` are configured, `port` is the one this gateway listens on.
+    """Targets of the search, and the announcement. `servers` are configured, `port` is the one this gateway listens on.
 
     `mdns`: look for common host names and announced services. `announcement`: announce this gateway.
     """

@@ -175,19 +175,22 @@ class Mdns:
         if zeroconf is None or self._library is None:
             return
         async with self._registration_lock:
-            wanted, registered = self._announcement, self._registered
-            if registered is not None and registered[0] != wanted:
+            announcement = self._announcement
+            if self._registered is not None:
+                registered, info = self._registered
+                if registered == announcement:
+                    return
                 self._registered = None
-                await (await zeroconf.async_unregister_service(registered[1]))
-            if wanted is None or self._registered is not None:
+                await (await zeroconf.async_unregister_service(info))
+            if announcement is None:
                 return
-            info = self._library.build_service_info(wanted, wanted.addresses or self._interfaces)
+            info = self._library.build_service_info(announcement, announcement.addresses or self._interfaces)
             try:
                 await (await zeroconf.async_register_service(info, allow_name_change=True))
             except Exception as error:  # from the library or the network
                 log.warning("This gateway could not be announced on the local network: %s", error)
                 return
-            self._registered = wanted, info
+            self._registered = announcement, info
             log.info("Announced on the local network: %s", info.name.removesuffix("."))
 
     def _report_services(self) -> None:

@@ -12,7 +12,7 @@ from penstock.domain.fleet import Inventory, Model, Server
 from penstock.engines.base import Engine, FetchFunction, FetchRequest, FetchResponse
 
 MAX_FETCHES = 2000
-"""An engine module that wants more than this in one probe is faulty."""
+"""Requests in one probe; an engine module that makes more is faulty."""
 
 TIMEOUT_GRACE = 0.25
 """Seconds beyond the timeout before a probe is cancelled, so that an optional last fetch can time out first."""
@@ -118,7 +118,7 @@ async def _find_first_success(probes: Sequence[Coroutine[Any, Any, ProbeResult]]
 
 
 def _combine_failures(results: list[ProbeResult]) -> ProbeResult:
-    """Return one result for addresses that all failed: an unexpected error first, else what each of them said."""
+    """Return one result for addresses that all failed: an unexpected error first, else all their messages."""
     errors = [result.error for result in results if result.error]
     unexpected = [error for error in errors if not isinstance(error, PenstockError)]
     if unexpected or len({type(error) for error in errors}) != 1:

@@ -13,7 +13,7 @@ MAX_RETRY_INTERVAL = 8.0
 
 @dataclass(slots=True)
 class ProbeSchedule:
-    """When one server is probed next. Times are monotonic seconds.
+    """Time of the next probe of one server. Times are monotonic seconds.
 
     A server that answers is probed every `interval` (± 10 %). One that fails is probed after `first_retry`, then after
     twice that, and so on up to `MAX_RETRY_INTERVAL`. After a failed call it is probed at once, unless the last probe
