@@ -1,4 +1,4 @@
-"""Finding model servers and keeping an eye on them, against real sockets that refuse, hang, lie and babble."""
+"""Discovery of model servers over real sockets that refuse, hang, or send garbage."""
 
 import asyncio
 import logging
@@ -27,7 +27,7 @@ async def away() -> AsyncIterator[FakeServer]:
     await tiny.stop()
 
 
-async def test_the_first_look_publishes_what_each_server_has_and_logs_the_agreed_lines(good, caplog):
+async def test_the_first_probes_publish_the_models_and_log_a_summary(good, caplog):
     caplog.set_level(logging.INFO, "penstock")
     async with (
         FakeServer("m1", "m3") as other,
@@ -50,7 +50,7 @@ async def test_the_first_look_publishes_what_each_server_has_and_logs_the_agreed
 
 
 @pytest.mark.parametrize("fault", ["hang", "garbage", "huge", "cut", "nonsense"])
-async def test_a_server_that_misbehaves_costs_only_its_own_state(good, fault, caplog):
+async def test_a_faulty_server_affects_only_its_own_state(good, fault, caplog):
     async with (
         FakeServer(fault=fault) as bad,
         WatchedFleet(listing_server("bad", bad), listing_server("good", good)) as w,
@@ -63,7 +63,7 @@ async def test_a_server_that_misbehaves_costs_only_its_own_state(good, fault, ca
     assert "bad" in about[0]
 
 
-async def test_a_hanging_server_delays_the_first_look_by_the_time_out_and_no_more(good):
+async def test_a_hanging_server_delays_the_first_probes_by_the_timeout_only(good):
     async with FakeServer(fault="hang") as bad:
         began = time.monotonic()
         async with WatchedFleet(
@@ -73,7 +73,7 @@ async def test_a_hanging_server_delays_the_first_look_by_the_time_out_and_no_mor
             assert "did not answer" in w.status("bad").error
 
 
-async def test_a_configured_server_that_is_away_gets_one_warning_with_address_reason_and_setting(away, caplog):
+async def test_an_unreachable_configured_server_is_logged_once_with_its_setting(away, caplog):
     async with WatchedFleet(listing_server("primary", away, setting="llm.providers.ollama.base_url")) as w:
         await w.wait_for_probes(4)
         assert w.status("primary").state is State.DOWN
@@ -82,7 +82,7 @@ async def test_a_configured_server_that_is_away_gets_one_warning_with_address_re
     assert all(part in warnings[0] for part in (away.url, "connection refused", "llm.providers.ollama.base_url"))
 
 
-async def test_a_default_address_where_nothing_answers_is_silent_and_no_part_of_the_fleet(away, caplog):
+async def test_an_unreachable_default_address_is_neither_logged_nor_published(away, caplog):
     caplog.set_level(logging.INFO, "penstock")
     async with WatchedFleet(listing_server("localhost", away, is_configured=False)) as w:
         assert w.catalog.fleet.statuses == ()
@@ -90,7 +90,7 @@ async def test_a_default_address_where_nothing_answers_is_silent_and_no_part_of_
     assert "Discovery complete: 0/0 servers available, 0 unique models" in caplog.text
 
 
-async def test_a_default_address_joins_when_something_answers_there_and_stays_when_it_goes(away, caplog):
+async def test_a_default_address_joins_when_it_answers_and_stays(away, caplog):
     caplog.set_level(logging.INFO, "penstock")
     async with WatchedFleet(listing_server("localhost", away, is_configured=False)) as w:
         away.models = ["m"]
@@ -101,7 +101,7 @@ async def test_a_default_address_joins_when_something_answers_there_and_stays_wh
     assert f"Server localhost ({away.url}): 1 models" in caplog.text
 
 
-async def test_a_server_that_goes_and_comes_back_is_told_of_once_each(good, caplog):
+async def test_each_change_of_a_servers_state_is_logged_once(good, caplog):
     caplog.set_level(logging.INFO, "penstock")
     async with WatchedFleet(listing_server("a", good)) as w:
         await good.stop()
@@ -116,7 +116,7 @@ async def test_a_server_that_goes_and_comes_back_is_told_of_once_each(good, capl
     assert lines[1].startswith("Server a is up again: 2 models, ")
 
 
-async def test_a_loading_server_is_no_candidate_until_it_is_ready(caplog):
+async def test_a_loading_server_gets_no_calls_until_it_is_ready(caplog):
     caplog.set_level(logging.INFO, "penstock")
     async with FakeServer("m", fault="loading") as tiny, WatchedFleet(listing_server("a", tiny)) as w:
         assert w.status("a").state is State.LOADING
@@ -125,7 +125,7 @@ async def test_a_loading_server_is_no_candidate_until_it_is_ready(caplog):
     assert "Server a is ready: 1 models" in caplog.text
 
 
-async def test_a_suspected_server_is_looked_at_at_once(good):
+async def test_a_failed_call_causes_a_probe_at_once(good):
     async with WatchedFleet(listing_server("a", good), interval=600) as w:
         await good.stop()
         began = time.monotonic()
@@ -135,7 +135,7 @@ async def test_a_suspected_server_is_looked_at_at_once(good):
         assert time.monotonic() - began < 5
 
 
-async def test_there_is_never_more_than_one_look_in_flight_at_a_server():
+async def test_a_server_never_has_more_than_one_probe_in_flight():
     async with FakeServer(fault="hang") as tiny, WatchedFleet(listing_server("a", tiny), timeout=0.1) as w:
         for _ in range(5):
             tiny.requested.clear()
@@ -145,7 +145,7 @@ async def test_there_is_never_more_than_one_look_in_flight_at_a_server():
         assert tiny.max_open == 1
 
 
-async def test_the_first_of_a_servers_addresses_that_answers_is_used_and_found_again_when_it_moves(good, away):
+async def test_the_first_address_that_answers_is_used(good, away):
     async with FakeServer("m1") as second, WatchedFleet(listing_server("a", away, good, second)) as w:
         assert w.status("a").url == good.url
         await good.stop()
@@ -155,7 +155,7 @@ async def test_the_first_of_a_servers_addresses_that_answers_is_used_and_found_a
         assert w.catalog.fleet.statuses[0].is_up
 
 
-async def test_a_server_without_any_address_that_answers_says_what_each_said(away):
+async def test_the_error_of_an_unreachable_server_contains_all_its_addresses(away):
     other = FakeServer()
     await other.start()
     await other.stop()
@@ -163,7 +163,7 @@ async def test_a_server_without_any_address_that_answers_says_what_each_said(awa
         assert "connection refused" in w.status("a").error
 
 
-async def test_an_engine_that_fails_unexpectedly_is_logged_once_with_its_type(good, caplog):
+async def test_an_unexpected_engine_error_is_logged_once_with_its_type(good, caplog):
     class Broken(ListingEngine):
         def inspect_server(self, known):
             yield FetchRequest("/list")
@@ -177,7 +177,7 @@ async def test_an_engine_that_fails_unexpectedly_is_logged_once_with_its_type(go
     assert "in inspect_server" in caplog.text  # where in the program
 
 
-async def test_an_engine_that_never_stops_fetching_is_broken_off(good):
+async def test_an_engine_that_never_stops_fetching_is_stopped(good):
     class Endless(ListingEngine):
         def inspect_server(self, known):
             while True:
@@ -187,7 +187,7 @@ async def test_an_engine_that_never_stops_fetching_is_broken_off(good):
         assert w.status("a").state is State.DOWN
 
 
-async def test_an_optional_fetch_that_fails_costs_only_what_it_would_have_told(good):
+async def test_a_failed_optional_fetch_does_not_fail_the_probe(good):
     class Curious(ListingEngine):
         def inspect_server(self, known):
             found = yield from super().inspect_server(known)
@@ -199,12 +199,12 @@ async def test_an_optional_fetch_that_fails_costs_only_what_it_would_have_told(g
         assert w.status("a").detail == "0"
 
 
-async def test_an_unknown_kind_is_down_and_says_so(good):
+async def test_a_server_of_an_unknown_kind_is_down(good):
     async with WatchedFleet(Server("a", "strange", (good.url,))) as w:
         assert "strange" in w.status("a").error
 
 
-async def test_simulated_servers_leave_for_good_when_the_first_real_one_with_a_model_is_found(away, good):
+async def test_the_first_real_server_with_a_model_replaces_simulated_ones(away, good):
     found: list[ServerStatus] = []
     default = listing_server("localhost", away, is_configured=False)
     simulated = listing_server("remote", good, is_simulated=True)
@@ -223,7 +223,7 @@ async def test_simulated_servers_leave_for_good_when_the_first_real_one_with_a_m
         assert w.names == ["localhost"]
 
 
-async def test_a_reload_adds_changes_and_removes_servers_without_touching_the_others(good):
+async def test_a_reload_changes_servers_without_disturbing_the_others(good):
     async with (
         FakeServer("x") as one,
         FakeServer("y") as two,
@@ -245,14 +245,14 @@ async def test_a_reload_adds_changes_and_removes_servers_without_touching_the_ot
         assert "go" not in w.catalog.loads
 
 
-async def test_a_changed_priority_or_list_of_models_keeps_what_is_known(good):
+async def test_a_changed_priority_or_model_list_keeps_the_status(good):
     async with WatchedFleet(listing_server("a", good), interval=600) as w:
         w.watcher.set_servers([listing_server("a", good, models=("m1",))])
         assert w.status("a").is_up
         await w.wait_until(lambda fleet: len(fleet.statuses[0].models) == 1)
 
 
-async def test_stopping_leaves_no_task_behind_even_while_looks_hang(good):
+async def test_stopping_leaves_no_task_behind_while_probes_hang(good):
     before = asyncio.all_tasks()
     async with FakeServer(fault="hang") as bad, FakeServer(fault="hang") as worse:
         w = WatchedFleet(listing_server("a", bad), listing_server("b", good, worse), timeout=60)
@@ -264,7 +264,7 @@ async def test_stopping_leaves_no_task_behind_even_while_looks_hang(good):
         assert mine == []
 
 
-async def test_a_watcher_without_servers_is_content(caplog):
+async def test_a_watcher_may_have_no_servers(caplog):
     caplog.set_level(logging.INFO, "penstock")
     async with WatchedFleet() as w:
         assert w.watcher.has_probed_all

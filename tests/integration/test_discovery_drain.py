@@ -6,7 +6,7 @@ from penstock.domain.fleet import State
 from tests.support.fake_servers import FakeServer, WatchedFleet, listing_server, state_is
 
 
-async def test_a_drained_server_is_shown_so_and_gets_no_calls_until_it_is_enabled(caplog):
+async def test_a_drained_server_is_listed_as_draining_and_gets_no_calls(caplog):
     caplog.set_level(logging.INFO, "penstock")
     async with FakeServer("m") as tiny, WatchedFleet(listing_server("a", tiny), interval=600) as w:
         w.catalog.loads["a"].running = 3
@@ -28,7 +28,7 @@ async def test_a_drained_server_is_shown_so_and_gets_no_calls_until_it_is_enable
     ]
 
 
-async def test_a_server_stays_drained_through_looks_and_reloads_and_while_it_is_away():
+async def test_a_server_stays_drained_through_probes_reloads_and_downtime():
     async with FakeServer("m") as tiny, WatchedFleet(listing_server("a", tiny)) as w:
         w.watcher.drain_server("a")
         await w.wait_for_probes(3)
@@ -43,7 +43,7 @@ async def test_a_server_stays_drained_through_looks_and_reloads_and_while_it_is_
         await w.wait_until(state_is("a", State.DRAINING))
 
 
-async def test_a_server_that_was_removed_and_comes_back_is_drained_no_more():
+async def test_a_server_that_was_removed_and_added_is_no_longer_drained():
     async with FakeServer("m") as tiny, WatchedFleet(listing_server("a", tiny)) as w:
         w.watcher.drain_server("a")
         w.watcher.set_servers([])
@@ -51,13 +51,13 @@ async def test_a_server_that_was_removed_and_comes_back_is_drained_no_more():
         await w.wait_until(state_is("a", State.UP))
 
 
-async def test_only_servers_that_there_are_can_be_drained():
+async def test_only_existing_servers_can_be_drained():
     async with WatchedFleet() as w:
         assert not w.watcher.drain_server("nobody")
         assert not w.watcher.enable_server("nobody")
 
 
-async def test_a_found_server_gives_way_to_one_of_the_settings_with_its_name():
+async def test_a_configured_server_replaces_a_found_one_of_the_same_name():
     async with FakeServer("x") as found, FakeServer("y") as told, WatchedFleet() as w:
         w.watcher.set_found_servers([listing_server("a", found, is_configured=False)])
         await w.wait_until(state_is("a", State.UP))

@@ -1,4 +1,4 @@
-"""SIGTERM: no new work, running answers come to their end, exit code 0. A second signal ends at once."""
+"""SIGTERM drains: new requests are rejected, running responses complete, exit code 0. A second signal stops at once."""
 
 import asyncio
 import contextlib
@@ -125,7 +125,7 @@ async def started(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterat
             await asyncio.to_thread(process.__exit__, None, None, None)
 
 
-async def test_running_answers_come_to_their_end_and_the_exit_code_is_0(started: Started):
+async def test_running_responses_complete_and_the_exit_code_is_0(started: Started):
     streamed, whole = await started.begin(STREAM), await started.begin(CHAT)
     idle = await RawClient.to(started.port)
     await idle.send(get("/livez"))
@@ -142,7 +142,7 @@ async def test_running_answers_come_to_their_end_and_the_exit_code_is_0(started:
         client.close()
 
 
-async def test_new_work_is_refused(started: Started):
+async def test_new_requests_are_rejected_while_draining(started: Started):
     streamed = await started.begin(STREAM)
     kept = [await RawClient.to(started.port) for _ in range(5)]
     for client in kept:
@@ -166,7 +166,7 @@ async def test_new_work_is_refused(started: Started):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_without_work_it_ends_at_once(started: Started, number: int):
+async def test_an_idle_gateway_stops_at_once(started: Started, number: int):
     begin = time.monotonic()
     started.signal(number)
     assert await started.exit_code() == 0
@@ -175,7 +175,7 @@ async def test_without_work_it_ends_at_once(started: Started, number: int):
 
 
 @pytest.mark.parametrize("numbers", [(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, signal.SIGINT)])
-async def test_a_second_signal_ends_at_once(started: Started, numbers: tuple[int, int]):
+async def test_a_second_signal_stops_at_once(started: Started, numbers: tuple[int, int]):
     streamed = await started.begin(STREAM)
     started.signal(numbers[0])
     await started.until_it_refuses()
@@ -189,7 +189,7 @@ async def test_a_second_signal_ends_at_once(started: Started, numbers: tuple[int
 
 
 @pytest.mark.parametrize("started", [1], indirect=True)
-async def test_what_does_not_end_in_time_ends_with_an_error(started: Started):
+async def test_a_response_that_exceeds_the_drain_time_ends_with_an_error(started: Started):
     streamed = await started.begin(STREAM)
     started.signal()
     answer = await streamed.answer()
@@ -209,7 +209,7 @@ async def _agent(started: Started) -> RawClient:
     return client
 
 
-async def test_an_agents_run_comes_to_its_end(started: Started):
+async def test_a_polled_agent_run_completes(started: Started):
     client = await _agent(started)
     started.signal()
     await started.until_it_refuses()
@@ -222,7 +222,7 @@ async def test_an_agents_run_comes_to_its_end(started: Started):
 
 
 @pytest.mark.parametrize("started", [0.5], indirect=True)
-async def test_an_agents_run_that_does_not_end_in_time_ends_with_an_error(started: Started):
+async def test_a_polled_agent_run_that_exceeds_the_drain_time_ends_with_an_error(started: Started):
     client = await _agent(started)
     started.signal()
     answer = await client.answer()
@@ -235,7 +235,7 @@ async def test_an_agents_run_that_does_not_end_in_time_ends_with_an_error(starte
     assert "Traceback" not in started.gateway.lines()
 
 
-async def test_a_client_that_hangs_up_does_not_hold_it_up(started: Started):
+async def test_a_disconnected_client_does_not_delay_the_stop(started: Started):
     streamed = await started.begin(STREAM)
     started.signal()
     await started.until_it_refuses()
@@ -243,7 +243,7 @@ async def test_a_client_that_hangs_up_does_not_hold_it_up(started: Started):
     assert await started.exit_code() == 0
 
 
-async def test_pipelined_requests_that_wait_are_refused(started: Started):
+async def test_queued_pipelined_requests_are_rejected_while_draining(started: Started):
     client = await started.begin(CHAT * 3)
     started.signal()
     await started.until_it_refuses()

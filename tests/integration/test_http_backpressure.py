@@ -1,4 +1,4 @@
-"""A client that reads slowly slows its engine down; it never makes the gateway's memory grow, and gets everything."""
+"""Backpressure: a client that reads slowly slows its server down, does not grow the memory, and gets everything."""
 
 import asyncio
 
@@ -75,7 +75,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_stream_that_is_not_read_stops_its_engine_and_goes_on_when_it_is(way: str):
+async def test_a_client_that_stops_reading_pauses_its_server_until_it_reads_again(way: str):
     request, kind, close = WAYS[way]
     flood = Flood(30_000, close=close, kind=kind)
     async with RawEngine(flood) as engine, run_gateway(server_settings("a", engine.url, kind)) as gateway:
@@ -95,7 +95,7 @@ async def test_a_stream_that_is_not_read_stops_its_engine_and_goes_on_when_it_is
         assert most < MOST
 
 
-async def test_a_whole_answer_too_large_to_hold_is_passed_on_at_the_clients_pace():
+async def test_a_large_response_is_forwarded_at_the_clients_pace():
     large = response(completion("x" * 40_000_000))
     sent = 0
 
@@ -116,7 +116,7 @@ async def test_a_whole_answer_too_large_to_hold_is_passed_on_at_the_clients_pace
         assert len((await client.answer(20)).text) == 40_000_000
 
 
-async def test_a_client_that_reads_a_little_now_and_then_gets_everything():
+async def test_a_client_that_reads_slowly_gets_everything():
     flood = Flood(3000)
     async with RawEngine(flood) as engine, run_gateway(server_settings("a", engine.url, idle=0.4)) as gateway:
         client = await gateway.connect_slow_client()
@@ -131,7 +131,7 @@ async def test_a_client_that_reads_a_little_now_and_then_gets_everything():
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_client_that_never_reads_is_given_up_after_the_idle_limit(way: str):
+async def test_a_client_that_never_reads_is_disconnected_after_the_idle_limit(way: str):
     request, kind, close = WAYS[way]
     flood = Flood(1_000_000, close=close, kind=kind)
     async with RawEngine(flood) as engine, run_gateway(server_settings("a", engine.url, kind, idle=0.3)) as gateway:
@@ -153,7 +153,7 @@ def big(size: int) -> Script:
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["pipelined", "one by one"])
-async def test_requests_without_reading_their_answers_do_not_grow_the_memory(together: bool):
+async def test_unread_responses_do_not_grow_the_memory(together: bool):
     async with RawEngine(big(150_000)) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         client = await gateway.connect_slow_client()
         most = 0
@@ -174,7 +174,7 @@ async def test_requests_without_reading_their_answers_do_not_grow_the_memory(tog
         assert len(engine.requests) == 100
 
 
-async def test_refusals_without_reading_them_do_not_grow_the_memory():
+async def test_unread_error_responses_do_not_grow_the_memory():
     async with run_gateway(server_settings("a", "http://127.0.0.1:1")) as gateway:
         client = await gateway.connect_slow_client()
         request = post("/v1/chat/completions", chat(model="nobody's"))
@@ -189,7 +189,7 @@ async def test_refusals_without_reading_them_do_not_grow_the_memory():
         await sending
 
 
-async def test_a_slow_client_costs_the_others_nothing():
+async def test_a_slow_client_does_not_delay_others():
     flood = Flood(1_000_000)
     async with RawEngine(flood) as engine, RawEngine(big(10)) as other:
         servers = (server_settings("a", engine.url), server_settings("b", other.url, "llamacpp"))

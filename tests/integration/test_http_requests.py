@@ -1,4 +1,4 @@
-"""How clients may send requests: in any pieces, one after the other, many at once; and what they get back."""
+"""Requests in any pieces, pipelined and mixed, and their responses."""
 
 import asyncio
 import itertools
@@ -68,7 +68,7 @@ def gateway(pair: Pair) -> RunningGateway:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.text(min_size=1, max_size=40), st.integers(0, 3), st.booleans()), min_size=2, max_size=8))
-async def test_requests_of_one_connection_are_each_answered_for_themselves(gateway, asked):
+async def test_each_request_of_a_connection_gets_its_own_response(gateway, asked):
     client = await RawClient.to(gateway.port)
     for text, odd, together in asked:
         text = text.replace(" ", "_")
@@ -86,7 +86,7 @@ async def test_requests_of_one_connection_are_each_answered_for_themselves(gatew
     await wait_until(lambda: not gateway.connections)
 
 
-async def test_a_known_head_with_a_body_that_breaks_off_waits_for_the_rest(gateway):
+async def test_a_repeated_head_with_an_incomplete_body_waits_for_the_rest(gateway):
     async with connected(gateway.port) as client:
         for text in ("one", "two", "three"):
             request = say(text)
@@ -94,7 +94,7 @@ async def test_a_known_head_with_a_body_that_breaks_off_waits_for_the_rest(gatew
             assert (await client.answer()).text == text
 
 
-async def test_what_follows_a_known_request_without_being_one_ends_the_connection(gateway):
+async def test_garbage_after_a_repeated_request_closes_the_connection(gateway):
     async with connected(gateway.port) as client:
         for text in ("one", "two"):
             await client.send(say(text))
@@ -117,7 +117,7 @@ def chunked(body: bytes, sizes: list[int], *, path: str = "/v1/chat/completions"
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.lists(st.integers(0, 600), max_size=10), sizes=st.lists(st.integers(0, 90), max_size=6), data=st.data())
-async def test_a_request_may_come_in_any_pieces(pair: Pair, cuts: list[int], sizes: list[int], data):
+async def test_a_request_may_arrive_in_any_pieces(pair: Pair, cuts: list[int], sizes: list[int], data):
     pair.engine.script = echo
     body = json.dumps(chat("any pieces")).encode()
     request = data.draw(st.sampled_from([say("any pieces"), chunked(body, sizes)]))
@@ -133,7 +133,7 @@ async def test_chunks_may_have_extensions_and_trailers(gateway: RunningGateway):
     assert answer.text == "extended"
 
 
-async def test_the_engine_is_told_the_length_of_a_chunked_body(pair: Pair, gateway: RunningGateway):
+async def test_a_chunked_body_is_forwarded_with_its_length(pair: Pair, gateway: RunningGateway):
     body = json.dumps(chat("counted")).encode()
     await gateway.send_request(chunked(body, [3, 30, 33]))
     [asked] = pair.engine.requests
@@ -142,7 +142,7 @@ async def test_the_engine_is_told_the_length_of_a_chunked_body(pair: Pair, gatew
     assert "transfer-encoding" not in asked.headers
 
 
-async def test_a_large_upload_is_passed_on_whole(pair: Pair, gateway: RunningGateway):
+async def test_a_large_upload_is_forwarded_completely(pair: Pair, gateway: RunningGateway):
     text = "x" * 20_000_000
     pair.engine.script = says(response(completion("read")))
     assert (await gateway.send_request(say(text), 20)).text == "read"
@@ -152,26 +152,26 @@ async def test_a_large_upload_is_passed_on_whole(pair: Pair, gateway: RunningGat
 @pytest.mark.parametrize(
     "path", ["/v1/chat/completions?beta=true", "/v1/chat/completions?", "/v1/chat/completions?a=%20&b"]
 )
-async def test_a_query_makes_no_difference(gateway: RunningGateway, path: str):
+async def test_a_query_does_not_change_the_route(gateway: RunningGateway, path: str):
     assert (await gateway.send_request(post(path, chat("queried")))).text == "queried"
 
 
-async def test_the_query_of_anthropics_clients_makes_no_difference(gateway: RunningGateway):
+async def test_the_query_of_anthropic_clients_does_not_change_the_route(gateway: RunningGateway):
     answer = await gateway.send_request(post("/v1/messages?beta=true", chat("queried", max_tokens=9)))
     assert answer.json["content"][0]["text"] == "queried"
 
 
-async def test_empty_lines_before_a_request_are_passed_over(gateway: RunningGateway):
+async def test_empty_lines_before_a_request_are_ignored(gateway: RunningGateway):
     assert (await gateway.send_request(b"\r\n\r\n" + say("after"))).text == "after"
 
 
-async def test_header_names_are_read_in_any_case(gateway: RunningGateway):
+async def test_header_names_are_case_insensitive(gateway: RunningGateway):
     request = say("LOUD").replace(b"content-length", b"CONTENT-LENGTH").replace(b"host", b"HOST")
     assert (await gateway.send_request(request)).text == "LOUD"
 
 
 @pytest.mark.parametrize("offer", ["Upgrade: h2c", "Upgrade: websocket", "Upgrade: TLS/1.0, x"])
-async def test_an_offer_to_upgrade_is_passed_over(gateway: RunningGateway, offer: str):
+async def test_an_upgrade_header_is_ignored(gateway: RunningGateway, offer: str):
     async with connected(gateway.port) as client:
         headers = ("connection: Upgrade, HTTP2-Settings", offer, "http2-settings: AAMAAABkAAQAAP__")
         await client.send(post("/v1/chat/completions", chat("one"), headers=headers) + say("two"))
@@ -191,7 +191,7 @@ async def test_expect_100_continue_is_answered_before_the_body_is_sent(gateway: 
         assert (await client.answer()).text == "waited"
 
 
-async def test_expect_100_continue_is_not_answered_when_the_request_is_refused(gateway: RunningGateway):
+async def test_expect_100_continue_of_a_rejected_request_is_not_answered(gateway: RunningGateway):
     async with connected(gateway.port) as client:
         headers = ("expect: 100-continue", "content-length: 99999999999")
         await client.send(post("/v1/chat/completions", b"", length=False, headers=headers))
@@ -217,7 +217,7 @@ async def test_expect_100_continue_waits_for_its_turn(pair: Pair, gateway: Runni
         assert (await client.answer()).text == "second"
 
 
-async def test_expect_100_continue_of_http_1_0_is_passed_over(gateway: RunningGateway):
+async def test_expect_100_continue_of_http_1_0_is_ignored(gateway: RunningGateway):
     request = post("/v1/chat/completions", chat("old"), version="1.0", headers=("expect: 100-continue",))
     assert (await gateway.send_request(request)).text == "old"
 
@@ -236,7 +236,7 @@ async def test_a_client_of_http_1_0_gets_no_chunks_and_a_closed_connection(gatew
         assert await client.closed()
 
 
-async def test_a_client_of_http_1_0_may_leave_the_host_out(gateway: RunningGateway):
+async def test_a_client_of_http_1_0_may_omit_the_host(gateway: RunningGateway):
     request = b"POST /v1/chat/completions HTTP/1.0\r\ncontent-length: %d\r\n\r\n" % len(CHAT.partition(b"\r\n\r\n")[2])
     assert (await gateway.send_request(request + CHAT.partition(b"\r\n\r\n")[2])).text == "hi"
 
@@ -258,7 +258,7 @@ async def test_a_connection_serves_many_requests(gateway: RunningGateway):
         assert len(gateway.connections) == 1
 
 
-async def test_connection_close_is_obeyed_and_what_follows_is_not_done(pair: Pair, gateway: RunningGateway):
+async def test_connection_close_is_respected_and_later_requests_are_ignored(pair: Pair, gateway: RunningGateway):
     async with connected(gateway.port) as client:
         closing = post("/v1/chat/completions", chat("last"), headers=("connection: close",))
         await client.send(closing + say("too late") + get("/livez"))
@@ -278,7 +278,7 @@ async def test_a_bad_request_leaves_the_connection_open_when_its_end_is_clear(ga
         assert (await client.answer()).text == "still here"
 
 
-async def test_garbage_after_a_request_does_not_touch_its_answer(pair: Pair, gateway: RunningGateway):
+async def test_garbage_after_a_request_does_not_affect_its_response(pair: Pair, gateway: RunningGateway):
     go_on = asyncio.Event()
 
     async def late(turn: Turn) -> None:
@@ -297,7 +297,7 @@ async def test_garbage_after_a_request_does_not_touch_its_answer(pair: Pair, gat
         assert await client.closed()
 
 
-async def test_garbage_after_a_request_to_another_route_does_not_touch_its_answer(gateway: RunningGateway):
+async def test_garbage_after_an_asgi_request_does_not_affect_its_response(gateway: RunningGateway):
     async with connected(gateway.port) as client:
         await client.send(get("/v1/models") + b"garbage\r\n\r\n")
         answer = await client.answer()
@@ -306,7 +306,7 @@ async def test_garbage_after_a_request_to_another_route_does_not_touch_its_answe
         assert await client.closed()
 
 
-async def test_a_body_that_goes_wrong_on_another_route_is_refused(gateway: RunningGateway):
+async def test_an_invalid_body_of_an_asgi_request_is_rejected(gateway: RunningGateway):
     async with connected(gateway.port) as client:
         head = post("/api/show", b"", length=False, headers=("transfer-encoding: chunked",))
         await client.send(head + chunk(b'{"model":'), b"zz\r\n")
@@ -314,7 +314,7 @@ async def test_a_body_that_goes_wrong_on_another_route_is_refused(gateway: Runni
         assert await client.closed()
 
 
-async def test_a_body_that_goes_wrong_on_another_route_is_refused_in_its_turn(pair: Pair, gateway: RunningGateway):
+async def test_an_invalid_body_of_a_queued_asgi_request_is_rejected_in_order(pair: Pair, gateway: RunningGateway):
     go_on = asyncio.Event()
 
     async def late(turn: Turn) -> None:
@@ -361,7 +361,7 @@ kinds = st.lists(st.sampled_from(["whole", "stream", "asgi", "missing", "invalid
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kinds=kinds, cuts=st.lists(st.integers(0, 9000), max_size=8))
-async def test_any_mixture_is_answered_in_order(pair: Pair, kinds: list[str], cuts: list[int]):
+async def test_any_mixture_of_requests_is_answered_in_order(pair: Pair, kinds: list[str], cuts: list[int]):
     pair.engine.script = echo
     requests = {
         "whole": lambda i: say(f"w{i}"),
@@ -405,7 +405,7 @@ async def test_a_thousand_pipelined_requests_are_answered(pair: Pair, gateway: R
         await sending
 
 
-async def test_a_crowd_of_pipelined_requests_is_not_read_without_end(pair: Pair, gateway: RunningGateway):
+async def test_reading_pauses_when_too_many_requests_are_pipelined(pair: Pair, gateway: RunningGateway):
     go_on = asyncio.Event()
 
     async def late(turn: Turn) -> None:
@@ -431,14 +431,14 @@ async def test_a_crowd_of_pipelined_requests_is_not_read_without_end(pair: Pair,
 @pytest.mark.parametrize(
     "own", ["abc-123", "a" * 128, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "x.y:z/1+2=_"]
 )
-async def test_a_sane_request_id_of_the_caller_is_kept(pair: Pair, gateway: RunningGateway, own: str):
+async def test_a_valid_request_id_of_the_caller_is_kept(pair: Pair, gateway: RunningGateway, own: str):
     answer = await gateway.send_request(post("/v1/chat/completions", chat(), headers=(f"x-request-id: {own}",)))
     assert answer.headers["x-request-id"] == own
     assert pair.engine.requests[0].headers["x-request-id"] == own
 
 
 @pytest.mark.parametrize("own", ["", "a b", "a" * 129, "<script>", "ключ", 'a"b', "a;b"])
-async def test_an_odd_request_id_is_replaced(gateway: RunningGateway, own: str):
+async def test_an_invalid_request_id_is_replaced(gateway: RunningGateway, own: str):
     request = post("/v1/chat/completions", chat(), headers=("x-request-id: OWN",)).replace(b"OWN", own.encode())
     answer = await gateway.send_request(request)
     assert answer.text == "hi"
@@ -450,7 +450,7 @@ async def test_every_request_has_an_id_of_its_own(gateway: RunningGateway):
     assert len(ids) == 20
 
 
-async def test_every_answer_has_a_date_and_says_who_answered(gateway: RunningGateway):
+async def test_every_response_has_a_date_and_names_the_server(gateway: RunningGateway):
     answer = await gateway.send_request(CHAT)
     assert answer.headers["date"].endswith(" GMT")
     assert answer.headers["x-penstock-server"] == "a"

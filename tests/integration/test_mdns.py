@@ -1,4 +1,4 @@
-"""Multicast DNS with the real library, between members of a network that is this machine's loopback."""
+"""Multicast DNS with the real library, between hosts of a network that is the loopback interface."""
 
 import asyncio
 import contextlib
@@ -39,7 +39,7 @@ async def mdns() -> AsyncIterator[Mdns]:
     await mdns.stop()
 
 
-async def test_a_name_is_resolved_without_the_systems_help(lan_host, mdns):
+async def test_a_name_is_resolved_without_the_operating_system(lan_host, mdns):
     await lan_host.announce(LOOPBACK)
     with contextlib.suppress(socket.gaierror):
         assert socket.getaddrinfo(lan_host.host, 1) == []
@@ -50,7 +50,7 @@ async def test_a_name_is_resolved_without_the_systems_help(lan_host, mdns):
     )
 
 
-async def test_a_name_that_nobody_has_is_not_found_and_costs_its_patience_only():
+async def test_an_unknown_name_is_given_up_after_the_timeout():
     mdns = Mdns([LOOPBACK], timeout=0.05)
     try:
         assert await mdns.resolve_host(f"nobody-{uuid4().hex[:8]}.local") == ()
@@ -58,7 +58,7 @@ async def test_a_name_that_nobody_has_is_not_found_and_costs_its_patience_only()
         await mdns.stop()
 
 
-async def test_a_name_that_gets_another_address_is_told_and_found_there(lan_host, mdns):
+async def test_a_changed_address_is_reported_and_used(lan_host, mdns):
     moved = []
     news = CallbackWaiter()
     mdns.on_address_changed = lambda name: (moved.append(name), news())
@@ -73,7 +73,7 @@ async def test_a_name_that_gets_another_address_is_told_and_found_there(lan_host
     assert (await mdns.resolve_host(lan_host.host))[0] == "127.0.0.3"
 
 
-async def test_what_was_known_is_not_believed_when_a_fresh_answer_is_wanted(lan_host, mdns):
+async def test_a_fresh_lookup_ignores_the_cache(lan_host, mdns):
     await lan_host.announce("127.0.0.2")
     await mdns.resolve_host(lan_host.host)
     await lan_host.leave()
@@ -81,7 +81,7 @@ async def test_what_was_known_is_not_believed_when_a_fresh_answer_is_wanted(lan_
     assert await mdns.resolve_host(lan_host.host, fresh=True) == ()
 
 
-async def test_services_come_and_go(lan_host, mdns):
+async def test_services_appear_and_disappear(lan_host, mdns):
     news = CallbackWaiter()
     mdns.on_services_changed = news
     mdns.start_browsing(lan_host.type)
@@ -97,7 +97,7 @@ async def test_services_come_and_go(lan_host, mdns):
     await news.wait_until(lambda: not mdns.list_services(lan_host.type))
 
 
-async def test_a_type_that_is_browsed_no_longer_is_forgotten(lan_host, mdns):
+async def test_services_are_forgotten_when_browsing_stops(lan_host, mdns):
     news = CallbackWaiter()
     mdns.on_services_changed = news
     mdns.start_browsing(lan_host.type)
@@ -109,7 +109,7 @@ async def test_a_type_that_is_browsed_no_longer_is_forgotten(lan_host, mdns):
     assert mdns.list_services(lan_host.type) == ()
 
 
-async def test_what_is_announced_is_found_by_others_and_taken_back_at_the_end(mdns):
+async def test_an_announcement_is_visible_to_others_until_the_stop(mdns):
     type_ = f"_t{uuid4().hex[:8]}._tcp"
     other = Mdns([LOOPBACK])
     news = CallbackWaiter()
@@ -143,7 +143,7 @@ async def test_an_announcement_is_replaced_by_another(mdns):
         await other.stop()
 
 
-async def test_without_a_network_nothing_is_found_and_one_line_says_so(caplog, monkeypatch):
+async def test_a_missing_network_is_logged_once(caplog, monkeypatch):
     def refuse(**_: object) -> None:
         raise OSError(errno.EADDRINUSE, "Address already in use")
 
@@ -161,7 +161,7 @@ async def test_without_a_network_nothing_is_found_and_one_line_says_so(caplog, m
     assert lines[0].startswith("mDNS is not available")
 
 
-async def test_without_the_package_nothing_is_found_and_one_line_says_so(caplog, monkeypatch):
+async def test_a_missing_package_is_logged_once(caplog, monkeypatch):
     monkeypatch.setitem(sys.modules, "zeroconf", None)
     not_imported(monkeypatch)
     mdns = Mdns()
@@ -172,7 +172,7 @@ async def test_without_the_package_nothing_is_found_and_one_line_says_so(caplog,
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
 
-async def test_stopping_in_the_middle_of_anything_leaves_no_task_behind():
+async def test_stopping_at_any_time_leaves_no_task_behind():
     before = asyncio.all_tasks()
     mdns = Mdns([LOOPBACK])
     mdns.start_browsing("_x._tcp")
@@ -188,7 +188,7 @@ async def test_stopping_in_the_middle_of_anything_leaves_no_task_behind():
     assert await mdns.resolve_host("nobody.local") == ()
 
 
-async def test_nothing_is_opened_or_imported_until_something_is_asked(monkeypatch):
+async def test_nothing_is_opened_or_imported_before_the_first_use(monkeypatch):
     not_imported(monkeypatch)
     mdns = Mdns()
     mdns.set_announcement(None)

@@ -1,4 +1,4 @@
-"""A whole gateway on a network whose servers move, are drained and are taken away: no running stream notices."""
+"""A whole gateway on a network whose servers get new addresses, are drained and are removed: running streams go on."""
 
 import asyncio
 import contextlib
@@ -13,13 +13,8 @@ from penstock.config.settings import ListenSettings, Settings, StorageSettings
 from penstock.control.discovery.mdns import Mdns
 from penstock.domain.fleet import State
 from penstock.sim import SimOptions, Simulator
-<<<<<<< HEAD
-from tests.support.gateway import Running, running, server, until
-from tests.support.neighbours import LOOPBACK, Neighbour, News, skip_without_network
-=======
-from tests.support.gateway import RunningGateway, run_gateway, server_settings, wait_until
-from tests.support.lan import LOOPBACK, CallbackWaiter, LanHost
->>>>>>> main
+async def test_a_reachable_gateway_is_announced_while_it_runs():
+    skip_without_network()
 from tests.support.raw_client import chat, post
 
 TEXT = "one two three four five six seven eight nine ten"
@@ -67,7 +62,7 @@ def url(here: RunningGateway) -> str:
     return here.gateway.catalog.fleet.statuses[0].url
 
 
-async def test_a_server_that_moves_is_followed_and_its_running_streams_go_on(lan_host):
+async def test_running_streams_continue_when_a_server_gets_a_new_address(lan_host):
     async with simulated("127.0.0.2") as old, simulated("127.0.0.3", port_of(old), "moved") as new:
         await lan_host.announce("127.0.0.2")
         one = server_settings("gpu", f"http://{lan_host.host}:{port_of(old)}", "ollama")
@@ -82,7 +77,7 @@ async def test_a_server_that_moves_is_followed_and_its_running_streams_go_on(lan
             assert await stream == TEXT
 
 
-async def test_a_drained_servers_streams_end_whole_and_new_calls_go_elsewhere():
+async def test_streams_of_a_drained_server_complete_and_new_calls_go_elsewhere():
     async with simulated("127.0.0.1") as first, simulated("127.0.0.1", text="second") as second:
         servers = (
             server_settings("a", first.url, "ollama"),
@@ -102,7 +97,7 @@ async def test_a_drained_servers_streams_end_whole_and_new_calls_go_elsewhere():
             assert state(here, "a") is State.UP
 
 
-async def test_a_server_that_is_taken_away_says_to_the_end_what_it_is_saying():
+async def test_streams_of_a_removed_server_complete():
     async with simulated("127.0.0.1") as first, simulated("127.0.0.1", text="second") as second:
         servers = (
             server_settings("a", first.url, "ollama"),
@@ -118,8 +113,12 @@ async def test_a_server_that_is_taken_away_says_to_the_end_what_it_is_saying():
             assert await stream == TEXT
 
 
+<<<<<<< HEAD
 async def test_a_gateway_that_others_can_reach_is_announced_while_it_runs():
     skip_without_network()
+=======
+async def test_a_reachable_gateway_is_announced_while_it_runs():
+>>>>>>> 4724b17 (tests: name HTTP and discovery tests for the behaviour they check)
     other = Mdns([LOOPBACK])
     news = CallbackWaiter()
     other.on_services_changed = news

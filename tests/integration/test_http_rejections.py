@@ -1,4 +1,4 @@
-"""Requests that two parsers might read differently, or that are not for this gateway, are refused and do nothing."""
+"""Rejected requests: ambiguous framing, foreign hosts and origins, bodies over the limit."""
 
 import contextlib
 
@@ -93,7 +93,7 @@ SMUGGLED = {
 
 @pytest.mark.parametrize("how", SMUGGLED)
 @pytest.mark.parametrize("pieces", ["at once", "in pieces"])
-async def test_what_could_be_read_in_two_ways_is_refused_and_the_connection_closed(how: str, pieces: str):
+async def test_ambiguous_framing_is_rejected_and_the_connection_closed(how: str, pieces: str):
     data = SMUGGLED[how] + CHAT
     parts = [data] if pieces == "at once" else [data[at : at + 4000] for at in range(0, len(data), 4000)]
     if pieces == "in pieces" and len(data) < 4000:
@@ -114,7 +114,7 @@ async def test_what_could_be_read_in_two_ways_is_refused_and_the_connection_clos
 
 @pytest.mark.parametrize("how", ["two lengths", "chunked twice", "no host", "a space before the colon", "two hosts"])
 @pytest.mark.parametrize("path", ["/health", "/v1/models", "/api/show"])
-async def test_the_same_holds_for_other_routes(how: str, path: str):
+async def test_ambiguous_framing_is_rejected_for_asgi_routes(how: str, path: str):
     async with run_gateway() as gateway, connected(gateway.port) as client:
         await client.send(SMUGGLED[how].replace(b"/v1/chat/completions", path.encode()) + get("/livez"))
         assert (await client.answer()).status == 400
@@ -123,7 +123,7 @@ async def test_the_same_holds_for_other_routes(how: str, path: str):
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(noise=st.binary(min_size=1, max_size=300))
-async def test_noise_never_costs_more_than_its_connection(noise: bytes):
+async def test_random_bytes_affect_only_their_own_connection(noise: bytes):
     async with run_gateway() as gateway:
         async with connected(gateway.port) as client:
             await client.send(noise)
@@ -135,7 +135,7 @@ async def test_noise_never_costs_more_than_its_connection(noise: bytes):
         assert (await gateway.send_request(get("/livez"))).status == 200
 
 
-async def test_a_head_of_almost_64_kib_is_read():
+async def test_a_head_of_almost_64_kib_is_accepted():
     long = post("/v1/chat/completions", chat(), headers=(f"x-long: {'y' * 60_000}",))
     async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         assert (await gateway.send_request(long)).body == ANSWER
@@ -144,7 +144,7 @@ async def test_a_head_of_almost_64_kib_is_read():
         assert (await client.answer()).body == ANSWER
 
 
-async def test_a_head_without_end_is_refused_before_it_fills_the_memory():
+async def test_an_endless_head_is_rejected():
     async with run_gateway() as gateway, connected(gateway.port) as client:
         await client.send(b"POST / HTTP/1.1\r\nHost: a.local\r\nX: ")
         sent = 0
@@ -165,7 +165,7 @@ async def test_a_head_without_end_is_refused_before_it_fills_the_memory():
 
 
 @pytest.mark.parametrize("name", ["openai", "anthropic", "ollama", "service", "distributed", "agent"])
-async def test_a_body_over_the_limit_is_refused_by_its_length_before_it_is_sent(name: str):
+async def test_a_body_over_the_limit_is_rejected_by_its_content_length(name: str):
     surface = CHAT_ENDPOINTS[name]
     async with run_gateway(max_body=2_000_000) as gateway, connected(gateway.port) as client:
         await client.send(post(surface.path, b"", length=False, headers=("content-length: 2000001",)))
@@ -176,7 +176,7 @@ async def test_a_body_over_the_limit_is_refused_by_its_length_before_it_is_sent(
 
 
 @pytest.mark.parametrize("name", ["openai", "anthropic", "ollama", "service"])
-async def test_a_chunked_body_over_the_limit_is_refused_as_soon_as_it_is_passed(name: str):
+async def test_a_chunked_body_is_rejected_as_soon_as_it_exceeds_the_limit(name: str):
     surface = CHAT_ENDPOINTS[name]
     async with run_gateway(max_body=100_000) as gateway, connected(gateway.port) as client:
         await client.send(post(surface.path, b"", length=False, headers=("transfer-encoding: chunked",)))
@@ -186,14 +186,14 @@ async def test_a_chunked_body_over_the_limit_is_refused_as_soon_as_it_is_passed(
         assert await client.closed()
 
 
-async def test_a_body_of_just_the_limit_is_taken():
+async def test_a_body_of_exactly_the_limit_is_accepted():
     padded = CHAT.partition(b"\r\n\r\n")[2].ljust(150_000)
     async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url), max_body=150_000) as gateway:
         assert (await gateway.send_request(post("/v1/chat/completions", padded))).body == ANSWER
         assert engine.requests[0].body == padded
 
 
-async def test_a_refused_client_that_is_still_sending_gets_to_read_why():
+async def test_a_rejected_client_that_is_still_sending_can_read_the_response():
     async with run_gateway(max_body=100_000) as gateway, connected(gateway.port) as client:
         await client.send(post("/v1/chat/completions", b"", length=False, headers=("content-length: 3000000",)))
         for _ in range(30):
@@ -201,7 +201,7 @@ async def test_a_refused_client_that_is_still_sending_gets_to_read_why():
         assert (await client.answer()).status == 413
 
 
-async def test_a_compressed_body_is_refused():
+async def test_a_compressed_body_is_rejected():
     async with run_gateway() as gateway:
         answer = await gateway.send_request(
             post("/v1/chat/completions", b"\x1f\x8b", headers=("content-encoding: gzip",))
@@ -226,7 +226,7 @@ FAMILIAR = [
 
 
 @pytest.mark.parametrize("host", FOREIGN)
-async def test_a_foreign_host_is_refused(host: str):
+async def test_a_foreign_host_is_rejected(host: str):
     async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         for name in ("openai", "ollama on vllm"):
             surface = CHAT_ENDPOINTS[name]
@@ -251,7 +251,7 @@ async def test_a_listed_host_is_served():
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1.evil.example", "file://"])
-async def test_a_page_from_elsewhere_is_refused(origin: str):
+async def test_a_page_of_a_foreign_origin_is_rejected(origin: str):
     async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         answer = await gateway.send_request(post("/v1/chat/completions", chat(), headers=(f"origin: {origin}",)))
         assert "server.cors_origins" in CHAT_ENDPOINTS["openai"].check_error(answer, 403, "forbidden")
@@ -270,7 +270,7 @@ async def test_a_page_from_elsewhere_is_refused(origin: str):
         ("https://anything.example", ("*",)),
     ],
 )
-async def test_a_page_that_may_is_told_so(origin: str, listed: tuple[str, ...]):
+async def test_a_page_of_an_allowed_origin_gets_cors_headers(origin: str, listed: tuple[str, ...]):
     async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url), origins=listed) as gateway:
         answer = await gateway.send_request(post("/v1/chat/completions", chat(), headers=(f"origin: {origin}",)))
         assert answer.body == ANSWER
@@ -284,7 +284,7 @@ async def test_a_page_that_may_is_told_so(origin: str, listed: tuple[str, ...]):
         assert missing.headers["access-control-allow-origin"] == origin
 
 
-async def test_a_browser_may_ask_first():
+async def test_a_preflight_request_is_answered():
     async with run_gateway() as gateway:
         asked = ("origin: http://localhost:3000", "access-control-request-method: POST")
         asked += ("access-control-request-headers: authorization,content-type",)
@@ -299,7 +299,7 @@ async def test_a_browser_may_ask_first():
         assert evil.status == 403
 
 
-async def test_after_a_refusal_nothing_of_the_connection_is_heard():
+async def test_bytes_after_a_rejection_are_ignored():
     async with RawEngine(Turn.hang) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         async with connected(gateway.port) as client:
             await client.send(post("/v1/chat/completions", chat(), host="evil.example") + CHAT)

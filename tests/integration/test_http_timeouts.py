@@ -1,4 +1,4 @@
-"""How long the gateway waits for a client: that is idle, that sends slowly, that does not read."""
+"""Limits for clients that are idle, send slowly, or do not read."""
 
 import asyncio
 
@@ -14,16 +14,16 @@ CHAT = post("/v1/chat/completions", chat())
 STREAM = post("/v1/chat/completions", chat(stream=True))
 
 
-class Clock:
-    """The sweeps of many seconds, at once."""
+class SweepClock:
+    """Runs the sweeps of many seconds at once."""
 
     def __init__(self, gateway: RunningGateway) -> None:
         self._http = gateway.http
         self._now = asyncio.get_running_loop().time()
         self._http._sweep_timer.cancel()
 
-    async def passes(self, seconds: float) -> None:
-        """A sweep every second of them."""
+    async def advance(self, seconds: float) -> None:
+        """Run one sweep for each second."""
         for _ in range(int(seconds)):
             self._now += 1
             for connection in tuple(self._http.server_state.connections):
@@ -35,34 +35,34 @@ class Clock:
 
 async def test_an_idle_connection_is_closed_after_a_while():
     async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
-        clock = Clock(gateway)
+        clock = SweepClock(gateway)
         for first in (b"", CHAT, get("/livez"), STREAM[:0] + get("/nothing")):
             async with connected(gateway.port) as client:
                 if first:
                     await client.send(first)
                     await client.answer()
                 await wait_until(lambda: gateway.connections)
-                await clock.passes(74)
+                await clock.advance(74)
                 assert await client.silent(0.01)
-                await clock.passes(4)
+                await clock.advance(4)
                 assert await client.closed()
 
 
 async def test_a_connection_in_use_is_not_idle():
     async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
-        clock = Clock(gateway)
+        clock = SweepClock(gateway)
         async with connected(gateway.port) as client:
             for _ in range(4):
                 await client.send(CHAT)
                 assert (await client.answer()).body == ANSWER
-                await clock.passes(60)
+                await clock.advance(60)
             for _ in range(4):
                 await client.send(get("/livez"))
                 assert (await client.answer()).status == 200
-                await clock.passes(60)
+                await clock.advance(60)
 
 
-async def test_a_connection_is_not_idle_because_its_last_answer_took_long():
+async def test_a_long_response_does_not_count_as_idle_time():
     go_on = asyncio.Event()
 
     async def slow(turn: Turn) -> None:
@@ -71,144 +71,144 @@ async def test_a_connection_is_not_idle_because_its_last_answer_took_long():
         await turn.send(chunk(DONE) + END)
 
     async with RawEngine(slow) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
-        clock = Clock(gateway)
+        clock = SweepClock(gateway)
         async with connected(gateway.port) as client:
             await client.send(STREAM)
             await engine.asked.wait()
-            await clock.passes(600)
+            await clock.advance(600)
             go_on.set()
             assert (await client.answer()).text == "one"
-            await clock.passes(60)
+            await clock.advance(60)
             engine.script = GOOD
             await client.send(CHAT)
             assert (await client.answer()).body == ANSWER
 
 
-async def test_a_body_that_does_not_come_is_answered_with_408():
+async def test_a_body_that_does_not_arrive_is_answered_with_408():
     for name in ("openai", "anthropic", "ollama", "service"):
         surface = CHAT_ENDPOINTS[name]
         async with run_gateway() as gateway, connected(gateway.port) as client:
-            clock = Clock(gateway)
+            clock = SweepClock(gateway)
             await client.send(surface.request[:-5])
             await wait_until(lambda: gateway.connections and gateway.connections[0].cycle is not None)
-            await clock.passes(110)
+            await clock.advance(110)
             assert await client.silent(0.01)
-            await clock.passes(15)
+            await clock.advance(15)
             answer = await client.answer()
             surface.check_error(answer, 408, "client_stalled")
             assert answer.headers["connection"] == "close"
             assert await client.closed()
 
 
-async def test_a_head_that_does_not_come_is_answered_with_408():
+async def test_a_head_that_does_not_arrive_is_answered_with_408():
     async with run_gateway() as gateway, connected(gateway.port) as client:
-        clock = Clock(gateway)
+        clock = SweepClock(gateway)
         await client.send(b"POST /v1/chat/completions HTTP/1.1\r\nhost:")
         await wait_until(lambda: gateway.connections and gateway.connections[0].incomplete_request())
-        await clock.passes(125)
+        await clock.advance(125)
         answer = await client.answer()
         assert (answer.status, answer.json["code"]) == (408, "client_stalled")
         assert await client.closed()
 
 
-async def test_a_body_for_another_route_that_does_not_come_is_answered_with_408():
+async def test_a_body_for_an_asgi_route_that_does_not_arrive_is_answered_with_408():
     async with run_gateway() as gateway, connected(gateway.port) as client:
-        clock = Clock(gateway)
+        clock = SweepClock(gateway)
         await client.send(post("/api/show", b"{", length=False, headers=("content-length: 50",)))
         await wait_until(lambda: gateway.connections and gateway.connections[0].incomplete_request())
-        await clock.passes(125)
+        await clock.advance(125)
         assert (await client.answer()).status == 408
         assert await client.closed()
 
 
-async def test_a_body_that_drips_is_not_waited_for_without_end():
+async def test_a_body_that_arrives_too_slowly_is_answered_with_408():
     async with run_gateway() as gateway, connected(gateway.port) as client:
-        clock = Clock(gateway)
+        clock = SweepClock(gateway)
         await client.send(post("/v1/chat/completions", b"", length=False, headers=("content-length: 100000",)))
         for _ in range(13):
             await client.send(b"x" * 10)
-            await clock.passes(10)
+            await clock.advance(10)
         assert (await client.answer()).status == 408
 
 
-async def test_a_large_body_may_take_long_as_long_as_it_comes():
+async def test_a_large_body_may_take_long_while_it_makes_progress():
     async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
-        clock = Clock(gateway)
+        clock = SweepClock(gateway)
         body = CHAT.partition(b"\r\n\r\n")[2].ljust(10 * PROGRESS_BYTES)
         async with connected(gateway.port) as client:
             request = post("/v1/chat/completions", body)
             for at in range(0, len(request), PROGRESS_BYTES):
                 await client.send(request[at : at + PROGRESS_BYTES])
-                await clock.passes(100)
+                await clock.advance(100)
             assert (await client.answer()).body == ANSWER
 
 
-async def test_patience_begins_with_the_request_and_not_with_the_connection():
+async def test_the_request_timeout_begins_with_the_request_not_with_the_connection():
     async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url), keep_alive=1000) as gateway:
-        clock = Clock(gateway)
+        clock = SweepClock(gateway)
         async with connected(gateway.port) as client:
             await client.send(CHAT)
             await client.answer()
-            await clock.passes(500)
+            await clock.advance(500)
             await client.send(CHAT[:-5])
-            await clock.passes(100)
+            await clock.advance(100)
             await client.send(CHAT[-5:])
             assert (await client.answer()).body == ANSWER
 
 
-async def test_a_call_that_takes_long_is_not_the_clients_fault():
+async def test_a_long_call_does_not_count_against_the_client():
     async with RawEngine(Turn.hang) as engine, run_gateway(server_settings("a", engine.url, first_byte=1e9)) as gateway:
-        clock = Clock(gateway)
+        clock = SweepClock(gateway)
         async with connected(gateway.port) as client:
             await client.send(CHAT)
             await engine.asked.wait()
-            await clock.passes(1000)
+            await clock.advance(1000)
             assert await client.silent(0.01)
             assert gateway.list_leftovers()["calls"] == 1
 
 
-async def test_the_end_of_an_answer_that_nobody_reads_is_given_up():
+async def test_the_rest_of_an_unread_response_is_dropped_after_a_while():
     large = completion("x" * 5_000_000)
     async with (
         RawEngine(says(response(large))) as engine,
         run_gateway(server_settings("a", engine.url), keep_alive=20) as gateway,
     ):
-        clock = Clock(gateway)
+        clock = SweepClock(gateway)
         for headers in ((), ("connection: close",)):
             client = await gateway.connect_slow_client()
             await client.send(post("/chat", {"message": "hi", "model": "m"}, headers=headers))
             await wait_until(lambda: gateway.unsent_bytes > 1_000_000)
-            await clock.passes(15)
+            await clock.advance(15)
             assert gateway.unsent_bytes > 1_000_000
-            await clock.passes(10)
+            await clock.advance(10)
             await wait_until(lambda: not gateway.unsent_bytes)
             assert not gateway.connections
 
 
-async def test_the_end_of_an_answer_that_is_read_slowly_is_not_given_up():
+async def test_the_rest_of_a_slowly_read_response_is_sent():
     large = completion("x" * 2_000_000)
     async with (
         RawEngine(says(response(large))) as engine,
         run_gateway(server_settings("a", engine.url), keep_alive=20) as gateway,
     ):
-        clock = Clock(gateway)
+        clock = SweepClock(gateway)
         client = await gateway.connect_slow_client()
         await client.send(post("/chat", {"message": "hi", "model": "m"}))
         await wait_until(lambda: gateway.unsent_bytes > 1_000_000)
         reading = asyncio.create_task(client.answer())
         while not reading.done():
-            await clock.passes(1)
+            await clock.advance(1)
         assert len((await reading).json["response"]) == 2_000_000
 
 
-async def test_who_hangs_up_while_a_crowd_of_its_requests_waits_is_noticed_by_the_next_sweep():
+async def test_the_sweep_notices_a_disconnect_while_reading_is_paused():
     async with RawEngine(Turn.hang) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
-        clock = Clock(gateway)
+        clock = SweepClock(gateway)
         client = await gateway.connect_client()
         await client.send(CHAT * 100)
         await wait_until(lambda: gateway.connections and gateway.connections[0].flow.read_paused)
         client.close()
         await turn(20)
-        await clock.passes(1)
+        await clock.advance(1)
         await gateway.wait_until_idle()
         assert len(engine.requests) == 1
