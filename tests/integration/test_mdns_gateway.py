@@ -113,12 +113,8 @@ async def test_streams_of_a_removed_server_complete():
             assert await stream == TEXT
 
 
-<<<<<<< HEAD
-async def test_a_gateway_that_others_can_reach_is_announced_while_it_runs():
-    skip_without_network()
-=======
 async def test_a_reachable_gateway_is_announced_while_it_runs():
->>>>>>> 4724b17 (tests: name HTTP and discovery tests for the behaviour they check)
+    skip_without_network()
     other = Mdns([LOOPBACK])
     news = CallbackWaiter()
     other.on_services_changed = news
