@@ -52,16 +52,18 @@ class Pipeline:
         self._logged_errors: set[tuple[CallObserver, type[Exception]]] = set()
         self._clock = clock
         self._probe_servers = probe_servers
-        self._swap_wait = SwapWait(catalog, self._decide, clock)
+        self._swap_wait = SwapWait(catalog, self._update_decision, clock)
 
-    async def run(self, client: Client, endpoint: Endpoint, body: bytes, content_type: bytes) -> None:
-        """Answer one call. Whatever happens, the client has a response or has disconnected, and every lease is
-        returned."""
+    async def run_call(self, client: Client, endpoint: Endpoint, body: bytes, content_type: bytes) -> None:
+        """Answer one call.
+
+        Whatever happens, the client has a response or has disconnected at the end, and every lease is released.
+        """
         ctx = RequestContext(client, endpoint, self._clock())
         self.running += 1
         try:
-            self._read(ctx, body, content_type)
-            if not self._route(ctx):
+            self._read_call(ctx, body, content_type)
+            if not self._route_call(ctx):
                 await self._probe_and_route(ctx)
             if self._swap_wait.is_needed(ctx):
                 await self._swap_wait.wait_for_swap(ctx)
@@ -69,16 +71,16 @@ class Pipeline:
         except PenstockError as error:
             ctx.failure = error
         except Exception:
-            log.exception("a call to %s failed in the gateway itself", endpoint.wire)
-            ctx.failure = PenstockError("the gateway failed; its log says how")
+            log.exception("A call to %s failed because of an error in the gateway.", endpoint.wire)
+            ctx.failure = PenstockError("The gateway failed with an internal error; see its log.")
         finally:
             self.running -= 1
-            self._finish(ctx)
+            self._finish_call(ctx)
 
-    def _read(self, ctx: RequestContext, body: bytes, content_type: bytes) -> None:
+    def _read_call(self, ctx: RequestContext, body: bytes, content_type: bytes) -> None:
         """Read the call, with what its headers ask of routing and, where the gateway selects the model, its profile."""
         if self.draining:
-            raise ShuttingDown("the gateway is stopping; try again in a moment", retry_after=2)
+            raise ShuttingDown("The gateway is stopping; try again in a moment.", retry_after=2)
         call = ctx.call = ctx.endpoint.parse_request(body, content_type)
         hints = ctx.client.routing_hints
         if hints is None and call.model[:4].lower() not in _AUTO_PREFIXES:
@@ -89,8 +91,8 @@ class Pipeline:
         max_wait, session = hints or _NO_HINTS
         ctx.call = replace(call, max_wait=max_wait, session=session, profile=profile)
 
-    def _route(self, ctx: RequestContext) -> bool:
-        """Decide which servers may answer; return False when none is known to have the model."""
+    def _route_call(self, ctx: RequestContext) -> bool:
+        """Decide which servers may answer. Return False when none is known to have the model."""
         catalog = self._catalog
         try:
             ctx.decision = self._router.decide(catalog.fleet, ctx.call, catalog.loads, ctx.started_at)
@@ -105,14 +107,15 @@ class Pipeline:
             with contextlib.suppress(asyncio.CancelledError):  # the gateway is stopping
                 await probe
         if ctx.client.is_disconnected:
-            raise ClientGone("the client hung up")
-        self._decide(ctx)
+            raise ClientGone("The client disconnected.")
+        self._update_decision(ctx)
 
-    def _decide(self, ctx: RequestContext) -> None:
+    def _update_decision(self, ctx: RequestContext) -> None:
+        """Decide again, on the fleet and the load of this moment."""
         catalog = self._catalog
         ctx.decision = self._router.decide(catalog.fleet, ctx.call, catalog.loads, self._clock())
 
-    def _finish(self, ctx: RequestContext) -> None:
+    def _finish_call(self, ctx: RequestContext) -> None:
         """Send the error, if there is one and the response has not started, and hand the call to the observers."""
         client, failure = ctx.client, ctx.failure
         client.upstream = None
@@ -131,7 +134,7 @@ class Pipeline:
         if key not in self._logged_errors:
             self._logged_errors.add(key)
             log.error(
-                "%s failed to observe a call; further errors of this kind are not logged",
+                "%s failed to observe a call. Further errors of this type are not logged.",
                 type(observer).__name__,
                 exc_info=error,
             )

@@ -16,12 +16,14 @@ MAX_WAITS = 32
 class SwapWait:
     """Holds calls in the swap queues of servers.
 
-    `decide` replaces the decision of a call; `clock` gives monotonic seconds.
+    `update_decision` replaces the decision of a call; `clock` gives monotonic seconds.
     """
 
-    def __init__(self, catalog: Catalog, decide: Callable[[RequestContext], None], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, catalog: Catalog, update_decision: Callable[[RequestContext], None], clock: Callable[[], float]
+    ) -> None:
         self._catalog = catalog
-        self._decide = decide
+        self._update_decision = update_decision
         self._clock = clock
         self._loop = asyncio.get_running_loop()
 
@@ -39,7 +41,7 @@ class SwapWait:
             deployment = ctx.decision.candidates[0].deployment
             if not deployment.on_demand or not await self._wait_once(ctx):
                 break
-            self._decide(ctx)
+            self._update_decision(ctx)
             chosen = ctx.decision.candidates[0].deployment
             if (chosen.server.name, chosen.model.name) == (deployment.server.name, deployment.model.name):
                 break

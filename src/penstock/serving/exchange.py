@@ -102,7 +102,7 @@ class Exchange:
             return
         parts, self.body_parts = self.body_parts, []
         body = parts[0] if len(parts) == 1 else b"".join(parts)
-        run_now(self.owner.context.pipeline.run(self, self.route.endpoint, body, self.content_type))
+        run_now(self.owner.context.pipeline.run_call(self, self.route.endpoint, body, self.content_type))
 
     def handle_disconnect(self) -> None:
         """Abort the upstream request: the client closed the connection."""

@@ -145,7 +145,7 @@ def run_call(pipeline: Pipeline, client: PipelineClient | None = None, **endpoin
     client = client or PipelineClient()
     caller: Any = client
     callee: Any = FakeEndpoint(**endpoint)
-    run_now(pipeline.run(caller, callee, b"{}", b"application/json"))
+    run_now(pipeline.run_call(caller, callee, b"{}", b"application/json"))
     return client
 
 
