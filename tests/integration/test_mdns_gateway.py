@@ -13,12 +13,8 @@ from penstock.config.settings import ListenSettings, Settings, StorageSettings
 from penstock.control.discovery.mdns import Mdns
 from penstock.domain.fleet import State
 from penstock.sim import SimOptions, Simulator
-
-
-async def test_a_reachable_gateway_is_announced_while_it_runs():
-    skip_without_network()
-
-
+from tests.support.gateway import RunningGateway, run_gateway, server_settings, wait_until
+from tests.support.lan import LOOPBACK, CallbackWaiter, LanHost, skip_without_network
 from tests.support.raw_client import chat, post
 
 TEXT = "one two three four five six seven eight nine ten"
