@@ -12,7 +12,7 @@ from penstock.config.load import find_files_to_watch, load_settings
 from penstock.config.server_address import is_loopback
 
 
-class LogFormat(StrEnum):
+class LogFormatChoice(StrEnum):
     """Format of a log line."""
 
     text = "text"
@@ -21,7 +21,7 @@ class LogFormat(StrEnum):
 
 HostOption = Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")]
 PortOption = Annotated[int | None, typer.Option(help="Port to listen on; 0: any free port. Default: 8005.")]
-LogFormatOption = Annotated[LogFormat | None, typer.Option(help="Format of log lines. Default: text.")]
+LogFormatOption = Annotated[LogFormatChoice | None, typer.Option(help="Format of log lines. Default: text.")]
 
 
 def serve(
@@ -59,7 +59,7 @@ def demo(
     return _run_gateway(config, _build_overrides(host, port, log_format), demo=True)
 
 
-def _build_overrides(host: str | None, port: int | None, log_format: LogFormat | None) -> dict[str, object]:
+def _build_overrides(host: str | None, port: int | None, log_format: LogFormatChoice | None) -> dict[str, object]:
     options = {"server.host": host, "server.port": port, "server.log_format": log_format and log_format.value}
     return {key: value for key, value in options.items() if value is not None}
 

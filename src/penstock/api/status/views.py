@@ -50,16 +50,16 @@ def render_health(fleet: Fleet, mode: str, now: float, monotonic: float, *, full
     and what to do.
     """
     used = [status for status in fleet.statuses if _is_in_use(status)]
-    answering = any(status.is_up and status.models for status in used)
+    can_answer = any(status.is_up and status.models for status in used)
     kinds = dict.fromkeys([*_DEFAULT_URLS, *(status.server.kind for status in used)])
     services = {kind: _render_service(kind, used, now - monotonic) for kind in kinds}
-    overall = _summarize_status(mode, answering, services.values())
+    overall = _summarize_status(mode, can_answer, services.values())
     if not full:
         services = {kind: {"status": service["status"]} for kind, service in services.items()}
     body: dict[str, Any] = {"status": overall, "services": services, "timestamp": format_timestamp(now)}
     if full:
-        body |= _render_problems(mode, used or list(fleet.statuses), answering)
-    code = 200 if answering and mode != "none" else 503
+        body |= _render_problems(mode, used or list(fleet.statuses), can_answer)
+    code = 200 if can_answer and mode != "none" else 503
     return code, msgspec.json.encode(body | _simulated_field(fleet.is_simulated))
 
 
@@ -124,13 +124,13 @@ def _simulated_field(is_simulated: bool) -> dict[str, Any]:
     return {"simulated": True} if is_simulated else {}
 
 
-def _summarize_status(mode: str, answering: bool, services: Iterable[Mapping[str, Any]]) -> str:
+def _summarize_status(mode: str, can_answer: bool, services: Iterable[Mapping[str, Any]]) -> str:
     if mode == "none":
         return "disabled"
-    if not answering:
+    if not can_answer:
         return "unhealthy"
-    all_healthy = all(service["status"] in ("healthy", "disabled") for service in services)
-    return "healthy" if all_healthy else "degraded"
+    are_all_healthy = all(service["status"] in ("healthy", "disabled") for service in services)
+    return "healthy" if are_all_healthy else "degraded"
 
 
 def _render_service(kind: str, used: list[ServerStatus], offset: float) -> dict[str, Any]:
@@ -163,8 +163,8 @@ def _summarize_servers(statuses: list[ServerStatus]) -> str:
         return "disabled"
     if all(status.is_up for status in statuses):
         return "healthy"
-    any_alive = any(status.state in (State.UP, State.LOADING) for status in statuses)
-    return "degraded" if any_alive else "unhealthy"
+    is_any_alive = any(status.state in (State.UP, State.LOADING) for status in statuses)
+    return "degraded" if is_any_alive else "unhealthy"
 
 
 def _describe_state(status: ServerStatus) -> str:
@@ -172,15 +172,15 @@ def _describe_state(status: ServerStatus) -> str:
     return names.get(status.state, "unhealthy")
 
 
-def _render_problems(mode: str, statuses: list[ServerStatus], answering: bool) -> dict[str, Any]:
+def _render_problems(mode: str, statuses: list[ServerStatus], can_answer: bool) -> dict[str, Any]:
     """Render a message and the list of problems; both are missing when all servers are up."""
     body: dict[str, Any] = {}
     down = [render_problem(status) for status in statuses if not status.is_up]
     if mode == "none":
         body["message"] = "Language models are turned off (LLM_MODE=none). Set LLM_MODE to ollama or vllm."
-    elif not answering and any(status.is_up for status in statuses):
+    elif not can_answer and any(status.is_up for status in statuses):
         body["message"] = "A model server is up but has no model. Download one; for Ollama: `ollama pull llama3.1:8b`."
-    elif not answering:
+    elif not can_answer:
         body["message"] = "No model server can be reached. See `problems` for the addresses tried and what to do."
     return body | ({"problems": down} if down else {})
 
