@@ -147,15 +147,6 @@ async def test_a_path_that_is_not_there_is_not_asked_for_again(chain: Chain):
     assert chain.agent.asked.count("/run?async_mode=true") == 3
 
 
-async def test_a_path_that_was_not_there_is_tried_again_some_time_later():
-    missing = polling.Missing()
-    missing.note("http://a", "/stream", 100.0)
-    assert missing.lacks("http://a", "/stream", 100.0 + polling.REMEMBERED - 1)
-    assert not missing.lacks("http://b", "/stream", 101.0)
-    assert not missing.lacks("http://a", "/run", 101.0)
-    assert not missing.lacks("http://a", "/stream", 100.0 + polling.REMEMBERED)
-
-
 async def test_a_question_back_comes_as_a_step(chain: Chain):
     question = {"status": "needs_clarification", "clarification_questions": ["Which?"], "original_goal": "go"}
     chain.agent.statuses = [under_way("Reading"), question]
@@ -191,7 +182,7 @@ async def test_a_look_that_comes_to_nothing_ends_no_run(chain: Chain):
 async def test_a_run_that_cannot_be_looked_at_any_more_is_given_up(chain: Chain):
     chain.agent.statuses = [{"status": "running"}, BUSY]
     assert spoken(await chain.ask()) == "from MLX"
-    assert chain.agent.looks == 1 + polling.MISSES + 1
+    assert chain.agent.looks == 1 + polling.MAX_FAILED_POLLS + 1
 
 
 @pytest.mark.parametrize("chain", [0.3], indirect=True)

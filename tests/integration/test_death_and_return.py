@@ -37,7 +37,7 @@ async def fleet(*sims: Simulator) -> AsyncIterator[RunningGateway]:
         for place, sim in enumerate(sims)
     ]
     async with run_gateway(*servers, look=True) as gateway:
-        gateway.gateway.failover.breakers = BreakerRegistry(random.Random(1).random, POLICY)
+        gateway.gateway.failover.targets.breakers = BreakerRegistry(random.Random(1).random, POLICY)
         gateway.gateway.failover.forget()
         for watched in gateway.gateway.watcher._watched.values():
             watched.schedule.interval, watched.schedule.first_retry = 8 / SCALE, 1 / SCALE
@@ -101,7 +101,7 @@ async def test_a_lone_server_that_fails_is_left_alone_for_a_moment_and_callers_a
         answer = await gateway.send_request(CHAT)
         assert answer.status == 503
         assert answer.json["error"]["code"] == "no_server"
-        assert "a has failed just now and is left alone" in answer.json["error"]["message"]
+        assert "a has just failed and gets no requests" in answer.json["error"]["message"]
         assert answer.headers["retry-after"]
         assert len(bad.requests) == 3
 

@@ -11,7 +11,7 @@ from penstock.domain.fleet import Priority, Server
 from penstock.domain.request import Defaults
 from penstock.gateway.routing.complexity.classifier import Classifier
 from penstock.gateway.routing.policy import Policy, Preferences
-from penstock.gateway.upstream.attempt import Timeouts
+from penstock.gateway.upstream.targets import Timeouts
 from penstock.gateway.upstream.transport.pool import PoolLimits
 
 UNUSED_PREFIXES = ("queue.", "auth.", "notifications.", "telemetry.", "storage.database_url", "storage.redis_url")

@@ -28,8 +28,8 @@ from penstock.gateway.pipeline import Pipeline
 from penstock.gateway.routing import costs
 from penstock.gateway.routing.model_profile import estimate_billions
 from penstock.gateway.routing.router import Router
-from penstock.gateway.upstream.attempt import Attempts, Timeouts
-from penstock.gateway.upstream.failover import Failover
+from penstock.gateway.upstream.assembly import create_failover
+from penstock.gateway.upstream.targets import Timeouts
 from penstock.gateway.upstream.transport.fetcher import Fetcher
 from penstock.gateway.upstream.transport.pool import Pools
 
@@ -70,15 +70,16 @@ class Gateway:
         operations = {kind: engine.operations for kind, engine in self.engines.items()}
         self.router = Router(build_policy(settings), costs.load_costs(), operations)
         self._timeouts = build_timeouts(settings)
-        self.attempts = Attempts(self.pools, self.engines, self._find_timeouts, __version__, self.meter)
-        self.failover = Failover(
-            self.catalog,
-            self.attempts,
-            build_defaults(settings),
-            suspect=self.watcher.report_failed_call,
-            clock=time.monotonic,
-            wall=time.time,
+        self.failover = create_failover(
+            catalog=self.catalog,
+            pools=self.pools,
+            engines=self.engines,
+            meter=self.meter,
+            defaults=build_defaults(settings),
+            timeouts_of=self._find_timeouts,
             fetch=self.fetch,
+            report_failure=self.watcher.report_failed_call,
+            user_agent=f"penstock/{__version__}",
         )
         self.decision_log = observers.DecisionLog()
         self.pipeline = self._build_pipeline()

@@ -1,18 +1,17 @@
-"""Answers that need no engine: what only Ollama can be told to do, and counts of tokens made by a rule of thumb."""
+"""Responses that need no server: loading and unloading models where only Ollama can, and estimated token counts."""
 
 from dataclasses import replace
 
-from penstock.dialects.base import Endpoint
 from penstock.domain.content import Content, Embedding
 from penstock.domain.request import Call
 from penstock.domain.response import Choice, ModelResponse, Usage
-from penstock.domain.response_metadata import Provenance
-from penstock.gateway.client import Client
+from penstock.gateway.request_context import RequestContext
+from penstock.gateway.upstream.provenance import Origin
 from penstock.gateway.upstream.relay.translating import BYTES_PER_TOKEN
 
 
-def without_engine(call: Call, content: Content) -> ModelResponse | None:
-    """The answer to a request that asks for no work: only Ollama can be told to load or unload a model."""
+def load_or_unload_response(call: Call, content: Content) -> ModelResponse | None:
+    """Return the response to a request that only loads or unloads a model; None for any other."""
     if "unload" in call.flags:
         return ModelResponse((Choice(finish="unload"),))
     if "load" in call.flags:
@@ -20,13 +19,13 @@ def without_engine(call: Call, content: Content) -> ModelResponse | None:
     return None
 
 
-def count(call: Call) -> Usage:
-    return Usage(prompt_tokens=max(1, len(call.body) // BYTES_PER_TOKEN), estimated=True)
+def estimated_count_response(call: Call) -> ModelResponse:
+    """Return a response with an estimate of the request's tokens."""
+    return ModelResponse(usage=Usage(prompt_tokens=max(1, len(call.body) // BYTES_PER_TOKEN), estimated=True))
 
 
-def deliver(
-    client: Client, endpoint: Endpoint, call: Call, answer: ModelResponse, head: bytes, provenance: Provenance
-) -> None:
-    whole = replace(call, stream=False)
-    renderer = endpoint.create_renderer(whole, provenance)
-    client.send_response(200, renderer.content_type, head, renderer.render_response(answer, provenance))
+def send_local_response(ctx: RequestContext, response: ModelResponse, origin: Origin) -> None:
+    """Send a response to the client, complete even if the call asks for a stream."""
+    renderer = ctx.endpoint.create_renderer(replace(ctx.call, stream=False), origin.provenance)
+    body = renderer.render_response(response, origin.provenance)
+    ctx.client.send_response(200, renderer.content_type, origin.headers, body)

@@ -1,4 +1,4 @@
-"""What a call asks, once settings have filled in what it left out."""
+"""Decode a request and apply the settings' defaults."""
 
 from dataclasses import replace
 
@@ -7,8 +7,8 @@ from penstock.domain.content import Chat, Completion, Content
 from penstock.domain.request import Call, Defaults
 
 
-def whole(endpoint: Endpoint, call: Call, defaults: Defaults) -> Content:
-    """The call read whole, with the configured token limit and temperature where it asks for them."""
+def decode_with_defaults(endpoint: Endpoint, call: Call, defaults: Defaults) -> Content:
+    """Decode a call fully, with the configured token limit and temperature where it asks for them."""
     content = endpoint.decode_content(call)
     if not call.use_defaults or not isinstance(content, Chat | Completion):
         return content

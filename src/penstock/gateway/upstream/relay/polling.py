@@ -1,7 +1,4 @@
-"""Answers that come later: an agent takes the task and is then asked, again and again, how it goes.
-
-And what follows from servers of several versions: which paths one lacks, so that it need not be tried every time.
-"""
+"""Responses that come later: an agent accepts the task, and its state is polled until the run has ended."""
 
 import asyncio
 import logging
@@ -14,120 +11,101 @@ from penstock.domain.errors import (
     ShuttingDown,
     UpstreamCut,
     UpstreamError,
-    UpstreamGarbage,
     UpstreamTimeout,
 )
 from penstock.domain.fleet import Deployment
+from penstock.domain.response import Chunk
 from penstock.engines.base import FetchFunction, FetchRequest, FetchResponse, PollingReader
 from penstock.gateway.client import CancellableSource, fed_by
-from penstock.gateway.upstream.relay.translating import Translated
+from penstock.gateway.upstream.relay.base import unreadable_response
+from penstock.gateway.upstream.relay.translating import TranslatingRelay
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 10.0
-"""Seconds that one look may take: a status is there at once, whatever the run does."""
-MISSES = 3
-"""Looks in a row that may come to nothing, each after twice the pause: the run goes on without being looked at."""
-LONGEST = 5.0
-"""Seconds between two looks at the most."""
-REMEMBERED = 600.0
-"""Seconds after which a path that a server lacked is tried again: it may have been updated."""
-_BUSY = frozenset({429, 500, 502, 503, 504})
+POLL_TIMEOUT = 10.0
+"""Seconds for one poll: a state is available at once, whatever the run does."""
+MAX_FAILED_POLLS = 3
+"""Failed polls in a row before the response fails, each after twice the pause: the run itself goes on."""
+MAX_POLL_INTERVAL = 5.0
+"""Seconds between two polls."""
+_BUSY_STATUSES = frozenset({429, 500, 502, 503, 504})
 
 
-class Polled(Translated):
-    """A translated answer that may come later."""
+class PollingRelay(TranslatingRelay):
+    """Translating relay of a response that may come later."""
 
     __slots__ = ()
 
     @property
-    def _polling(self) -> PollingReader:
+    def _polling_reader(self) -> PollingReader:
         return cast("PollingReader", self._reader)
 
-    def closed(self, is_delimited: bool) -> None:
-        chunks = list(self._polling.close())
-        if self._polling.next_poll is None:
-            self.finish(chunks)
-        else:
-            self._take(chunks)
-            self.settle(None)
+    def _complete(self, is_delimited: bool) -> None:
+        self._relay_or_finish(list(self._polling_reader.close()))
+        self.settle(None)
 
-    async def follow(self, deployment: Deployment, fetch: FetchFunction, limit: float) -> None:
-        """Ask until the answer is there, `limit` seconds at the most, and deliver it. Raises the PenstockError that
-        stopped it; then the client has been told if its answer had begun."""
-        if self._polling.next_poll is None:
+    def _relay_or_finish(self, chunks: list[Chunk]) -> None:
+        if self._polling_reader.next_poll is None:
+            self._finish(chunks)
+        else:
+            self._relay_chunks(chunks)
+
+    async def follow_up(self, deployment: Deployment, fetch: FetchFunction, timeout: float) -> None:  # noqa: ASYNC109
+        """Poll until the response is complete, `timeout` seconds at most, and deliver it.
+
+        Raises the PenstockError that stopped it; a response that has started has then been ended with the error.
+        """
+        if self._polling_reader.next_poll is None:
             return
         if self.client.is_disconnected:
-            raise ClientGone("the client hung up")
-        asking = self.loop.create_task(self._ask(deployment, fetch, limit))
-        reason: PenstockError = ShuttingDown("the gateway is stopping; ask again in a moment", retry_after=2)
+            raise ClientGone("The client disconnected.")
+        # A task of its own, because the coroutine of a call may not use asyncio.timeout (see coroutine_runner).
+        polling = self.loop.create_task(self._poll_until_complete(deployment, fetch, timeout))
+        cancelled_by: PenstockError = ShuttingDown("The gateway is stopping. Retry in a moment.", retry_after=2)
 
         def cancel(error: PenstockError) -> None:
-            nonlocal reason
-            reason = error
-            asking.cancel()
+            nonlocal cancelled_by
+            cancelled_by = error
+            polling.cancel()
 
         try:
             with fed_by(self.client, CancellableSource(cancel)):
-                await asking
+                await polling
             return
         except PenstockError as error:
             failure = error
         except asyncio.CancelledError:
-            failure = reason
+            failure = cancelled_by
         except Exception as error:
-            log.exception("cannot read how a run of %s goes", deployment.server.name)
-            failure = UpstreamGarbage(f"the engine's answer cannot be read: {type(error).__name__}")
+            log.exception("cannot read the state of a run of %s", deployment.server.name)
+            failure = unreadable_response(error)
         self.on_failure(failure)
         raise failure
 
-    async def _ask(self, deployment: Deployment, fetch: FetchFunction, limit: float) -> None:
-        misses = 0
+    async def _poll_until_complete(self, deployment: Deployment, fetch: FetchFunction, timeout: float) -> None:  # noqa: ASYNC109
+        failed_polls = 0
         try:
-            async with asyncio.timeout(None if limit == math.inf else limit):
-                while (later := self._polling.next_poll) is not None:
-                    await asyncio.sleep(min(LONGEST, later.delay * 2**misses))
+            async with asyncio.timeout(None if timeout == math.inf else timeout):
+                while (poll := self._polling_reader.next_poll) is not None:
+                    await asyncio.sleep(min(MAX_POLL_INTERVAL, poll.delay * 2**failed_polls))
                     try:
-                        fetched = await self._look(deployment, fetch, later.path)
+                        state = await _fetch_state(deployment, fetch, poll.path)
                     except UpstreamError:
-                        misses += 1
-                        if misses > MISSES:
+                        failed_polls += 1
+                        if failed_polls > MAX_FAILED_POLLS:
                             raise
                         continue
-                    misses = 0
-                    chunks = list(self._polling.read_poll(fetched))
-                    if self._polling.next_poll is None:
-                        self.finish(chunks)
-                    else:
-                        self._take(chunks)
+                    failed_polls = 0
+                    self._relay_or_finish(list(self._polling_reader.read_poll(state)))
         except TimeoutError:
             raise UpstreamTimeout(
-                f"{deployment.url} was still at work after {limit:g} s; raise server.timeouts.total if runs take longer"
+                f"{deployment.url} had not finished the run after {timeout:g} s. "
+                "Raise server.timeouts.total if runs take longer."
             ) from None
 
-    async def _look(self, deployment: Deployment, fetch: FetchFunction, path: str) -> FetchResponse:
-        fetched = await fetch(deployment.server, deployment.url, FetchRequest(path), PATIENCE)
-        if fetched.status in _BUSY:
-            raise UpstreamCut(f"{deployment.url} answered {fetched.status} when it was asked how the run goes")
-        return fetched
 
-
-class Missing:
-    """The paths that servers are known to lack, by base URL."""
-
-    def __init__(self) -> None:
-        self._until: dict[tuple[str, str], float] = {}
-
-    def note(self, url: str, path: str, now: float) -> None:
-        """A server has answered 404 to a path. `now` is monotonic seconds."""
-        self._until[url, path] = now + REMEMBERED
-
-    def lacks(self, url: str, path: str, now: float) -> bool:
-        """Whether it has done so not long ago."""
-        until = self._until.get((url, path))
-        if until is None:
-            return False
-        if now < until:
-            return True
-        del self._until[url, path]
-        return False
+async def _fetch_state(deployment: Deployment, fetch: FetchFunction, path: str) -> FetchResponse:
+    response = await fetch(deployment.server, deployment.url, FetchRequest(path), POLL_TIMEOUT)
+    if response.status in _BUSY_STATUSES:
+        raise UpstreamCut(f"{deployment.url} responded to a poll of the run with status {response.status}.")
+    return response

@@ -1,123 +1,126 @@
-"""Translating an engine's answer: a reader makes chunks of its bytes, a writer draws them for the client."""
+"""Translate a response: a reader parses the server's bytes to chunks, a renderer encodes them for the client."""
 
 import asyncio
 from collections.abc import Iterable
 from dataclasses import replace
 
-from penstock.dialects.base import Endpoint, Renderer
+from penstock.dialects.base import Renderer
 from penstock.domain.errors import PenstockError, UpstreamCut
+from penstock.domain.fleet import Deployment
 from penstock.domain.request import Call
 from penstock.domain.response import Chunk, Usage, assemble_response
-from penstock.domain.response_metadata import Provenance
-from penstock.engines.base import ResponseReader
-from penstock.gateway.client import Client
+from penstock.engines.base import FetchFunction, ResponseReader
+from penstock.gateway.request_context import RequestContext
+from penstock.gateway.upstream.provenance import Origin
 from penstock.gateway.upstream.relay.base import Relay
 
 BYTES_PER_TOKEN = 4
-"""A rule of thumb for Latin text and common vocabularies, for engines that do not count."""
+"""Rule of thumb for Latin text and common vocabularies, for servers that report no usage."""
 
 
-class Translated(Relay):
-    """One translated answer, streamed or whole as the call asks; the engine may be read either way."""
+class TranslatingRelay(Relay):
+    """Relay of one translated response, streamed or not as the call asks; the server may send it either way."""
 
-    __slots__ = ("_chunks", "_reader", "_renderer", "_said", "_started_at", "provenance")
+    __slots__ = (
+        "_chunks", "_first_chunk_at", "_provenance", "_reader", "_renderer", "_started_at", "_text_bytes", "loop",
+    )  # fmt: skip
 
     def __init__(
-        self,
-        client: Client,
-        call: Call,
-        endpoint: Endpoint,
-        head: bytes,
-        loop: asyncio.AbstractEventLoop,
-        reader: ResponseReader,
-        provenance: Provenance,
+        self, ctx: RequestContext, origin: Origin, reader: ResponseReader, loop: asyncio.AbstractEventLoop
     ) -> None:
-        super().__init__(client, call, endpoint, head, loop)
-        self.provenance = provenance
+        super().__init__(ctx, origin.headers)
+        self.loop = loop
+        self._provenance = origin.provenance
         self._reader = reader
-        self._renderer: Renderer = endpoint.create_renderer(call, provenance)
+        self._renderer: Renderer = ctx.endpoint.create_renderer(ctx.call, origin.provenance)
         self._chunks: list[Chunk] = []
-        self._said = 0  # bytes of text and thinking
+        self._text_bytes = 0  # of text and thinking
+        self._first_chunk_at = 0.0
         self._started_at = loop.time()
 
-    def opened(self, length: int | None) -> None:
+    async def follow_up(self, deployment: Deployment, fetch: FetchFunction, timeout: float) -> None:  # noqa: ASYNC109
+        """Get the rest of a response that is not complete when it ends. Only servers with long runs have a rest."""
+
+    def _start(self, length: int | None) -> None:
         pass
 
-    def piece(self, data: bytes) -> None:
-        self._take(self._reader.feed(data))
+    def _relay_data(self, data: bytes) -> None:
+        self._relay_chunks(self._reader.feed(data))
 
-    def _take(self, chunks: Iterable[Chunk], last: bool = False) -> None:
+    def _relay_chunks(self, chunks: Iterable[Chunk], is_last: bool = False) -> None:
         if not self.call.stream:
             for chunk in chunks:
-                self._note(chunk)
+                self._record_chunk(chunk)
                 self._chunks.append(chunk)
             return
         out = b""
-        draw = self._renderer.render_chunk
+        render_chunk = self._renderer.render_chunk
         try:
             for chunk in chunks:
-                self._note(chunk)
-                out += draw(chunk)
-            if last:
-                out += self._counted() + self._renderer.render_end()
-        finally:  # what came before a mistake in the same piece is the client's all the same
+                self._record_chunk(chunk)
+                out += render_chunk(chunk)
+            if is_last:
+                out += self._render_estimated_usage() + self._renderer.render_end()
+        finally:  # send what was decoded before an error
             if out:
                 self._write(out)
 
-    def _write(self, out: bytes) -> None:
-        if self._open:
-            self.client.write(out)
+    def _write(self, data: bytes) -> None:
+        if self._is_started:
+            self.client.write(data)
         else:
-            self._open = True
-            self.client.start_response(self._renderer.content_type, self._head, out)
+            self._is_started = True
+            self.client.start_response(self._renderer.content_type, self._provenance_headers, data)
 
-    def _note(self, chunk: Chunk) -> None:
+    def _record_chunk(self, chunk: Chunk) -> None:
         self.piece_count += 1
-        self._said += len(chunk.text.encode()) + len(chunk.thinking.encode())
+        self._text_bytes += len(chunk.text.encode()) + len(chunk.thinking.encode())
         if chunk.usage is not None:
             self.usage = chunk.usage
-        if not self.first_at:
-            self.first_at = self.loop.time()
+        if not self._first_chunk_at:
+            self._first_chunk_at = self.loop.time()
 
-    def _counted(self) -> bytes:
-        """What tells a stream's reader of the tokens when the engine has not."""
+    def _render_estimated_usage(self) -> bytes:
+        """Return a stream's usage chunk where the server has reported none."""
         if self.usage is not None or not self.piece_count:
             return b""
-        self.usage = estimate(self.call, self._said)
+        self.usage = estimate_usage(self.call, self._text_bytes)
         return self._renderer.render_chunk(Chunk(usage=self.usage))
 
-    def closed(self, is_delimited: bool) -> None:
-        self.finish(self._reader.close())
+    def _complete(self, is_delimited: bool) -> None:
+        self._finish(self._reader.close())
 
-    def finish(self, chunks: Iterable[Chunk]) -> None:
-        """Deliver the last chunks, and with them the answer."""
-        self._take(chunks, last=True)
+    def _finish(self, chunks: Iterable[Chunk]) -> None:
+        """Deliver the last chunks, and with them the response."""
+        self._relay_chunks(chunks, is_last=True)
         if self.call.stream:
-            if not self._open:
-                raise UpstreamCut("the engine ended its stream without an answer")
+            if not self._is_started:
+                raise UpstreamCut("The server ended its stream without a response.")
             self.client.finish()
         else:
-            answer = assemble_response(self._chunks)
-            if answer.usage is None and not answer.vectors:
-                self.usage = estimate(self.call, self._said)
-                answer = replace(answer, usage=self.usage)
-            now = self.loop.time()
-            told = self.provenance
-            told.ttft_seconds = (self.first_at or now) - self._started_at
-            told.total_seconds = now - self._started_at
-            body = self._renderer.render_response(answer, told)
-            self.client.send_response(200, self._renderer.content_type, self._head, body)
+            self._send_response()
         self.settle(None)
 
-    def broken(self, error: PenstockError) -> None:
+    def _send_response(self) -> None:
+        response = assemble_response(self._chunks)
+        if response.usage is None and not response.vectors:
+            self.usage = estimate_usage(self.call, self._text_bytes)
+            response = replace(response, usage=self.usage)
+        now, provenance = self.loop.time(), self._provenance
+        provenance.ttft_seconds = (self._first_chunk_at or now) - self._started_at
+        provenance.total_seconds = now - self._started_at
+        body = self._renderer.render_response(response, provenance)
+        self.client.send_response(200, self._renderer.content_type, self._provenance_headers, body)
+
+    def _send_error(self, error: PenstockError) -> None:
         self.client.write(self._renderer.render_error(error))
         self.client.finish()
 
 
-def estimate(call: Call, said: int) -> Usage:
-    """Tokens by the length of the request and of what was said, in bytes; marked as estimated."""
+def estimate_usage(call: Call, text_bytes: int) -> Usage:
+    """Estimate token counts from the bytes of the request's body and of the response's text."""
     return Usage(
         prompt_tokens=max(1, len(call.body) // BYTES_PER_TOKEN),
-        completion_tokens=max(1, said // BYTES_PER_TOKEN),
+        completion_tokens=max(1, text_bytes // BYTES_PER_TOKEN),
         estimated=True,
     )

@@ -11,9 +11,10 @@ from penstock import dialects, engines
 from penstock.domain.errors import ClientStalled, PenstockError, UpstreamCut, UpstreamGarbage
 from penstock.domain.fleet import Model
 from penstock.domain.response_metadata import Provenance
+from penstock.gateway.request_context import RequestContext
+from penstock.gateway.upstream.provenance import Origin
 from penstock.gateway.upstream.relay.base import Relay
-from penstock.gateway.upstream.relay.passthrough import PassThrough
-from penstock.gateway.upstream.relay.translating import Translated
+from penstock.gateway.upstream.relay.factory import create_passthrough_relay, create_translating_relay
 from tests.support.raw_client import chat
 from tests.support.raw_engine import (
     END,
@@ -43,12 +44,13 @@ def relay(wire: str, client: RecordingClient, *, stream: bool, kind: str = "vllm
     body = chat(stream=stream, max_tokens=9)
     if wire == "openai.responses":
         body = {"model": "m", "input": "hi", "stream": stream}
-    call = endpoint.parse_request(msgspec.json.encode(body), b"application/json")
+    ctx = RequestContext(client, endpoint, 0.0)
+    call = ctx.call = endpoint.parse_request(msgspec.json.encode(body), b"application/json")
     if wire in engine.native_paths:
-        return PassThrough(client, call, endpoint, b"", loop)
+        return create_passthrough_relay(ctx, b"")
     content = endpoint.decode_content(call)
     reader = engine.create_reader(call, content, engine.translate_request(call, content, Model("m")))
-    return Translated(client, call, endpoint, b"", loop, reader, Provenance("r-1", model="m"))
+    return create_translating_relay(ctx, Origin(b"", Provenance("r-1", model="m")), reader, loop)
 
 
 def told(one: Relay, *pieces: bytes, lost: bool = False) -> Relay:

@@ -1,0 +1,97 @@
+"""Lease of a deployment for one attempt: what the attempt takes from shared state, and how it is returned."""
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from penstock.domain.errors import PenstockError, UpstreamStatus
+from penstock.gateway.client import Client
+from penstock.gateway.request_context import RequestContext
+from penstock.gateway.upstream.resilience.breaker import NO_PERMITS
+from penstock.gateway.upstream.targets import Target, Targets
+
+
+class LeaseDesk:
+    """What all leases share. `report_failure(server name)` has a server probed soon; `clock` is monotonic seconds.
+
+    `leases` counts the leases so far.
+    """
+
+    __slots__ = ("clock", "leases", "report_failure", "targets")
+
+    def __init__(self, targets: Targets, report_failure: Callable[[str], None], clock: Callable[[], float]) -> None:
+        self.targets = targets
+        self.report_failure = report_failure
+        self.clock = clock
+        self.leases = 0
+
+
+class Lease:
+    """One attempt's hold on a deployment, taken when it is created and returned when its `with` block ends.
+
+    It holds one of the server's running calls, a place in its swap queue and permits of its breakers, and it detaches
+    the server's connection from the client: the connection may serve another call by then. A PenstockError that ends
+    the block is recorded against whoever is to blame, kept in `error`, and suppressed.
+    """
+
+    __slots__ = ("_ctx", "_desk", "_permits", "_target", "error")
+
+    def __init__(self, desk: LeaseDesk, ctx: RequestContext, target: Target) -> None:
+        self._desk = desk
+        self._ctx = ctx
+        self._target = target
+        self._permits = NO_PERMITS
+        self.error: PenstockError | None = None
+        load, breakers, deployment = target.load, target.breakers, target.deployment
+        if breakers.server.is_tracking or breakers.model.is_tracking:
+            has_started = None if ctx.client.response_started else _response_started(ctx.client)
+            self._permits = breakers.acquire(desk.clock(), has_started)
+        ctx.running_before = load.running
+        load.running += 1
+        desk.leases += 1
+        load.last_call_number = desk.leases
+        if deployment.on_demand:
+            model = deployment.model
+            ctx.model_was_loaded = load.swap_queue.start(model.name, model.size, desk.clock())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        target = self._target
+        load, deployment = target.load, target.deployment
+        self._ctx.client.upstream = None
+        if kind is None:
+            load.consecutive_failures = 0
+            breakers = target.breakers
+            if breakers.server.is_tracking or breakers.model.is_tracking:
+                breakers.record_success(self._permits, self._desk.clock())
+        elif isinstance(error, PenstockError):
+            self.error = error
+            self._record_failure(error)
+        else:
+            target.breakers.release(self._permits)
+        load.running -= 1
+        if deployment.on_demand:
+            load.swap_queue.finish(deployment.model.name, self._desk.clock())
+        return self.error is not None
+
+    def _record_failure(self, error: PenstockError) -> None:
+        target, relay, desk = self._target, self._ctx.relay, self._desk
+        now, server, load = desk.clock(), target.deployment.server.name, target.load
+        answered = relay is not None and relay.status >= 300
+        target.breakers.record_failure(self._permits, error, now, answered)
+        if not error.retryable:
+            return
+        load.consecutive_failures += 1
+        load.last_failed_at = now
+        load.traffic_share = load.traffic_share or desk.targets.breakers.share_function(server)
+        if not isinstance(error, UpstreamStatus):
+            desk.report_failure(server)
+
+
+def _response_started(client: Client) -> Callable[[], bool]:
+    """Return a function that tells whether a probe's response has started."""
+    return lambda: client.response_started
