@@ -33,7 +33,7 @@ def sweep_connection(connection: GatewayProtocol, now: float, keep_alive: float,
     elif now - connection.active_at <= limit:
         return
     elif incomplete is not None:
-        connection.refuse(
+        connection.reject_request(
             ClientStalled(f"The request did not arrive in time: it stalled for {limit:g} s. Send it again.")
         )
     elif marker:  # the rest of a response that the client does not read

@@ -144,7 +144,7 @@ class GatewayProtocol(PipelinedProtocol):
         if self._read_state is HEAD:
             self._head_size += len(data)
             if self._head_size > 2 * MAX_HEAD_BYTES:
-                self.refuse(request_validation.create_head_size_error())
+                self.reject_request(request_validation.create_head_size_error())
         elif may_cache and self._cacheable_length and self._cache_attempts_left:
             self._cache_head(data, self._cacheable_length)
 
@@ -187,11 +187,11 @@ class GatewayProtocol(PipelinedProtocol):
         if cause is not None and not isinstance(cause, PenstockError):
             log.error("Reading a request failed unexpectedly", exc_info=cause)
         if isinstance(cause, PenstockError):
-            self.refuse(cause)
+            self.reject_request(cause)
         else:
-            self.refuse(InvalidRequest(f"This is not a valid HTTP/1.1 request: {error}."))
+            self.reject_request(InvalidRequest(f"This is not a valid HTTP/1.1 request: {error}."))
 
-    def refuse(self, error: PenstockError) -> None:
+    def reject_request(self, error: PenstockError) -> None:
         """Reject the request that is being received, after the responses before it, and stop reading."""
         self._read_state = REJECTED
         current = self.cycle
