@@ -169,5 +169,5 @@ def grow_descriptor_table(size: int = MAX_TABLE_SIZE) -> None:
         return
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = (size if limit == resource.RLIM_INFINITY else min(size, limit)) - 1
-    with contextlib.suppress(OSError):
-        os.close(fcntl.fcntl(0, fcntl.F_DUPFD, highest))
+    with contextlib.suppress(OSError), socket.socket() as opened:
+        os.close(fcntl.fcntl(opened, fcntl.F_DUPFD, highest))
