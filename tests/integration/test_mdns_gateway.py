@@ -44,7 +44,7 @@ async def begun(here: RunningGateway) -> "asyncio.Task[str]":
     """A stream whose first words have come."""
     client = await here.connect_client()
     await client.send(STREAM)
-    await wait_until(lambda: here.gateway.pools.busy == 1)
+    await wait_until(lambda: here.gateway.pools.busy_count == 1)
 
     async def read() -> str:
         answer = await client.answer(20)

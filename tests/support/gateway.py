@@ -87,7 +87,7 @@ class RunningGateway:
         return {
             "calls": gateway.pipeline.running,
             "slots": sum(live.running for live in gateway.catalog.loads.values()),
-            "busy connections": gateway.pools.busy,
+            "busy connections": gateway.pools.busy_count,
             "connecting": sum(pool._connecting for pool in gateway.pools._pools.values()),
         }
 

@@ -41,7 +41,7 @@ class Client(Protocol):
     """Producer of this client's response: paused while the client is slow, aborted when it disconnects."""
 
     keep_alive: bool
-    """Whether the client's connection stays open after this response."""
+    """True if the client's connection stays open after this response."""
 
     routing_hints: RoutingHints | None
     """Wishes in the request's headers."""
@@ -58,12 +58,12 @@ class Client(Protocol):
 
     @property
     def is_disconnected(self) -> bool:
-        """Whether the client has disconnected."""
+        """True once the client has disconnected."""
         ...
 
     @property
     def response_started(self) -> bool:
-        """Whether a byte of the response has been written."""
+        """True once a byte of the response has been written."""
         ...
 
     @property
@@ -78,7 +78,7 @@ class Client(Protocol):
 
     @property
     def accepts_chunked(self) -> bool:
-        """Whether the client accepts the chunked transfer coding (HTTP/1.1)."""
+        """True if the client accepts the chunked transfer coding (HTTP/1.1)."""
         ...
 
     def send_error(self, error: PenstockError) -> None:

@@ -32,7 +32,7 @@ class RelayedResponse(Protocol):
 
     @property
     def request_sent(self) -> bool:
-        """Whether the request was written to a connection."""
+        """True if the request was written to a connection."""
         ...
 
     @property

@@ -1,1 +1,1 @@
-"""The engine's side of a call: connections, single tries, the loop of tries, and the answer's way to the client."""
+"""Model servers' side of a call: attempts, retries, connections, and relays of responses to the client."""

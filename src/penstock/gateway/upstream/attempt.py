@@ -8,11 +8,9 @@ from penstock.domain.response_metadata import Provenance
 from penstock.domain.routing_decision import Candidate
 from penstock.gateway.fleet.catalog import Catalog
 from penstock.gateway.request_context import RequestContext
-from penstock.gateway.resumable_stream import ResumableStream
 from penstock.gateway.upstream.lease import Lease, LeaseDesk
 from penstock.gateway.upstream.provenance import Origin, create_provenance, provenance_headers
 from penstock.gateway.upstream.relay.factory import create_passthrough_relay
-from penstock.gateway.upstream.request_defaults import decode_with_defaults
 from penstock.gateway.upstream.round_trip import RoundTrips
 from penstock.gateway.upstream.targets import Target
 from penstock.gateway.upstream.translated_attempt import TranslatedAttempts
@@ -40,13 +38,6 @@ class Attempts:
         self._translated = translated
         self._catalog = catalog
         self._wall_clock = wall_clock
-
-    def prepare_resumption(self, ctx: RequestContext) -> None:
-        """Make the call's stream resumable if the caller or the settings ask for it and its content allows it."""
-        flags, defaults = ctx.call.flags, self.defaults
-        if "resume" in flags or (defaults.resume and "break" not in flags):
-            content = ctx.content = decode_with_defaults(ctx.endpoint, ctx.call, defaults)
-            ctx.stream = ResumableStream.for_call(ctx.call, content)
 
     async def run(self, ctx: RequestContext, candidate: Candidate, target: Target) -> PenstockError | None:
         """Make one attempt. Return the error that stopped it, or None when a response has been delivered."""

@@ -33,12 +33,12 @@ class FailedAttempt:
 
     @property
     def is_busy(self) -> bool:
-        """Whether the server may accept the same request in a moment."""
+        """True if the server may accept the same request in a moment."""
         return self.error.status in _BUSY_STATUSES
 
     @property
     def is_unreachable(self) -> bool:
-        """Whether the server accepted no connection or did not respond in time."""
+        """True if the server accepted no connection or did not respond in time."""
         return isinstance(self.error, ConnectFailed | UpstreamTimeout)
 
 

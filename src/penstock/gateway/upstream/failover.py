@@ -14,6 +14,7 @@ from penstock.gateway.upstream.resilience.hedging import HedgedClient, run_hedge
 from penstock.gateway.upstream.resilience.retry_budget import RetryBudget
 from penstock.gateway.upstream.resilience.retry_plan import RetryPlan
 from penstock.gateway.upstream.targets import Target, Targets
+from penstock.gateway.upstream.translated_attempt import prepare_resumption
 
 _HEDGEABLE = frozenset({Operation.CHAT, Operation.COMPLETION, Operation.EMBEDDING})
 
@@ -53,7 +54,7 @@ class Failover:
         self.budget.calls += 1
         attempts = self._attempts
         if ctx.call.stream:
-            attempts.prepare_resumption(ctx)
+            prepare_resumption(ctx, attempts.defaults)
         candidate = ctx.decision.candidates[0]
         target = self.targets.get(candidate.deployment)
         failures: list[FailedAttempt] = []

@@ -12,9 +12,9 @@ from penstock.gateway.upstream.targets import Target, Targets
 
 
 class LeaseDesk:
-    """What all leases share. `report_failure(server name)` has a server probed soon; `clock` is monotonic seconds.
+    """State that all leases share.
 
-    `leases` counts the leases so far.
+    `report_failure(server name)` has a server probed soon; `clock` returns monotonic seconds; `leases` is a count.
     """
 
     __slots__ = ("clock", "leases", "report_failure", "targets")

@@ -9,6 +9,7 @@ from penstock.domain.errors import ModelNotFound, PenstockError, Unsupported
 from penstock.domain.request import Call, Defaults, Operation
 from penstock.engines.base import EngineRequest, FetchFunction
 from penstock.gateway.request_context import RequestContext
+from penstock.gateway.resumable_stream import ResumableStream
 from penstock.gateway.upstream.local_answers import (
     estimated_count_response,
     load_or_unload_response,
@@ -95,6 +96,14 @@ class TranslatedAttempts:
                     raise
                 self._unsupported_paths.add(url, request.path, self._clock())
                 request = request.fallback
+
+
+def prepare_resumption(ctx: RequestContext, defaults: Defaults) -> None:
+    """Make the call's stream resumable if the caller or the settings ask for it and its content allows it."""
+    flags = ctx.call.flags
+    if "resume" in flags or (defaults.resume and "break" not in flags):
+        content = ctx.content = decode_with_defaults(ctx.endpoint, ctx.call, defaults)
+        ctx.stream = ResumableStream.for_call(ctx.call, content)
 
 
 def _build_request(translation: _Translation) -> EngineRequest | None:

@@ -1,11 +1,11 @@
-"""A connection to an engine without a socket, and a sink that notes what it hears."""
+"""A connection to a model server without a socket, and a sink that records what it receives."""
 
 from penstock.domain.errors import PenstockError
 from penstock.gateway.upstream.transport.connection import Connection, Headers
 
 
 class FakeTransport:
-    """Keeps what is written; closing and pausing are noted."""
+    """Records what is written, and whether it is closed or paused."""
 
     def __init__(self) -> None:
         self.written = b""
@@ -32,7 +32,7 @@ class FakeTransport:
 
 
 class RecordingSink:
-    """Notes the head, the body and the end, and that nothing comes after the end."""
+    """Records the head, the body and the end; fails if anything comes after the end."""
 
     def __init__(self, *, raw: bool = False) -> None:
         self.status = 0
@@ -41,7 +41,7 @@ class RecordingSink:
         self.framed = b""
         self.raw = raw
         self.ended: str | PenstockError = ""
-        self.waiting = 0
+        self.unsent = 0
         self.connection: Connection | None = None
 
     def on_head(self, status: int, headers: Headers) -> None:
@@ -49,9 +49,9 @@ class RecordingSink:
         assert not self.status, "a second head"
         self.status, self.headers = status, dict(headers)
         if self.raw and self.connection is not None and self.connection.supports_raw:
-            self.connection.raw_writer = self._framed
+            self.connection.raw_writer = self._record_framed
 
-    def _framed(self, data: bytes) -> None:
+    def _record_framed(self, data: bytes) -> None:
         assert not self.ended
         self.framed += data
 
@@ -69,7 +69,7 @@ class RecordingSink:
         self.ended = error
 
     def unsent_bytes(self) -> int:
-        return self.waiting
+        return self.unsent
 
     @property
     def text(self) -> bytes:
@@ -77,23 +77,23 @@ class RecordingSink:
 
 
 class ConnectionBench:
-    """A connection under test; `freed` is what its owner was told."""
+    """A connection under test; `released` are the flags that its owner received."""
 
     def __init__(self) -> None:
-        self.freed: list[bool] = []
-        self.connection = Connection("http://engine", lambda _, reusable: self.freed.append(reusable))
+        self.released: list[bool] = []
+        self.connection = Connection("http://engine", lambda _, reusable: self.released.append(reusable))
         self.transport = FakeTransport()
         self.connection.connection_made(self.transport)  # type: ignore[arg-type]
 
-    def ask(self, sink: RecordingSink, *, now: float = 0.0, first: float = 10.0, idle: float = 5.0) -> RecordingSink:
+    def send(self, sink: RecordingSink, *, now: float = 0.0, first: float = 10.0, idle: float = 5.0) -> RecordingSink:
         sink.connection = self.connection
         self.connection.send_request(b"GET / HTTP/1.1\r\n\r\n", sink, now + first, idle)
         return sink
 
-    def hears(self, *pieces: bytes) -> None:
+    def receive(self, *pieces: bytes) -> None:
         for piece in pieces:
             if self.transport.state == "open" and piece:
                 self.connection.data_received(piece)
 
-    def lost(self, error: Exception | None = None) -> None:
+    def lose_connection(self, error: Exception | None = None) -> None:
         self.connection.connection_lost(error)

@@ -19,7 +19,7 @@ MAX_ERROR_BYTES = 64 * 1024
 
 
 class Relay(Outcome[PenstockError | None]):
-    """What all relays share: the response's head, error responses, and the outcome.
+    """Common part of all relays: the response's head, error responses, and the outcome.
 
     `provenance_headers` are the header lines that say who responded. `error_body` and `retry_after` are those of an
     error response. `is_started` is True once this relay has written to the client.
@@ -49,7 +49,7 @@ class Relay(Outcome[PenstockError | None]):
 
     @property
     def request_sent(self) -> bool:
-        """Whether the request was written to a connection."""
+        """True if the request was written to a connection."""
         return self.connection is not None
 
     # ResponseSink

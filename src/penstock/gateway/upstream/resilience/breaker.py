@@ -31,7 +31,7 @@ MIN_TRAFFIC_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class BreakerPolicy:
-    """When a breaker opens and for how long; times in seconds.
+    """Rules for when a breaker opens and for how long; times in seconds.
 
     It opens after `max_streak` failures in a row, or when `failure_ratio` of at least `min_calls` calls within `window`
     failed; the window starts at the oldest failure in it. The open time doubles from `first_open_time` up to
@@ -99,7 +99,7 @@ class Breaker:
 
     @property
     def has_probe_in_flight(self) -> bool:
-        """Whether a probe is under way."""
+        """True while a probe is under way."""
         return self.state == HALF_OPEN and self._probe_permit > 0
 
     def traffic_share(self, now: float) -> float:
@@ -258,12 +258,12 @@ class BreakerPair:
 
     @property
     def is_tracking(self) -> bool:
-        """Whether either breaker has failures to count, so that calls must report their results."""
+        """True while either breaker has failures to count, so that calls must report their results."""
         return self.server.is_tracking or self.model.is_tracking
 
     @property
     def is_healthy(self) -> bool:
-        """Whether both breakers are closed and the last call succeeded."""
+        """True if both breakers are closed and the last call succeeded."""
         server, model = self.server, self.model
         return not (server.state or model.state or server.failure_streak or model.failure_streak)
 
@@ -271,12 +271,10 @@ class BreakerPair:
         """Return whether a call may begin."""
         return self.server.allows(now) and self.model.allows(now)
 
-    @property
-    def is_blocked_by_probe(self) -> bool:
-        """Whether a probe in flight is all that blocks further calls."""
-        server, model = self.server, self.model
-        is_open = server.state == OPEN or model.state == OPEN
-        return (server.has_probe_in_flight or model.has_probe_in_flight) and not is_open
+    def is_blocked_by_probe(self, now: float) -> bool:
+        """Return whether a probe in flight is all that blocks further calls."""
+        has_probe = self.server.has_probe_in_flight or self.model.has_probe_in_flight
+        return has_probe and not self.seconds_until_allowed(now)
 
     def traffic_share(self, now: float) -> float:
         """Return the fraction of its usual traffic that the deployment should get, 0 to 1."""

@@ -66,13 +66,13 @@ class HedgedClient:
 
     @property
     def is_disconnected(self) -> bool:
-        """Whether the client has disconnected or another attempt has won."""
+        """True once the client has disconnected or another attempt has won."""
         winner = self._race.winner
         return self._client.is_disconnected or (winner is not None and winner is not self)
 
     @property
     def response_started(self) -> bool:
-        """Whether this attempt has written."""
+        """True once this attempt has written."""
         return self._is_winner and self._client.response_started
 
     @property

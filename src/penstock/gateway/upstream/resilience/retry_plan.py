@@ -64,7 +64,7 @@ class RetryPlan:
                 self._has_attempted = True
                 return Step(index)
         if not self._has_attempted:
-            return self._half_open_fallback()
+            return self._half_open_fallback(now)
         while self._busy:
             index = self._busy.pop(0)
             self._retried.add(index)
@@ -94,9 +94,9 @@ class RetryPlan:
             return True
         return self._budget.try_take(now)
 
-    def _half_open_fallback(self) -> Step | None:
+    def _half_open_fallback(self, now: float) -> Step | None:
         """Return a half-open server beside its probe: no other candidate is left, and trying beats an error."""
         self._has_attempted = True
         self._pending.clear()
         blocked = self.blocked_by_breaker
-        return next((Step(index) for index in blocked if self._breakers_of(index).is_blocked_by_probe), None)
+        return next((Step(index) for index in blocked if self._breakers_of(index).is_blocked_by_probe(now)), None)

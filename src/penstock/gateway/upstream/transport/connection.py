@@ -131,17 +131,17 @@ class Connection(asyncio.Protocol):
 
     @property
     def supports_raw(self) -> bool:
-        """Whether `raw_writer` may be set, in `on_head`: the response is chunked and its head came in one piece."""
+        """True if `raw_writer` may be set, in `on_head`: the response is chunked and its head came in one piece."""
         return self._is_chunked and self._is_first_piece
 
     @property
     def response_started(self) -> bool:
-        """Whether any byte of the response has come."""
+        """True once any byte of the response has come."""
         return self._phase > REQUEST_SENT
 
     @property
     def limits_connections(self) -> bool:
-        """Whether the server states how long it keeps connections (`Keep-Alive: timeout=5`): then they are scarce."""
+        """True if the server states how long it keeps connections (`Keep-Alive: timeout=5`): then they are scarce."""
         return b"keep-alive" in self._headers
 
     def send_request(

@@ -212,7 +212,7 @@ class Pools:
         return sum(pool.size for pool in self._pools.values())
 
     @property
-    def busy(self) -> int:
+    def busy_count(self) -> int:
         """Number of connections with a running exchange."""
         return sum(len(pool.busy) for pool in self._pools.values())
 

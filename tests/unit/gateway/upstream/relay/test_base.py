@@ -1,4 +1,4 @@
-"""What a client is given of an engine's answer, passed through or translated, whatever pieces it comes in."""
+"""Relays: the client gets the same response, passed through or translated, whatever pieces it comes in."""
 
 import asyncio
 
@@ -37,8 +37,8 @@ EVENTS = b"".join(stream_events(*WORDS))
 cuts = st.lists(st.integers(0, 5000), max_size=15)
 
 
-def relay(wire: str, client: RecordingClient, *, stream: bool, kind: str = "vllm") -> Relay:
-    """A relay for a chat in this wire, answered by this kind of engine."""
+def create_relay(wire: str, client: RecordingClient, *, stream: bool, kind: str = "vllm") -> Relay:
+    """Create a relay for a chat in this wire, answered by a server of this kind."""
     endpoint, engine, loop = ENDPOINTS[wire], ENGINES[kind], asyncio.new_event_loop()
     loop.close()  # only its clock is looked at
     body = chat(stream=stream, max_tokens=9)
@@ -53,14 +53,14 @@ def relay(wire: str, client: RecordingClient, *, stream: bool, kind: str = "vllm
     return create_translating_relay(ctx, Origin(b"", Provenance("r-1", model="m")), reader, loop)
 
 
-def told(one: Relay, *pieces: bytes, lost: bool = False) -> Relay:
-    """What becomes of a relay whose engine says this."""
+def feed(one: Relay, *pieces: bytes, lost: bool = False) -> Relay:
+    """Feed a relay with a server's bytes; `lost`: the connection breaks afterwards."""
     bench = ConnectionBench()
     one.connection = bench.connection
     bench.connection.send_request(b"", one, 10.0, 10.0)
-    bench.hears(*pieces)
+    bench.receive(*pieces)
     if lost and not one.is_settled:
-        bench.lost()
+        bench.lose_connection()
     return one
 
 
@@ -68,7 +68,7 @@ def told(one: Relay, *pieces: bytes, lost: bool = False) -> Relay:
 def test_a_stream_passes_through_unchanged_however_it_comes(at, size, http11):
     client = RecordingClient(accepts_chunked=http11)
     framed = b"".join(chunk(EVENTS[n : n + size]) for n in range(0, len(EVENTS), size)) + END
-    done = told(relay("openai.chat", client, stream=True), *pieces_of(chunked_head() + framed, at))
+    done = feed(create_relay("openai.chat", client, stream=True), *pieces_of(chunked_head() + framed, at))
     assert (done.is_settled, done.value) == (True, None)
     assert (client.body, client.ended, client.content_type) == (EVENTS, "finished", b"text/event-stream")
 
@@ -79,14 +79,14 @@ def test_a_translated_stream_is_the_same_however_it_comes(at, size, wire):
     texts = []
     for pieces in ([chunked_head() + framed], pieces_of(chunked_head() + framed, at)):
         client = RecordingClient()
-        done = told(relay(wire, client, stream=True), *pieces)
+        done = feed(create_relay(wire, client, stream=True), *pieces)
         assert done.value is None
         assert client.ended == "finished"
-        texts.append(_said(wire, client.body))
+        texts.append(_join_text(wire, client.body))
     assert texts[0] == texts[1] == TEXT
 
 
-def _said(wire: str, body: bytes) -> str:
+def _join_text(wire: str, body: bytes) -> str:
     if wire == "ollama.chat":
         return "".join(msgspec.json.decode(line)["message"]["content"] for line in body.splitlines())
     events = [msgspec.json.decode(line[5:]) for line in body.splitlines() if line.startswith(b"data:")]
@@ -98,7 +98,7 @@ def _said(wire: str, body: bytes) -> str:
 @given(cuts)
 def test_a_whole_answer_passes_through_unchanged_however_it_comes(at):
     client = RecordingClient()
-    done = told(relay("openai.chat", client, stream=False), *pieces_of(response(completion(TEXT)), at))
+    done = feed(create_relay("openai.chat", client, stream=False), *pieces_of(response(completion(TEXT)), at))
     assert done.value is None
     assert (client.body, client.ended, client.status) == (completion(TEXT), "complete", 200)
     assert done.usage is not None
@@ -110,7 +110,7 @@ def test_a_stream_cut_anywhere_is_an_error_before_its_first_byte_or_its_last_eve
     framed = chunked_head() + b"".join(map(chunk, stream_events(*WORDS))) + END
     cut = min(cut, len(framed) - 1)
     client = RecordingClient(accepts_chunked=http11)
-    done = told(relay(wire, client, stream=True), *pieces_of(framed[:cut], at), lost=True)
+    done = feed(create_relay(wire, client, stream=True), *pieces_of(framed[:cut], at), lost=True)
     assert isinstance(done.value, PenstockError)
     if not client.response_started:
         assert client.ended == ""
@@ -128,7 +128,7 @@ def test_a_stream_cut_anywhere_is_an_error_before_its_first_byte_or_its_last_eve
 def test_what_is_no_answer_reaches_no_client(noise, at):
     for stream, framed in ((True, chunked_head() + chunk(noise) + END), (False, response(noise))):
         client = RecordingClient()
-        done = told(relay("openai.chat", client, stream=stream), *pieces_of(framed, at))
+        done = feed(create_relay("openai.chat", client, stream=stream), *pieces_of(framed, at))
         assert isinstance(done.value, UpstreamGarbage)
         assert not client.response_started
 
@@ -138,8 +138,8 @@ def test_what_is_no_answer_reaches_no_client(noise, at):
 def test_an_error_is_kept_for_the_engine_to_read(status: int, stream: bool):
     client = RecordingClient()
     body = b'{"error":{"message":"no"}}'
-    done = told(
-        relay("openai.chat", client, stream=stream),
+    done = feed(
+        create_relay("openai.chat", client, stream=stream),
         response(body, status=f"{status} No", headers=("Retry-After: 2.5",)),
     )
     assert (done.is_settled, done.value) == (True, None)
@@ -149,18 +149,19 @@ def test_an_error_is_kept_for_the_engine_to_read(status: int, stream: bool):
 
 @pytest.mark.parametrize("value", ["Wed, 21 Oct 2026 07:28:00 GMT", "soon", "", "-5"])
 def test_a_wait_that_is_no_number_of_seconds_counts_as_none(value: str):
-    done = told(
-        relay("openai.chat", RecordingClient(), stream=False),
+    done = feed(
+        create_relay("openai.chat", RecordingClient(), stream=False),
         response(b"{}", status="503 No", headers=(f"Retry-After: {value}",)),
     )
     assert not done.retry_after
 
 
 def test_a_huge_error_is_not_kept_whole():
-    done = told(relay("openai.chat", RecordingClient(), stream=False), response(b"x" * 10_000_000, status="500 No"))
+    error = response(b"x" * 10_000_000, status="500 No")
+    done = feed(create_relay("openai.chat", RecordingClient(), stream=False), error)
     assert len(done.error_body) <= 10_000_000
-    many = told(
-        relay("openai.chat", RecordingClient(), stream=False),
+    many = feed(
+        create_relay("openai.chat", RecordingClient(), stream=False),
         *pieces_of(response(b"x" * 500_000, status="500 No"), range(0, 500_000, 1000)),
     )
     assert len(many.error_body) < 70_000
@@ -168,8 +169,8 @@ def test_a_huge_error_is_not_kept_whole():
 
 def test_a_client_that_stopped_reading_is_cut_and_not_written_to():
     client = RecordingClient()
-    one = relay("openai.chat", client, stream=True)
-    told(one, chunked_head() + chunk(event("a")))
+    one = create_relay("openai.chat", client, stream=True)
+    feed(one, chunked_head() + chunk(event("a")))
     given = client.body
     one.on_failure(ClientStalled("it reads no more"))
     assert (client.ended, client.body) == ("aborted", given)
@@ -179,9 +180,9 @@ def test_a_client_that_stopped_reading_is_cut_and_not_written_to():
 def test_a_stream_that_only_closes_must_have_said_that_it_ended():
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
     client = RecordingClient()
-    assert told(relay("openai.chat", client, stream=True), head + EVENTS, lost=True).value is None
+    assert feed(create_relay("openai.chat", client, stream=True), head + EVENTS, lost=True).value is None
     assert client.body == EVENTS
     client = RecordingClient()
-    done = told(relay("openai.chat", client, stream=True), head + event("a"), lost=True)
+    done = feed(create_relay("openai.chat", client, stream=True), head + event("a"), lost=True)
     assert isinstance(done.value, UpstreamCut)
     assert b"error" in client.body

@@ -26,7 +26,7 @@ def status(state: State, at: float) -> ServerStatus:
     return ServerStatus(Server("a", "vllm", ("http://a",)), state, "http://a", (Model("m"),), checked_at=at)
 
 
-def test_a_good_look_at_a_server_known_dead_lets_a_trial_through_at_once():
+def test_a_successful_health_check_of_a_dead_server_allows_a_probe_at_once():
     registry = BreakerRegistry(lambda: 0.5)
     pair = registry.get("a", "m")
     record_failures(pair, 0.0, UpstreamCut("cut"), times=3)
@@ -38,7 +38,7 @@ def test_a_good_look_at_a_server_known_dead_lets_a_trial_through_at_once():
     assert not pair.allows(0.3)
 
 
-def test_a_good_look_that_follows_a_refused_connection_lets_a_trial_through_at_once():
+def test_a_health_check_after_a_refused_connection_allows_a_probe_at_once():
     registry = BreakerRegistry(lambda: 0.5)
     pair = registry.get("a", "m")
     registry.update_from_health_checks([status(State.UP, 0.0)], 0.0)
@@ -49,7 +49,7 @@ def test_a_good_look_that_follows_a_refused_connection_lets_a_trial_through_at_o
     assert pair.allows(1.2)
 
 
-def test_a_good_look_says_nothing_of_a_model_that_answers_errors():
+def test_a_health_check_does_not_reopen_a_model_that_responds_with_errors():
     registry = BreakerRegistry(lambda: 0.5)
     pair = registry.get("a", "m")
     record_failures(pair, 0.0, times=3)
@@ -58,7 +58,7 @@ def test_a_good_look_says_nothing_of_a_model_that_answers_errors():
     assert not pair.allows(0.3)
 
 
-def test_old_failures_are_forgotten_so_that_calls_need_not_be_told():
+def test_old_failures_expire_so_that_calls_are_no_longer_tracked():
     registry = BreakerRegistry(lambda: 0.5)
     pair = registry.get("a", "m")
     assert not pair.is_tracking
@@ -70,7 +70,7 @@ def test_old_failures_are_forgotten_so_that_calls_need_not_be_told():
     assert not pair.is_tracking
 
 
-def test_breakers_of_servers_that_are_gone_are_dropped_unless_something_speaks_against_them():
+def test_breakers_of_removed_servers_are_dropped_unless_they_track_failures():
     registry = BreakerRegistry(lambda: 0.5)
     registry.get("a", "m")
     record_failures(registry.get("a", "bad"), 0.0, times=3)

@@ -71,7 +71,7 @@ class Fleet:
     st.sampled_from([0.001, 0.02, 0.3, 3.0]),
     st.integers(0, 2**32),
 )
-def test_with_one_good_server_left_every_call_is_answered_however_the_others_fail(rates, gap, seed):
+def test_with_one_healthy_server_every_call_succeeds_however_the_others_fail(rates, gap, seed):
     fleet = Fleet([*rates, 0.0], random.Random(seed))
     for _ in range(300):
         assert fleet.call()
@@ -82,7 +82,7 @@ def test_with_one_good_server_left_every_call_is_answered_however_the_others_fai
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 6), st.sampled_from([0.001, 0.02, 0.3]), st.integers(0, 2**32))
-def test_where_everything_fails_little_more_is_sent_than_was_asked(servers, gap, seed):
+def test_where_everything_fails_few_requests_are_sent_beyond_the_calls(servers, gap, seed):
     fleet = Fleet([1.0] * servers, random.Random(seed))
     for _ in range(400):
         assert not fleet.call()
@@ -91,7 +91,7 @@ def test_where_everything_fails_little_more_is_sent_than_was_asked(servers, gap,
     assert fleet.sent <= 400 * (1 + RATIO) + MINIMUM * (1 + fleet.now / WINDOW) + servers
 
 
-def test_breakers_make_failing_servers_cost_a_few_tries_in_a_thousand_calls():
+def test_breakers_limit_failing_servers_to_a_few_attempts_in_a_thousand_calls():
     fleet = Fleet([1.0, 1.0, 0.0], random.Random(7))
     for _ in range(1000):
         assert fleet.call()
@@ -103,7 +103,7 @@ def make_pairs(count: int) -> list[BreakerPair]:
     return [BreakerPair(Breaker(BreakerPolicy()), Breaker(BreakerPolicy()), lambda: 0.5) for _ in range(count)]
 
 
-def test_a_busy_server_is_asked_once_more_after_a_moment_and_only_once():
+def test_a_busy_server_is_retried_once_after_a_moment():
     [pair], budget = make_pairs(1), RetryBudget(0.0)
     plan = RetryPlan(1, lambda _: pair, budget, lambda: 0.5)
     assert plan.next_step(0.0) == Step(0)
@@ -116,7 +116,7 @@ def test_a_busy_server_is_asked_once_more_after_a_moment_and_only_once():
     assert plan.next_step(0.0) is None
 
 
-def test_a_server_that_asked_to_be_left_alone_is_left_alone():
+def test_a_server_with_a_retry_after_is_not_retried():
     [pair], budget = make_pairs(1), RetryBudget(0.0)
     plan = RetryPlan(1, lambda _: pair, budget, lambda: 0.5)
     plan.next_step(0.0)
@@ -125,7 +125,7 @@ def test_a_server_that_asked_to_be_left_alone_is_left_alone():
     assert plan.next_step(0.0) is None
 
 
-def test_without_budget_a_doubtful_server_is_passed_over_for_a_healthy_one():
+def test_without_budget_an_unhealthy_server_is_skipped_for_a_healthy_one():
     doubtful, healthy, first = make_pairs(3)
     doubtful.record_failure(NO_PERMITS, UpstreamCut("cut"), 0.0, answered=False)
     budget = RetryBudget(0.0, minimum=0.0)
@@ -136,7 +136,7 @@ def test_without_budget_a_doubtful_server_is_passed_over_for_a_healthy_one():
     assert plan.next_step(0.0) == Step(2)
 
 
-def test_when_nobody_else_can_a_server_on_trial_is_asked_beside_its_trial():
+def test_a_half_open_server_is_tried_beside_its_probe_when_no_other_is_left():
     [pair], budget = make_pairs(1), RetryBudget(0.0)
     for _ in range(3):
         pair.record_failure(NO_PERMITS, UpstreamCut("cut"), 0.0, answered=False)
@@ -148,7 +148,7 @@ def test_when_nobody_else_can_a_server_on_trial_is_asked_beside_its_trial():
     assert plan.next_step(2.0) is None
 
 
-def test_a_server_that_was_not_to_be_reached_is_asked_for_another_model_last_of_all():
+def test_another_model_of_an_unreachable_server_is_tried_last():
     registry = BreakerRegistry(lambda: 0.5)
     pairs = [registry.get("hung", "big"), registry.get("hung", "other"), registry.get("well", "small")]
     plan = RetryPlan(3, pairs.__getitem__, RetryBudget(0.0), lambda: 0.5)

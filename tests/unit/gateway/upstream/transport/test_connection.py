@@ -1,4 +1,4 @@
-"""One connection to an engine, without a socket: what its sink hears, whatever pieces the answer comes in."""
+"""One connection to a model server, without a socket: its sink gets the same response, whatever its pieces."""
 
 import re
 
@@ -31,20 +31,20 @@ def framed(parts: list[bytes]) -> bytes:
 def test_a_body_with_a_length_is_heard_whole_however_it_is_split(parts, at):
     body = b"".join(parts)
     bench, sink = ConnectionBench(), RecordingSink()
-    bench.ask(sink)
-    bench.hears(*pieces_of(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body, at))
+    bench.send(sink)
+    bench.receive(*pieces_of(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body, at))
     assert (sink.status, sink.text, sink.ended) == (200, body, "delimited")
-    assert bench.freed == [True]
+    assert bench.released == [True]
     assert sink.headers[b"content-type"] == b"text/plain"
 
 
 @given(bodies, cuts, st.booleans())
 def test_a_chunked_body_is_heard_whole_however_it_is_split(parts, at, raw):
     bench, sink = ConnectionBench(), RecordingSink(raw=raw)
-    bench.ask(sink)
-    bench.hears(*pieces_of(CHUNKED + framed(parts), at))
+    bench.send(sink)
+    bench.receive(*pieces_of(CHUNKED + framed(parts), at))
     assert (sink.text, sink.ended) == (b"".join(parts), "delimited")
-    assert bench.freed == [True]
+    assert bench.released == [True]
     if sink.framed:
         assert sink.framed == framed(parts)
 
@@ -52,20 +52,20 @@ def test_a_chunked_body_is_heard_whole_however_it_is_split(parts, at, raw):
 @given(bodies, cuts)
 def test_a_body_until_it_closes_is_heard_whole_and_marked(parts, at):
     bench, sink = ConnectionBench(), RecordingSink()
-    bench.ask(sink)
-    bench.hears(*pieces_of(HEAD + b"\r\n" + b"".join(parts), at))
+    bench.send(sink)
+    bench.receive(*pieces_of(HEAD + b"\r\n" + b"".join(parts), at))
     assert not sink.ended
-    bench.lost()
+    bench.lose_connection()
     assert (sink.text, sink.ended) == (b"".join(parts), "closed")
-    assert True not in bench.freed
+    assert True not in bench.released
 
 
 @given(st.integers(1, 20), cuts, bodies)
 def test_interim_answers_are_passed_over_however_they_are_split(many, at, parts):
     interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n" * many
     bench, sink = ConnectionBench(), RecordingSink(raw=True)
-    bench.ask(sink)
-    bench.hears(*pieces_of(interim + CHUNKED + framed(parts), at))
+    bench.send(sink)
+    bench.receive(*pieces_of(interim + CHUNKED + framed(parts), at))
     assert (sink.status, sink.text, sink.ended) == (200, b"".join(parts), "delimited")
     assert b"link" not in sink.headers
 
@@ -80,9 +80,9 @@ def test_a_chunked_answer_cut_anywhere_leaves_the_client_at_the_end_of_a_line(pa
     whole = CHUNKED + framed(parts)
     cut = min(cut, len(whole) - 1)
     bench, sink = ConnectionBench(), RecordingSink(raw=True)
-    bench.ask(sink)
-    bench.hears(*pieces_of(whole[:cut], at))
-    bench.lost()
+    bench.send(sink)
+    bench.receive(*pieces_of(whole[:cut], at))
+    bench.lose_connection()
     assert isinstance(sink.ended, UpstreamCut)
     assert not bench.connection.unaligned
     if sink.framed:
@@ -94,32 +94,32 @@ def test_a_chunked_answer_cut_anywhere_leaves_the_client_at_the_end_of_a_line(pa
 @given(lines, cuts)
 def test_a_whole_line_never_waits_for_the_next(parts, at):
     bench, sink = ConnectionBench(), RecordingSink(raw=True)
-    bench.ask(sink)
-    bench.hears(CHUNKED)
+    bench.send(sink)
+    bench.receive(CHUNKED)
     for n, part in enumerate(parts, 1):
-        bench.hears(*pieces_of(chunk(part), at))
+        bench.receive(*pieces_of(chunk(part), at))
         assert squeeze(sink.framed + END) == b"".join(parts[:n])
 
 
 @given(st.lists(st.binary(min_size=1, max_size=20), min_size=2, max_size=9))
 def test_chunks_that_are_no_lines_wait_for_one_more_at_most(parts):
     bench, sink = ConnectionBench(), RecordingSink(raw=True)
-    bench.ask(sink)
-    bench.hears(CHUNKED)
+    bench.send(sink)
+    bench.receive(CHUNKED)
     for n, part in enumerate(parts):
-        bench.hears(chunk(part))
+        bench.receive(chunk(part))
         assert squeeze(sink.framed + END).startswith(b"".join(parts[: n - 1] if n else []))
 
 
 @given(st.binary(max_size=600), cuts)
 def test_noise_is_never_an_answer_and_ends_in_one_error(noise, at):
     bench, sink = ConnectionBench(), RecordingSink()
-    bench.ask(sink)
-    bench.hears(*pieces_of(noise, at))
+    bench.send(sink)
+    bench.receive(*pieces_of(noise, at))
     if not sink.ended:
-        bench.lost()
+        bench.lose_connection()
     assert isinstance(sink.ended, UpstreamGarbage | UpstreamCut)
-    assert True not in bench.freed
+    assert True not in bench.released
 
 
 @given(bodies, st.binary(min_size=1, max_size=50), cuts)
@@ -127,48 +127,48 @@ def test_what_follows_an_answer_is_not_heard_and_costs_the_connection(parts, ext
     body = b"".join(parts)
     answer = HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
     bench, sink = ConnectionBench(), RecordingSink()
-    bench.ask(sink)
-    bench.hears(*pieces_of(answer + extra, [cut for cut in at if cut < len(answer)]))
+    bench.send(sink)
+    bench.receive(*pieces_of(answer + extra, [cut for cut in at if cut < len(answer)]))
     assert sink.text == body
     assert sink.ended == "delimited"
     if extra.strip(b"\r\n"):
-        assert bench.freed == [False]
+        assert bench.released == [False]
 
 
 @given(st.lists(bodies, min_size=1, max_size=5), cuts)
 def test_a_connection_serves_one_answer_after_the_other(answers, at):
     bench = ConnectionBench()
     for n, parts in enumerate(answers, 1):
-        sink = bench.ask(RecordingSink(raw=n % 2 == 0))
-        bench.hears(*pieces_of(CHUNKED + framed(parts), at))
+        sink = bench.send(RecordingSink(raw=n % 2 == 0))
+        bench.receive(*pieces_of(CHUNKED + framed(parts), at))
         assert sink.text == b"".join(parts)
-        assert bench.freed == [True] * n
+        assert bench.released == [True] * n
 
 
 @given(bodies)
 def test_raw_pieces_say_the_same_as_the_body(parts):
     bench, sink = ConnectionBench(), RecordingSink(raw=True)
-    bench.ask(sink)
-    bench.hears(CHUNKED + b"".join(map(chunk, parts[:1])), *map(chunk, parts[1:]), END)
+    bench.send(sink)
+    bench.receive(CHUNKED + b"".join(map(chunk, parts[:1])), *map(chunk, parts[1:]), END)
     assert squeeze(sink.framed) == sink.text == b"".join(parts)
 
 
 def test_trailers_and_extensions_go_along_with_raw_pieces():
     bench, sink = ConnectionBench(), RecordingSink(raw=True)
-    bench.ask(sink)
-    bench.hears(CHUNKED + b"3;a=b\r\nabc\r\n0\r\nX-T: 1\r\n\r\n")
+    bench.send(sink)
+    bench.receive(CHUNKED + b"3;a=b\r\nabc\r\n0\r\nX-T: 1\r\n\r\n")
     assert (sink.framed, sink.text) == (b"3;a=b\r\nabc\r\n0\r\nX-T: 1\r\n\r\n", b"abc")
 
 
 def test_a_chunk_too_large_to_hold_goes_on_in_pieces_and_says_so():
     bench, sink = ConnectionBench(), RecordingSink(raw=True)
-    bench.ask(sink)
-    bench.hears(CHUNKED + b"186a0\r\n", b"x" * 70_000)
+    bench.send(sink)
+    bench.receive(CHUNKED + b"186a0\r\n", b"x" * 70_000)
     assert len(sink.framed) > 70_000
     assert bench.connection.unaligned
-    bench.hears(b"x" * 29_999 + b"\n\r\n")
+    bench.receive(b"x" * 29_999 + b"\n\r\n")
     assert not bench.connection.unaligned
-    bench.hears(END)
+    bench.receive(END)
     assert sink.ended == "delimited"
 
 
@@ -177,62 +177,62 @@ def test_a_chunk_too_large_to_hold_goes_on_in_pieces_and_says_so():
 
 def test_a_connection_closed_without_a_word_is_cut_before_it_began():
     bench, sink = ConnectionBench(), RecordingSink()
-    bench.ask(sink)
-    bench.lost()
+    bench.send(sink)
+    bench.lose_connection()
     assert isinstance(sink.ended, UpstreamCut)
     assert not bench.connection.response_started
 
 
 def test_a_request_on_a_connection_that_has_gone_says_so_and_gives_it_back():
     bench, sink = ConnectionBench(), RecordingSink()
-    bench.lost()
-    bench.freed.clear()
-    bench.ask(sink)
+    bench.lose_connection()
+    bench.released.clear()
+    bench.send(sink)
     assert isinstance(sink.ended, ConnectFailed)
-    assert bench.freed == [False]
+    assert bench.released == [False]
 
 
 def test_a_reset_is_never_the_end_of_a_body_until_it_closes():
     bench, sink = ConnectionBench(), RecordingSink()
-    bench.ask(sink)
-    bench.hears(HEAD + b"\r\nhalf")
-    bench.lost(ConnectionResetError())
+    bench.send(sink)
+    bench.receive(HEAD + b"\r\nhalf")
+    bench.lose_connection(ConnectionResetError())
     assert isinstance(sink.ended, UpstreamCut)
 
 
 @pytest.mark.parametrize("head", [b"Connection: close\r\n", b"Connection: Close\r\n"])
 def test_a_connection_that_the_engine_closes_is_not_used_again(head: bytes):
     bench, sink = ConnectionBench(), RecordingSink()
-    bench.ask(sink)
-    bench.hears(HEAD + head + b"Content-Length: 2\r\n\r\nok")
-    assert (sink.ended, bench.freed, bench.transport.state) == ("delimited", [False], "closed")
+    bench.send(sink)
+    bench.receive(HEAD + head + b"Content-Length: 2\r\n\r\nok")
+    assert (sink.ended, bench.released, bench.transport.state) == ("delimited", [False], "closed")
 
 
 def test_what_comes_on_a_free_connection_aborts_it():
     bench = ConnectionBench()
-    bench.hears(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
+    bench.receive(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
     assert bench.transport.state == "aborted"
     assert not bench.connection.is_open
 
 
 def test_an_aborted_connection_is_silent_afterwards():
     bench, sink = ConnectionBench(), RecordingSink()
-    bench.ask(sink)
+    bench.send(sink)
     bench.connection.abort(ClientGone("gone"))
     assert isinstance(sink.ended, ClientGone)
     bench.connection.data_received(HEAD)
-    bench.lost()
+    bench.lose_connection()
     bench.connection.check_deadlines(1e9)
     assert isinstance(sink.ended, ClientGone)
 
 
 def test_an_abort_without_an_error_tells_nobody():
     bench, sink = ConnectionBench(), RecordingSink()
-    bench.ask(sink)
+    bench.send(sink)
     bench.connection.abort()
-    bench.lost()
+    bench.lose_connection()
     assert not sink.ended
-    assert bench.freed[0] is False
+    assert bench.released[0] is False
 
 
 # Time
@@ -240,10 +240,10 @@ def test_an_abort_without_an_error_tells_nobody():
 
 def test_the_first_byte_has_its_time_and_silence_another():
     bench, sink = ConnectionBench(), RecordingSink()
-    bench.ask(sink, now=100.0, first=10.0, idle=5.0)
+    bench.send(sink, now=100.0, first=10.0, idle=5.0)
     bench.connection.check_deadlines(109.9)
     assert not sink.ended
-    bench.hears(CHUNKED + chunk(b"a"))
+    bench.receive(CHUNKED + chunk(b"a"))
     bench.connection.check_deadlines(110.0)
     bench.connection.check_deadlines(114.9)
     assert not sink.ended
@@ -255,15 +255,15 @@ def test_the_first_byte_has_its_time_and_silence_another():
 
 def test_a_head_alone_does_not_stop_the_clock():
     bench, sink = ConnectionBench(), RecordingSink()
-    bench.ask(sink, now=100.0, first=10.0, idle=100.0)
-    bench.hears(CHUNKED)
+    bench.send(sink, now=100.0, first=10.0, idle=100.0)
+    bench.receive(CHUNKED)
     bench.connection.check_deadlines(110.0)
     assert isinstance(sink.ended, UpstreamTimeout)
 
 
 def test_no_byte_at_all_is_told_as_such():
     bench, sink = ConnectionBench(), RecordingSink()
-    bench.ask(sink, now=100.0, first=10.0)
+    bench.send(sink, now=100.0, first=10.0)
     bench.connection.check_deadlines(110.0)
     assert isinstance(sink.ended, UpstreamTimeout)
     assert "did not start its response" in sink.ended.message
@@ -271,16 +271,16 @@ def test_no_byte_at_all_is_told_as_such():
 
 def test_a_client_that_has_stopped_reading_is_given_up_and_a_slow_one_is_not():
     bench, sink = ConnectionBench(), RecordingSink()
-    bench.ask(sink, now=0.0, first=10.0, idle=5.0)
-    bench.hears(CHUNKED + chunk(b"a"))
-    sink.waiting = 1000
+    bench.send(sink, now=0.0, first=10.0, idle=5.0)
+    bench.receive(CHUNKED + chunk(b"a"))
+    sink.unsent = 1000
     bench.connection.pause()
     assert bench.transport.paused
     now = 1.0
     for left in range(900, 0, -100):  # it reads, if slowly
         bench.connection.check_deadlines(now)
         now += 5.0
-        sink.waiting = left
+        sink.unsent = left
         assert not sink.ended
     for _ in range(3):
         bench.connection.check_deadlines(now)
@@ -290,9 +290,9 @@ def test_a_client_that_has_stopped_reading_is_given_up_and_a_slow_one_is_not():
 
 def test_a_paused_connection_is_free_again_with_open_ears():
     bench, sink = ConnectionBench(), RecordingSink()
-    bench.ask(sink)
+    bench.send(sink)
     bench.connection.pause()
-    bench.hears(HEAD + b"Content-Length: 2\r\n\r\nok")
-    assert (sink.ended, bench.freed, bench.transport.paused) == ("delimited", [True], False)
+    bench.receive(HEAD + b"Content-Length: 2\r\n\r\nok")
+    assert (sink.ended, bench.released, bench.transport.paused) == ("delimited", [True], False)
     bench.connection.pause()
     assert not bench.transport.paused

@@ -1,4 +1,4 @@
-"""Which kept connection is used, which is closed, and when no more are opened."""
+"""The pool: which kept connection is used, which is closed, and when no more are opened."""
 
 import asyncio
 import re
@@ -200,7 +200,7 @@ async def test_after_the_end_nothing_is_opened():
         for ended in (connecting, first.connect(), pools.get("http://127.0.0.1:1").connect()):
             with pytest.raises(ConnectFailed, match="stopping"):
                 await ended
-        assert (pools.size, pools.busy) == (0, 0)
+        assert (pools.size, pools.busy_count) == (0, 0)
 
 
 async def test_a_pool_serves_one_address_with_one_way_of_verifying():
