@@ -10,7 +10,7 @@ FOLDERS = (SCRIPTS, SCRIPTS / "lints", SCRIPTS / "milestones", SCRIPTS / "model_
 
 
 def main() -> int:
-    failed, variables = 0, {**os.environ, "MYPYPATH": str(SCRIPTS.parent)}
+    failed, variables = 0, {**os.environ, "MYPYPATH": f"{SCRIPTS.parent}{os.pathsep}{SCRIPTS / 'lints'}"}
     for folder in FOLDERS:
         files = sorted(path.name for path in folder.glob("*.py"))
         cache = SCRIPTS.parent / ".mypy_cache" / folder.name

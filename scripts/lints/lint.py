@@ -10,8 +10,10 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, wraps
 from pathlib import Path, PurePosixPath
+
+import naming
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACES = ("src", "tests", "scripts", "docs", "bench", "deploy", ".ci")
@@ -168,7 +170,18 @@ def no_foreign_words(source: Source) -> Iterator[tuple[int, str]]:
                 yield number, f"{found[0]!r} is the name of some machine's folder or of a registry: it does not belong"
 
 
+def _on_tree(rule: Callable[[ast.Module], Iterator[tuple[int, str]]]) -> Rule:
+    """Adapt a naming rule, which reads the parsed module only."""
+
+    @wraps(rule)
+    def check_source(source: Source) -> Iterator[tuple[int, str]]:
+        return rule(source.tree)
+
+    return check_source
+
+
 CODE: tuple[Rule, ...] = (
+    *map(_on_tree, naming.RULES),
     imports_at_the_top,
     no_global,
     decisions_are_synchronous,
@@ -182,7 +195,7 @@ SIZES: tuple[Rule, ...] = (short_modules, short_functions)
 def rules_for(path: str) -> tuple[Rule, ...]:
     """Tests may be long and name what they test; words are watched everywhere but where they are listed."""
     rules: tuple[Rule, ...] = ()
-    if path != "scripts/lints/lint.py":
+    if path not in ("scripts/lints/lint.py", "scripts/lints/naming.py"):
         rules += (no_foreign_words,)
         if path.endswith(".py"):
             rules += (finished,)

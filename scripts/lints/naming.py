@@ -69,6 +69,9 @@ def few_positional_arguments(tree: ast.Module) -> Iterator[tuple[int, str]]:
                 yield node.lineno, f"{count} positional arguments, at most {MAX_POSITIONAL}: pass names or an object"
 
 
+RULES = (plain_vocabulary, functions_are_verb_phrases, docstrings_open_plainly, few_positional_arguments)
+
+
 def is_bare_participle(name: str) -> bool:
     """Recognise a one-word name that is a past participle, such as `counted` or `shown`."""
     word = name.strip("_")

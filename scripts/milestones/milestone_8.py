@@ -12,7 +12,9 @@ from fresh_clone import CHECKOUT, FreshClone, find_namespace, make_fresh_clone
 from rows import Row
 
 sys.path.insert(0, str(CHECKOUT))
+sys.path.insert(0, str(CHECKOUT / "scripts" / "lints"))
 
+from measures import measure_source
 from tests.support.decoys import PORTS
 
 TITLE = "The house"
@@ -28,6 +30,35 @@ def measure_check() -> Iterator[Row]:
     last = (done.stdout + done.stderr).strip().splitlines()[-1]
     is_met = done.returncode == 0 and seconds <= CHECK_SECONDS
     yield Row("scripts/check", f"passes in {CHECK_SECONDS} s", f"{last} {seconds:.0f} s", is_met)
+
+
+def measure_names_and_shapes() -> Iterator[Row]:
+    """Count names, docstrings, arguments and imports over the source."""
+    found = measure_source()
+    yield _at_most("files in prefix families", 4, found.family_files)
+    yield _at_most("one-word function names, %", 40, round(found.one_word_percent))
+    yield _at_most("bare participles as functions", 0, found.bare_participles)
+    yield _at_most("docstrings that open with a relative clause", 0, found.relative_docstrings)
+    yield _at_most("calls with more than 6 positional arguments", 3, found.long_calls)
+    yield _at_most("import fan-out of a module of app", 20, found.max_fan_out("app/"))
+    yield _at_most("import fan-out of failover", 12, found.max_fan_out("gateway/upstream/failover.py"))
+    yield _at_most("import fan-out of the pipeline", 12, found.max_fan_out("gateway/pipeline.py"))
+    yield _at_most("lines of the longest module", 400, found.max_module_lines)
+    yield _at_most("lines of the longest function", 50, found.max_function_lines)
+
+
+def measure_cycles() -> Iterator[Row]:
+    """Check the contracts of import-linter, and that none has an exemption."""
+    done = subprocess.run(
+        [CHECKOUT / ".venv" / "bin" / "lint-imports", "--no-logo"], cwd=CHECKOUT, capture_output=True, check=False
+    )
+    exemptions = (CHECKOUT / ".importlinter").read_text("utf-8").count("ignore_imports")
+    measured = f"exit code {done.returncode}, {exemptions} exemptions"
+    yield Row("import-linter", "no cycle, no exemption", measured, (done.returncode, exemptions) == (0, 0))
+
+
+def _at_most(what: str, limit: int, measured: int) -> Row:
+    return Row(what, f"at most {limit}" if limit else "0", str(measured), measured <= limit)
 
 
 def measure_fresh_clone() -> Iterator[Row]:

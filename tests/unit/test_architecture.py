@@ -65,6 +65,21 @@ CAUGHT = {
         "src/penstock/api/status/routes.py",
         "from penstock.dialects.service import metadata",
     ),
+    "a private word": ("plain_vocabulary", "src/penstock/app/gateway.py", "told = 1"),
+    "a private word within a name": ("plain_vocabulary", "src/penstock/app/gateway.py", "def f(what_was_said): ..."),
+    "a limit without a unit": ("plain_vocabulary", "src/penstock/app/gateway.py", "LONGEST = 5"),
+    "a participle as a function": ("functions_are_verb_phrases", "src/penstock/app/gateway.py", "def counted(): ..."),
+    "an irregular participle as a method": (
+        "functions_are_verb_phrases",
+        "src/penstock/app/gateway.py",
+        "class A:\n    async def _gone(self): ...",
+    ),
+    "a relative clause as a docstring": (
+        "docstrings_open_plainly",
+        "src/penstock/app/gateway.py",
+        'def render_it():\n    """What is rendered."""',
+    ),
+    "seven positional arguments": ("few_positional_arguments", "src/penstock/app/gateway.py", "f(1, 2, 3, 4, 5, 6, 7)"),
     "an unfinished function": ("finished", "src/penstock/app/gateway.py", f"def f():\n    {UNDONE}"),
     "a note to do something": ("finished", "tests/unit/test_a.py", "# TO" + "DO: more"),
     "a folder of some machine": ("no_foreign_words", "docs/settings.md", f"put it into {MACHINE}"),
@@ -72,6 +87,8 @@ CAUGHT = {
 }
 
 ALLOWED = {
+    "a participle as a variable": ("src/penstock/app/gateway.py", "counted = 1\ndef embed(): ..."),
+    "arguments by name": ("src/penstock/app/gateway.py", "f(1, 2, 3, 4, 5, 6, g=7)"),
     "a module of 400 lines": ("src/penstock/app/gateway.py", LONG.removesuffix("\nx = 1")),
     "a function of 60 lines": ("src/penstock/app/gateway.py", LONG_FUNCTION.removesuffix("\n    x = 1")),
     "a long test": ("tests/unit/test_long.py", LONG),
