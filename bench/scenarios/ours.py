@@ -13,8 +13,8 @@ from penstock.domain.fleet import Deployment, Model, Priority, Server, ServerSta
 from penstock.domain.request import Call, Operation
 from penstock.domain.response import Usage
 from penstock.gateway.fleet.catalog import Catalog
+from penstock.gateway.fleet.learning import AnsweredCall, learn_throughput
 from penstock.gateway.fleet.swap_queue import FAIRNESS_SECONDS
-from penstock.gateway.fleet.throughput_learning import AnsweredCall, learn_throughput
 from penstock.gateway.routing import costs
 from penstock.gateway.routing.model_profile import estimate_billions
 from penstock.gateway.routing.policy import Policy

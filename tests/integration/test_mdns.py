@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from penstock.control import discovery
-from penstock.control.discovery import mdns_zeroconf
+from penstock.control.discovery import zeroconf_adapter
 from penstock.control.discovery.dns_sd import Announcement
 from penstock.control.discovery.mdns import Mdns
 from penstock.control.discovery.name_resolution import MdnsResolver
@@ -21,8 +21,8 @@ from tests.support.lan import LOOPBACK, CallbackWaiter, LanHost
 
 def not_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if nobody had asked the network for anything yet."""
-    monkeypatch.delitem(sys.modules, mdns_zeroconf.__name__)
-    monkeypatch.delattr(discovery, "mdns_zeroconf")
+    monkeypatch.delitem(sys.modules, zeroconf_adapter.__name__)
+    monkeypatch.delattr(discovery, "zeroconf_adapter")
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ async def test_a_missing_network_is_logged_once(caplog, monkeypatch):
     def refuse(**_: object) -> None:
         raise OSError(errno.EADDRINUSE, "Address already in use")
 
-    monkeypatch.setattr(mdns_zeroconf, "AsyncZeroconf", refuse)
+    monkeypatch.setattr(zeroconf_adapter, "AsyncZeroconf", refuse)
     mdns = Mdns()
     mdns.set_announcement(Announcement("_x._tcp", "x", 1))
     mdns.start_browsing("_x._tcp")
@@ -197,4 +197,4 @@ async def test_nothing_is_opened_or_imported_before_the_first_use(monkeypatch):
     assert await MdnsResolver(mdns).resolve_url("http://localhost:11434", False) == ()
     await mdns.stop()
 
-    assert mdns_zeroconf.__name__ not in sys.modules
+    assert zeroconf_adapter.__name__ not in sys.modules

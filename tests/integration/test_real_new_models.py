@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest_asyncio
 
-from penstock.control.discovery.probe_schedule import MIN_PROBE_GAP
+from penstock.control.discovery.schedule import MIN_PROBE_GAP
 from penstock.sim import Faults, SimOptions, Simulator
 from tests.support.gateway_process import Gateway, gateway
 

@@ -36,9 +36,9 @@ from penstock.domain.errors import (
     UpstreamStatus,
 )
 from penstock.domain.fleet import Inventory, Model
+from penstock.domain.provenance import Provenance
 from penstock.domain.request import Call, Operation
 from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, ToolDelta, Usage, assemble_response
-from penstock.domain.response_metadata import Provenance
 from penstock.engines.base import Engine, EngineRequest, FetchResponse
 from tests.support import transcripts
 from tests.support.transcripts import RecordedExchange

@@ -11,8 +11,8 @@ from starlette.responses import Response
 from penstock.api.dependencies import ApiDependencies
 from penstock.api.error_responses import ErrorResponses
 from penstock.api.middleware import REQUEST_ID, RequestMiddleware, build_error_response
-from penstock.api.models.ollama_routes import OllamaRoutes
 from penstock.api.models.routes import ModelRoutes
+from penstock.api.ollama.routes import OllamaRoutes
 from penstock.api.openapi import OpenApiDocument
 from penstock.api.routing.routes import RoutingRoutes
 from penstock.api.status.routes import StatusRoutes

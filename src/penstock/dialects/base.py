@@ -11,9 +11,9 @@ from typing import Protocol
 
 from penstock.domain.content import Content
 from penstock.domain.errors import PenstockError
+from penstock.domain.provenance import Provenance
 from penstock.domain.request import Call
 from penstock.domain.response import Chunk, ModelResponse, Usage
-from penstock.domain.response_metadata import Provenance
 
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
 JSON = b"application/json"

@@ -7,9 +7,9 @@ from penstock.dialects.base import Renderer
 from penstock.domain.content import Chat, Completion, Content
 from penstock.domain.errors import PenstockError, Unsupported
 from penstock.domain.fleet import Model
+from penstock.domain.provenance import Provenance
 from penstock.domain.request import Call, Operation
 from penstock.domain.response import Chunk
-from penstock.domain.response_metadata import Provenance
 from penstock.domain.resumption import is_resumable, reduce_token_limit
 from penstock.engines.base import Engine, EngineRequest
 

@@ -11,8 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from penstock.dialects.base import Renderer
+from penstock.domain.provenance import Provenance
 from penstock.domain.response import Chunk, Logprob, ToolDelta, Usage
-from penstock.domain.response_metadata import Provenance
 
 BY = Provenance("abc123", created=1_700_000_000.0, model="llama3.1:8b", requested="llama3.1")
 

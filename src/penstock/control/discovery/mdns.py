@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from zeroconf import RecordUpdate, ServiceStateChange, Zeroconf
     from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-    from penstock.control.discovery.mdns_zeroconf import ZeroconfLibrary
+    from penstock.control.discovery.zeroconf_adapter import ZeroconfLibrary
 
 log = logging.getLogger(__name__)
 
@@ -223,6 +223,6 @@ def _is_usable_address(address: str) -> bool:
 
 
 def _import_library() -> "ZeroconfLibrary":
-    from penstock.control.discovery import mdns_zeroconf  # noqa: PLC0415  # lazy: zeroconf, only when mDNS is used
+    from penstock.control.discovery import zeroconf_adapter  # noqa: PLC0415  # lazy: zeroconf, only when mDNS is used
 
-    return mdns_zeroconf.ZeroconfLibrary()
+    return zeroconf_adapter.ZeroconfLibrary()

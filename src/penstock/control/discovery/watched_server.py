@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from penstock.control.discovery.probe_schedule import ProbeSchedule
+from penstock.control.discovery.schedule import ProbeSchedule
 from penstock.domain.fleet import Model, Server, ServerStatus
 
 

@@ -12,7 +12,7 @@ from penstock.control.discovery.discovery_log import DiscoveryLog
 from penstock.control.discovery.health import ProbeResult, evaluate_probe, is_excusable_timeout
 from penstock.control.discovery.name_resolution import SystemResolver, UrlResolver, get_host
 from penstock.control.discovery.probe import Prober
-from penstock.control.discovery.probe_schedule import MIN_PROBE_GAP, ProbeSchedule
+from penstock.control.discovery.schedule import MIN_PROBE_GAP, ProbeSchedule
 from penstock.control.discovery.watched_server import WatchedServer, is_same_endpoint
 from penstock.domain.errors import PenstockError
 from penstock.domain.fleet import Server, ServerStatus, State

@@ -15,9 +15,9 @@ from penstock.dialects.service import metadata
 from penstock.dialects.service.unstreamed import UnstreamedEndpoint
 from penstock.domain.content import Content
 from penstock.domain.errors import PenstockError
+from penstock.domain.provenance import Provenance
 from penstock.domain.request import Call
 from penstock.domain.response import ModelResponse
-from penstock.domain.response_metadata import Provenance
 
 
 def render_error(error: PenstockError, request_id: str) -> bytes:

@@ -19,9 +19,9 @@ from penstock.dialects.base import EVENT_STREAM, Dialect, Renderer
 from penstock.dialects.service import metadata
 from penstock.domain.content import Content
 from penstock.domain.errors import PenstockError
+from penstock.domain.provenance import Provenance
 from penstock.domain.request import Call
 from penstock.domain.response import Chunk, ModelResponse, Usage
-from penstock.domain.response_metadata import Provenance
 
 
 def render_event(name: str, **data: Any) -> bytes:

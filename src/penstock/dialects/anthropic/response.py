@@ -9,9 +9,9 @@ from penstock.dialects.base import EVENT_STREAM, JSON, UnstreamedRenderer
 from penstock.dialects.content_blocks import TEXT, THINKING, TOOL, Block, BlockRenderer, is_object
 from penstock.domain.content import ToolCall
 from penstock.domain.errors import PenstockError
+from penstock.domain.provenance import Provenance
 from penstock.domain.request import Call
 from penstock.domain.response import Choice, Logprob, ModelResponse, Usage
-from penstock.domain.response_metadata import Provenance
 
 _encode = msgspec.json.Encoder().encode
 _STOP_REASONS = {"length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}

@@ -18,9 +18,9 @@ from penstock.dialects.ollama.response import ChatRenderer, EmbeddingRenderer, r
 from penstock.dialects.ollama.usage import is_stream_complete, parse_usage
 from penstock.domain.content import Content
 from penstock.domain.errors import InvalidRequest, ModelNotFound, PenstockError, Unsupported
+from penstock.domain.provenance import Provenance
 from penstock.domain.request import Call, Operation
 from penstock.domain.response import Usage
-from penstock.domain.response_metadata import Provenance
 
 _ABSENT = msgspec.Raw()
 _LENIENT = frozenset({"lenient"})

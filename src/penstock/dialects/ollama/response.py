@@ -17,9 +17,9 @@ from penstock.dialects.base import UnstreamedRenderer
 from penstock.dialects.go_json import encode_string, escape_line_separators
 from penstock.domain.content import ToolCall
 from penstock.domain.errors import PenstockError
+from penstock.domain.provenance import Provenance
 from penstock.domain.request import Call
 from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, ToolDelta, Usage
-from penstock.domain.response_metadata import Provenance
 
 NDJSON = b"application/x-ndjson"
 JSON = b"application/json; charset=utf-8"

@@ -19,9 +19,9 @@ from penstock.dialects.openai.request_fields import (
 from penstock.dialects.openai.usage import build_usage_object, is_stream_complete, parse_usage
 from penstock.domain.content import Completion, Content
 from penstock.domain.errors import PenstockError
+from penstock.domain.provenance import Provenance
 from penstock.domain.request import Call, Operation
 from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, Usage
-from penstock.domain.response_metadata import Provenance
 
 _FINISH_REASONS = {"load": "stop", "unload": "stop", "tool_calls": "stop", "": "stop"}
 

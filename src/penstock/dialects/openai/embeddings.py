@@ -13,9 +13,9 @@ from penstock.dialects.openai.request_fields import IGNORED_FIELDS, to_inputs
 from penstock.dialects.openai.usage import parse_usage
 from penstock.domain.content import Content, Embedding
 from penstock.domain.errors import InvalidRequest, PenstockError, UpstreamGarbage
+from penstock.domain.provenance import Provenance
 from penstock.domain.request import Call, Operation
 from penstock.domain.response import ModelResponse, Usage
-from penstock.domain.response_metadata import Provenance
 
 
 class _RoutingFields(msgspec.Struct):

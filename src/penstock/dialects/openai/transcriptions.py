@@ -8,9 +8,9 @@ from penstock.dialects.base import UnstreamedRenderer
 from penstock.dialects.openai.errors import render_error_event, render_interruption
 from penstock.dialects.openai.usage import find_usage
 from penstock.domain.errors import InvalidRequest, PenstockError, Unsupported
+from penstock.domain.provenance import Provenance
 from penstock.domain.request import Call, Operation
 from penstock.domain.response import ModelResponse, Usage
-from penstock.domain.response_metadata import Provenance
 
 _BOUNDARY = re.compile(rb'boundary=(?:"([^"\r\n]{1,200})"|([^\s;"]{1,200}))', re.IGNORECASE)
 _NAME = re.compile(rb'content-disposition:[^\r\n]*?[;\s]name="?([^";\r\n]*)"?', re.IGNORECASE)

@@ -11,9 +11,9 @@ from penstock.dialects.openai_responses.request import decode_chat
 from penstock.dialects.openai_responses.response import ResponseRenderer
 from penstock.domain.content import Chat
 from penstock.domain.errors import PenstockError
+from penstock.domain.provenance import Provenance
 from penstock.domain.request import Call, Operation
 from penstock.domain.response import Usage
-from penstock.domain.response_metadata import Provenance
 
 
 class _RoutingFields(msgspec.Struct):

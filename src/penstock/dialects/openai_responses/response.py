@@ -9,9 +9,9 @@ from penstock.dialects.content_blocks import REFUSAL, TEXT, THINKING, TOOL, Bloc
 from penstock.dialects.json_body import decode_body
 from penstock.dialects.openai_responses.schema import ReasoningConfig
 from penstock.domain.errors import InvalidRequest, PenstockError, RateLimited
+from penstock.domain.provenance import Provenance
 from penstock.domain.request import Call
 from penstock.domain.response import Choice, Logprob, ModelResponse, Usage
-from penstock.domain.response_metadata import Provenance
 
 _encode = msgspec.json.Encoder().encode
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}

@@ -7,8 +7,8 @@ import msgspec
 
 from penstock.dialects.timestamps import format_timestamp
 from penstock.domain.errors import PenstockError
+from penstock.domain.provenance import Provenance
 from penstock.domain.response import Choice, ModelResponse, Usage
-from penstock.domain.response_metadata import Provenance
 
 
 def format_now() -> str:

@@ -18,9 +18,9 @@ from penstock.dialects.service.request import (
 from penstock.dialects.service.unstreamed import UnstreamedEndpoint
 from penstock.domain.content import Chat, Content
 from penstock.domain.errors import PenstockError
+from penstock.domain.provenance import Provenance
 from penstock.domain.request import Call, Operation
 from penstock.domain.response import ModelResponse
-from penstock.domain.response_metadata import Provenance
 
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True, gc=False):

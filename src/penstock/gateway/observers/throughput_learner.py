@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from penstock.gateway.fleet.catalog import Catalog
-from penstock.gateway.fleet.throughput_learning import AnsweredCall, learn_throughput
+from penstock.gateway.fleet.learning import AnsweredCall, learn_throughput
 from penstock.gateway.request_context import RequestContext
 
 FIRST_CALLS = 256

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from penstock.domain.errors import PenstockError
+from penstock.domain.provenance import Provenance
 from penstock.domain.request import Defaults, Operation
-from penstock.domain.response_metadata import Provenance
 from penstock.domain.routing_decision import Candidate
 from penstock.gateway.fleet.catalog import Catalog
 from penstock.gateway.request_context import RequestContext

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from penstock.domain.fleet import Deployment
-from penstock.domain.response_metadata import Provenance
+from penstock.domain.provenance import Provenance
 from penstock.domain.routing_decision import Candidate, Decision
 from penstock.gateway.request_context import RequestContext
 from penstock.gateway.upstream.targets import Target

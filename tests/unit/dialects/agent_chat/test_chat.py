@@ -8,9 +8,9 @@ import pytest
 from penstock.dialects.agent_chat.chat import DIALECT
 from penstock.domain.content import AgentTask
 from penstock.domain.errors import ClientGone, InvalidRequest, NoServer, Unavailable
+from penstock.domain.provenance import Provenance
 from penstock.domain.request import Call, Operation
 from penstock.domain.response import Choice, ModelResponse, Usage
-from penstock.domain.response_metadata import Provenance
 
 SEND, PLAN = DIALECT.endpoints
 BY = Provenance("r1", 1756634400.0, "victoria", "http://localhost:8010", "victoria", "victoria")

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from penstock.dialects.agent_chat.stream import DIALECT
 from penstock.domain.errors import InvalidRequest, NoServer, UpstreamCut
+from penstock.domain.provenance import Provenance
 from penstock.domain.response import Choice, Chunk, ModelResponse, Usage
-from penstock.domain.response_metadata import Provenance
 
 ENDPOINT = DIALECT.endpoints[0]
 BY = Provenance("r1", server_url="http://localhost:8010", provider="victoria", model="victoria")

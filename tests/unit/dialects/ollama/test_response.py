@@ -13,9 +13,9 @@ from penstock.dialects.ollama import DIALECT
 from penstock.dialects.ollama.response import ChatRenderer, format_instant, render_error
 from penstock.domain.content import ToolCall
 from penstock.domain.errors import UpstreamCut
+from penstock.domain.provenance import Provenance
 from penstock.domain.request import Call, Operation
 from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, ToolDelta, Usage
-from penstock.domain.response_metadata import Provenance
 
 WIRES = {endpoint.wire: endpoint for endpoint in DIALECT.endpoints}
 NOON = 1_787_338_102_123_456_789  # 2026-08-21T18:48:22.123456789Z

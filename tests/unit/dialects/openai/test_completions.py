@@ -8,9 +8,9 @@ import pytest
 from penstock.dialects.openai.completions import CompletionRenderer, CompletionsEndpoint
 from penstock.domain.content import Completion, Format, Sampling
 from penstock.domain.errors import InvalidRequest, UpstreamCut
+from penstock.domain.provenance import Provenance
 from penstock.domain.request import Operation
 from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, Usage
-from penstock.domain.response_metadata import Provenance
 
 BY = Provenance("r1", created=1_700_000_000.9, model="tiny:latest", requested="tiny")
 COMPLETIONS = CompletionsEndpoint()

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from penstock.dialects.openai.embeddings import EmbeddingsEndpoint
 from penstock.domain.content import Embedding
 from penstock.domain.errors import InvalidRequest, UpstreamCut, UpstreamGarbage
+from penstock.domain.provenance import Provenance
 from penstock.domain.request import Operation
 from penstock.domain.response import ModelResponse, Usage
-from penstock.domain.response_metadata import Provenance
 
 BY = Provenance("r1", model="bge:latest", requested="bge")
 EMBEDDINGS = EmbeddingsEndpoint()

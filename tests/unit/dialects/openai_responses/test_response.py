@@ -12,9 +12,9 @@ from openai.types.responses import Response, ResponseStreamEvent
 from penstock.dialects.openai_responses import DIALECT
 from penstock.domain.content import ToolCall
 from penstock.domain.errors import InvalidRequest, NoServer, PenstockError, RateLimited, UpstreamCut
+from penstock.domain.provenance import Provenance
 from penstock.domain.request import Call
 from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, ToolDelta, Usage, assemble_response
-from penstock.domain.response_metadata import Provenance
 from tests.unit.dialects.chunk_streams import BY, no_deadline, parse_events, render_stream, serve_bytes, streams, usages
 
 (RESPONSES,) = DIALECT.endpoints

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from penstock.dialects.service.chat import DIALECT
 from penstock.domain.content import Chat
 from penstock.domain.errors import InvalidRequest, LlmDisabled, NoServer
+from penstock.domain.provenance import Provenance
 from penstock.domain.request import Call, Operation
 from penstock.domain.response import Choice, ModelResponse, Usage
-from penstock.domain.response_metadata import Provenance
 
 ENDPOINT = DIALECT.endpoints[0]
 BY = Provenance(

@@ -7,9 +7,9 @@ import pytest
 from penstock.dialects.service.routed_chat import DIALECT
 from penstock.domain.content import Chat
 from penstock.domain.errors import InvalidRequest, ModelNotFound
+from penstock.domain.provenance import Provenance
 from penstock.domain.request import Call
 from penstock.domain.response import Choice, ModelResponse, Usage
-from penstock.domain.response_metadata import Provenance
 
 ENDPOINT = DIALECT.endpoints[0]
 BY = Provenance(

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from penstock.dialects.ollama import DIALECT
 from penstock.domain.content import ToolCall
 from penstock.domain.errors import ContextLengthExceeded, UpstreamCut, UpstreamGarbage, UpstreamStatus
+from penstock.domain.provenance import Provenance
 from penstock.domain.request import Call, Operation
 from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, ToolDelta, Usage, assemble_response
-from penstock.domain.response_metadata import Provenance
 from penstock.engines.ollama.errors import parse_stream_error
 from penstock.engines.ollama.response import OllamaReader
 

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from penstock.domain.fleet import Deployment, Model, Server
 from penstock.domain.response import Usage
+from penstock.gateway.fleet.learning import AnsweredCall, learn_throughput
 from penstock.gateway.fleet.server_load import ServerLoad
 from penstock.gateway.fleet.throughput import ModelThroughput, SpeedFactor
-from penstock.gateway.fleet.throughput_learning import AnsweredCall, learn_throughput
 
 SERVER = Server("a", "ollama", ("http://a:1",))
 DEPLOYMENT = Deployment(SERVER, Model("m"), SERVER.url, 2, on_demand=True)

@@ -8,7 +8,7 @@ from penstock.domain.errors import UpstreamCut
 from penstock.domain.fleet import Deployment, Model, Server
 from penstock.domain.response import Usage
 from penstock.gateway.fleet.catalog import Catalog
-from penstock.gateway.fleet.throughput_learning import AnsweredCall
+from penstock.gateway.fleet.learning import AnsweredCall
 from penstock.gateway.observers import ThroughputLearner, throughput_learner
 from penstock.gateway.observers.throughput_learner import FIRST_CALLS, SAMPLE_INTERVAL
 from penstock.gateway.request_context import RequestContext

@@ -13,9 +13,9 @@ from penstock.dialects.openai.request_fields import NULL, StreamOptions
 from penstock.dialects.openai.usage import is_stream_complete, parse_usage
 from penstock.domain.content import Content
 from penstock.domain.errors import InvalidRequest, PenstockError
+from penstock.domain.provenance import Provenance
 from penstock.domain.request import Call, Operation
 from penstock.domain.response import Usage
-from penstock.domain.response_metadata import Provenance
 
 
 class _RoutingFields(msgspec.Struct):

@@ -9,9 +9,9 @@ from penstock.dialects.openai.errors import render_error_event
 from penstock.dialects.openai.usage import build_usage_object
 from penstock.domain.content import ToolCall
 from penstock.domain.errors import PenstockError
+from penstock.domain.provenance import Provenance
 from penstock.domain.request import Call
 from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, ToolDelta, Usage
-from penstock.domain.response_metadata import Provenance
 
 _encode = msgspec.json.Encoder().encode
 _FINISH_REASONS = {"load": "stop", "unload": "stop", "": "stop"}

@@ -11,8 +11,8 @@ from penstock.dialects.openai.chat.endpoints import ChatEndpoint
 from penstock.dialects.openai.chat.response import ChatRenderer
 from penstock.domain.content import ToolCall
 from penstock.domain.errors import UpstreamCut
+from penstock.domain.provenance import Provenance
 from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, ToolDelta, Usage
-from penstock.domain.response_metadata import Provenance
 
 BY = Provenance("r1", created=1_700_000_000.9, model="tiny:latest", requested="tiny")
 CHAT = ChatEndpoint()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from penstock import dialects, engines
 from penstock.domain.errors import ClientStalled, PenstockError, UpstreamCut, UpstreamGarbage
 from penstock.domain.fleet import Model
-from penstock.domain.response_metadata import Provenance
+from penstock.domain.provenance import Provenance
 from penstock.gateway.request_context import RequestContext
 from penstock.gateway.upstream.provenance import Origin
 from penstock.gateway.upstream.relay.base import Relay

@@ -5,7 +5,7 @@ import re
 
 import ollama
 
-from penstock.api.models import ollama_views
+from penstock.api.ollama import views
 from penstock.domain.fleet import Fleet, Model, Server, ServerStatus, State
 
 LLAMA = Model(
@@ -30,7 +30,7 @@ def listed(body: bytes) -> list[dict[str, object]]:
 
 
 def test_tags_have_ollamas_keys_in_its_order():
-    entry = listed(ollama_views.render_tags(fleet((LLAMA,))))[0]
+    entry = listed(views.render_tags(fleet((LLAMA,))))[0]
     assert json.dumps(entry) == json.dumps(
         {
             "name": "llama3.1:8b",
@@ -49,7 +49,7 @@ def test_tags_have_ollamas_keys_in_its_order():
 
 
 def test_the_newest_comes_first_whatever_its_zone():
-    assert [model["name"] for model in listed(ollama_views.render_tags(fleet((LLAMA, GEMMA, SERVED))))] == [
+    assert [model["name"] for model in listed(views.render_tags(fleet((LLAMA, GEMMA, SERVED))))] == [
         "gemma3:1b",
         "llama3.1:8b",
         "meta-llama/Meta-Llama-3.1-8B-Instruct:latest",
@@ -58,30 +58,30 @@ def test_the_newest_comes_first_whatever_its_zone():
 
 def test_a_model_on_several_servers_is_one_entry():
     elsewhere = Model("LLAMA3.1:8B", digest="c" * 64, is_loaded=True, size_vram=5, expires_at="2026-08-21T19:00:00Z")
-    body = ollama_views.render_tags(fleet((LLAMA,), (elsewhere, GEMMA)))
+    body = views.render_tags(fleet((LLAMA,), (elsewhere, GEMMA)))
     assert sorted(model["name"] for model in listed(body)) == ["gemma3:1b", "llama3.1:8b"]
-    loaded = listed(ollama_views.render_ps(fleet((LLAMA,), (elsewhere,))))[0]
+    loaded = listed(views.render_ps(fleet((LLAMA,), (elsewhere,))))[0]
     assert (loaded["size_vram"], loaded["expires_at"]) == (5, "2026-08-21T19:00:00Z")
 
 
 def test_models_of_other_engines_get_what_ollamas_client_needs():
-    entry = listed(ollama_views.render_tags(fleet((SERVED,))))[0]
+    entry = listed(views.render_tags(fleet((SERVED,))))[0]
     assert re.fullmatch("[0-9a-f]{64}", str(entry["digest"]))
-    assert entry["digest"] == listed(ollama_views.render_ps(fleet((SERVED,))))[0]["digest"]
+    assert entry["digest"] == listed(views.render_ps(fleet((SERVED,))))[0]["digest"]
     assert entry["details"]["families"] is None
     assert entry["modified_at"] == "0001-01-01T00:00:00Z"
 
 
 def test_servers_that_are_away_and_agents_list_nothing():
     agent = Model("victoria", capabilities=frozenset({"agent"}))
-    assert ollama_views.render_tags(fleet((LLAMA,), state=State.DOWN)) == b'{"models":[]}'
-    assert ollama_views.render_tags(fleet((agent,))) == ollama_views.render_ps(fleet((LLAMA,))) == b'{"models":[]}'
+    assert views.render_tags(fleet((LLAMA,), state=State.DOWN)) == b'{"models":[]}'
+    assert views.render_tags(fleet((agent,))) == views.render_ps(fleet((LLAMA,))) == b'{"models":[]}'
 
 
 def test_ps_has_its_eight_keys_and_the_longest_to_stay_first():
     soon = Model("a:1", 10, digest="d" * 64, is_loaded=True, size_vram=12, expires_at="2026-08-21T19:00:00Z")
     later = Model("b:1", 10, digest="e" * 64, is_loaded=True, expires_at="2026-08-21T19:00:00-05:00", context_length=8)
-    models = listed(ollama_views.render_ps(fleet((soon, later, SERVED))))
+    models = listed(views.render_ps(fleet((soon, later, SERVED))))
     assert [model["name"] for model in models[1:]] == ["b:1", "a:1"]
     assert list(models[1]) == [
         "name", "model", "size", "digest", "details", "expires_at", "size_vram", "context_length"
@@ -96,12 +96,12 @@ def test_ps_shows_the_context_that_a_model_is_loaded_with():
     loaded = Model("a:1", digest="d" * 64, is_loaded=True, context_length=131072, loaded_context=8192)
     bystander = Model("a:1", digest="d" * 64, context_length=131072)
     for statuses in (((loaded,), (bystander,)), ((bystander,), (loaded,))):
-        assert listed(ollama_views.render_ps(fleet(*statuses)))[0]["context_length"] == 8192
-        assert listed(ollama_views.render_tags(fleet(*statuses)))[0]["details"]["context_length"] == 131072
+        assert listed(views.render_ps(fleet(*statuses)))[0]["context_length"] == 8192
+        assert listed(views.render_tags(fleet(*statuses)))[0]["details"]["context_length"] == 131072
 
 
 def test_show_of_a_model_that_no_ollama_has():
-    description = json.loads(ollama_views.render_show(SERVED, False))
+    description = json.loads(views.render_show(SERVED, False))
     assert list(description) == ["modelfile", "details", "model_info", "capabilities", "modified_at"]
     assert description["model_info"] == {"general.architecture": "unknown", "unknown.context_length": 16384}
     assert description["capabilities"] == ["completion", "tools"]
@@ -109,7 +109,7 @@ def test_show_of_a_model_that_no_ollama_has():
 
 def test_show_gives_lists_only_when_verbose():
     model = Model("m", parameters="1.5B", family="llama", aliases=("n",))
-    brief, verbose = (json.loads(ollama_views.render_show(model, flag))["model_info"] for flag in (False, True))
+    brief, verbose = (json.loads(views.render_show(model, flag))["model_info"] for flag in (False, True))
     assert brief["general.aliases"] is None
     assert verbose == {
         "general.aliases": ["n"], "general.architecture": "llama", "general.parameter_count": 1_500_000_000
@@ -117,12 +117,12 @@ def test_show_gives_lists_only_when_verbose():
 
 
 def test_version_is_all_there_is():
-    assert ollama_views.render_version("0.32.15") == b'{"version":"0.32.15"}'
+    assert views.render_version("0.32.15") == b'{"version":"0.32.15"}'
 
 
 def test_the_official_client_reads_them():
     everything = fleet((LLAMA, GEMMA), (SERVED, Model("odd", modified_at="yesterday", parameters="..B")))
-    assert len(ollama.ListResponse.model_validate_json(ollama_views.render_tags(everything)).models) == 4
-    assert len(ollama.ProcessResponse.model_validate_json(ollama_views.render_ps(everything)).models) == 1
-    description = ollama.ShowResponse.model_validate_json(ollama_views.render_show(SERVED, True))
+    assert len(ollama.ListResponse.model_validate_json(views.render_tags(everything)).models) == 4
+    assert len(ollama.ProcessResponse.model_validate_json(views.render_ps(everything)).models) == 1
+    description = ollama.ShowResponse.model_validate_json(views.render_show(SERVED, True))
     assert description.capabilities == ["completion", "tools"]

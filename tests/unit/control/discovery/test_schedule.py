@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.control.discovery.probe_schedule import MAX_RETRY_INTERVAL, ProbeSchedule
+from penstock.control.discovery.schedule import MAX_RETRY_INTERVAL, ProbeSchedule
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 0.999)), max_size=60))

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Request, Response
 
 from penstock.api.dependencies import ApiDependencies
 from penstock.api.json_responses import json_response, read_body
-from penstock.api.models import ollama_views
 from penstock.api.models.listing import ListedModel, find_or_probe
+from penstock.api.ollama import views
 from penstock.dialects.go_json import decode_lenient
 from penstock.domain.errors import InvalidRequest, ModelNotFound, PenstockError
 from penstock.domain.fleet import ServerStatus
@@ -55,18 +55,18 @@ class OllamaRoutes:
 
     async def get_tags(self) -> Response:
         """List the models of all servers, each once."""
-        return json_response(ollama_views.render_tags(self._deps.catalog.fleet))
+        return json_response(views.render_tags(self._deps.catalog.fleet))
 
     async def get_ps(self) -> Response:
         """List the models that are loaded on any server."""
-        return json_response(ollama_views.render_ps(self._deps.catalog.fleet))
+        return json_response(views.render_ps(self._deps.catalog.fleet))
 
     async def get_version(self) -> Response:
         """Return the version of Ollama that clients can rely on: the lowest of all Ollama servers."""
         versions = [
             s.version for s in self._deps.catalog.fleet.statuses if s.is_up and s.version and self._speaks_ollama(s)
         ]
-        return json_response(ollama_views.render_version(min(versions, key=_version_key, default=API_VERSION)))
+        return json_response(views.render_version(min(versions, key=_version_key, default=API_VERSION)))
 
     async def post_show(self, request: Request) -> Response:
         """Describe a model: by its server where that is an Ollama, else by the gateway."""
@@ -76,11 +76,11 @@ class OllamaRoutes:
             raise InvalidRequest("model is required", param="model")
         listed = await find_or_probe(self._deps, name)
         if listed is None:
-            raise ModelNotFound(f"model '{ollama_views.add_tag(name)}' not found", param="model")
+            raise ModelNotFound(f"model '{views.add_tag(name)}' not found", param="model")
         for status in listed.statuses:
             if self._speaks_ollama(status) and (description := await self._fetch_description(status, listed, body)):
                 return json_response(description.body)
-        return json_response(ollama_views.render_show(listed.model, bool(body.verbose)))
+        return json_response(views.render_show(listed.model, bool(body.verbose)))
 
     async def _fetch_description(
         self, status: ServerStatus, listed: ListedModel, body: _ShowRequest

@@ -1,0 +1,1 @@
+"""Lists and model operations in the format of Ollama's API."""
