@@ -46,12 +46,12 @@ class Tier(enum.IntEnum):
 
     @property
     def as_unavailable(self) -> "Tier":
-        """The same tier for a server that is unavailable."""
+        """Return the same tier for a server that is unavailable."""
         return Tier(self | _UNAVAILABLE)
 
     @property
     def label(self) -> str:
-        """The tier as people read it: `lesser, in reserve, away`."""
+        """Return the tier as people read it: `lesser, in reserve, away`."""
         label = _LABELS[self & ~_UNAVAILABLE]
         return label if self.is_available else f"{label}, away"
 

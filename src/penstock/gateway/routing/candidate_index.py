@@ -109,7 +109,7 @@ class RankedGroups(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether no model meets the requirements."""
+        """Return whether no model meets the requirements."""
         return not self.fitting and not self.lesser
 
 

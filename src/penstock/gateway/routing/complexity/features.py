@@ -60,16 +60,16 @@ class Lexicon:
 
     def look_up(self, word: str) -> LexiconEntry:
         """Return the meaning of a lower-case word."""
-        found = self.words.get(word)
-        if found is None:
-            beginning = self.prefixes.get
+        entry = self.words.get(word)
+        if entry is None:
+            find_prefix = self.prefixes.get
             for length in range(min(len(word), _MAX_PREFIX), _MIN_PREFIX - 1, -1):
-                found = beginning(word[:length])
-                if found is not None:
+                entry = find_prefix(word[:length])
+                if entry is not None:
                     break
             else:
                 return LexiconEntry(f"#{min(len(word), 4)}" if word[0].isdigit() else stem_word(word), (), False)
-        return found if found.token else LexiconEntry(stem_word(word), found.topics, found.is_action)
+        return entry if entry.token else LexiconEntry(stem_word(word), entry.topics, entry.is_action)
 
 
 def stem_word(word: str) -> str:
@@ -124,7 +124,7 @@ def _extract_request(tokens: list[str]) -> Iterable[str]:
     """Extract the request itself: its first words in order, and the last ones of a long text."""
     head = tokens[:REQUEST_WORDS]
     signs = [f"^{token}" for token in dict.fromkeys(head)]
-    signs += [f"^{one} {two}" for one, two in pairwise(head)]
+    signs += [f"^{first} {second}" for first, second in pairwise(head)]
     signs.append(f"1 {head[0]}" if head else "1")
     signs.append("1 " + " ".join(head[:3]))
     if len(tokens) > 3 * LAST_WORDS:
@@ -134,17 +134,17 @@ def _extract_request(tokens: list[str]) -> Iterable[str]:
 
 def _extract_actions(words: list[LexiconEntry], size: int) -> Iterable[str]:
     """Extract the actions that are asked for, their number, and the topics."""
-    acts = dict.fromkeys(word.token for word in words if word.is_action)
+    actions = dict.fromkeys(word.token for word in words if word.is_action)
     topics: dict[str, int] = {}
     for word in words:
         for topic in word.topics:
             topics[topic] = topics.get(topic, 0) + 1
     weight = sum(topics.values())
     long = "s" if size < 60 else "m" if size < 200 else "l"
-    signs = [f"a:{act}" for act in acts]
-    first = next(iter(acts), "")
+    signs = [f"a:{action}" for action in actions]
+    first = next(iter(actions), "")
     signs.append(f"a1:{first}{long}")
-    signs += (_name_count("a", len(acts)), _name_count("t", weight), _name_count("tt", len(topics)))
+    signs += (_name_count("a", len(actions)), _name_count("t", weight), _name_count("tt", len(topics)))
     for topic, count in topics.items():
         signs.append(f"t:{topic}")
         signs.append(f"t:{first}:{topic}")

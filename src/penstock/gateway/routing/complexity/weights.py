@@ -61,14 +61,14 @@ def pack_weights(weights: Sequence[float], units: Sequence[float]) -> int:
 def dump_weights(weights: Weights) -> bytes:
     """Return the bytes of the file. Equal weights always give equal bytes."""
     words, signs, lexicon = weights.words, weights.signs, weights.lexicon
-    head: dict[str, Any] = {
+    header: dict[str, Any] = {
         "units": [words.units, signs.units],
         "words": "\n".join(words.packed),
         "signs": "\n".join(signs.packed),
         "whole": _dump_lexicon_part(lexicon.words),
         "beginnings": _dump_lexicon_part(lexicon.prefixes),
     }
-    text = json.dumps(head, ensure_ascii=False, separators=(",", ":")).encode()
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     numbers = [*words.packed.values(), *signs.packed.values()]
     rows = b"".join(number.to_bytes(_RECORD.size, "little") for number in numbers)
     columns = b"".join(rows[start :: _RECORD.size] for start in _COLUMNS)
@@ -83,14 +83,14 @@ def parse_weights(data: bytes) -> Weights:
         )
     body = zlib.decompress(data[len(_MAGIC) :])
     (size,) = struct.unpack_from("<I", body)
-    head = json.loads(body[4 : 4 + size])
-    words, signs = head["words"].split("\n"), head["signs"].split("\n")
+    header = json.loads(body[4 : 4 + size])
+    words, signs = header["words"].split("\n"), header["signs"].split("\n")
     numbers = _join_columns(body[4 + size :], len(words) + len(signs))
-    word_units, sign_units = head["units"]
+    word_units, sign_units = header["units"]
     return Weights(
         words=Table(dict(zip(words, numbers, strict=False)), tuple(word_units)),
         signs=Table(dict(zip(signs, numbers[len(words) :], strict=True)), tuple(sign_units)),
-        lexicon=Lexicon(_parse_lexicon_part(head["whole"]), _parse_lexicon_part(head["beginnings"])),
+        lexicon=Lexicon(_parse_lexicon_part(header["whole"]), _parse_lexicon_part(header["beginnings"])),
     )
 
 
@@ -110,13 +110,13 @@ def _join_columns(columns: bytes, height: int) -> list[int]:
 
 def _dump_lexicon_part(part: Mapping[str, LexiconEntry]) -> str:
     return "\n".join(
-        f"{word}\t{said.token}\t{' '.join(said.topics)}\t{said.is_action:d}" for word, said in part.items()
+        f"{word}\t{entry.token}\t{' '.join(entry.topics)}\t{entry.is_action:d}" for word, entry in part.items()
     )
 
 
 def _parse_lexicon_part(plain: str) -> dict[str, LexiconEntry]:
     part = {}
     for line in plain.split("\n"):
-        word, token, topics, act = line.split("\t")
-        part[word] = LexiconEntry(token, tuple(topics.split()), act == "1")
+        word, token, topics, is_action = line.split("\t")
+        part[word] = LexiconEntry(token, tuple(topics.split()), is_action == "1")
     return part

@@ -43,14 +43,15 @@ def _row(
     math: float = 1.0,
     active: tuple[tuple[float, float], ...] = (),
 ) -> Family:
+    """Make a row; `strengths` are separated by spaces. `silent` is for models that do not chat."""
     words = frozenset(strengths.split()) | {"chat"}
     if "coder" in words:
         code = CODER
     if "reasoning" in words and math == 1.0:
         math = REASONER
-    silent = words & {"embedding", "silent"}
-    words = (words & {"embedding"}) if silent else words
-    return Family(re.compile(name), quality, billions, code, math, words, active)
+    if words & {"embedding", "silent"}:
+        words &= {"embedding"}
+    return Family(re.compile(name), quality, billions, code=code, math=math, strengths=words, active=active)
 
 
 _DEEPSEEK = ((671.0, 37.0), (685.0, 37.0), (236.0, 21.0), (16.0, 2.4))
