@@ -89,6 +89,19 @@ def build_response(kind: str, stream: bool) -> list[bytes]:
     return [head, *([b"%x\r\n%b\r\n" % (len(token), token)] * CHUNKS), closing]
 
 
+def build_request(dialect: str, stream: bool) -> bytes:
+    """Build a client's request."""
+    body = {"model": "m", "messages": [{"role": "system", "content": "You are a helpful assistant."},
+            {"role": "user", "content": "Explain the Singleton pattern in a few words, please."}],
+            "stream": stream}  # fmt: skip
+    text = json.dumps(body).encode()
+    path = {"openai": "/v1/chat/completions", "ollama": "/api/chat", "anthropic": "/v1/messages"}[dialect]
+    return (
+        f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1:8005\r\ncontent-type: application/json\r\n"
+        f"authorization: Bearer x\r\ncontent-length: {len(text)}\r\n\r\n"
+    ).encode() + text
+
+
 async def measure_hot_path(options: argparse.Namespace) -> None:
     """Send one kind of call repeatedly and print its cost."""
     server_settings = ServerSettings("stub", options.kind, ("http://127.0.0.1:9",))
@@ -115,15 +128,7 @@ async def measure_hot_path(options: argparse.Namespace) -> None:
     response = build_response(options.kind, options.stream)
     requests = []
     upstream.answer = lambda: requests.append(1)
-    body = {"model": "m", "messages": [{"role": "system", "content": "You are a helpful assistant."},
-            {"role": "user", "content": "Explain the Singleton pattern in a few words, please."}],
-            "stream": options.stream}  # fmt: skip
-    text = json.dumps(body).encode()
-    path = {"openai": "/v1/chat/completions", "ollama": "/api/chat", "anthropic": "/v1/messages"}[options.dialect]
-    request = (
-        f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1:8005\r\ncontent-type: application/json\r\n"
-        f"authorization: Bearer x\r\ncontent-length: {len(text)}\r\n\r\n"
-    ).encode() + text
+    request = build_request(options.dialect, options.stream)
     units = CHUNKS if options.stream else 1
 
     def run_round(count: int) -> float:

@@ -62,7 +62,7 @@ def report(url: str, pid: int, mode: str, model: str) -> int:
 
 
 def _wait(url: str, pid: int) -> dict[str, Any] | None:
-    """The first answer of /health, whatever its status; None when the gateway has ended or does not answer."""
+    """Wait for the first response of /health, whatever its status; None if the gateway ended or does not answer."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         if not _alive(pid):
@@ -94,7 +94,7 @@ def _state(server: dict[str, Any]) -> str:
 
 
 def _problems(health: dict[str, Any]) -> list[str]:
-    """The servers that do not answer: what was tried, why it failed, what to do."""
+    """Describe the servers that do not answer: tried addresses, error, and what to do."""
     lines = [
         f"  {one['server']}: tried {', '.join(one['tried'])}: {one['error'].rstrip('.')}. {one['what_to_do']}"
         for one in health.get("problems", [])
@@ -103,7 +103,7 @@ def _problems(health: dict[str, Any]) -> list[str]:
 
 
 def _pulls(health: dict[str, Any], servers: list[dict[str, Any]], mode: str, model: str) -> list[str]:
-    """A command for each key model that the Ollama servers do not have; none where there is no Ollama."""
+    """Return a command for each key model that the Ollama servers lack; none if there is no Ollama."""
     ollama = [one for one in servers if one["kind"] == "ollama" and one["state"] == "up" and not one.get("simulated")]
     if not ollama:
         return []
@@ -135,7 +135,7 @@ def _get(url: str) -> dict[str, Any] | None:
 
 
 def _said(words: list[str], *options: str) -> str | None:
-    """The last value that the words give to an option, as `--option value` or `--option=value`."""
+    """Return the last value of an option among the arguments, as `--option value` or `--option=value`."""
     value = None
     for at, word in enumerate(words):
         name, equals, rest = word.partition("=")

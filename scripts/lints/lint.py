@@ -193,7 +193,7 @@ SIZES: tuple[Rule, ...] = (short_modules, short_functions)
 
 
 def rules_for(path: str) -> tuple[Rule, ...]:
-    """Tests may be long and name what they test; words are watched everywhere but where they are listed."""
+    """Return the rules for a file: tests may be long, and words are checked except where they are listed."""
     rules: tuple[Rule, ...] = ()
     if path not in ("scripts/lints/lint.py", "scripts/lints/naming.py"):
         rules += (no_foreign_words,)
@@ -206,7 +206,7 @@ def rules_for(path: str) -> tuple[Rule, ...]:
 
 
 def check(source: Source, rules: tuple[Rule, ...] | None = None) -> list[Finding]:
-    """What is wrong with one file."""
+    """Return the findings for one file."""
     chosen = rules_for(source.path) if rules is None else rules
     return [Finding(source.path, line, rule.__name__, said) for rule in chosen for line, said in rule(source)]
 

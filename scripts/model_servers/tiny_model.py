@@ -158,7 +158,7 @@ def _layer(prefix: str, random: np.random.Generator) -> Weights:
 
 
 def write_folder(folder: Path, tokenizer: Tokenizer, weights: Weights) -> None:
-    """The folder that vLLM, MLX and transformers load."""
+    """Write the folder that vLLM, MLX and transformers load."""
     stop, pad = tokenizer.token_to_id(STOP), tokenizer.token_to_id(PAD)
     documents = {
         "config.json": {
@@ -202,7 +202,7 @@ def write_folder(folder: Path, tokenizer: Tokenizer, weights: Weights) -> None:
 
 
 def write_gguf(path: Path, tokenizer: Tokenizer, weights: Weights) -> None:
-    """The file that llama.cpp loads."""
+    """Write the file that llama.cpp loads."""
     writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_name("tiny")
     writer.add_context_length(CONTEXT)

@@ -43,8 +43,10 @@ def patient(
 
 @pytest.fixture
 def cold(simulators: Simulators, tmp_path: Path) -> Iterator[tuple[Gateway, Fleet]]:
-    """Nothing is loaded, and nothing is known of loading but that big models take longer: at the least 5 s here, while
-    the laptop's take 1 to 3."""
+    """Run servers with no model loaded and load times unknown.
+
+    Estimates by size are at least 5 s on the big machine and 1 to 3 s on the laptop.
+    """
     with routed(simulators, tmp_path) as both:
         yield both
 

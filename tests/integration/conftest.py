@@ -16,5 +16,5 @@ HOT_PATH = ("test_http_", "test_upstream_", "test_failover", "test_faults")
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """uvloop for the hot path, asyncio's own loop for the rest."""
+    """Uvloop for the hot path, asyncio's own loop for the rest."""
     return {"loop": new_event_loop if item.path.name.startswith(HOT_PATH) else asyncio.new_event_loop}

@@ -29,7 +29,7 @@ LEFT_OUT_OF_LLAMACPP = re.compile(r'"stop":\["real"\].*stream')
 
 
 def questions(kind: str) -> list[tuple[str, RecordedExchange]]:
-    """(kind and context length of the server that was asked, exchange)"""
+    """(kind and context length of the server that was asked, exchange)."""
     more = [
         recorded for recorded in load_transcript(f"{kind}-wire") if not LEFT_OUT.search(recorded.request_body.decode())
     ]

@@ -113,7 +113,7 @@ def mlx_server(*, port: int | None = None, extra: Sequence[str] = ()) -> Iterato
 
 @contextlib.contextmanager
 def vllm_server(*, port: int | None = None, extra: Sequence[str] = ()) -> Iterator[Running]:
-    """vLLM on the CPU, with tools: 2 GB of memory and half a minute until it answers, so start one for many tests."""
+    """VLLM on the CPU, with tools: 2 GB of memory and half a minute until it answers, so start one for many tests."""
     model = installed("model").program
     options = ["serve", model, "--served-model-name", "tiny", "--dtype", "float32", "--enforce-eager"]
     options += ["--distributed-executor-backend", "uni"]

@@ -106,8 +106,10 @@ class RequestContext:
             self.usage = relay.usage or Usage(completion_tokens=relay.piece_count, estimated=True)
 
     def fork(self, client: Client, attempts: int) -> "RequestContext":
-        """Return a context for an attempt made in parallel: `client` is its own side of the client, `attempts` the
-        number of attempts made before."""
+        """Return a context for a parallel attempt.
+
+        `client` is its own side of the client, `attempts` the number of attempts made before.
+        """
         forked = RequestContext(client, self.endpoint, self.started_at)
         forked.call = self.call
         forked.decision = self.decision

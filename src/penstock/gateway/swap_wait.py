@@ -28,7 +28,7 @@ class SwapWait:
         self._loop = asyncio.get_running_loop()
 
     def is_needed(self, ctx: RequestContext) -> bool:
-        """Whether the first candidate loads models on demand and has been seen to run short of memory."""
+        """Return True if the first candidate loads models on demand and is known to run short of memory."""
         deployment = ctx.decision.candidates[0].deployment
         return deployment.on_demand and self._catalog.load_of(deployment.server.name).residency.smallest_overflow > 0
 

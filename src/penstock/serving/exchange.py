@@ -151,8 +151,10 @@ class Exchange:
         owner.exchange_done(self)
 
     def start_response(self, content_type: bytes, headers: bytes, first: bytes, length: int | None = None) -> None:
-        """Write the head and the first bytes of the body; without `length` it is chunked, or ends with the connection
-        (HTTP/1.0)."""
+        """Write the head and the first bytes of the body.
+
+        Without `length` it is chunked, or ends with the connection (HTTP/1.0).
+        """
         if self.is_disconnected:
             return
         response_head = self._render_headers(content_type, headers)

@@ -11,8 +11,10 @@ _POLL_HANGUP = getattr(select, "POLLRDHUP", 0)
 
 
 def sweep_connection(connection: GatewayProtocol, now: float, keep_alive: float, request_timeout: float) -> None:
-    """Close a connection that has been idle, or whose client has not read, for `keep_alive` seconds; answer 408 to a
-    request that has made no progress for `request_timeout` seconds."""
+    """Close a connection that has been idle, or whose client has not read, for `keep_alive` seconds.
+
+    A request that has made no progress for `request_timeout` seconds is answered with 408.
+    """
     reading_paused = connection.flow.read_paused
     if reading_paused and _has_client_closed(connection):
         connection.transport.abort()

@@ -73,8 +73,11 @@ class Slots:
 
 @dataclass(slots=True)
 class Resident:
-    """A loaded model. `users` counts the sessions that generate or wait on it; `setup` are its load parameters; a
-    `leaving` one takes no new users; times are simulated seconds."""
+    """A loaded model.
+
+    `users` counts the sessions that generate or wait on it; `setup` are its load parameters; a `leaving` one takes no
+    new users; times are simulated seconds.
+    """
 
     model: SimModel
     setup: Hashable

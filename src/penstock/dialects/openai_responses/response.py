@@ -259,7 +259,7 @@ _TEXT_FIELDS = {TOOL: "arguments", REFUSAL: "refusal"}
 
 
 def _build_blocks(choice: Choice, steps: tuple[str, ...]) -> list[Block]:
-    """The blocks of a complete response."""
+    """Build the blocks of a complete response."""
     thinking = "".join(f"{step}\n" for step in steps) + choice.thinking
     blocks: list[Block] = []
     if thinking or choice.thinking_signature:

@@ -17,9 +17,10 @@ from penstock.engines.ollama.response import OllamaReader
 
 
 class Mlx:
-    """Server at the address in MLX_API_URL. (`mlx_lm.server` speaks OpenAI's API and is of kind `openai`.)
+    """Server at the address in MLX_API_URL.
 
-    It completes one prompt and, in newer versions, chats. It has no tools, no images and no token counts.
+    `mlx_lm.server` speaks OpenAI's API and is of kind `openai`. This one completes one prompt and, in
+    newer versions, chats. It has no tools, no images and no token counts.
     """
 
     kind: ClassVar[str] = "mlx"

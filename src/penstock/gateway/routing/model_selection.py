@@ -143,8 +143,10 @@ class ModelSelector:
 
 
 def _derive_requirements(call: Call, profile: RequestProfile) -> Requirements:
-    """Combine the request's profile with `auto:fast`, `auto:balanced`, `auto:powerful` or `auto:code`, which override
-    its level or task type."""
+    """Combine the request's profile with the size class of `auto:…`.
+
+    `auto:fast`, `auto:balanced`, `auto:powerful` and `auto:code` override its level or task type.
+    """
     size_class = call.model[len("auto:") :].lower()
     level, task_type = _LEVEL_BY_CLASS.get(size_class, profile.level), profile.task_type
     if size_class == "code":

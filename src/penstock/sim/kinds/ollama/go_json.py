@@ -1,5 +1,7 @@
-"""Decoding of request bodies as Go's encoding/json does it: keys in any case, null as absent, anything after the first
-value ignored, and Go's error messages."""
+"""Decoding of request bodies as Go's encoding/json does it.
+
+Keys in any case, null as absent, anything after the first value ignored, and Go's error messages.
+"""
 
 import re
 from collections.abc import Callable, Mapping
@@ -18,8 +20,11 @@ class BadBodyError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Struct:
-    """A Go struct: field names to their types. A type is a Go type's name, a Struct, a list holding the element's type,
-    or a function that reads the value or raises BadBodyError."""
+    """A Go struct: field names to their types.
+
+    A type is a Go type's name, a Struct, a list holding the element's type, or a function that reads the value or
+    raises BadBodyError.
+    """
 
     name: str
     fields: Mapping[str, Any]
