@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from penstock.domain.errors import PenstockError
+from penstock.gateway.client import Source
 from tests.support.raw_engine import END, chunk, squeeze
 
 
@@ -12,7 +13,7 @@ class RecordingClient:
     `ended` is "complete" after `send_response`, "finished" after `finish`, "aborted" after `abort`, else empty.
     """
 
-    upstream = None
+    upstream: Source | None = None
     is_disconnected = False
     keep_alive = True
     routing_hints = None
