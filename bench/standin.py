@@ -106,7 +106,11 @@ def build_listings() -> dict[bytes, bytes]:
     tag = model | {"modified_at": "2025-06-01T12:00:00Z"}
     loaded = model | {"size_vram": 1_000_000_000, "expires_at": "2099-01-01T00:00:00Z"}
     listed = {"id": "m", "object": "model", "created": 1_700_000_000, "owned_by": "vllm", "max_model_len": 8192}
-    shown = {"details": details, "capabilities": ["completion"], "model_info": {"llama.context_length": 8192}}
+    details_response = {
+        "details": details,
+        "capabilities": ["completion"],
+        "model_info": {"llama.context_length": 8192},
+    }
     return {
         b"/": build_response(b"Ollama is running", "text/plain"),
         b"/health": build_response(b"", "text/plain"),
@@ -116,7 +120,7 @@ def build_listings() -> dict[bytes, bytes]:
         b"/api/version": build_response({"version": "0.0.0"}),
         b"/api/tags": build_response({"models": [tag]}),
         b"/api/ps": build_response({"models": [loaded]}),
-        b"/api/show": build_response(shown),
+        b"/api/show": build_response(details_response),
     }
 
 

@@ -1,9 +1,9 @@
-"""What the start script asks and tells around `penstock serve`. Standard library only; runs in `.venv`.
+"""Checks and reports of the start script around `penstock serve`. Standard library only; runs in `.venv`.
 
-    startup_report.py address [words of penstock serve]    print URL, LLM_MODE and LLM_MODEL that they come to
-    startup_report.py report URL PID MODE MODEL            wait until the gateway answers, and say what it has found
+    startup_report.py address [arguments of penstock serve]    print the resulting URL, LLM_MODE and LLM_MODEL
+    startup_report.py report URL PID MODE MODEL                 wait for the gateway, and print its servers
 
-Exit code of `address`: 2 for wrong settings or words, 1 for a port that is taken; of `report`: 1 for no answer.
+Exit code of `address`: 2 for wrong settings or arguments, 1 for a port that is taken; of `report`: 1 for no answer.
 """
 
 import json
@@ -17,7 +17,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 60.0  # seconds until a gateway that does not answer is called stuck
+START_TIMEOUT = 60.0  # seconds
 USUAL_OLLAMA = "http://localhost:11434"
 PENSTOCK = Path(sys.executable).with_name("penstock")
 
@@ -25,24 +25,24 @@ PENSTOCK = Path(sys.executable).with_name("penstock")
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def address(words: list[str]) -> int:
-    config = _said(words, "--config", "-c")
-    asked = [str(PENSTOCK), "check-config", "--json", *(["--config", config] if config else [])]
-    told = subprocess.run(asked, stdout=subprocess.PIPE, text=True, check=False)
-    if told.returncode:
-        return told.returncode
-    settings = {key: one["value"] for key, one in json.loads(told.stdout)["settings"].items()}
-    host = _said(words, "--host") or settings["server.host"]
-    said = _said(words, "--port") or settings["server.port"]
-    port = int(said) if said.isdecimal() else 0
+def print_address(words: list[str]) -> int:
+    config = _find_option(words, "--config", "-c")
+    command = [str(PENSTOCK), "check-config", "--json", *(["--config", config] if config else [])]
+    checked = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if checked.returncode:
+        return checked.returncode
+    settings = {key: one["value"] for key, one in json.loads(checked.stdout)["settings"].items()}
+    host = _find_option(words, "--host") or settings["server.host"]
+    port_text = _find_option(words, "--port") or settings["server.port"]
+    port = int(port_text) if port_text.isdecimal() else 0
     if not 0 < port < 65536:
-        _fail("The port must be a number from 1 to 65535.")
+        _print_error("The port must be a number from 1 to 65535.")
         return 2
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    if _taken(host, port):
-        _fail(
-            f"Something answers at {url} already{_whose(url)}. Take another port "
+    if _is_taken(host, port):
+        _print_error(
+            f"Something answers at {url} already{_describe_owner(url)}. Take another port "
             f"(scripts/start_vllm_ollama.sh {port + 1}), or stop what is there (--stop ends a detached gateway)."
         )
         return 1
@@ -50,42 +50,44 @@ def address(words: list[str]) -> int:
     return 0
 
 
-def report(url: str, pid: int, mode: str, model: str) -> int:
-    health = _wait(url, pid)
+def report_servers(url: str, pid: int, mode: str, model: str) -> int:
+    health = _wait_for_health(url, pid)
     if health is None:
         return 1
-    servers = (_get(f"{url}/api/models/servers") or {}).get("servers", [])
-    lines = ["", f"Penstock answers at {url} ({health.get('status', 'unknown')})", *_found(servers, health)]
-    lines += _problems(health) or _pulls(health, servers, mode, model)
+    servers = (_get_json(f"{url}/api/models/servers") or {}).get("servers", [])
+    lines = ["", f"Penstock answers at {url} ({health.get('status', 'unknown')})", *_describe_servers(servers, health)]
+    lines += _describe_problems(health) or _suggest_pulls(health, servers, mode, model)
     print("\n".join([*lines, ""]), flush=True)
     return 0
 
 
-def _wait(url: str, pid: int) -> dict[str, Any] | None:
+def _wait_for_health(url: str, pid: int) -> dict[str, Any] | None:
     """Wait for the first response of /health, whatever its status; None if the gateway ended or does not answer."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline:
-        if not _alive(pid):
+        if not _is_alive(pid):
             return None
-        health = _get(f"{url}/health")
+        health = _get_json(f"{url}/health")
         if health is not None:
             return health
         time.sleep(0.1)
-    _fail(f"The gateway (process {pid}) does not answer at {url}/health after {PATIENCE:.0f} s; its log says why.")
+    _print_error(
+        f"The gateway (process {pid}) does not answer at {url}/health after {START_TIMEOUT:.0f} s; its log says why."
+    )
     return None
 
 
-def _found(servers: list[dict[str, Any]], health: dict[str, Any]) -> list[str]:
+def _describe_servers(servers: list[dict[str, Any]], health: dict[str, Any]) -> list[str]:
     if health.get("simulated"):
         return [
             "  No model server was found: two simulated ones answer, and every answer begins with [simulated].",
             "  Start a real one (`ollama serve`), or name one in penstock.yaml; it takes over within 30 seconds.",
         ]
-    shown = [server for server in servers if server["state"] == "up" or server.get("configured")]
-    return [f"  {server['name']}: {server['kind']} at {server['url']}, {_state(server)}" for server in shown]
+    listed = [server for server in servers if server["state"] == "up" or server.get("configured")]
+    return [f"  {server['name']}: {server['kind']} at {server['url']}, {_describe_state(server)}" for server in listed]
 
 
-def _state(server: dict[str, Any]) -> str:
+def _describe_state(server: dict[str, Any]) -> str:
     if server["state"] != "up":
         return str(server["state"])
     names = server["models"]
@@ -93,7 +95,7 @@ def _state(server: dict[str, Any]) -> str:
     return f"up, {len(names)} model{'' if len(names) == 1 else 's'}{': ' if names else ''}{listed}"
 
 
-def _problems(health: dict[str, Any]) -> list[str]:
+def _describe_problems(health: dict[str, Any]) -> list[str]:
     """Describe the servers that do not answer: tried addresses, error, and what to do."""
     lines = [
         f"  {one['server']}: tried {', '.join(one['tried'])}: {one['error'].rstrip('.')}. {one['what_to_do']}"
@@ -102,14 +104,14 @@ def _problems(health: dict[str, Any]) -> list[str]:
     return ["Not reachable:", *lines] if lines else []
 
 
-def _pulls(health: dict[str, Any], servers: list[dict[str, Any]], mode: str, model: str) -> list[str]:
+def _suggest_pulls(health: dict[str, Any], servers: list[dict[str, Any]], mode: str, model: str) -> list[str]:
     """Return a command for each key model that the Ollama servers lack; none if there is no Ollama."""
     ollama = [one for one in servers if one["kind"] == "ollama" and one["state"] == "up" and not one.get("simulated")]
     if not ollama:
         return []
-    told = health["services"]["ollama"]
-    missing = [] if told.get("bge_m3_available") else ["bge-m3"]
-    missing += [] if told.get("gpt_oss_available") else ["gpt-oss:20b"]
+    ollama_health = health["services"]["ollama"]
+    missing = [] if ollama_health.get("bge_m3_available") else ["bge-m3"]
+    missing += [] if ollama_health.get("gpt_oss_available") else ["gpt-oss:20b"]
     has = {name for server in ollama for name in server["models"]}
     if mode == "ollama" and not has & {model, f"{model}:latest", model.removesuffix(":latest")}:
         missing.append(model)
@@ -119,7 +121,7 @@ def _pulls(health: dict[str, Any], servers: list[dict[str, Any]], mode: str, mod
     return ["Missing models, and how to get them:", *lines] if lines else []
 
 
-def _get(url: str) -> dict[str, Any] | None:
+def _get_json(url: str) -> dict[str, Any] | None:
     try:
         with _opener.open(url, timeout=5) as reply:
             body = reply.read()
@@ -134,7 +136,7 @@ def _get(url: str) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else {}
 
 
-def _said(words: list[str], *options: str) -> str | None:
+def _find_option(words: list[str], *options: str) -> str | None:
     """Return the last value of an option among the arguments, as `--option value` or `--option=value`."""
     value = None
     for at, word in enumerate(words):
@@ -144,7 +146,7 @@ def _said(words: list[str], *options: str) -> str | None:
     return value
 
 
-def _taken(host: str, port: int) -> bool:
+def _is_taken(host: str, port: int) -> bool:
     try:
         socket.create_connection((host, port), timeout=1).close()
     except OSError:
@@ -152,12 +154,12 @@ def _taken(host: str, port: int) -> bool:
     return True
 
 
-def _whose(url: str) -> str:
-    service = (_get(url) or {}).get("service")
+def _describe_owner(url: str) -> str:
+    service = (_get_json(url) or {}).get("service")
     return f" (it says it is {service})" if service else ""
 
 
-def _alive(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except OSError:
@@ -165,16 +167,16 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _fail(line: str) -> None:
+def _print_error(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
 def main(words: list[str]) -> int:
     match words:
         case ["address", *rest]:
-            return address(rest)
+            return print_address(rest)
         case ["report", url, pid, mode, model]:
-            return report(url, int(pid), mode, model)
+            return report_servers(url, int(pid), mode, model)
     print(__doc__, file=sys.stderr)
     return 2
 

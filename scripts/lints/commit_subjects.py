@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 BASE = "b1ea4fe"  # the last commit before the rule
 ACCEPTED = frozenset({"9cd7f1e", "82bd512"})  # merged before this check existed: 73 and 74 characters
-LONGEST = 72
+MAX_SUBJECT_LENGTH = 72
 SUBJECT = re.compile(r"^(?P<area>[a-z0-9][a-z0-9 ,./_-]*): (?P<verb>[a-z]+)(?:-[a-z]+)*(?: .+)?$")
 # Words that look like a participle or a third person and are imperatives.
 IMPERATIVES = frozenset(
@@ -37,8 +37,8 @@ IMPERATIVES = frozenset(
 
 def find_problem(subject: str) -> str:
     """Return what is wrong with a subject, else an empty string."""
-    if len(subject) > LONGEST:
-        return f"{len(subject)} characters, at most {LONGEST}"
+    if len(subject) > MAX_SUBJECT_LENGTH:
+        return f"{len(subject)} characters, at most {MAX_SUBJECT_LENGTH}"
     found = SUBJECT.match(subject)
     if found is None:
         return "is not `area: imperative`, in lower case"

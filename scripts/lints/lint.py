@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 import naming
 
 ROOT = Path(__file__).resolve().parents[2]
-PLACES = ("src", "tests", "scripts", "docs", "bench", "deploy", ".ci")
-SIZED = ("src/", "scripts/", "bench/")
+PLACES = ("src", "tests", "scripts", "docs", "bench", "training", "deploy", ".ci")
+SIZED = ("src/", "scripts/", "bench/", "training/")
 TEXT = frozenset({".py", ".md", ".toml", ".yaml", ".yml", ".sh", ".html", ".txt", ".cfg", ".ini", ".lock", ""})
 
 MAX_MODULE = 400
@@ -95,25 +95,25 @@ class Finding:
 Rule = Callable[[Source], Iterator[tuple[int, str]]]
 
 
-def short_modules(source: Source) -> Iterator[tuple[int, str]]:
+def limit_module_length(source: Source) -> Iterator[tuple[int, str]]:
     if len(source.lines) > MAX_MODULE:
         yield MAX_MODULE + 1, f"{len(source.lines)} lines, at most {MAX_MODULE}: split it by what changes together"
 
 
-def short_functions(source: Source) -> Iterator[tuple[int, str]]:
+def limit_function_length(source: Source) -> Iterator[tuple[int, str]]:
     for function in source.functions:
         length = (function.end_lineno or function.lineno) - function.lineno + 1
         if length > MAX_FUNCTION:
             yield function.lineno, f"{function.name} has {length} lines, at most {MAX_FUNCTION}: name its parts"
 
 
-def no_global(source: Source) -> Iterator[tuple[int, str]]:
+def forbid_global(source: Source) -> Iterator[tuple[int, str]]:
     for node in ast.walk(source.tree):
         if isinstance(node, ast.Global):
             yield node.lineno, f"global {', '.join(node.names)}: let an object own it"
 
 
-def imports_at_the_top(source: Source) -> Iterator[tuple[int, str]]:
+def require_imports_at_the_top(source: Source) -> Iterator[tuple[int, str]]:
     for function in source.functions:
         for node in ast.walk(function):
             if isinstance(node, ast.Import | ast.ImportFrom) and "# lazy: " not in source.lines[node.lineno - 1]:
@@ -123,7 +123,7 @@ def imports_at_the_top(source: Source) -> Iterator[tuple[int, str]]:
                 )
 
 
-def telling_file_names(source: Source) -> Iterator[tuple[int, str]]:
+def forbid_vague_file_names(source: Source) -> Iterator[tuple[int, str]]:
     path = PurePosixPath(source.path)
     vague = VAGUE.intersection(part for name in (path.stem, *path.parent.parts) for part in name.split("_"))
     if path.stem == "service" and path.parent.name != "dialects":
@@ -132,21 +132,21 @@ def telling_file_names(source: Source) -> Iterator[tuple[int, str]]:
         yield 1, f"a file called {name!r} collects anything: name it for what it does"
 
 
-def decisions_are_synchronous(source: Source) -> Iterator[tuple[int, str]]:
+def forbid_coroutines_in_pure_code(source: Source) -> Iterator[tuple[int, str]]:
     if _within(source.name, PURE):
         for node in ast.walk(source.tree):
             if isinstance(node, ast.AsyncFunctionDef | ast.AsyncFor | ast.AsyncWith | ast.Await):
                 yield node.lineno, f"a coroutine in {source.name}: decisions and translations are plain functions"
 
 
-def no_clients_in_pure_code(source: Source) -> Iterator[tuple[int, str]]:
+def forbid_clients_in_pure_code(source: Source) -> Iterator[tuple[int, str]]:
     if _within(source.name, PURE):
         for line, name in source.imports:
             if _within(name, (*CLIENTS, "asyncio")):
                 yield line, f"{name} in {source.name}: it is handed bytes and gives values"
 
 
-def nobody_names_a_plugin(source: Source) -> Iterator[tuple[int, str]]:
+def forbid_naming_plugins(source: Source) -> Iterator[tuple[int, str]]:
     """Forbid naming an engine, dialect, cost or simulated kind outside its folder, which loads them."""
     for folder in PLUGINS:
         if _within(source.name, (folder,)):
@@ -157,13 +157,13 @@ def nobody_names_a_plugin(source: Source) -> Iterator[tuple[int, str]]:
                 yield line, f"{name} is named outside {folder}: use what its load() finds"
 
 
-def finished(source: Source) -> Iterator[tuple[int, str]]:
+def forbid_unfinished_code(source: Source) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(source.lines, 1):
         if found := UNFINISHED.search(line):
             yield number, f"{found[0]}: finish it, or leave it out"
 
 
-def no_foreign_words(source: Source) -> Iterator[tuple[int, str]]:
+def forbid_machine_and_registry_names(source: Source) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(source.lines, 1):
         for pattern in FOREIGN:
             if found := pattern.search(line):
@@ -180,39 +180,40 @@ def _on_tree(rule: Callable[[ast.Module], Iterator[tuple[int, str]]]) -> Rule:
     return check_source
 
 
+NAMING: tuple[Rule, ...] = tuple(map(_on_tree, naming.RULES))
 CODE: tuple[Rule, ...] = (
-    *map(_on_tree, naming.RULES),
-    imports_at_the_top,
-    no_global,
-    decisions_are_synchronous,
-    no_clients_in_pure_code,
-    nobody_names_a_plugin,
-    telling_file_names,
+    _on_tree(naming.limit_positional_arguments),
+    require_imports_at_the_top,
+    forbid_global,
+    forbid_coroutines_in_pure_code,
+    forbid_clients_in_pure_code,
+    forbid_naming_plugins,
+    forbid_vague_file_names,
 )
-SIZES: tuple[Rule, ...] = (short_modules, short_functions)
+SIZES: tuple[Rule, ...] = (limit_module_length, limit_function_length)
 
 
 def rules_for(path: str) -> tuple[Rule, ...]:
     """Return the rules for a file: tests may be long, and words are checked except where they are listed."""
     rules: tuple[Rule, ...] = ()
     if path not in ("scripts/lints/lint.py", "scripts/lints/naming.py"):
-        rules += (no_foreign_words,)
+        rules += (forbid_machine_and_registry_names,)
         if path.endswith(".py"):
-            rules += (finished,)
+            rules += (forbid_unfinished_code,)
     if path.endswith(".py"):
-        rules += SIZES if path.startswith(SIZED) else ()
+        rules += (*SIZES, *NAMING) if path.startswith(SIZED) else ()
         rules += CODE if path.startswith("src/") else ()
     return rules
 
 
-def check(source: Source, rules: tuple[Rule, ...] | None = None) -> list[Finding]:
+def check_source(source: Source, rules: tuple[Rule, ...] | None = None) -> list[Finding]:
     """Return the findings for one file."""
     chosen = rules_for(source.path) if rules is None else rules
-    return [Finding(source.path, line, rule.__name__, said) for rule in chosen for line, said in rule(source)]
+    return [Finding(source.path, line, rule.__name__, message) for rule in chosen for line, message in rule(source)]
 
 
-def sources(root: Path) -> Iterator[Source]:
-    """Every text file of the checkout that people write."""
+def list_sources(root: Path) -> Iterator[Source]:
+    """Yield every text file of the checkout that people write."""
     folders = [path for place in PLACES if (path := root / place).is_dir()]
     files = [path for path in root.iterdir() if path.is_file() and path.name not in (".env", ".git")]
     files += [path for folder in folders for path in folder.rglob("*") if path.is_file()]
@@ -238,7 +239,7 @@ def _within(name: str, packages: tuple[str, ...]) -> bool:
 
 
 def main() -> int:
-    found = [finding for source in sources(ROOT) for finding in check(source)]
+    found = [finding for source in list_sources(ROOT) for finding in check_source(source)]
     for finding in found:
         print(finding)
     print(f"lints: {len(found)} found" if found else "lints: clean")

@@ -58,7 +58,7 @@ def measure_source(root: Path = SOURCE) -> Measures:
         bare_participles=sum(map(naming.is_bare_participle, names)),
         docstrings=len(docstrings),
         relative_docstrings=sum(bool(naming.RELATIVE.match(text)) for text in docstrings),
-        long_calls=sum(len(list(naming.few_positional_arguments(tree))) for tree in trees.values()),
+        long_calls=sum(len(list(naming.limit_positional_arguments(tree))) for tree in trees.values()),
         family_files=sum(map(_count_family_files, _group_by_folder(trees))),
         fan_out={path.relative_to(root).as_posix(): len(_find_imports(tree)) for path, tree in trees.items()},
     )

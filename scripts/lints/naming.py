@@ -35,7 +35,7 @@ VAGUE_CONSTANTS = frozenset({"ENOUGH", "LEAST", "LONGEST", "MOST", "PATIENCE"})
 MAX_POSITIONAL = 6
 
 
-def plain_vocabulary(tree: ast.Module) -> Iterator[tuple[int, str]]:
+def require_plain_vocabulary(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """Forbid the words of FORBIDDEN in any name that a module defines."""
     for line, name in _defined_names(tree):
         for word in FORBIDDEN.keys() & set(name.lower().split("_")):
@@ -44,14 +44,14 @@ def plain_vocabulary(tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield line, f"{name}: say what is limited, and in which unit"
 
 
-def functions_are_verb_phrases(tree: ast.Module) -> Iterator[tuple[int, str]]:
+def forbid_participles_as_functions(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """Forbid a bare participle as the name of a function: participles name values."""
     for node in ast.walk(tree):
         if isinstance(node, Function) and is_bare_participle(node.name):
             yield node.lineno, f"{node.name}: a function is a verb phrase, a boolean is_/has_/can_"
 
 
-def docstrings_open_plainly(tree: ast.Module) -> Iterator[tuple[int, str]]:
+def forbid_relative_docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """Forbid docstrings that open with a relative clause."""
     for node in ast.walk(tree):
         if isinstance(node, Function | ast.ClassDef | ast.Module):
@@ -60,7 +60,7 @@ def docstrings_open_plainly(tree: ast.Module) -> Iterator[tuple[int, str]]:
                 yield getattr(node, "lineno", 1), f"the docstring opens with {text.split()[0]!r}: open with a verb"
 
 
-def few_positional_arguments(tree: ast.Module) -> Iterator[tuple[int, str]]:
+def limit_positional_arguments(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """Forbid calls with more than MAX_POSITIONAL positional arguments."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
@@ -69,7 +69,7 @@ def few_positional_arguments(tree: ast.Module) -> Iterator[tuple[int, str]]:
                 yield node.lineno, f"{count} positional arguments, at most {MAX_POSITIONAL}: pass names or an object"
 
 
-RULES = (plain_vocabulary, functions_are_verb_phrases, docstrings_open_plainly, few_positional_arguments)
+RULES = (require_plain_vocabulary, forbid_participles_as_functions, forbid_relative_docstrings)
 
 
 def is_bare_participle(name: str) -> bool:

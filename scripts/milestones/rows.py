@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What was measured beside what was asked; `is_met` is None where it could not be measured."""
+    """A measurement beside the requirement; `is_met` is None where it could not be measured."""
 
     what: str
     asked: str

@@ -103,5 +103,5 @@ def _compile(place: Place, tools: Environment, work: Path) -> Path:
 
 
 def _read_version(place: Place, program: Path) -> str:
-    said = place.run(program, "--version")
-    return said[said.rindex("version: ") :].splitlines()[0].removeprefix("version: ")
+    output = place.run(program, "--version")
+    return output[output.rindex("version: ") :].splitlines()[0].removeprefix("version: ")

@@ -14,5 +14,5 @@ def list_candidates() -> list[Candidate]:
 
 def _make(place: Place) -> Receipt:
     folder = place.folder / "tiny"
-    said = place.run(sys.executable, MAKER, folder)
-    return Receipt(said.strip().splitlines()[-1], str(folder))
+    output = place.run(sys.executable, MAKER, folder)
+    return Receipt(output.strip().splitlines()[-1], str(folder))

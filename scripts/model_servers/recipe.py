@@ -1,4 +1,4 @@
-"""What every recipe stands on: a cached folder, logged commands, virtual environments, and a receipt at the end."""
+"""Base of every recipe: a cached folder, logged commands, virtual environments, and a receipt at the end."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-BEAT = 5.0  # seconds between two lines about a command that is still running
+PROGRESS_INTERVAL = 5.0  # seconds between two lines about a command that is still running
 
 
 class CannotInstallError(Exception):
@@ -26,7 +26,7 @@ class FailedTrialError(CannotInstallError):
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What was installed and how to start it; kept as `<name>.json`, where the tests read it."""
+    """An installed server and how to start it; kept as `<name>.json`, where the tests read it."""
 
     version: str
     program: str  # absolute path of the server's program, or of the model's folder
@@ -52,7 +52,7 @@ def make_key(*parts: str | Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one server is installed: `folder` in the cache. `log` holds what its commands printed."""
+    """The place where one server is installed: `folder` in the cache. `log` holds what its commands printed."""
 
     name: str
     folder: Path
@@ -91,7 +91,7 @@ class Place:
         began = time.monotonic()
         while True:
             try:
-                process.wait(BEAT)
+                process.wait(PROGRESS_INTERVAL)
                 return
             except subprocess.TimeoutExpired:
                 text = self.log.read_bytes()[start:].decode("utf-8", "replace").strip()
@@ -181,8 +181,8 @@ def read_receipt(path: Path) -> Receipt | None:
         return None
     program = Path(receipt.program)
     interpreter = program.with_name("python")  # a link, where the program runs in an environment of its own
-    is_whole = program.exists() and (interpreter.exists() or not interpreter.is_symlink())
-    return receipt if is_whole else None
+    is_complete = program.exists() and (interpreter.exists() or not interpreter.is_symlink())
+    return receipt if is_complete else None
 
 
 def remove(folder: Path) -> None:

@@ -13,77 +13,97 @@ REGISTRY = ".".join(("pypi", "org"))
 UNDONE = "raise " + "NotImplementedError"
 
 CAUGHT = {
-    "a module of 401 lines": ("short_modules", "src/penstock/gateway/big.py", LONG),
-    "a function of 61 lines": ("short_functions", "src/penstock/gateway/big.py", LONG_FUNCTION),
-    "a script of 401 lines": ("short_modules", "scripts/big.py", LONG),
-    "global": ("no_global", "src/penstock/app/gateway.py", "def f():\n    global x\n    x = 1"),
-    "an import inside a function": ("imports_at_the_top", "src/penstock/app/gateway.py", "def f():\n    import json"),
+    "a module of 401 lines": ("limit_module_length", "src/penstock/gateway/big.py", LONG),
+    "a function of 61 lines": ("limit_function_length", "src/penstock/gateway/big.py", LONG_FUNCTION),
+    "a script of 401 lines": ("limit_module_length", "scripts/big.py", LONG),
+    "global": ("forbid_global", "src/penstock/app/gateway.py", "def f():\n    global x\n    x = 1"),
+    "an import inside a function": (
+        "require_imports_at_the_top",
+        "src/penstock/app/gateway.py",
+        "def f():\n    import json",
+    ),
     "an import inside a method": (
-        "imports_at_the_top",
+        "require_imports_at_the_top",
         "src/penstock/app/gateway.py",
         "class A:\n    def f(self):\n        from a import b",
     ),
-    "utils.py": ("telling_file_names", "src/penstock/gateway/utils.py", ""),
-    "a folder of helpers": ("telling_file_names", "src/penstock/helpers/text.py", ""),
-    "session_manager.py": ("telling_file_names", "src/penstock/control/session_manager.py", ""),
-    "service.py that is no dialect": ("telling_file_names", "src/penstock/control/service.py", ""),
-    "a coroutine in an engine": ("decisions_are_synchronous", "src/penstock/engines/new.py", "async def f(): ..."),
+    "utils.py": ("forbid_vague_file_names", "src/penstock/gateway/utils.py", ""),
+    "a folder of helpers": ("forbid_vague_file_names", "src/penstock/helpers/text.py", ""),
+    "session_manager.py": ("forbid_vague_file_names", "src/penstock/control/session_manager.py", ""),
+    "service.py that is no dialect": ("forbid_vague_file_names", "src/penstock/control/service.py", ""),
+    "a coroutine in an engine": ("forbid_coroutines_in_pure_code", "src/penstock/engines/new.py", "async def f(): ..."),
     "a coroutine in a method of routing": (
-        "decisions_are_synchronous",
+        "forbid_coroutines_in_pure_code",
         "src/penstock/gateway/routing/router.py",
         "class A:\n    async def f(self): ...",
     ),
-    "asyncio in routing": ("no_clients_in_pure_code", "src/penstock/gateway/routing/router.py", "import asyncio"),
-    "an HTTP client in a dialect": ("no_clients_in_pure_code", "src/penstock/dialects/a.py", "import http.client"),
+    "asyncio in routing": ("forbid_clients_in_pure_code", "src/penstock/gateway/routing/router.py", "import asyncio"),
+    "an HTTP client in a dialect": ("forbid_clients_in_pure_code", "src/penstock/dialects/a.py", "import http.client"),
     "an HTTP client by another form of import": (
-        "no_clients_in_pure_code",
+        "forbid_clients_in_pure_code",
         "src/penstock/dialects/a.py",
         "from urllib import request",
     ),
     "an engine named by the gateway": (
-        "nobody_names_a_plugin",
+        "forbid_naming_plugins",
         "src/penstock/gateway/pipeline.py",
         "from penstock.engines.ollama import Ollama",
     ),
     "a dialect named as a module": (
-        "nobody_names_a_plugin",
+        "forbid_naming_plugins",
         "src/penstock/serving/routes.py",
         "from penstock.dialects import openai",
     ),
     "a part of an engine named by the app": (
-        "nobody_names_a_plugin",
+        "forbid_naming_plugins",
         "src/penstock/app/gateway.py",
         "import penstock.engines.openai_compatible.base",
     ),
     "a cost named from above by a relative import": (
-        "nobody_names_a_plugin",
+        "forbid_naming_plugins",
         "src/penstock/gateway/routing/router.py",
         "from .costs import load_time",
     ),
     "a part of a dialect named by the API": (
-        "nobody_names_a_plugin",
+        "forbid_naming_plugins",
         "src/penstock/api/status/routes.py",
         "from penstock.dialects.service import metadata",
     ),
-    "a private word": ("plain_vocabulary", "src/penstock/app/gateway.py", "told = 1"),
-    "a private word within a name": ("plain_vocabulary", "src/penstock/app/gateway.py", "def f(what_was_said): ..."),
-    "a limit without a unit": ("plain_vocabulary", "src/penstock/app/gateway.py", "LONGEST = 5"),
-    "a participle as a function": ("functions_are_verb_phrases", "src/penstock/app/gateway.py", "def counted(): ..."),
+    "a private word": ("require_plain_vocabulary", "src/penstock/app/gateway.py", "told = 1"),
+    "a private word within a name": (
+        "require_plain_vocabulary",
+        "src/penstock/app/gateway.py",
+        "def f(what_was_said): ...",
+    ),
+    "a limit without a unit": ("require_plain_vocabulary", "src/penstock/app/gateway.py", "LONGEST = 5"),
+    "a participle as a function": (
+        "forbid_participles_as_functions",
+        "src/penstock/app/gateway.py",
+        "def counted(): ...",
+    ),
     "an irregular participle as a method": (
-        "functions_are_verb_phrases",
+        "forbid_participles_as_functions",
         "src/penstock/app/gateway.py",
         "class A:\n    async def _gone(self): ...",
     ),
     "a relative clause as a docstring": (
-        "docstrings_open_plainly",
+        "forbid_relative_docstrings",
         "src/penstock/app/gateway.py",
         'def render_it():\n    """What is rendered."""',
     ),
-    "seven positional arguments": ("few_positional_arguments", "src/penstock/app/gateway.py", "f(1, 2, 3, 4, 5, 6, 7)"),
-    "an unfinished function": ("finished", "src/penstock/app/gateway.py", f"def f():\n    {UNDONE}"),
-    "a note to do something": ("finished", "tests/unit/test_a.py", "# TO" + "DO: more"),
-    "a folder of some machine": ("no_foreign_words", "docs/settings.md", f"put it into {MACHINE}"),
-    "a registry's host": ("no_foreign_words", "requirements.lock", f"--index-url https://{REGISTRY}/simple"),
+    "seven positional arguments": (
+        "limit_positional_arguments",
+        "src/penstock/app/gateway.py",
+        "f(1, 2, 3, 4, 5, 6, 7)",
+    ),
+    "an unfinished function": ("forbid_unfinished_code", "src/penstock/app/gateway.py", f"def f():\n    {UNDONE}"),
+    "a note to do something": ("forbid_unfinished_code", "tests/unit/test_a.py", "# TO" + "DO: more"),
+    "a folder of some machine": ("forbid_machine_and_registry_names", "docs/settings.md", f"put it into {MACHINE}"),
+    "a registry's host": (
+        "forbid_machine_and_registry_names",
+        "requirements.lock",
+        f"--index-url https://{REGISTRY}/simple",
+    ),
 }
 
 ALLOWED = {
@@ -122,17 +142,19 @@ ALLOWED = {
 
 @pytest.mark.parametrize(("rule", "path", "text"), CAUGHT.values(), ids=CAUGHT)
 def test_the_lints_catch(rule: str, path: str, text: str) -> None:
-    assert [finding.rule for finding in lint.check(lint.Source(path, text))] == [rule]
+    assert [finding.rule for finding in lint.check_source(lint.Source(path, text))] == [rule]
 
 
 @pytest.mark.parametrize(("path", "text"), ALLOWED.values(), ids=ALLOWED)
 def test_the_lints_allow(path: str, text: str) -> None:
-    assert lint.check(lint.Source(path, text)) == []
+    assert lint.check_source(lint.Source(path, text)) == []
 
 
 def test_a_finding_tells_where_it_is_and_what_to_do() -> None:
-    (finding,) = lint.check(lint.Source("src/penstock/app/gateway.py", "x = 1\n\ndef f():\n    global x\n    x = 2\n"))
-    assert str(finding) == "src/penstock/app/gateway.py:4: no_global: global x: let an object own it"
+    (finding,) = lint.check_source(
+        lint.Source("src/penstock/app/gateway.py", "x = 1\n\ndef f():\n    global x\n    x = 2\n")
+    )
+    assert str(finding) == "src/penstock/app/gateway.py:4: forbid_global: global x: let an object own it"
 
 
 def test_every_rule_is_tried() -> None:
