@@ -52,14 +52,14 @@ def running(pair: tuple[Gateway, Fleet]) -> Gateway:
 
 @pytest.mark.parametrize("path", SURFACES)
 @each_example
-def test_each_example_goes_where_the_document_says_on_every_surface(running: Gateway, path: str, text: str) -> None:
+def test_each_example_is_routed_as_documented_in_every_api(running: Gateway, path: str, text: str) -> None:
     wanted = EXAMPLES[text]
     assert route(ask(running, text, path)) == Route(wanted.level, wanted.model, wanted.server)
 
 
 @each_example
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/api/chat"])
-def test_streams_go_there_too(running: Gateway, path: str, text: str) -> None:
+def test_streams_are_routed_alike(running: Gateway, path: str, text: str) -> None:
     wanted = EXAMPLES[text]
     answer = ask(running, text, path, stream=True)
     assert route(answer) == Route(wanted.level, wanted.model, wanted.server)
@@ -67,9 +67,7 @@ def test_streams_go_there_too(running: Gateway, path: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("paced", [False, True], ids=["without delay", "with the pace of such machines"])
-def test_the_examples_go_there_in_any_order_and_again_and_again(
-    simulators: Simulators, tmp_path: Path, paced: bool
-) -> None:
+def test_the_examples_are_routed_alike_in_any_order(simulators: Simulators, tmp_path: Path, paced: bool) -> None:
     orders = list(itertools.permutations(EXAMPLES))
     random.Random(4).shuffle(orders)
     with routed(simulators, tmp_path, paced=paced) as (fresh, _):
@@ -80,7 +78,7 @@ def test_the_examples_go_there_in_any_order_and_again_and_again(
                 assert route(ask(fresh, text, path)) == Route(wanted.level, wanted.model, wanted.server), (order, path)
 
 
-def test_whatever_was_used_before_a_fitting_model_answers(simulators: Simulators, tmp_path: Path) -> None:
+def test_a_fitting_model_answers_whatever_was_used_before(simulators: Simulators, tmp_path: Path) -> None:
     """One that is in memory may come before one that would have to be loaded."""
     fitting = {"trivial": {*LOCAL, *REMOTE}, "moderate": set(REMOTE), "complex": {"qwen2.5-coder:14b", "llama3.3:70b"}}
     with routed(simulators, tmp_path) as (fresh, _):
@@ -92,7 +90,7 @@ def test_whatever_was_used_before_a_fitting_model_answers(simulators: Simulators
                 assert answer.model in fitting[wanted.level], model
 
 
-def test_the_metadata_are_those_of_the_document(pair: tuple[Gateway, Fleet]) -> None:
+def test_the_metadata_are_as_documented(pair: tuple[Gateway, Fleet]) -> None:
     running, servers = pair
     answer = running.post("/api/v1/chat", {"message": GREETING}).json()
     assert (answer["success"], answer["message"]) == (True, SAID)
@@ -109,7 +107,7 @@ def test_the_metadata_are_those_of_the_document(pair: tuple[Gateway, Fleet]) -> 
 
 
 @each_example
-def test_the_metadata_tell_level_kind_of_task_and_reason(pair: tuple[Gateway, Fleet], text: str) -> None:
+def test_the_metadata_contain_level_task_type_and_reason(pair: tuple[Gateway, Fleet], text: str) -> None:
     running, servers = pair
     wanted = EXAMPLES[text]
     told = running.post("/chat", {"message": text}).json()["metadata"]
@@ -123,7 +121,7 @@ def test_the_metadata_tell_level_kind_of_task_and_reason(pair: tuple[Gateway, Fl
     assert told["reason"].startswith(f"{wanted.level} {wanted.task_type}: ")
 
 
-def test_the_headers_tell_why(running: Gateway) -> None:
+def test_the_headers_contain_the_reason(running: Gateway) -> None:
     head = ask(running, SYSTEM, "/v1/chat/completions").headers
     assert head["x-penstock-complexity"] == "complex"
     assert head["x-penstock-reason"] == "complex code: the fitting model that answers soonest"
@@ -141,7 +139,7 @@ def test_the_headers_tell_why(running: Gateway) -> None:
     ],
 )
 @pytest.mark.parametrize("path", ["/api/v1/chat", "/chat", "/v1/chat/completions", "/api/chat", "/v1/messages"])
-def test_a_narrowed_choice_overrides_what_was_judged(
+def test_a_model_class_overrides_the_classification(
     running: Gateway, path: str, model: str, wanted: tuple[str, str]
 ) -> None:
     found = route(ask(running, GREETING, path, model=model))
@@ -149,12 +147,12 @@ def test_a_narrowed_choice_overrides_what_was_judged(
 
 
 @pytest.mark.parametrize("mode", ["fast", "balanced", "powerful", "code"])
-def test_the_mode_of_a_message_narrows_the_choice_as_the_model_does(running: Gateway, mode: str) -> None:
+def test_the_mode_of_a_message_is_a_model_class_too(running: Gateway, mode: str) -> None:
     by_mode = route(ask(running, SYSTEM, mode=mode))
     assert by_mode == route(ask(running, SYSTEM, model=f"auto:{mode}"))
 
 
-def test_a_narrowing_that_does_not_exist_is_refused_with_those_that_do(running: Gateway) -> None:
+def test_an_unknown_model_class_is_rejected_with_the_known_ones(running: Gateway) -> None:
     answer = ask(running, GREETING, "/v1/chat/completions", model="auto:quick")
     assert answer.status_code == 400
     assert "auto:fast, auto:balanced, auto:powerful, auto:code" in answer.json()["error"]["message"]
@@ -164,20 +162,18 @@ def test_a_narrowing_that_does_not_exist_is_refused_with_those_that_do(running: 
 @pytest.mark.parametrize(
     ("model", "server"), [("gemma3:1b", "localhost"), ("phi3:3b", "localhost"), ("llama3.3:70b", "remote")]
 )
-def test_a_model_that_is_named_answers_and_nobody_judges_the_text(
-    running: Gateway, path: str, model: str, server: str
-) -> None:
+def test_a_named_model_answers_without_a_classification(running: Gateway, path: str, model: str, server: str) -> None:
     for text in (GREETING, SYSTEM):
         assert route(ask(running, text, path, model=model)) == Route("", model, server)
 
 
-def test_a_conversation_is_not_dropped_to_a_small_model_by_a_short_word(running: Gateway) -> None:
+def test_a_short_follow_up_keeps_the_model_of_the_conversation(running: Gateway) -> None:
     history = [{"role": "user", "content": SYSTEM}, {"role": "assistant", "content": "Вот код: …"}]
     found = route(ask(running, "Продолжай", history=history))
     assert (found.level in ("moderate", "complex"), found.server) == (True, "remote")
 
 
-def test_pictures_and_tools_go_to_models_that_can(running: Gateway) -> None:
+def test_images_and_tools_go_to_models_that_support_them(running: Gateway) -> None:
     pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
     seen = [
         {"type": "text", "text": "Что тут?"},
@@ -192,7 +188,7 @@ def test_pictures_and_tools_go_to_models_that_can(running: Gateway) -> None:
     assert route(answer).model not in ("gemma3:12b", "gemma3:1b", "phi3:3b")
 
 
-def test_the_log_has_the_lines_of_the_document(simulators: Simulators, tmp_path: Path) -> None:
+def test_the_log_has_the_documented_lines(simulators: Simulators, tmp_path: Path) -> None:
     many = (*REMOTE, *(f"tiny{number}:0.5b" for number in range(11)))
     main, local = simulators.start(at_once(*many)), simulators.start(at_once(*LOCAL))
     settings = (
@@ -240,7 +236,7 @@ def test_greetings_explanations_code_and_reasoning_go_to_their_models(running: G
     assert goes(running, text) == (model, "localhost" if model in LOCAL else "remote")
 
 
-def test_a_crowd_is_answered_by_models_that_fit_and_nobody_is_warned(simulators: Simulators, tmp_path: Path) -> None:
+def test_many_calls_at_once_get_fitting_models_without_a_warning(simulators: Simulators, tmp_path: Path) -> None:
     with routed(simulators, tmp_path, paced=True) as (fresh, _), ThreadPoolExecutor(18) as crowd:
         texts = [*EXAMPLES] * 6
         answers = list(crowd.map(lambda text: ask(fresh, text), texts))
@@ -251,7 +247,7 @@ def test_a_crowd_is_answered_by_models_that_fit_and_nobody_is_warned(simulators:
     assert {one.model for text, one in found if text == EXPLANATION} <= {*REMOTE}
 
 
-def test_of_two_gpu_servers_each_gets_what_its_models_are_for(simulators: Simulators, tmp_path: Path) -> None:
+def test_two_gpu_servers_get_the_calls_that_their_models_suit(simulators: Simulators, tmp_path: Path) -> None:
     code = simulators.start(at_once("qwen2.5-coder:14b", "qwen2.5-coder:7b"))
     chat = simulators.start(at_once("gemma3:12b", "llama3.1:8b"))
     urls = {"code_server": (code.url, "PRIMARY"), "chat_server": (chat.url, "PRIMARY")}
@@ -308,7 +304,7 @@ def asked(simulator: Simulator) -> int:
     return sum(simulator.counters.requests.get(path, 0) for path in generating)
 
 
-def test_a_fallback_server_gets_nothing_while_another_can(simulators: Simulators, tmp_path: Path) -> None:
+def test_a_fallback_server_gets_no_call_while_another_can_answer(simulators: Simulators, tmp_path: Path) -> None:
     remote, local = simulators.start(at_once(*REMOTE)), simulators.start(at_once(*LOCAL))
     backup = simulators.start(at_once(*REMOTE, *LOCAL, "tinyllama:1.1b"))
     urls = {
@@ -331,9 +327,7 @@ def test_a_fallback_server_gets_nothing_while_another_can(simulators: Simulators
         simulators.stop(simulator)
 
 
-def test_a_model_that_fits_a_little_less_is_taken_before_a_fallback_server_is(
-    simulators: Simulators, tmp_path: Path
-) -> None:
+def test_a_slightly_worse_model_is_preferred_to_a_fallback_server(simulators: Simulators, tmp_path: Path) -> None:
     main, backup = simulators.start(at_once("llama3.3:70b")), simulators.start(at_once("qwen2.5-coder:14b"))
     urls = {"main": (main.url, "PRIMARY"), "backup": (backup.url, "FALLBACK")}
     with gateway(tmp_path, written(urls)) as running:
@@ -343,7 +337,7 @@ def test_a_model_that_fits_a_little_less_is_taken_before_a_fallback_server_is(
     simulators.stop(backup)
 
 
-def test_no_word_of_a_text_is_in_the_log(running: Gateway) -> None:
+def test_no_text_of_a_request_is_in_the_log(running: Gateway) -> None:
     for text in EXAMPLES:
         for path in SURFACES:
             assert running.post(path, bodies(text)[path]).status_code == 200

@@ -104,7 +104,7 @@ def requests(simulator: Simulator) -> int:
         lambda text: {"message": text, "history": [], "context": "Отвечай кратко."},
     ],
 )
-def test_the_choice_is_told_as_it_would_be_made(
+def test_the_explanation_is_the_decision_that_would_be_made(
     running: Gateway, text: str, written: Callable[[str], dict[str, Any]]
 ) -> None:
     told, wanted = explained(running, written(text)), EXAMPLES[text]
@@ -136,7 +136,7 @@ def test_every_candidate_has_reasons_that_add_up_to_its_cost(running: Gateway) -
             assert each["standing"] == {0: "fits", 2: "lesser"}[each["tier"]]
 
 
-def test_a_model_that_is_too_big_is_told_to_be(running: Gateway) -> None:
+def test_a_model_that_is_too_big_is_explained_as_such(running: Gateway) -> None:
     told = {each["model"]: each for each in explained(running, {"message": GREETING})["candidates"]}
     fit = {
         name: next(reason["cost_seconds"] for reason in each["reasons"] if reason["signal"] == "fit")
@@ -146,14 +146,14 @@ def test_a_model_that_is_too_big_is_told_to_be(running: Gateway) -> None:
     assert told["gemma3:12b"]["cost_seconds"] > told["gemma3:1b"]["cost_seconds"]
 
 
-def test_a_named_model_is_only_placed(running: Gateway) -> None:
+def test_for_a_named_model_only_the_server_is_selected(running: Gateway) -> None:
     told = explained(running, {"message": SYSTEM, "model": "gemma3:1b"})
     assert (told["model"], told["server"], told["requested_model"]) == ("gemma3:1b", "localhost", "gemma3:1b")
     assert (told["complexity_level"], told["task_type"], told["scores"]) == (None, None, None)
     assert [each["model"] for each in told["candidates"]] == ["gemma3:1b"]
 
 
-def test_asking_why_sends_nothing_to_a_server_and_changes_nothing(pair: tuple[Gateway, Fleet]) -> None:
+def test_an_explanation_sends_nothing_to_a_server_and_changes_nothing(pair: tuple[Gateway, Fleet]) -> None:
     running, servers = pair
     before = requests(servers.remote), requests(servers.local)
     kept = running.get("/api/decisions").json()["total"]
@@ -163,7 +163,7 @@ def test_asking_why_sends_nothing_to_a_server_and_changes_nothing(pair: tuple[Ga
     assert answers[0] == answers[1] == answers[2]
 
 
-def test_it_is_the_decision_that_the_request_itself_gets(running: Gateway) -> None:
+def test_the_request_itself_gets_the_explained_decision(running: Gateway) -> None:
     texts = ["Hi there!", "Переведи на английский: кошка", "Prove that the square root of 2 is irrational", SECRET]
     for text in texts:
         told, done = explained(running, {"message": text}), ask(running, text)
@@ -172,7 +172,7 @@ def test_it_is_the_decision_that_the_request_itself_gets(running: Gateway) -> No
         )
 
 
-def test_a_fleet_without_its_big_server_is_told_with_the_warning(simulators: Simulators, tmp_path: Path) -> None:
+def test_without_the_big_server_the_explanation_has_the_warning(simulators: Simulators, tmp_path: Path) -> None:
     with fleet(simulators) as servers, gateway(tmp_path, servers.settings) as running:
         simulators.stop(servers.remote)
         assert ask(running, SYSTEM).json()["warning"] == WARNING
@@ -202,14 +202,16 @@ def test_a_fleet_without_its_big_server_is_told_with_the_warning(simulators: Sim
         ({"text": "a", "model": "auto:quick"}, 400, "unsupported", "auto:fast"),
     ],
 )
-def test_what_is_wrong_with_a_question_is_told(running: Gateway, body: Any, status: int, code: str, said: str) -> None:
+def test_an_invalid_question_is_rejected_with_the_reason(
+    running: Gateway, body: Any, status: int, code: str, said: str
+) -> None:
     answer = running.post("/api/route", body)
     told = answer.json()
     assert (answer.status_code, told["success"], told["code"]) == (status, False, code)
     assert said in told["error"]
 
 
-def test_a_question_may_say_how_long_it_would_wait(running: Gateway) -> None:
+def test_a_question_may_set_max_wait(running: Gateway) -> None:
     assert explained(running, {"message": SYSTEM}, **{"x-penstock-max-wait": "3600"})["server"] == "remote"
     refused = running.post("/api/route", {"message": SYSTEM}, **{"x-penstock-max-wait": "0"})
     assert (refused.status_code, refused.json()["code"]) == (429, "wait_too_long")
@@ -217,7 +219,7 @@ def test_a_question_may_say_how_long_it_would_wait(running: Gateway) -> None:
     assert (wrong.status_code, wrong.json()["param"]) == (400, "x-penstock-max-wait")
 
 
-def test_the_last_decisions_are_told_newest_first(running: Gateway) -> None:
+def test_the_last_decisions_are_listed_newest_first(running: Gateway) -> None:
     for text in EXAMPLES:
         for path in SURFACES:
             assert running.post(path, bodies(text)[path], **{"x-request-id": f"{path}-{len(text)}"}).status_code == 200
@@ -242,7 +244,7 @@ def test_the_last_decisions_are_told_newest_first(running: Gateway) -> None:
     assert {one["wire"] for one in told["decisions"]} >= {"service.routed", "openai.chat", "ollama.chat"}
 
 
-def test_decisions_keep_no_word_of_what_was_said(running: Gateway) -> None:
+def test_decisions_contain_no_text_of_the_request(running: Gateway) -> None:
     for path in SURFACES:
         assert ask(running, SECRET, path).status_code == 200
         assert ask(running, SECRET, path, model="phi3:3b").status_code == 200
@@ -250,7 +252,7 @@ def test_decisions_keep_no_word_of_what_was_said(running: Gateway) -> None:
     assert not [word for word in SECRET.split() if len(word) > 2 and word in text]
 
 
-async def test_what_is_kept_of_a_decision_holds_nothing_of_the_request() -> None:
+async def test_a_decision_record_does_not_keep_the_request() -> None:
     async with (
         Simulator(at_once("gemma3:1b")) as only,
         in_process(server_settings("only", only.url, "ollama"), look=True) as here,
@@ -270,7 +272,7 @@ def test_a_wrong_number_of_decisions_is_refused(running: Gateway, limit: str) ->
     assert (answer.status_code, answer.json()["code"], answer.json()["param"]) == (400, "invalid_request", "limit")
 
 
-def test_failures_are_decisions_too(simulators: Simulators, tmp_path: Path) -> None:
+def test_failed_calls_are_listed_too(simulators: Simulators, tmp_path: Path) -> None:
     with fleet(simulators) as servers, gateway(tmp_path, servers.settings) as running:
         simulators.stop(servers.remote)
         assert ask(running, SYSTEM).status_code == 200
@@ -335,7 +337,7 @@ def test_penstock_route_says_how_to_start_a_gateway_that_does_not_run(penstock: 
     assert "Start one with `penstock serve`" in one_line(result)
 
 
-def test_penstock_route_passes_the_gateways_own_words_on(running: Gateway, penstock: Run) -> None:
+def test_penstock_route_prints_the_gateways_own_message(running: Gateway, penstock: Run) -> None:
     result = penstock("route", GREETING, "--model", "gemma3:11b", "--url", running.url)
     assert result.returncode == 1
     assert "gemma3:12b" in one_line(result)
@@ -352,13 +354,13 @@ def test_penstock_route_passes_the_gateways_own_words_on(running: Gateway, penst
         (["classify", "extra"], "extra"),
     ],
 )
-def test_a_wrong_use_is_told_in_one_line(penstock: Run, words: list[str], said: str) -> None:
+def test_wrong_usage_is_reported_in_one_line(penstock: Run, words: list[str], said: str) -> None:
     result = penstock(*words)
     assert result.returncode == 2
     assert said in one_line(result)
 
 
-def test_penstock_route_knows_what_is_no_gateway(penstock: Run) -> None:
+def test_penstock_route_reports_a_server_that_is_not_a_gateway(penstock: Run) -> None:
     class Other(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.send_response(200)
@@ -386,7 +388,7 @@ def test_the_commands_have_help_with_examples(penstock: Run, command: str) -> No
     assert f"penstock {command}" in result.stdout
 
 
-def test_penstock_classify_judges_a_line_at_a_time_in_order(penstock: Run) -> None:
+def test_penstock_classify_classifies_line_by_line_in_order(penstock: Run) -> None:
     lines = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in EXAMPLES)
     result = penstock("classify", text=lines)
     assert (result.returncode, result.stderr) == (0, "")

@@ -34,9 +34,7 @@ def both(vllm: str, ollama: str) -> str:
     return f"llm: {{providers: {{vllm: {{url: '{vllm}'}}, ollama: {{base_url: '{ollama}'}}}}}}\n"
 
 
-def test_vllm_that_is_away_is_stood_in_for_by_the_ollama_pool_and_everybody_is_told(
-    simulators: Simulators, tmp_path: Path
-) -> None:
+def test_the_ollama_pool_replaces_vllm_with_a_warning(simulators: Simulators, tmp_path: Path) -> None:
     pool = simulators.start(SimOptions.instant("ollama", "llama3.1:8b", text=SAID))
     with gateway(tmp_path / "gateway", both(DOWN, pool.url), variables=VLLM_FIRST) as running:
         for route in ("/chat", "/api/v1/chat"):
@@ -53,7 +51,7 @@ def test_vllm_that_is_away_is_stood_in_for_by_the_ollama_pool_and_everybody_is_t
 
 
 @pytest.mark.engine("vllm")
-def test_vllm_that_is_up_answers_alone(vllm: Running, simulators: Simulators, tmp_path: Path) -> None:
+def test_vllm_that_is_up_answers_all_calls(vllm: Running, simulators: Simulators, tmp_path: Path) -> None:
     pool = simulators.start(SimOptions.instant("ollama", "tiny", text=SAID))
     with gateway(tmp_path / "gateway", both(vllm.url, pool.url), variables=VLLM_FIRST) as running:
         told = running.post("/chat", {"message": ASK, "max_tokens": 100}).json()
@@ -62,7 +60,7 @@ def test_vllm_that_is_up_answers_alone(vllm: Running, simulators: Simulators, tm
     simulators.stop(pool)
 
 
-def test_a_vllm_that_breaks_before_its_first_word_is_stood_in_for_too(simulators: Simulators, tmp_path: Path) -> None:
+def test_a_vllm_that_fails_before_its_first_byte_is_replaced(simulators: Simulators, tmp_path: Path) -> None:
     broken = simulators.start(SimOptions.instant("vllm", "tiny"))
     pool = simulators.start(SimOptions.instant("ollama", "tiny", text=SAID))
     with gateway(tmp_path / "gateway", both(broken.url, pool.url), variables=VLLM_FIRST) as running:
@@ -74,7 +72,7 @@ def test_a_vllm_that_breaks_before_its_first_word_is_stood_in_for_too(simulators
     simulators.stop(pool)
 
 
-def test_another_model_that_answers_for_one_that_failed_is_named(simulators: Simulators, tmp_path: Path) -> None:
+def test_another_model_that_answers_is_named(simulators: Simulators, tmp_path: Path) -> None:
     broken = simulators.start(SimOptions.instant("ollama", "gemma3:1b", text=SAID))
     good = simulators.start(SimOptions.instant("ollama", "mistral:7b", text=SAID))
     servers = f"additional_servers: [{{name: good, url: '{good.url}'}}]"
@@ -89,7 +87,7 @@ def test_another_model_that_answers_for_one_that_failed_is_named(simulators: Sim
 
 
 @pytest.mark.engine("llamacpp")
-def test_with_the_language_model_turned_off_every_api_says_so(llama_a: Running, tmp_path: Path) -> None:
+def test_llm_mode_none_is_reported_by_every_api(llama_a: Running, tmp_path: Path) -> None:
     settings = configured("llamacpp", llama_a.url)
     with gateway(tmp_path / "gateway", settings, variables={"LLM_MODE": "none"}) as running:
         for route, body in BODIES.items():
@@ -132,7 +130,7 @@ async def test_two_servers_with_one_model_share_the_load(llama_a: Running, llama
 
 @pytest.mark.engine("llamacpp")
 @pytest.mark.usefixtures("llama_a")  # skips where llama.cpp is not installed
-async def test_a_server_killed_at_work_shows_no_client_an_error_before_its_first_byte(tmp_path: Path) -> None:
+async def test_killing_a_server_shows_no_client_an_error_before_its_first_byte(tmp_path: Path) -> None:
     long = {"model": "tiny", "messages": MESSAGES, "max_tokens": 200, "ignore_eos": True}
     with (
         llama_server() as doomed,
@@ -142,9 +140,9 @@ async def test_a_server_killed_at_work_shows_no_client_an_error_before_its_first
         async with httpx.AsyncClient(base_url=running.url, trust_env=False, timeout=60) as client:
             streamed, whole = asyncio.Event(), asyncio.Event()
             calls = [
-                asyncio.create_task(_streamed(client, {**long, "stream": True}, streamed))
+                asyncio.create_task(_post_streamed(client, {**long, "stream": True}, streamed))
                 if number % 2
-                else asyncio.create_task(_whole(client, long, whole))
+                else asyncio.create_task(_post_unstreamed(client, long, whole))
                 for number in range(50)
             ]
             await streamed.wait()
@@ -159,7 +157,7 @@ async def test_a_server_killed_at_work_shows_no_client_an_error_before_its_first
     assert outcomes["cut after its first byte"] <= 2  # as many as the dead server had slots
 
 
-async def _whole(client: httpx.AsyncClient, body: dict[str, Any], one_is_done: asyncio.Event) -> str:
+async def _post_unstreamed(client: httpx.AsyncClient, body: dict[str, Any], one_is_done: asyncio.Event) -> str:
     answer = await client.post("/v1/chat/completions", json=body)
     one_is_done.set()
     if answer.status_code != 200:
@@ -168,7 +166,7 @@ async def _whole(client: httpx.AsyncClient, body: dict[str, Any], one_is_done: a
     return "whole"
 
 
-async def _streamed(client: httpx.AsyncClient, body: dict[str, Any], one_has_begun: asyncio.Event) -> str:
+async def _post_streamed(client: httpx.AsyncClient, body: dict[str, Any], one_has_begun: asyncio.Event) -> str:
     async with client.stream("POST", "/v1/chat/completions", json=body) as response:
         if response.status_code != 200:
             return (await response.aread()).decode()
@@ -184,7 +182,7 @@ async def _streamed(client: httpx.AsyncClient, body: dict[str, Any], one_has_beg
 
 @pytest.mark.engine("llamacpp")
 @pytest.mark.usefixtures("llama_a")
-def test_a_server_that_comes_back_is_used_again(tmp_path: Path) -> None:
+def test_a_server_that_recovers_is_used_again(tmp_path: Path) -> None:
     with llama_server() as first, gateway(tmp_path / "gateway", configured("llamacpp", first.url)) as running:
         first.process.send_signal(signal.SIGKILL)
         first.process.wait()

@@ -153,7 +153,7 @@ def _derive_requirements(call: Call, profile: RequestProfile) -> Requirements:
         level, task_type = max(level, Level.MODERATE), TaskType.CODE
     elif size_class and size_class not in _LEVEL_BY_CLASS:
         raise Unsupported(
-            f"There is no model class {call.model!r}. Use auto, auto:fast, auto:balanced, auto:powerful or auto:code."
+            f"There is no model class {call.model!r}. Use auto, auto:fast, auto:balanced, auto:powerful, auto:code."
         )
     return Requirements(
         level,

@@ -58,7 +58,7 @@ events = st.lists(
 
 
 @given(events)
-def test_what_was_asked_last_is_there_and_what_a_look_shows_is_believed(events):
+def test_the_model_used_last_is_loaded_and_probes_are_trusted(events):
     here, sizes = Residency(), {"a": 1, "b": 4, "c": 6, "d": 9}
     now = 0.0
     for what, which, wait in events:

@@ -95,7 +95,7 @@ def test_a_fleet_that_never_had_a_better_model_gets_no_warning():
     assert not decision.warning
 
 
-def test_a_bigger_model_answers_when_the_fitting_one_would_begin_much_later():
+def test_a_bigger_model_answers_if_the_fitting_one_would_start_much_later():
     seen = pair(remote=(Model("gemma3:12b", is_loaded=True),), local=(Model("gemma3:1b", is_loaded=True),))
     one = router()
     assert chosen(choose(seen, asks(TRIVIAL), one=one)) == ("gemma3:1b", "localhost")
@@ -104,7 +104,7 @@ def test_a_bigger_model_answers_when_the_fitting_one_would_begin_much_later():
     ) == ("gemma3:12b", "remote")
 
 
-def test_of_two_servers_with_the_model_the_one_that_holds_it_is_asked():
+def test_the_server_that_has_the_model_loaded_is_preferred():
     seen = fleet(status("a", "gemma3:12b"), status("b", Model("gemma3:12b", is_loaded=True)))
     catalog = Catalog(on_demand=frozenset({"ollama"}), estimate_billions=estimate_billions)
     seen = catalog.publish(
@@ -114,7 +114,7 @@ def test_of_two_servers_with_the_model_the_one_that_holds_it_is_asked():
     assert servers_of(router().decide(seen, asks(MODERATE), catalog.loads, NOW))[0] == "b"
 
 
-def test_fallback_answers_only_when_no_other_can_but_before_a_lesser_model():
+def test_a_fallback_server_comes_after_others_but_before_lesser_models():
     reserve, main = status("f", "gemma3:12b", priority=FALLBACK), status("m", "gemma3:12b")
     small = status("s", "gemma3:1b")
     asked = asks(MODERATE)
@@ -127,11 +127,11 @@ def test_fallback_answers_only_when_no_other_can_but_before_a_lesser_model():
     ("word", "model"),
     [("fast", "gemma3:1b"), ("balanced", "gemma3:12b"), ("powerful", "llama3.3:70b"), ("code", "qwen2.5-coder:14b")],
 )
-def test_a_word_behind_auto_overrides_the_judgement(word, model):
+def test_a_model_class_overrides_the_classification(word, model):
     assert chosen(choose(pair(), asks(MODERATE, EXPLANATION, f"auto:{word}")))[0] == model
 
 
-def test_a_word_that_there_is_not_is_refused_with_those_there_are():
+def test_an_unknown_model_class_is_rejected_with_the_known_ones():
     with pytest.raises(Unsupported, match="auto:fast, auto:balanced"):
         choose(pair(), asks(MODERATE, model="auto:huge"))
 
@@ -139,14 +139,14 @@ def test_a_word_that_there_is_not_is_refused_with_those_there_are():
 # What a model needs
 
 
-def test_images_go_to_a_model_that_sees():
+def test_images_go_to_a_vision_model():
     seen = fleet(status("a", "qwen2.5:14b", Model("llava:7b", capabilities=frozenset({"completion", "vision"}))))
     assert chosen(choose(seen, asks(MODERATE, image_count=1)))[0] == "llava:7b"
     with pytest.raises(Unsupported, match="vision"):
         choose(fleet(status("a", "qwen2.5:14b"), status("b", "qwen2.5:7b")), asks(MODERATE, image_count=1))
 
 
-def test_tools_go_to_a_model_that_calls_them():
+def test_tools_go_to_a_model_that_supports_them():
     mute, able = (Model(f"qwen2.5:{size}b", capabilities=frozenset(caps)) for size, caps in
                   ((14, {"completion"}), (7, {"completion", "tools"})))  # fmt: skip
     assert chosen(choose(fleet(status("a", mute, able)), asks(MODERATE, has_tools=True)))[0] == "qwen2.5:7b"
@@ -154,7 +154,7 @@ def test_tools_go_to_a_model_that_calls_them():
         choose(fleet(status("a", mute)), asks(MODERATE, has_tools=True))
 
 
-def test_a_long_conversation_goes_to_a_model_with_room_for_it():
+def test_a_long_conversation_goes_to_a_model_with_enough_context():
     small, large = Model("qwen2.5:14b", context_length=8192), Model("mistral-nemo:12b", context_length=131072)
     assert chosen(choose(fleet(status("a", small, large)), asks(MODERATE, context_tokens=20_000)))[0] == large.name
     with pytest.raises(ContextLengthExceeded, match="8192"):
@@ -267,7 +267,7 @@ def test_the_gateway_selects_only_if_no_model_is_named():
     assert not one.should_select_model(seen, call("auto", Operation.EMBEDDING))
 
 
-def test_one_server_alone_is_ordinary_mode():
+def test_a_single_server_does_not_select_by_complexity():
     alone = fleet(status("a", "llama3.1:8b", "gemma3:1b"))
     assert not router().should_select_model(alone, call("auto"))
     assert router().should_select_model(alone, call("auto:fast"))

@@ -53,7 +53,7 @@ def test_a_name_with_latest_finds_a_model_that_has_no_tag():
     assert not router(model="tiny:latest").decide(seen, call(), quiet, NOW).fallback
 
 
-def test_a_models_own_name_counts_more_than_anothers_without_its_tag():
+def test_a_models_own_name_precedes_anothers_name_without_its_tag():
     seen = fleet(status("a", "m:latest", "m"))
     [candidate] = router().decide(seen, call("m"), quiet, NOW).candidates
     assert candidate.deployment.model.name == "m"
@@ -71,7 +71,7 @@ def test_an_alias_makes_two_names_one_model(asked: str):
     assert names == {"o": "llama3.1:8b", "v": "meta-llama/Llama-3.1-8B"}
 
 
-def test_an_alias_nobody_has_is_no_model():
+def test_an_alias_without_a_model_is_not_found():
     with pytest.raises(ModelNotFound):
         router().decide(fleet(status("a", "m"), aliases={"x": ("y",)}), call("x"), quiet, NOW)
 
@@ -98,7 +98,7 @@ def test_among_equals_the_fewest_running_per_slot_come_first():
     assert servers_of(router().decide(seen, call("m"), busy(small=5, large=17), NOW)) == ["large", "small"]
 
 
-def test_a_server_that_failed_a_moment_ago_comes_later_for_ten_seconds():
+def test_a_server_that_failed_comes_later_for_ten_seconds():
     seen = fleet(status("p", "m"), status("s", "m", priority=SECONDARY), status("f", "m", priority=FALLBACK))
     assert servers_of(router().decide(seen, call("m"), failed(p=1), NOW)) == ["s", "p", "f"]
     assert servers_of(router().decide(seen, call("m"), failed(p=11), NOW)) == ["p", "s", "f"]
@@ -191,7 +191,7 @@ def test_a_call_may_name_its_server_and_its_kinds():
         router().decide(seen, call("m", server="c"), quiet, NOW)
 
 
-def test_a_kind_that_cannot_do_the_work_is_left_out():
+def test_an_engine_without_the_operation_is_left_out():
     seen = fleet(status("a", "m", kind="mlx"), status("b", "m", kind="vllm"))
     assert servers_of(router().decide(seen, call("m", Operation.EMBEDDING), quiet, NOW)) == ["b"]
     seen = fleet(status("a", "m", kind="mlx"), status("c", "m", kind="mlx"))
@@ -199,7 +199,7 @@ def test_a_kind_that_cannot_do_the_work_is_left_out():
         router().decide(seen, call("m:latest", Operation.EMBEDDING), quiet, NOW)
 
 
-def test_agents_are_asked_in_the_order_of_the_chain():
+def test_agents_are_used_in_the_order_of_the_chain():
     seen = fleet(status("x", "m", kind="mlx"), status("v", "agent", kind="victoria"), status("o", "m"))
     chat = call(operation=Operation.AGENT, kinds=("victoria", "mlx"))
     assert servers_of(router().decide(seen, chat, quiet, NOW)) == ["v", "x"]
@@ -212,7 +212,7 @@ def test_agents_are_asked_in_the_order_of_the_chain():
         router().decide(fleet(status("o", "m")), chat, quiet, NOW)
 
 
-def test_work_on_models_goes_to_the_server_that_has_the_model_or_was_named():
+def test_model_management_goes_to_the_server_with_the_model_or_the_named_one():
     seen = fleet(status("a", "x"), status("b", "m"), status("v", "m", kind="vllm"), status("c", "m", up=False))
     manage = {"operation": Operation.MANAGE, "kinds": ("ollama",)}
     assert servers_of(router().decide(seen, call("m", **manage), quiet, NOW)) == ["b"]
@@ -226,7 +226,7 @@ def test_work_on_models_goes_to_the_server_that_has_the_model_or_was_named():
 
 
 @pytest.mark.parametrize("asked", ["", "auto", "AUTO", "auto:fast"])
-def test_llm_model_answers_where_none_is_asked_for(asked: str):
+def test_llm_model_answers_if_no_model_is_named(asked: str):
     seen = fleet(status("a", "other", "llama3.1:8b"))
     decision = router().decide(seen, call(asked), quiet, NOW)
     assert decision.candidates[0].deployment.model.name == "llama3.1:8b"
@@ -246,14 +246,14 @@ def test_without_llm_model_a_loaded_or_small_one_answers_with_a_warning():
     assert router().decide(loaded, call(), quiet, NOW).candidates[0].deployment.model.name == "big"
 
 
-def test_llm_model_on_a_server_that_is_down_is_passed_over():
+def test_llm_model_on_a_server_that_is_down_is_skipped():
     seen = fleet(status("a", "llama3.1:8b", up=False), status("b", "m"))
     decision = router().decide(seen, call(), quiet, NOW)
     assert servers_of(decision) == ["b"]
     assert decision.fallback
 
 
-def test_llm_mode_none_turns_everything_off_but_work_on_models():
+def test_llm_mode_none_turns_off_everything_but_model_management():
     seen = fleet(status("a", "m"))
     off = router(mode="none")
     for asked in (call("m"), call(), call("m", Operation.EMBEDDING), call(operation=Operation.AGENT, kinds=("mlx",))):
@@ -262,7 +262,7 @@ def test_llm_mode_none_turns_everything_off_but_work_on_models():
     assert servers_of(off.decide(seen, call("m", Operation.MANAGE, kinds=("ollama",)), quiet, NOW)) == ["a"]
 
 
-def test_llm_mode_vllm_asks_vllm_first_and_then_the_ollama_pool():
+def test_llm_mode_vllm_uses_vllm_first_and_then_the_ollama_pool():
     seen = fleet(status("o", "m", "other"), status("v", "m", kind="vllm"), status("l", "m", kind="llamacpp"))
     vllm = router(mode="vllm", model="m")
     decision = vllm.decide(seen, call(use_defaults=True), quiet, NOW)
@@ -272,7 +272,7 @@ def test_llm_mode_vllm_asks_vllm_first_and_then_the_ollama_pool():
     assert "of the Ollama pool answered" in decision.candidates[1].warning
 
 
-def test_llm_mode_vllm_with_vllm_away_falls_back_and_says_so():
+def test_llm_mode_vllm_with_vllm_down_falls_back_with_a_warning():
     seen = fleet(status("o", "small"), status("v", "m", kind="vllm", up=False))
     decision = router(mode="vllm", model="m").decide(seen, call("m", use_defaults=True), quiet, NOW)
     assert servers_of(decision) == ["o"]
@@ -282,12 +282,12 @@ def test_llm_mode_vllm_with_vllm_away_falls_back_and_says_so():
     assert servers_of(router(mode="vllm", model="m").decide(alone, call("m", use_defaults=True), quiet, NOW)) == ["v"]
 
 
-def test_llm_mode_vllm_does_not_concern_callers_of_other_apis():
+def test_llm_mode_vllm_does_not_apply_to_other_apis():
     seen = fleet(status("o", "m"), status("v", "m", kind="vllm", priority=SECONDARY))
     assert servers_of(router(mode="vllm", model="m").decide(seen, call("m"), quiet, NOW)) == ["o", "v"]
 
 
-def test_a_new_policy_holds_at_once_for_what_is_not_settled():
+def test_a_new_policy_applies_at_once():
     one, seen = router(), fleet(status("a", "m"), status("b", "m"))
     assert one.decide(seen, call("m"), quiet, NOW)
     one.policy = Policy("none")
@@ -314,7 +314,7 @@ def test_a_name_like_no_other_is_reported_with_the_models_here():
         router().decide(fleet(status("s", "a", "b")), call("zzzz"), quiet, NOW)
 
 
-def test_the_mismatch_of_llm_model_and_vllm_model_is_named_as_the_cause():
+def test_a_mismatch_of_llm_model_and_vllm_model_is_named_as_the_cause():
     with pytest.raises(ModelNotFound, match="differ"):
         router(mismatch="LLM_MODEL (x) and VLLM_MODEL (m) differ").decide(
             fleet(status("v", "m")), call("x"), quiet, NOW

@@ -46,7 +46,7 @@ weights = st.lists(st.integers(0, 1000), min_size=4, max_size=4).filter(any)
         ("Prove the mean value theorem", "complex", "math_reasoning"),
     ],
 )
-def test_typical_texts_come_out_as_people_would_say(text: str, level: str, kinds: str) -> None:
+def test_typical_texts_are_classified_as_expected(text: str, level: str, kinds: str) -> None:
     judgement = SHARED.classify(text)
     assert judgement.level.label == level
     assert judgement.task_type.value in kinds.split()
@@ -72,7 +72,7 @@ def test_the_language_does_not_change_the_level(english: str, russian: str) -> N
 
 
 @given(texts)
-def test_any_text_gets_probabilities_and_the_level_that_they_mean(text: str) -> None:
+def test_any_text_gets_probabilities_and_their_level(text: str) -> None:
     judgement = SHARED.classify(text)
     assert math.isclose(sum(judgement.scores), 1, abs_tol=1e-9)
     assert all(0 <= score <= 1 for score in judgement.scores)
@@ -81,18 +81,18 @@ def test_any_text_gets_probabilities_and_the_level_that_they_mean(text: str) -> 
 
 
 @given(texts)
-def test_judging_is_a_function_of_the_text_alone(text: str) -> None:
+def test_the_result_depends_on_the_text_alone(text: str) -> None:
     assert Classifier(cache_size=0).classify(text) == SHARED.classify(text)
 
 
 @given(weights, st.floats(0.1, 20), st.floats(1.001, 10))
-def test_fearing_small_models_more_never_lowers_the_level(parts: list[int], under_cost: float, times: float) -> None:
+def test_a_higher_under_cost_never_lowers_the_level(parts: list[int], under_cost: float, times: float) -> None:
     scores = [part / sum(parts) for part in parts]
     assert choose_level(scores, under_cost) <= choose_level(scores, under_cost * times)
 
 
 @given(st.integers(0, 3), st.floats(0.01, 100))
-def test_a_level_that_is_certain_is_the_one(level: int, under_cost: float) -> None:
+def test_a_certain_level_is_chosen(level: int, under_cost: float) -> None:
     assert choose_level([float(one == level) for one in range(4)], under_cost) == level
 
 
@@ -111,12 +111,12 @@ def test_a_level_that_is_certain_is_the_one(level: int, under_cost: float) -> No
     ],
     ids=["empty", "space", "control", "emoji", "code", "one-word", "megabyte", "surrogate", "chinese"],
 )
-def test_nothing_that_a_client_may_send_upsets_it(text: str) -> None:
+def test_no_text_makes_the_classifier_fail(text: str) -> None:
     assert SHARED.classify(text).level in Level
 
 
 @given(st.text(min_size=1, max_size=50), st.integers(1, 2000))
-def test_a_long_text_costs_no_more_than_its_head_and_tail(piece: str, times: int) -> None:
+def test_only_beginning_and_end_of_a_long_text_count(piece: str, times: int) -> None:
     text = piece * times
     clipped = clip_text(text)
     assert len(clipped) <= HEAD_CHARS + TAIL_CHARS + 1
@@ -124,7 +124,7 @@ def test_a_long_text_costs_no_more_than_its_head_and_tail(piece: str, times: int
     assert text.endswith(clipped[-TAIL_CHARS:])
 
 
-def test_a_judgement_does_not_depend_on_the_process() -> None:
+def test_the_result_does_not_depend_on_the_process() -> None:
     samples = [
         "Привет!",
         "Design a rate limiter",
@@ -150,7 +150,7 @@ def test_a_judgement_does_not_depend_on_the_process() -> None:
     assert answers == {json.dumps([SHARED.classify(text).scores for text in samples]) + "\n"}
 
 
-def test_the_cache_keeps_as_many_judgements_as_it_may_and_the_latest() -> None:
+def test_the_cache_keeps_the_latest_results_up_to_its_size() -> None:
     classifier = Classifier(cache_size=3)
     first = classifier.classify("text 0")
     for number in range(1, 3):
@@ -162,13 +162,13 @@ def test_the_cache_keeps_as_many_judgements_as_it_may_and_the_latest() -> None:
     assert classifier.classify("text 0") is first
 
 
-def test_the_weights_are_small_and_survive_being_written() -> None:
+def test_the_weights_are_small_and_can_be_written_and_read() -> None:
     data = WEIGHTS.read_bytes()
     assert len(data) <= 400_000
     assert dump_weights(parse_weights(data)) == data
 
 
-def test_a_file_that_holds_no_weights_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_weights_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "weights.bin").write_bytes(b"something else")
     with pytest.raises(ValueError, match=r"training/train\.py"):
         load_weights_file(tmp_path / "weights.bin")

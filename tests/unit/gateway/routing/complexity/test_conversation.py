@@ -34,14 +34,14 @@ def judged(text: str) -> Level:
         "ещё раз",
     ],
 )
-def test_a_short_word_to_go_on_keeps_the_level_that_it_continues(text: str) -> None:
+def test_a_follow_up_keeps_the_level_of_what_it_continues(text: str) -> None:
     assert find_conversation_floor([HARD], text, judged) is Level.COMPLEX
 
 
 @pytest.mark.parametrize(
     "text", ["спасибо", "нет, спасибо", "пока", "Привет!", "Столица Перу?", "thanks", "", "да " * 50, "1" * 78 + "x"]
 )
-def test_what_stands_alone_has_no_floor(text: str) -> None:
+def test_a_message_of_its_own_has_no_floor(text: str) -> None:
     assert find_conversation_floor([HARD], text, judged) is None
 
 

@@ -45,7 +45,7 @@ def ranked(models: tuple[str, ...], level: Level, task: TaskType, counted: bool 
         (REMOTE + LOCAL, Level.MODERATE, TaskType.MATH_REASONING, "qwen3:14b"),
     ],
 )
-def test_the_two_servers_models_fit_as_people_expect(models, level, task, best, counted):
+def test_models_of_two_servers_fit_as_expected(models, level, task, best, counted):
     assert ranked(models, level, task, counted)[0] == best
 
 
@@ -114,7 +114,7 @@ def test_the_two_servers_models_fit_as_people_expect(models, level, task, best, 
         ("t-tech/T-pro-it-2.0-GGUF", 32.8, Level.MODERATE, "chat tools"),
     ],
 )
-def test_models_of_today_need_no_configuration(name, billions, level, strengths):
+def test_known_models_need_no_configuration(name, billions, level, strengths):
     found = named(name)
 
     assert found.billions == pytest.approx(billions, rel=0.01)
@@ -146,7 +146,7 @@ def test_models_of_today_need_no_configuration(name, billions, level, strengths)
         ("gemma3n:e2b", 2.0, 5.0, Level.SIMPLE),
     ],
 )
-def test_a_mixture_of_experts_is_judged_between_active_and_total(name, low, high, level):
+def test_a_mixture_of_experts_counts_between_active_and_total(name, low, high, level):
     found = named(name)
 
     assert low < found.billions < high
@@ -168,49 +168,49 @@ def test_a_mixture_of_experts_is_judged_between_active_and_total(name, low, high
         ("deepseek-r1:8b-llama-distill-q4_K_M", 8),
     ],
 )
-def test_names_of_files_and_repositories_tell_the_size(name, billions):
+def test_sizes_are_read_from_names_of_files_and_repositories(name, billions):
     assert named(name).billions == pytest.approx(billions)
 
 
-def test_what_the_server_counted_is_believed_before_the_name():
+def test_a_reported_parameter_count_precedes_the_name():
     assert named("phi3:3b", parameters="3.8B").billions == 3.8
     assert named("smollm:135m", parameters="134.52M").billions == pytest.approx(0.13452)
     assert named("assistant", parameters="70.6B", family="llama").level is Level.COMPLEX
 
 
-def test_a_name_without_a_size_is_judged_by_the_files_bytes():
+def test_without_a_size_in_the_name_the_files_size_counts():
     assert named("my-model", size=4_900_000_000, quantization="Q4_K_M").billions == pytest.approx(8.2, rel=0.05)
     assert named("my-model", size=16_000_000_000, quantization="F16").billions == pytest.approx(8.0)
     assert named("my-model", size=42_500_000_000, format="gguf").level is Level.COMPLEX
 
 
-def test_nothing_known_is_balanced():
+def test_an_unknown_model_is_balanced():
     found = named("assistant")
 
     assert (found.size_class, found.level, found.is_size_known) == ("balanced", Level.MODERATE, False)
 
 
-def test_classes_have_the_words_that_auto_speaks_of():
+def test_size_classes_have_the_names_that_auto_uses():
     words = {name: named(name).size_class for name in ("gemma3:1b", "phi3:3b", "gemma3:12b", "llama3.3:70b")}
 
     assert words == {"gemma3:1b": "fast", "phi3:3b": "fast", "gemma3:12b": "balanced", "llama3.3:70b": "powerful"}
     assert named("qwen2.5-coder:14b").size_class == "powerful"
 
 
-def test_what_the_server_says_of_capabilities_counts_before_the_name():
+def test_reported_capabilities_precede_the_name():
     assert "vision" not in named("gemma3:12b", capabilities=frozenset({"completion"})).strengths
     assert "tools" in named("gemma3:12b", capabilities=frozenset({"completion", "tools"})).strengths
     assert "reasoning" in named("assistant", capabilities=frozenset({"completion", "thinking"})).strengths
     assert named("assistant", capabilities=frozenset({"embedding"})).strengths == {"embedding"}
 
 
-def test_the_family_told_by_the_server_helps_where_the_name_does_not():
+def test_the_reported_family_is_used_if_the_name_has_none():
     assert "coder" not in named("assistant", family="qwen2").strengths
     assert named("assistant", family="nomic-bert").strengths == {"embedding"}
     assert named("assistant:8b", family="qwen3").general > named("assistant:8b", family="qwen2").general
 
 
-def test_heavy_quantisation_counts_as_a_smaller_model():
+def test_heavy_quantization_counts_as_a_smaller_model():
     whole, four, two = (named(f"llama3.1:70b-instruct-{q}") for q in ("fp16", "q4_K_M", "q2_K"))
 
     assert whole.general == four.general > two.general
@@ -231,7 +231,7 @@ def test_a_coder_is_only_for_code(task):
     )
 
 
-def test_reasoning_is_for_mathematics():
+def test_reasoning_models_are_preferred_for_mathematics():
     thinker, talker = named("deepseek-r1:14b"), named("qwen2.5:14b")
 
     assert compute_fit(thinker, Level.COMPLEX, TaskType.MATH_REASONING) > compute_fit(
@@ -259,7 +259,7 @@ MODELS = st.builds(
 
 
 @given(MODELS, LEVELS, TASKS)
-def test_any_model_has_a_class_and_a_fit(model, level, task):
+def test_any_model_has_a_profile_and_a_fit(model, level, task):
     found = profile_model(model)
 
     assert found == profile_model(model)
@@ -276,7 +276,7 @@ FAMILIES = st.sampled_from(
 
 
 @given(FAMILIES, st.floats(0.1, 500), st.floats(0.1, 500), LEVELS, TASKS)
-def test_within_a_family_bigger_is_more_able_and_size_beyond_the_need_costs_a_little(family, one, other, level, task):
+def test_within_a_family_bigger_models_are_better_up_to_the_ideal_size(family, one, other, level, task):
     small, big = (named(family, parameters=f"{size:.3f}B") for size in sorted((one, other)))
     lesser, greater = compute_fit(small, level, task), compute_fit(big, level, task)
 
@@ -290,7 +290,7 @@ def test_within_a_family_bigger_is_more_able_and_size_beyond_the_need_costs_a_li
 
 
 @given(MODELS, TASKS)
-def test_what_is_too_small_for_a_level_is_worse_for_the_next(model, task):
+def test_a_model_too_small_for_a_level_is_worse_for_the_next(model, task):
     found = profile_model(model)
     fits = [compute_fit(found, level, task) for level in Level]
     best = fits.index(max(fits))
@@ -299,13 +299,13 @@ def test_what_is_too_small_for_a_level_is_worse_for_the_next(model, task):
 
 
 @given(st.permutations(REMOTE + LOCAL), LEVELS, TASKS)
-def test_the_order_of_asking_changes_nothing(models, level, task):
+def test_the_order_of_models_does_not_matter(models, level, task):
     scores = {name: compute_fit(named(name), level, task) for name in models}
 
     assert scores == {name: compute_fit(named(name), level, task) for name in REMOTE + LOCAL}
 
 
-def test_models_that_settings_list_come_first_in_their_order():
+def test_preferred_models_come_first_in_their_order():
     preferences = Preferences.from_names(
         {"moderate": ("qwen3:14b", "phi3"), "trivial": ()}, {"code": ("llama3.3:70b",)}
     )
@@ -323,6 +323,6 @@ def test_models_that_settings_list_come_first_in_their_order():
 
 
 @pytest.mark.parametrize(("levels", "types"), [({"hard": ("m",)}, {}), ({}, {"poetry": ("m",)})])
-def test_a_level_or_type_that_does_not_exist_is_refused(levels, types):
+def test_an_unknown_level_or_task_type_is_rejected(levels, types):
     with pytest.raises((KeyError, ValueError)):
         Preferences.from_names(levels, types)

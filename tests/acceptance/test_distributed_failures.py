@@ -59,7 +59,7 @@ def beside(local: Simulator, remote: str) -> str:
     return written({"remote": (remote, "PRIMARY"), "localhost": (local.url, "SECONDARY")}, IMPATIENT)
 
 
-def test_a_server_that_was_dead_at_the_start_is_replaced_with_a_warning(local: Simulator, tmp_path: Path) -> None:
+def test_a_server_that_is_down_at_the_start_is_replaced_with_a_warning(local: Simulator, tmp_path: Path) -> None:
     with gateway(tmp_path, beside(local, f"http://127.0.0.1:{free_port()}")) as running:
         warned(running, local)
         assert "Discovery complete: 1/2 servers available, 3 unique models" in running.lines()
@@ -71,7 +71,7 @@ def test_a_server_that_was_dead_at_the_start_is_replaced_with_a_warning(local: S
         assert "warning" in ask(running, EXPLANATION).json()
 
 
-def test_a_server_that_died_since_the_last_look_is_replaced_with_a_warning(
+def test_a_server_that_died_since_the_last_probe_is_replaced_with_a_warning(
     simulators: Simulators, local: Simulator, tmp_path: Path
 ) -> None:
     remote = simulators.start(at_once(*REMOTE))
@@ -88,7 +88,7 @@ def test_a_server_that_died_since_the_last_look_is_replaced_with_a_warning(
 @pytest.mark.parametrize(
     "fault", ["hang_before", "reset", "cut", "garbage", "status_500", "status_503", "crash_before"]
 )
-def test_a_server_that_dies_at_the_call_is_replaced_with_a_warning(
+def test_a_server_that_dies_during_the_call_is_replaced_with_a_warning(
     simulators: Simulators, local: Simulator, tmp_path: Path, fault: str
 ) -> None:
     options = at_once(*REMOTE)
@@ -119,7 +119,7 @@ def test_a_named_model_that_is_away_is_not_replaced(simulators: Simulators, loca
         assert "remote" in answer.json()["error"]
 
 
-def test_with_nothing_left_the_caller_is_told_of_each_server(simulators: Simulators, tmp_path: Path) -> None:
+def test_with_no_server_left_the_error_names_each_server(simulators: Simulators, tmp_path: Path) -> None:
     with routed(simulators, tmp_path) as (running, servers):
         simulators.stop(servers.remote)
         simulators.stop(servers.local)
@@ -130,7 +130,7 @@ def test_with_nothing_left_the_caller_is_told_of_each_server(simulators: Simulat
         assert "localhost" in told["error"]
 
 
-def test_a_server_that_comes_back_gets_its_work_back(simulators: Simulators, local: Simulator, tmp_path: Path) -> None:
+def test_a_server_that_recovers_is_used_again(simulators: Simulators, local: Simulator, tmp_path: Path) -> None:
     remote = simulators.start(at_once(*REMOTE))
     with gateway(tmp_path, beside(local, remote.url)) as running:
         port = remote.port
@@ -141,7 +141,7 @@ def test_a_server_that_comes_back_gets_its_work_back(simulators: Simulators, loc
         simulators.stop(again)
 
 
-def test_streams_warn_nobody_but_say_who_answers(local: Simulator, tmp_path: Path) -> None:
+def test_streams_have_no_warning_but_name_the_server(local: Simulator, tmp_path: Path) -> None:
     with gateway(tmp_path, beside(local, f"http://127.0.0.1:{free_port()}")) as running:
         for path in ("/v1/chat/completions", "/api/chat", "/v1/messages"):
             answer = ask(running, SYSTEM, path, stream=True)

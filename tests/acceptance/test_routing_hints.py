@@ -59,7 +59,7 @@ def refused(answer: httpx.Response) -> str:
     return answer.text
 
 
-def test_who_cannot_wait_for_the_fitting_model_gets_a_lesser_one_with_a_warning(cold: tuple[Gateway, Fleet]) -> None:
+def test_a_short_max_wait_gets_a_lesser_model_with_a_warning(cold: tuple[Gateway, Fleet]) -> None:
     running, _ = cold
     answer = patient(running, EXPLANATION, 4)
     found = route(answer)
@@ -69,7 +69,7 @@ def test_who_cannot_wait_for_the_fitting_model_gets_a_lesser_one_with_a_warning(
     assert answer.headers["x-penstock-fallback"] == "true"
 
 
-def test_who_can_wait_gets_the_fitting_model(cold: tuple[Gateway, Fleet]) -> None:
+def test_a_long_max_wait_gets_the_fitting_model(cold: tuple[Gateway, Fleet]) -> None:
     running, _ = cold
     answer = patient(running, EXPLANATION, 60)
     assert route(answer) == Route("moderate", "gemma3:12b", "remote")
@@ -80,17 +80,17 @@ def test_who_can_wait_gets_the_fitting_model(cold: tuple[Gateway, Fleet]) -> Non
 
 
 @pytest.mark.parametrize("path", SURFACES)
-def test_what_nobody_can_begin_in_time_is_refused_on_every_surface(cold: tuple[Gateway, Fleet], path: str) -> None:
+def test_a_call_that_cannot_start_in_time_is_rejected_in_every_api(cold: tuple[Gateway, Fleet], path: str) -> None:
     running, servers = cold
-    assert "ask again later" in refused(patient(running, SYSTEM, 0, path))
+    assert "Send the request again later" in refused(patient(running, SYSTEM, 0, path))
     for server in (servers.remote, servers.local):
         assert not {"/api/chat", "/api/generate", "/v1/chat/completions"} & set(server.counters.requests)
 
 
-def test_a_named_model_is_not_replaced_but_the_refusal_names_one_that_could(cold: tuple[Gateway, Fleet]) -> None:
+def test_a_named_model_is_not_replaced_but_the_error_names_another(cold: tuple[Gateway, Fleet]) -> None:
     running, _ = cold
     said = refused(patient(running, EXPLANATION, 4, model="llama3.3:70b"))
-    assert "on localhost could in" in said
+    assert "on localhost could start in" in said
     assert any(model in said for model in LOCAL)
     assert "4 s (x-penstock-max-wait)" in said
     told = patient(running, EXPLANATION, 4, model="llama3.3:70b").json()
@@ -101,14 +101,14 @@ def test_a_named_model_is_not_replaced_but_the_refusal_names_one_that_could(cold
 
 @pytest.mark.parametrize("wrong", ["soon", "-1", "nan", "inf", "1e400", "10s", ""])
 @pytest.mark.parametrize("path", ["/api/v1/chat", "/v1/chat/completions", "/api/chat", "/v1/messages", "/chat"])
-def test_a_wait_that_is_no_number_of_seconds_is_told(pair: tuple[Gateway, Fleet], path: str, wrong: str) -> None:
+def test_an_invalid_max_wait_is_rejected(pair: tuple[Gateway, Fleet], path: str, wrong: str) -> None:
     answer = patient(pair[0], GREETING, wrong, path)
     assert answer.status_code == 400
     assert WAIT in answer.text
 
 
 @pytest.mark.parametrize("good", ["20", "0.5", "1e2", "100000000"])
-def test_a_wait_may_be_any_number_of_seconds(pair: tuple[Gateway, Fleet], good: str) -> None:
+def test_max_wait_may_be_any_number_of_seconds(pair: tuple[Gateway, Fleet], good: str) -> None:
     running, _ = pair
     route(running.post("/chat", {"message": GREETING}))  # in memory from now on
     assert route(patient(running, GREETING, good)).server == "localhost"
@@ -144,7 +144,7 @@ def streaming(running: Gateway, twins: Mapping[str, Simulator], asked: dict[str,
 LONG = "слово " * 2000
 
 
-def test_a_queue_counts_as_waiting(simulators: Simulators, tmp_path: Path) -> None:
+def test_time_in_a_queue_counts_as_waiting(simulators: Simulators, tmp_path: Path) -> None:
     slow = SimModel.from_name("gemma3:12b", tokens_per_second=20, prefill_tokens_per_second=1e6)
     big = simulators.start(SimOptions(models=(slow,), slots=1, load_seconds=0, text=LONG))
     small = simulators.start(at_once(*LOCAL))
@@ -165,7 +165,7 @@ def test_a_queue_counts_as_waiting(simulators: Simulators, tmp_path: Path) -> No
     simulators.stop(small)
 
 
-def test_a_session_goes_on_where_its_beginning_is_in_memory(simulators: Simulators, tmp_path: Path) -> None:
+def test_a_session_continues_on_the_server_with_its_prompt(simulators: Simulators, tmp_path: Path) -> None:
     slow = SimModel.from_name("llama3.3:70b", tokens_per_second=20)
     options = replace(at_once("gemma3:12b", slots=1), models=(SimModel.from_name("gemma3:12b"), slow), text=LONG)
     twins = {f"gpu{number}": simulators.start(options) for number in range(2)}
@@ -198,7 +198,7 @@ def test_a_session_goes_on_where_its_beginning_is_in_memory(simulators: Simulato
     simulators.stop(twins[first])
 
 
-def test_a_session_may_be_named_in_any_words(pair: tuple[Gateway, Fleet]) -> None:
+def test_a_session_id_may_be_any_text(pair: tuple[Gateway, Fleet]) -> None:
     for session in ("a" * 5000, "with spaces; and = signs", "", "0"):
         answer = pair[0].post("/api/v1/chat", {"message": GREETING}, **{"x-session-id": session})
         assert answer.json()["message"] == SAID
