@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from penstock.domain.request import Call
-from penstock.gateway.observers.decision_log import DecisionRecord
 from penstock.sim import Simulator
 from tests.acceptance.distributed import (
     EXAMPLES,
@@ -262,7 +261,7 @@ async def test_a_decision_record_does_not_keep_the_request() -> None:
             assert (await here.send_request(post(path, body))).status == 200
         records = here.gateway.decision_log.records
         assert len(records) == 3
-        kept = [getattr(record, name) for record in records for name in DecisionRecord.__slots__]
+        kept = [value for record in records for value in record]
         assert not [value for value in kept if isinstance(value, Call) or SECRET in str(value)]
 
 

@@ -26,7 +26,6 @@ from penstock.api.dependencies import ApiDependencies, ApiSettings, RetryCounts
 from penstock.control.discovery.watcher import Watcher
 from penstock.domain.errors import ConnectFailed
 from penstock.domain.fleet import Model, Server, ServerStatus, State
-from penstock.domain.response import Usage
 from penstock.gateway.fleet.catalog import Catalog
 from penstock.gateway.metrics.meter import Meter
 from penstock.gateway.metrics.series import CallOutcome
@@ -236,9 +235,8 @@ async def test_servers_are_listed_with_what_they_do(deps, web):
 @pytest.mark.parametrize("path", ["/stats", "/v1/stats"])
 async def test_stats_tell_what_calls_came_to(metered, path):
     meter, web = metered
-    usage = Usage(prompt_tokens=4, completion_tokens=6)
-    meter.series_of("gemma3:1b", "localhost")["openai.chat"].record(CallOutcome("ok", usage, 0.2, 1.0, 1.0))
-    meter.series_of("", "")["openai.chat"].record(CallOutcome("no_server", Usage(), 0.0, 0.1, 0.1))
+    meter.series_of("gemma3:1b", "localhost")["openai.chat"].record(CallOutcome("ok", 4, 6, 10.0, 10.2, 11.0))
+    meter.series_of("", "")["openai.chat"].record(CallOutcome("no_server", 0, 0, 10.0, 0.0, 10.1))
     meter.series_of("gemma3:1b", "localhost")["openai.chat"].count_retry()
     data = (await web.get(path)).json()
     assert data["requests"]["total"] == 2
@@ -266,7 +264,7 @@ async def test_every_metric_is_declared_once_and_routing_has_its_own(metered):
 
 async def test_metrics_are_prometheus_text_with_servers_and_calls(metered):
     meter, web = metered
-    meter.series_of("m", "vllm")["openai.chat"].record(CallOutcome("ok", Usage(), 0.2, 1.0, 1.0))
+    meter.series_of("m", "vllm")["openai.chat"].record(CallOutcome("ok", 0, 0, 10.0, 10.2, 11.0))
     answer = await web.get("/metrics")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     text = answer.text

@@ -1,10 +1,9 @@
 """The last calls, for figures about the last minute."""
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from penstock.domain.response import Usage
 from penstock.gateway.metrics.series import CLIENT_GONE, OK
 
 MAX_CALLS = 10_000
@@ -28,24 +27,32 @@ class CallLog:
 
     def __init__(self, max_calls: int = MAX_CALLS) -> None:
         self._ended_at: deque[float] = deque(maxlen=max_calls)
-        self._is_error: deque[bool] = deque(maxlen=max_calls)
-        self._tokens: deque[int] = deque(maxlen=max_calls)
+        self._codes: deque[str] = deque(maxlen=max_calls)
+        self._prompt_tokens: deque[int] = deque(maxlen=max_calls)
+        self._completion_tokens: deque[int] = deque(maxlen=max_calls)
 
     def __len__(self) -> int:
         return len(self._ended_at)
 
-    def append_batch(self, ended_at: Iterable[float], codes: Iterable[str], usages: Sequence[Usage]) -> None:
+    def append_batch(
+        self,
+        ended_at: Iterable[float],
+        codes: Iterable[str],
+        prompt_tokens: Iterable[int],
+        completion_tokens: Iterable[int],
+    ) -> None:
         """Append calls by columns; the oldest calls drop out."""
         self._ended_at.extend(ended_at)
-        self._is_error.extend([code not in (OK, CLIENT_GONE) for code in codes])
-        self._tokens.extend([usage.total_tokens for usage in usages])
+        self._codes.extend(codes)
+        self._prompt_tokens.extend(prompt_tokens)
+        self._completion_tokens.extend(completion_tokens)
 
     def count_since(self, start: float) -> RecentCalls:
         """Count the logged calls that ended at `start` (monotonic seconds) or later."""
-        recent = [index for index, ended_at in enumerate(self._ended_at) if ended_at >= start]
-        errors, tokens = list(self._is_error), list(self._tokens)
+        columns = zip(self._ended_at, self._codes, self._prompt_tokens, self._completion_tokens, strict=True)
+        recent = [(code, prompt + completion) for ended_at, code, prompt, completion in columns if ended_at >= start]
         return RecentCalls(
             requests=len(recent),
-            errors=sum(errors[index] for index in recent),
-            tokens=sum(tokens[index] for index in recent),
+            errors=sum(code not in (OK, CLIENT_GONE) for code, _ in recent),
+            tokens=sum(tokens for _, tokens in recent),
         )

@@ -1,32 +1,38 @@
 """Observer that keeps the last routing decisions, so that people can ask why a call went where it went."""
 
 from collections import Counter, deque
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
+from penstock.domain.fleet import Deployment
+from penstock.domain.routing_decision import Decision
 from penstock.gateway.request_context import UNROUTED, RequestContext
 
 MAX_DECISIONS = 1000
 
 
-class DecisionRecord:
+class DecisionRecord(NamedTuple):
     """A routing decision and the outcome of its call.
 
     `started_at` is monotonic seconds. `requested_model` is the name that the caller gave. `deployment` is the one that
     the call ended on, None when none was tried; `code` is `ok` or an error's. The request itself is not kept: it holds
-    the user's text. Created from the context, since one is created for every call and a constructor with eight
-    parameters takes twice the time.
+    the user's text.
     """
 
-    __slots__ = ("attempts", "code", "decision", "deployment", "request_id", "requested_model", "started_at", "wire")
+    started_at: float
+    request_id: bytes
+    wire: str
+    requested_model: str
+    decision: Decision
+    deployment: Deployment | None
+    attempts: int
+    code: str
 
-    def __init__(self, ctx: RequestContext) -> None:
-        self.started_at = ctx.started_at
-        self.request_id = ctx.client.id
-        self.wire = ctx.endpoint.wire
-        self.requested_model = ctx.call.model
-        self.decision = ctx.decision
-        self.deployment = ctx.deployment
-        self.attempts = ctx.attempts
-        self.code = ctx.code
+
+_create_record: Callable[[tuple[float, bytes, str, str, Decision, Deployment | None, int, str]], DecisionRecord]
+_create_record = partial(tuple.__new__, DecisionRecord)
+"""Creates a record from its fields in order. The named constructor takes three times as long, for every call."""
 
 
 class DecisionLog:
@@ -45,7 +51,20 @@ class DecisionLog:
         if profile is not None:
             self.calls_by_level[profile.level.label] += 1
         if ctx.decision is not UNROUTED:
-            self._records.append(DecisionRecord(ctx))
+            self._records.append(
+                _create_record(
+                    (
+                        ctx.started_at,
+                        ctx.client.id,
+                        ctx.endpoint.wire,
+                        ctx.call.model,
+                        ctx.decision,
+                        ctx.deployment,
+                        ctx.attempts,
+                        ctx.code,
+                    )
+                )
+            )
 
     @property
     def records(self) -> list[DecisionRecord]:

@@ -17,15 +17,19 @@ class ThroughputLearner:
     def __init__(self, catalog: Catalog, probe_server: Callable[[str], None]) -> None:
         self._catalog = catalog
         self._probe_server = probe_server
-        self._successes = 0
+        self._remaining_first = FIRST_CALLS
+        self._calls_to_skip = 0
 
     def observe_call(self, ctx: RequestContext) -> None:
-        """Learn from a call that succeeded at the first attempt, unless it is not in the sample."""
-        if ctx.attempts != 1 or ctx.failure is not None:
-            return
-        successes = self._successes = self._successes + 1
-        if successes < FIRST_CALLS or not successes % SAMPLE_INTERVAL or not ctx.model_was_loaded:
+        """Learn from a call that is in the sample, if it succeeded at the first attempt."""
+        if self._calls_to_skip and ctx.model_was_loaded:
+            self._calls_to_skip -= 1
+        elif ctx.attempts == 1 and ctx.failure is None:
             self._learn(ctx)
+            if self._remaining_first:
+                self._remaining_first -= 1
+            else:
+                self._calls_to_skip = SAMPLE_INTERVAL - 1
 
     def _learn(self, ctx: RequestContext) -> None:
         """Update the estimates. If the call loaded a model, have the server probed to see what was evicted."""

@@ -13,7 +13,7 @@ from penstock.domain.errors import ClientGone, InvalidRequest, PenstockError
 from penstock.domain.fleet import Deployment, Model, Server
 from penstock.domain.request import Call, Operation
 from penstock.domain.routing_decision import Candidate, Decision, Reason, Tier
-from penstock.gateway.observers.decision_log import DecisionRecord
+from penstock.gateway.observers.decision_log import DecisionLog, DecisionRecord
 from tests.unit.gateway.finished_contexts import finished_context
 
 CALL = Call("service.routed", Operation.CHAT, "", False, b"")
@@ -44,7 +44,9 @@ def record_of(
         attempts=attempts,
         failure=failure,
     )
-    return DecisionRecord(ctx)
+    log = DecisionLog()
+    log.observe_call(ctx)
+    return log.records[0]
 
 
 candidates = st.lists(

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from penstock.domain.response import Usage
 from penstock.gateway.metrics.meter import Meter
 from penstock.gateway.metrics.series import CLIENT_GONE, CallOutcome
 
@@ -31,9 +30,15 @@ class FinishedCall:
 
     def record(self, meter: Meter) -> None:
         code = CLIENT_GONE if self.client_gone else self.code
-        usage = Usage(self.prompt_tokens, self.completion_tokens)
-        ended_at = self.started_at + self.total_seconds
-        outcome = CallOutcome(code, usage, self.first_byte_seconds, self.total_seconds, ended_at)
+        first_byte_at = self.started_at + self.first_byte_seconds if self.first_byte_seconds else 0.0
+        outcome = CallOutcome(
+            code=code,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            started_at=self.started_at,
+            first_byte_at=first_byte_at,
+            ended_at=self.started_at + self.total_seconds,
+        )
         series = meter.series_of(self.model, self.server)[self.wire]
         series.record(outcome, is_streamed=self.is_streamed, is_fallback=self.is_fallback)
 

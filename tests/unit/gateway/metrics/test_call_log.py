@@ -1,11 +1,10 @@
 """The log of the last calls is bounded and finds calls by their end."""
 
-from penstock.domain.response import Usage
 from penstock.gateway.metrics.call_log import CallLog, RecentCalls
 
 
 def append_calls(log: CallLog, *ends: float, code: str = "ok") -> None:
-    log.append_batch(ends, [code] * len(ends), [Usage(2, 3)] * len(ends))
+    log.append_batch(ends, [code] * len(ends), [2] * len(ends), [3] * len(ends))
 
 
 def test_the_log_keeps_the_last_calls_only():

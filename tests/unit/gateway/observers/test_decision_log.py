@@ -5,7 +5,6 @@ from penstock.domain.errors import NoServer
 from penstock.domain.request import Call, Operation
 from penstock.domain.routing_decision import Decision
 from penstock.gateway.observers import DecisionLog
-from penstock.gateway.observers.decision_log import DecisionRecord
 from tests.unit.gateway.finished_contexts import finished_context
 
 
@@ -24,7 +23,7 @@ def test_nothing_of_the_request_is_kept():
     call = Call("openai.chat", Operation.CHAT, "m", False, b"secret", session=b"secret")
     log.observe_call(finished_context(call=call, decision=Decision((), "why")))
     (record,) = log.records
-    assert not [name for name in DecisionRecord.__slots__ if "secret" in str(getattr(record, name))]
+    assert not [value for value in record if "secret" in str(value)]
 
 
 def test_a_call_without_a_decision_is_not_kept():

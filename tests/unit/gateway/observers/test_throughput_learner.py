@@ -48,9 +48,9 @@ def test_retried_and_failed_calls_teach_nothing(lessons):
 
 def test_after_the_first_calls_only_a_sample_is_learnt_from(lessons):
     learner = ThroughputLearner(Catalog(), lambda server: None)
-    for _ in range(FIRST_CALLS + 10 * SAMPLE_INTERVAL - 1):
+    for _ in range(FIRST_CALLS + 10 * SAMPLE_INTERVAL):
         learner.observe_call(answered())
-    assert len(lessons) == FIRST_CALLS + 9
+    assert len(lessons) == FIRST_CALLS + 10
 
 
 def test_a_call_that_loaded_a_model_always_teaches_and_has_its_server_probed(lessons):
