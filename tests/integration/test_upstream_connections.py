@@ -312,7 +312,7 @@ SLOWED = {
 
 
 @pytest.mark.parametrize("kind", SLOWED)
-async def test_a_client_too_slow_for_the_end_of_its_answer_leaves_no_deaf_connection_behind(kind: str):
+async def test_a_client_too_slow_for_the_end_of_its_response_leaves_no_paused_connection(kind: str):
     request, answer = SLOWED[kind]
     async with RawEngine(says(answer)) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         slow = await gateway.connect_slow_client()

@@ -1,4 +1,4 @@
-"""A stream whose server dies goes on on another one: nothing doubled, nothing lost, and the client sees one answer."""
+"""A stream whose server dies continues on another one: nothing doubled, nothing lost, one response for the client."""
 
 import asyncio
 import random
@@ -221,7 +221,7 @@ async def test_a_stream_that_had_reached_its_limit_is_ended_without_asking_anybo
         assert not good.requests
 
 
-async def test_a_text_that_was_whole_when_the_stream_broke_is_closed_without_asking_anybody():
+async def test_a_complete_text_is_closed_without_another_server():
     whole = HEAD + chunk(event("All of it.")) + chunk(event(finish="stop"))
     async with (
         RawEngine(says_and("reset", whole)) as bad,

@@ -1,4 +1,4 @@
-"""A client that hangs up stops the engine within a second, at whatever moment it does, and leaves nothing behind."""
+"""A client that disconnects stops the server within a second, at any moment, and leaves nothing behind."""
 
 import asyncio
 import random
