@@ -47,7 +47,8 @@ class ChatEndpoint:
 
     def parse_request(self, body: bytes, content_type: bytes) -> Call:
         """Parse the routing fields in one pass. `messages` is only checked to be a list that is not empty."""
-        check_utf8(body)
+        if not body.isascii():
+            check_utf8(body)
         fields = decode_body(_decoder, body, brackets=True)
         messages = memoryview(fields.messages)
         if messages[0] != _OPENING_BRACKET or (

@@ -27,16 +27,22 @@ class PassThroughRelay(Relay):
     # Its own attributes are set here, since none is needed before: a constructor would cost every call 0.2 µs.
     def _start(self, length: int | None) -> None:
         self._length = length
+        if self.call.stream and (length is None or not self.content_type.startswith(b"application/json")):
+            self._is_streaming = True
+            self._start_forwarding()
+            connection = self.connection
+            if connection is not None and self.client.accepts_chunked and connection.supports_raw:
+                self._is_raw = True
+                connection.raw_writer = self._start_raw
+        else:
+            self._is_streaming = False
+            self._buffer: list[bytes] = []
+            self._buffered_size = 0
+
+    def _start_forwarding(self) -> None:
+        """Prepare for pieces that are sent as they come."""
         self._is_raw = False
-        self._buffer: list[bytes] = []
-        self._buffered_size = 0
         self._last = self._last_but_one = self._last_but_two = self._partial_line = b""
-        is_json = self.content_type.startswith(b"application/json")
-        self._is_streaming = self.call.stream and (length is None or not is_json)
-        connection = self.connection
-        if self._is_streaming and connection is not None and self.client.accepts_chunked and connection.supports_raw:
-            self._is_raw = True
-            connection.raw_writer = self._start_raw
 
     def _relay_data(self, data: bytes) -> None:
         if not self._is_streaming:
@@ -78,6 +84,7 @@ class PassThroughRelay(Relay):
         self._buffer.append(data)
         self._buffered_size += len(data)
         if self._buffered_size > MAX_BUFFERED:
+            self._start_forwarding()
             self._start_client(b"".join(self._buffer))
             self._buffer.clear()
 
