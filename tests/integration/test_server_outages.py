@@ -13,7 +13,7 @@ import pytest
 
 from penstock.domain.errors import ConnectFailed
 from penstock.gateway.upstream.resilience.breaker import NO_PERMITS, BreakerPolicy
-from penstock.gateway.upstream.resilience.breaker_registry import BreakerRegistry
+from penstock.gateway.upstream.resilience.registry import BreakerRegistry
 from penstock.sim import Faults, SimOptions, Simulator
 from tests.support.gateway import RunningGateway, run_gateway, server_settings, wait_until
 from tests.support.raw_client import chat, post

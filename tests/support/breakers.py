@@ -1,6 +1,6 @@
 """Access to circuit breakers for tests whose servers fail on purpose."""
 
-from penstock.gateway.upstream.resilience.breaker_registry import BreakerRegistry
+from penstock.gateway.upstream.resilience.registry import BreakerRegistry
 
 
 def reset_breakers(registry: BreakerRegistry) -> None:

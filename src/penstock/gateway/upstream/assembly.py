@@ -11,7 +11,7 @@ from penstock.gateway.metrics.meter import Meter
 from penstock.gateway.upstream.attempt import Attempts
 from penstock.gateway.upstream.failover import Failover
 from penstock.gateway.upstream.lease import LeaseDesk
-from penstock.gateway.upstream.resilience.breaker_registry import BreakerRegistry
+from penstock.gateway.upstream.resilience.registry import BreakerRegistry
 from penstock.gateway.upstream.round_trip import RoundTrips
 from penstock.gateway.upstream.targets import TargetFactory, Targets, Timeouts
 from penstock.gateway.upstream.translated_attempt import TranslatedAttempts

@@ -7,10 +7,10 @@ from penstock.domain.errors import PenstockError
 from penstock.domain.request import Defaults, Operation
 from penstock.gateway.request_context import RequestContext
 from penstock.gateway.upstream.attempt import Attempts
-from penstock.gateway.upstream.attempt_errors import FailedAttempt, describe_failure, is_final, summarize_failures
 from penstock.gateway.upstream.cancellable_sleep import sleep_while_connected
-from penstock.gateway.upstream.resilience.breaker_registry import BreakerRegistry
+from penstock.gateway.upstream.failures import FailedAttempt, describe_failure, is_final, summarize_failures
 from penstock.gateway.upstream.resilience.hedging import HedgedClient, run_hedged
+from penstock.gateway.upstream.resilience.registry import BreakerRegistry
 from penstock.gateway.upstream.resilience.retry_budget import RetryBudget
 from penstock.gateway.upstream.resilience.retry_plan import RetryPlan
 from penstock.gateway.upstream.targets import Target, Targets

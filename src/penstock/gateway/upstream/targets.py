@@ -9,7 +9,7 @@ from penstock.gateway.fleet.catalog import Catalog
 from penstock.gateway.fleet.server_load import ServerLoad
 from penstock.gateway.metrics.meter import Meter, SeriesByWire
 from penstock.gateway.upstream.resilience.breaker import BreakerPair
-from penstock.gateway.upstream.resilience.breaker_registry import BreakerRegistry
+from penstock.gateway.upstream.resilience.registry import BreakerRegistry
 from penstock.gateway.upstream.transport.pool import Pool, Pools
 
 

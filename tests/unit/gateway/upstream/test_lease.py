@@ -10,7 +10,7 @@ from penstock.gateway.client import CancellableSource
 from penstock.gateway.fleet.server_load import ServerLoad
 from penstock.gateway.request_context import RequestContext
 from penstock.gateway.upstream.lease import Lease, LeaseDesk
-from penstock.gateway.upstream.resilience.breaker_registry import BreakerRegistry
+from penstock.gateway.upstream.resilience.registry import BreakerRegistry
 from penstock.gateway.upstream.targets import Target, Targets, Timeouts
 from tests.unit.gateway.recording_client import RecordingClient
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from penstock.domain.errors import ConnectFailed, PenstockError, UpstreamCut, UpstreamStatus
 from penstock.gateway.upstream.resilience.breaker import NO_PERMITS, Breaker, BreakerPair, BreakerPolicy
-from penstock.gateway.upstream.resilience.breaker_registry import BreakerRegistry
+from penstock.gateway.upstream.resilience.registry import BreakerRegistry
 from penstock.gateway.upstream.resilience.retry_budget import MINIMUM, RATIO, WINDOW, RetryBudget
 from penstock.gateway.upstream.resilience.retry_plan import RetryPlan, Step
 

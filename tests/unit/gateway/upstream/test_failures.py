@@ -4,7 +4,7 @@ import pytest
 
 from penstock.domain.errors import ConnectFailed, PenstockError, RateLimited, UpstreamStatus
 from penstock.domain.fleet import Deployment, Model, Server
-from penstock.gateway.upstream.attempt_errors import FailedAttempt, summarize_failures
+from penstock.gateway.upstream.failures import FailedAttempt, summarize_failures
 
 
 def deployment(name: str, setting: str = "") -> Deployment:

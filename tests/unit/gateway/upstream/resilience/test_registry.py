@@ -3,7 +3,7 @@
 from penstock.domain.errors import ConnectFailed, PenstockError, UpstreamCut, UpstreamStatus
 from penstock.domain.fleet import Model, Server, ServerStatus, State
 from penstock.gateway.upstream.resilience.breaker import CLOSED, NO_PERMITS, BreakerPair
-from penstock.gateway.upstream.resilience.breaker_registry import BreakerRegistry
+from penstock.gateway.upstream.resilience.registry import BreakerRegistry
 
 BUSY = UpstreamStatus("busy", status=503)
 
