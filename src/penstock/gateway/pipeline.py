@@ -48,8 +48,8 @@ class Pipeline:
         self._catalog = catalog
         self._router = router
         self._failover = failover
-        self._observers = tuple(observers)
-        self._logged_errors: set[tuple[CallObserver, type[Exception]]] = set()
+        self._observe_calls = tuple(observer.observe_call for observer in observers)
+        self._logged_errors: set[tuple[str, type[Exception]]] = set()
         self._clock = clock
         self._probe_servers = probe_servers
         self._swap_wait = SwapWait(catalog, self._update_decision, clock)
@@ -122,19 +122,19 @@ class Pipeline:
         if failure is not None and not client.is_disconnected and not client.response_started:
             client.send_error(failure)
         ctx.finish(self._clock())
-        for observer in self._observers:
+        for observe_call in self._observe_calls:
             try:
-                observer.observe_call(ctx)
+                observe_call(ctx)
             except Exception as error:
-                self._log_observer_error(observer, error)
+                self._log_observer_error(observe_call.__qualname__, error)
 
-    def _log_observer_error(self, observer: CallObserver, error: Exception) -> None:
+    def _log_observer_error(self, observer: str, error: Exception) -> None:
         """Log the first error of each type that an observer raises: a broken one would fill the log."""
         key = (observer, type(error))
         if key not in self._logged_errors:
             self._logged_errors.add(key)
             log.error(
-                "%s failed to observe a call. Further errors of this type are not logged.",
-                type(observer).__name__,
+                "%s failed for a call. Further errors of this type are not logged.",
+                observer,
                 exc_info=error,
             )

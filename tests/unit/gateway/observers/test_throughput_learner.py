@@ -10,7 +10,7 @@ from penstock.domain.response import Usage
 from penstock.gateway.fleet.catalog import Catalog
 from penstock.gateway.fleet.learning import AnsweredCall
 from penstock.gateway.observers import ThroughputLearner, throughput_learner
-from penstock.gateway.observers.throughput_learner import FIRST_CALLS, SAMPLE_INTERVAL
+from penstock.gateway.observers.throughput_learner import FIRST_CALLS, MAX_SKIPPED_CALLS, MIN_INTERVAL
 from penstock.gateway.request_context import RequestContext
 from tests.unit.gateway.finished_contexts import FakeRelay, finished_context
 
@@ -46,10 +46,17 @@ def test_retried_and_failed_calls_teach_nothing(lessons):
     assert lessons == []
 
 
-def test_after_the_first_calls_only_a_sample_is_learnt_from(lessons):
+def test_after_the_first_calls_only_a_sample_of_a_burst_is_learned_from(lessons):
     learner = ThroughputLearner(Catalog(), lambda server: None)
-    for _ in range(FIRST_CALLS + 10 * SAMPLE_INTERVAL):
+    for _ in range(FIRST_CALLS + 10 * (MAX_SKIPPED_CALLS + 1)):
         learner.observe_call(answered())
+    assert len(lessons) == FIRST_CALLS + 10
+
+
+def test_calls_that_are_far_enough_apart_are_all_learned_from(lessons):
+    learner = ThroughputLearner(Catalog(), lambda server: None)
+    for number in range(FIRST_CALLS + 10):
+        learner.observe_call(answered(finished_at=101.0 + number * MIN_INTERVAL * 1.01))
     assert len(lessons) == FIRST_CALLS + 10
 
 

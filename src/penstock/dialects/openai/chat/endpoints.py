@@ -15,7 +15,6 @@ from penstock.domain.content import Content
 from penstock.domain.errors import InvalidRequest, PenstockError
 from penstock.domain.provenance import Provenance
 from penstock.domain.request import Call, Operation
-from penstock.domain.response import Usage
 
 
 class _RoutingFields(msgspec.Struct):
@@ -80,9 +79,8 @@ class ChatEndpoint:
         """Create a renderer of `chat.completion` and `chat.completion.chunk` objects."""
         return ChatRenderer(call, provenance)
 
-    def parse_usage(self, tail: bytes, streamed: bool) -> Usage | None:
-        """Parse the last `usage` object, or llama.cpp's `timings`."""
-        return parse_usage(tail, streamed)
+    # The function itself: a method around it would cost every call 0.1 µs.
+    parse_usage = staticmethod(parse_usage)
 
     def is_complete(self, tail: bytes) -> bool:
         """Return whether the stream ends with `[DONE]`, or with a finish reason if the server sends no `[DONE]`."""

@@ -62,8 +62,7 @@ class Relay(Outcome[PenstockError | None]):
             self._error_parts = []
             self.retry_after = _parse_retry_after(headers.get(b"retry-after", b""))
             return
-        length = headers.get(b"content-length")
-        self._start(None if length is None else int(length))
+        self._start(headers.get(b"content-length"))
 
     def on_body(self, data: bytes) -> None:
         """Relay a piece of the response."""
@@ -109,8 +108,8 @@ class Relay(Outcome[PenstockError | None]):
 
     # For subclasses
 
-    def _start(self, length: int | None) -> None:
-        """Start a response of `length` bytes, where the server states it."""
+    def _start(self, content_length: bytes | None) -> None:
+        """Start a response; `content_length` is the header's value, where the server sends it."""
         raise AssertionError
 
     def _relay_data(self, data: bytes) -> None:

@@ -20,14 +20,14 @@ class PassThroughRelay(Relay):
     """
 
     __slots__ = (
-        "_buffer", "_buffered_size", "_is_raw", "_is_streaming", "_last", "_last_but_one", "_last_but_two", "_length",
-        "_partial_line",
+        "_buffer", "_buffered_size", "_content_length", "_is_raw", "_is_streaming", "_last", "_last_but_one",
+        "_last_but_two", "_partial_line",
     )  # fmt: skip
 
     # Its own attributes are set here, since none is needed before: a constructor would cost every call 0.2 µs.
-    def _start(self, length: int | None) -> None:
-        self._length = length
-        if self.call.stream and (length is None or not self.content_type.startswith(b"application/json")):
+    def _start(self, content_length: bytes | None) -> None:
+        self._content_length = content_length
+        if self.call.stream and (content_length is None or not self.content_type.startswith(b"application/json")):
             self._is_streaming = True
             self._start_forwarding()
             connection = self.connection
@@ -90,7 +90,7 @@ class PassThroughRelay(Relay):
 
     def _start_client(self, first: bytes) -> None:
         self._is_started = True
-        length = None if self._is_streaming else self._length
+        length = None if self._is_streaming or self._content_length is None else int(self._content_length)
         self.client.start_response(self.content_type, self._provenance_headers, first, length)
 
     def _start_raw(self, data: bytes) -> None:
@@ -118,7 +118,7 @@ class PassThroughRelay(Relay):
             raise UpstreamCut("The server ended its stream without a response.")
         tail = self._last_but_two + self._last_but_one + self._last
         # A stated length may be wrong, and a closed connection proves nothing: look for the wire's own end.
-        has_reliable_end = is_delimited and self._length is None
+        has_reliable_end = is_delimited and self._content_length is None
         if not has_reliable_end and self._is_streaming and not self.endpoint.is_complete(tail):
             raise UpstreamCut("The server's response ended in the middle.")
         if self._partial_line:

@@ -41,7 +41,7 @@ class TranslatingRelay(Relay):
     async def follow_up(self, deployment: Deployment, fetch: FetchFunction, timeout: float) -> None:  # noqa: ASYNC109
         """Get the rest of a response that is not complete when it ends. Only servers with long runs have a rest."""
 
-    def _start(self, length: int | None) -> None:
+    def _start(self, content_length: bytes | None) -> None:
         pass
 
     def _relay_data(self, data: bytes) -> None:
