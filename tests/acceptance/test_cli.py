@@ -94,7 +94,7 @@ def test_no_command_shows_the_help_and_exits_2(penstock: Penstock) -> None:
     assert "Commands:" in result.stdout
 
 
-def test_the_version_is_shown(penstock: Penstock) -> None:
+def test_the_version_is_printed(penstock: Penstock) -> None:
     result = penstock("--version")
     assert result.returncode == 0
     assert result.stdout.startswith("penstock 0.")
@@ -293,7 +293,7 @@ def test_a_simulated_server_prints_its_address_and_answers_there(tmp_path: Path,
         assert simulator.wait(timeout=30) == 0
 
 
-def test_a_simulated_server_obeys_its_options(tmp_path: Path) -> None:
+def test_a_simulated_server_uses_its_options(tmp_path: Path) -> None:
     words = "sim --kind llamacpp --port 0 --cold-start --load-seconds 3600 --max-loaded 1 --queue-limit 0 --seed 7"
     with started(tmp_path, [sys.executable, "-m", "penstock", *words.split()]) as simulator:
         assert simulator.stdout is not None

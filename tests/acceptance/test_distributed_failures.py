@@ -109,7 +109,9 @@ def test_the_warning_is_in_the_language_of_the_question(local: Simulator, tmp_pa
         assert ask(running, SYSTEM, "/chat").json()["warning"] == WARNING
 
 
-def test_a_named_model_that_is_away_is_not_replaced(simulators: Simulators, local: Simulator, tmp_path: Path) -> None:
+def test_a_named_model_that_is_unavailable_is_not_replaced(
+    simulators: Simulators, local: Simulator, tmp_path: Path
+) -> None:
     remote = simulators.start(at_once(*REMOTE))
     with gateway(tmp_path, beside(local, remote.url)) as running:
         simulators.stop(remote)

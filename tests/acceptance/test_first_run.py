@@ -164,7 +164,7 @@ def test_a_demo_is_simulated_whatever_is_configured(tmp_path: Path) -> None:
         assert set(running.servers()) == {"remote", "localhost"}
 
 
-def test_the_web_page_and_the_client_ollama_are_greeted(tmp_path: Path) -> None:
+def test_the_root_serves_the_web_page_and_answers_ollamas_client(tmp_path: Path) -> None:
     with gateway(tmp_path / "fresh", configured("llamacpp", "http://127.0.0.1:9")) as running:
         assert running.get("/", accept="text/html").headers["content-type"].startswith("text/html")
         greeted = running.get("/", **{"user-agent": "ollama/0.13.3 (amd64 linux) Go/go1.26"})

@@ -75,7 +75,7 @@ def test_a_message_is_answered_by_victoria(running: Gateway) -> None:
     assert answer.headers["x-penstock-server"] == "victoria"
 
 
-def test_a_stream_tells_steps_then_the_answer_then_the_end(running: Gateway) -> None:
+def test_a_stream_has_steps_then_the_answer_then_the_end(running: Gateway) -> None:
     told = events(running.stream("/api/chat/stream", {"content": ASK}))
     kinds = [kind for kind, _ in told]
     assert (kinds[0], kinds[-1]) == ("start", "end")
@@ -87,14 +87,14 @@ def test_a_stream_tells_steps_then_the_answer_then_the_end(running: Gateway) -> 
     assert told[-1][1]["status"] == "success"
 
 
-def test_a_question_back_is_a_step(running: Gateway) -> None:
+def test_a_clarification_is_a_step(running: Gateway) -> None:
     told = events(running.stream("/api/chat/stream", {"content": "[уточни] Сделай отчёт"}))
     assert "Что именно должно получиться?" in told[-2][1]["step"]
     whole = running.post("/api/chat/send", {"content": "[уточни] Сделай отчёт"}).json()
     assert "Что именно должно получиться?" in whole["steps"][-1]
 
 
-def test_a_plan_is_victorias(running: Gateway) -> None:
+def test_a_plan_comes_from_victoria(running: Gateway) -> None:
     answer = running.post("/api/chat/plan", {"content": ASK}).json()
     assert answer["plan"].splitlines() == ["1. Читаю цель", "2. Выбираю эксперта", "3. Пишу ответ"]
 
@@ -108,14 +108,14 @@ def test_without_victoria_mlx_answers(running: Gateway, sim_victoria: Simulator)
     assert sim_victoria.counters.started == before
 
 
-def test_mlx_stands_in_for_a_victoria_that_is_away(reserve: Gateway) -> None:
+def test_mlx_replaces_an_unreachable_victoria(reserve: Gateway) -> None:
     told = reserve.post("/api/chat/send", {"content": ASK}).json()
     assert (told["content"], told["provider"], told["metadata"]["fallback"]) == (SAID, "mlx", True)
     (_, start), *_ = events(reserve.stream("/api/chat/stream", {"content": ASK}))
     assert (start["provider"], start["fallback"]) == ("mlx", True)
 
 
-def test_mlx_stands_in_for_a_victoria_that_breaks_before_her_first_word(
+def test_mlx_replaces_a_victoria_that_fails_before_its_first_byte(
     simulators: Simulators, sim_mlx: Simulator, bystander: Simulator, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     broken = simulators.start(SimOptions.instant("victoria"))
@@ -128,7 +128,7 @@ def test_mlx_stands_in_for_a_victoria_that_breaks_before_her_first_word(
     simulators.stop(broken)
 
 
-def test_status_and_models_speak_of_the_chain_only(running: Gateway, reserve: Gateway) -> None:
+def test_status_and_models_list_only_the_chain(running: Gateway, reserve: Gateway) -> None:
     status = running.get("/api/chat/status").json()
     assert {name: link["status"] for name, link in status.items()} == {"victoria": "healthy", "mlx": "healthy"}
     away = reserve.get("/api/chat/status").json()["victoria"]
@@ -137,7 +137,7 @@ def test_status_and_models_speak_of_the_chain_only(running: Gateway, reserve: Ga
     assert [model["name"] for model in running.get("/api/chat/models").json()["models"]] == [MODEL]
 
 
-def test_nobody_but_ollama_up_is_503_in_words(forsaken: Gateway) -> None:
+def test_with_only_ollama_up_the_response_is_503_with_a_message(forsaken: Gateway) -> None:
     answer = forsaken.post("/api/chat/send", {"content": ASK})
     assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
     assert DOWN in answer.json()["detail"]

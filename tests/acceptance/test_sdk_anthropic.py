@@ -42,7 +42,7 @@ def spent(usage: anthropic.types.Usage) -> int:
 
 
 @every_engine
-def test_answers_in_the_engines_own_words(client: anthropic.Anthropic, target: Target) -> None:
+def test_responds_with_the_engines_text(client: anthropic.Anthropic, target: Target) -> None:
     message = client.messages.create(model=target.model, max_tokens=MANY, messages=MESSAGES)
     assert text_of(message) == target.text
     assert (message.stop_reason, message.role, message.model) == ("end_turn", "assistant", target.model)
@@ -50,7 +50,7 @@ def test_answers_in_the_engines_own_words(client: anthropic.Anthropic, target: T
 
 
 @every_engine
-def test_streams_the_engines_own_words(client: anthropic.Anthropic, target: Target) -> None:
+def test_streams_the_engines_text(client: anthropic.Anthropic, target: Target) -> None:
     with client.messages.stream(model=target.model, max_tokens=MANY, messages=MESSAGES) as stream:
         pieces = list(stream.text_stream)
         final = stream.get_final_message()
@@ -61,7 +61,7 @@ def test_streams_the_engines_own_words(client: anthropic.Anthropic, target: Targ
 
 
 @every_engine
-async def test_the_asynchronous_client_hears_the_same(aclient: anthropic.AsyncAnthropic, target: Target) -> None:
+async def test_the_asynchronous_client_gets_the_same(aclient: anthropic.AsyncAnthropic, target: Target) -> None:
     message = await aclient.messages.create(model=target.model, max_tokens=MANY, messages=MESSAGES)
     assert text_of(message) == target.text
     events = await aclient.messages.create(model=target.model, max_tokens=MANY, messages=MESSAGES, stream=True)
@@ -71,7 +71,7 @@ async def test_the_asynchronous_client_hears_the_same(aclient: anthropic.AsyncAn
 
 
 @able_to("tools")
-def test_calls_a_tool_and_speaks_after_its_result(client: anthropic.Anthropic, target: Target) -> None:
+def test_calls_a_tool_and_responds_after_its_result(client: anthropic.Anthropic, target: Target) -> None:
     asked: dict[str, Any] = {"model": target.model, "max_tokens": MANY, "tools": [TOOL]}
     message = client.messages.create(messages=MESSAGES, **asked)
     (call,) = message.content
@@ -84,7 +84,7 @@ def test_calls_a_tool_and_speaks_after_its_result(client: anthropic.Anthropic, t
 
 
 @able_to("tools")
-async def test_streams_a_tool_call_whose_pieces_add_up(aclient: anthropic.AsyncAnthropic, target: Target) -> None:
+async def test_streams_a_complete_tool_call_in_fragments(aclient: anthropic.AsyncAnthropic, target: Target) -> None:
     asked: dict[str, Any] = {"model": target.model, "max_tokens": MANY, "messages": MESSAGES, "tools": [TOOL]}
     (whole,) = (await aclient.messages.create(**asked)).content
     async with aclient.messages.stream(**asked) as stream:
@@ -96,7 +96,7 @@ async def test_streams_a_tool_call_whose_pieces_add_up(aclient: anthropic.AsyncA
 
 
 @able_to("length")
-def test_a_limit_of_tokens_cuts_and_says_so(client: anthropic.Anthropic, target: Target) -> None:
+def test_a_token_limit_ends_the_response_with_that_reason(client: anthropic.Anthropic, target: Target) -> None:
     message = client.messages.create(model=target.model, max_tokens=3, messages=MESSAGES)
     assert message.stop_reason == "max_tokens"
     assert target.text.startswith(text_of(message))
@@ -104,7 +104,7 @@ def test_a_limit_of_tokens_cuts_and_says_so(client: anthropic.Anthropic, target:
 
 
 @able_to("stop")
-def test_stops_at_a_word(client: anthropic.Anthropic, target: Target) -> None:
+def test_stops_at_a_stop_sequence(client: anthropic.Anthropic, target: Target) -> None:
     asked: dict[str, Any] = {"model": target.model, "max_tokens": MANY, "messages": MESSAGES}
     message = client.messages.create(stop_sequences=["мир"], **asked)
     assert text_of(message) == target.text.partition("мир")[0]
@@ -132,7 +132,7 @@ def test_counts_tokens(client: anthropic.Anthropic, target: Target) -> None:
 
 
 @able_to("count")
-def test_counts_exactly_where_the_engine_can(client: anthropic.Anthropic, target: Target) -> None:
+def test_counts_exactly_if_the_engine_can(client: anthropic.Anthropic, target: Target) -> None:
     asked: dict[str, Any] = {"model": target.model, "messages": MESSAGES, "system": "Отвечай кратко."}
     counted = client.messages.count_tokens(**asked).input_tokens
     assert counted == spent(client.messages.create(max_tokens=3, **asked).usage)
@@ -163,7 +163,7 @@ def test_no_messages_are_a_bad_request(client: anthropic.Anthropic, target: Targ
 
 @targets(["mlx_sim", "victoria_sim"])
 @pytest.mark.parametrize("asked", [{"tools": [TOOL]}, {"stop_sequences": ["мир"]}])
-def test_what_the_engine_cannot_do_is_refused_and_the_engine_named(
+def test_an_unsupported_feature_is_refused_with_the_name_of_the_engine(
     client: anthropic.Anthropic, target: Target, asked: dict[str, Any]
 ) -> None:
     with pytest.raises(anthropic.BadRequestError) as failure:
@@ -171,7 +171,7 @@ def test_what_the_engine_cannot_do_is_refused_and_the_engine_named(
     assert target.title in str(failure.value)
 
 
-def test_a_server_that_is_away_is_overloaded_with_its_address(away: Gateway) -> None:
+def test_an_unreachable_server_is_overloaded_with_its_address(away: Gateway) -> None:
     with anthropic.Anthropic(base_url=away.url, api_key="any", max_retries=0) as client:
         with pytest.raises(anthropic.APIStatusError) as failure:
             client.messages.create(model="tiny", max_tokens=MANY, messages=MESSAGES)

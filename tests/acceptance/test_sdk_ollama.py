@@ -40,7 +40,7 @@ async def aclient(target: Target) -> AsyncIterator[ollama.AsyncClient]:
 
 
 @every_engine
-def test_chats_in_the_engines_own_words(client: ollama.Client, target: Target) -> None:
+def test_chats_with_the_engines_text(client: ollama.Client, target: Target) -> None:
     answer = client.chat(model=target.model, messages=MESSAGES)
     assert answer.message.content == target.text
     assert (answer.message.role, answer.done, answer.done_reason) == ("assistant", True, "stop")
@@ -50,7 +50,7 @@ def test_chats_in_the_engines_own_words(client: ollama.Client, target: Target) -
 
 
 @every_engine
-def test_streams_the_engines_own_words(client: ollama.Client, target: Target) -> None:
+def test_streams_the_engines_text(client: ollama.Client, target: Target) -> None:
     lines = list(client.chat(model=target.model, messages=MESSAGES, stream=True))
     assert "".join(line.message.content or "" for line in lines) == target.text
     assert len(lines) > 10
@@ -60,7 +60,7 @@ def test_streams_the_engines_own_words(client: ollama.Client, target: Target) ->
 
 
 @every_engine
-async def test_the_asynchronous_client_hears_the_same(aclient: ollama.AsyncClient, target: Target) -> None:
+async def test_the_asynchronous_client_gets_the_same(aclient: ollama.AsyncClient, target: Target) -> None:
     answer = await aclient.chat(model=target.model, messages=MESSAGES)
     assert answer.message.content == target.text
     stream = await aclient.chat(model=target.model, messages=MESSAGES, stream=True)
@@ -68,7 +68,7 @@ async def test_the_asynchronous_client_hears_the_same(aclient: ollama.AsyncClien
 
 
 @able_to("tools")
-def test_calls_a_tool_and_speaks_after_its_result(client: ollama.Client, target: Target) -> None:
+def test_calls_a_tool_and_responds_after_its_result(client: ollama.Client, target: Target) -> None:
     answer = client.chat(model=target.model, messages=MESSAGES, tools=[TOOL])
     assert answer.message.tool_calls is not None
     (call,) = answer.message.tool_calls
@@ -79,7 +79,7 @@ def test_calls_a_tool_and_speaks_after_its_result(client: ollama.Client, target:
 
 
 @able_to("tools")
-async def test_streams_a_tool_call_whole(aclient: ollama.AsyncClient, target: Target) -> None:
+async def test_streams_a_tool_call_in_one_piece(aclient: ollama.AsyncClient, target: Target) -> None:
     (whole,) = (await aclient.chat(model=target.model, messages=MESSAGES, tools=[TOOL])).message.tool_calls or []
     stream = await aclient.chat(model=target.model, messages=MESSAGES, tools=[TOOL], stream=True)
     calls = [call async for line in stream for call in line.message.tool_calls or []]
@@ -87,7 +87,7 @@ async def test_streams_a_tool_call_whole(aclient: ollama.AsyncClient, target: Ta
 
 
 @able_to("schema")
-def test_holds_to_a_json_schema(client: ollama.Client, target: Target) -> None:
+def test_follows_a_json_schema(client: ollama.Client, target: Target) -> None:
     answer = client.chat(
         model=target.model, messages=MESSAGES, format=SCHEMA, options={"temperature": 0, "num_predict": 60}
     )
@@ -96,7 +96,7 @@ def test_holds_to_a_json_schema(client: ollama.Client, target: Target) -> None:
 
 
 @able_to("stop", "length")
-def test_options_are_obeyed(client: ollama.Client, target: Target) -> None:
+def test_options_are_applied(client: ollama.Client, target: Target) -> None:
     stopped = client.chat(model=target.model, messages=MESSAGES, options={"stop": ["мир"], "seed": 1, "top_k": 10})
     assert (stopped.message.content, stopped.done_reason) == (target.text.partition("мир")[0], "stop")
     cut = client.chat(model=target.model, messages=MESSAGES, options={"num_predict": 3, "temperature": 0})
@@ -105,7 +105,7 @@ def test_options_are_obeyed(client: ollama.Client, target: Target) -> None:
 
 
 @able_to("logprobs")
-def test_tells_log_probabilities(client: ollama.Client, target: Target) -> None:
+def test_returns_log_probabilities(client: ollama.Client, target: Target) -> None:
     asked: dict[str, Any] = {"logprobs": True, "top_logprobs": 2, "options": {"num_predict": 2}}
     answer = client.chat(model=target.model, messages=MESSAGES, **asked)
     assert answer.logprobs is not None
@@ -113,7 +113,7 @@ def test_tells_log_probabilities(client: ollama.Client, target: Target) -> None:
 
 
 @targets(MODELS)
-def test_generates_plain_and_streamed(client: ollama.Client, target: Target) -> None:
+def test_generates_unstreamed_and_streamed(client: ollama.Client, target: Target) -> None:
     answer = client.generate(model=target.model, prompt=ASK)
     assert (answer.response, answer.done) == (target.text, True)
     lines = list(client.generate(model=target.model, prompt=ASK, stream=True))
@@ -128,7 +128,7 @@ def test_generates_from_a_raw_prompt_without_a_limit_of_its_own(client: ollama.C
 
 
 @targets(MODELS)
-def test_lists_shows_and_tells_what_runs(client: ollama.Client, target: Target) -> None:
+def test_lists_and_describes_models_and_loaded_ones(client: ollama.Client, target: Target) -> None:
     listed = {(model.model or "").removesuffix(":latest"): model for model in client.list().models}
     assert target.model in listed
     assert len(listed[target.model].digest or "") == 64
@@ -139,7 +139,7 @@ def test_lists_shows_and_tells_what_runs(client: ollama.Client, target: Target) 
 
 
 @targets(["llamacpp"])
-def test_a_llama_cpp_model_is_shown_as_it_is(client: ollama.Client, target: Target) -> None:
+def test_a_llama_cpp_model_is_described_correctly(client: ollama.Client, target: Target) -> None:
     shown = client.show(target.model)
     assert {"completion", "tools"} <= set(shown.capabilities or [])
     assert shown.modelinfo is not None
@@ -150,7 +150,7 @@ def test_a_llama_cpp_model_is_shown_as_it_is(client: ollama.Client, target: Targ
 
 
 @every_engine
-def test_the_version_is_one_that_clients_understand(target: Target) -> None:
+def test_the_version_is_one_that_clients_accept(target: Target) -> None:
     version = target.gateway.get("/api/version").json()["version"]
     assert [part.isdigit() for part in version.split(".")] == [True, True, True]
 
@@ -175,7 +175,7 @@ def test_a_wrong_type_is_a_bad_request(target: Target) -> None:
 
 @targets(["mlx_sim", "victoria_sim"])
 @pytest.mark.parametrize("asked", [{"tools": [TOOL]}, {"format": SCHEMA}, {"options": {"stop": ["мир"]}}])
-def test_what_the_engine_cannot_do_is_refused_and_the_engine_named(
+def test_an_unsupported_feature_is_refused_with_the_name_of_the_engine(
     client: ollama.Client, target: Target, asked: dict[str, Any]
 ) -> None:
     with pytest.raises(ollama.ResponseError) as failure:
@@ -211,7 +211,7 @@ def test_embeds_on_llama_cpp(embedder: Target) -> None:
 
 
 @targets(["ollama_sim"])
-def test_pulls_with_progress_and_then_has_the_model(client: ollama.Client, target: Target) -> None:
+def test_pulls_a_model_with_progress_and_lists_it(client: ollama.Client, target: Target) -> None:
     said = [line.status for line in client.pull("gemma3:1b", stream=True)]
     assert (said[0], said[-1]) == ("pulling manifest", "success")
     assert client.chat(model="gemma3:1b", messages=MESSAGES).message.content == target.text
@@ -226,14 +226,14 @@ def test_pulls_with_progress_and_then_has_the_model(client: ollama.Client, targe
 
 
 @targets(["llamacpp"])
-def test_no_ollama_is_there_to_pull_with(client: ollama.Client, target: Target) -> None:
+def test_a_pull_without_an_ollama_is_refused(client: ollama.Client, target: Target) -> None:
     with pytest.raises(ollama.ResponseError) as failure:
         client.pull("gemma3:1b")
     assert failure.value.status_code == 503
     assert "Ollama" in failure.value.error or "ollama" in failure.value.error
 
 
-def test_a_server_that_is_away_is_503_with_its_address(away: Gateway) -> None:
+def test_an_unreachable_server_is_503_with_its_address(away: Gateway) -> None:
     with ollama.Client(host=away.url) as client, pytest.raises(ollama.ResponseError) as failure:
         client.chat(model="llama3.1:8b", messages=MESSAGES)
     assert failure.value.status_code == 503

@@ -43,7 +43,7 @@ async def aclient(target: Target) -> AsyncIterator[openai.AsyncOpenAI]:
 
 
 @every_engine
-def test_chats_in_the_engines_own_words(client: openai.OpenAI, target: Target) -> None:
+def test_chats_with_the_engines_text(client: openai.OpenAI, target: Target) -> None:
     answer = client.chat.completions.create(model=target.model, messages=MESSAGES)
     assert answer.choices[0].message.content == target.text
     assert (answer.choices[0].finish_reason, answer.choices[0].message.role) == ("stop", "assistant")
@@ -54,9 +54,7 @@ def test_chats_in_the_engines_own_words(client: openai.OpenAI, target: Target) -
 
 
 @every_engine
-def test_streams_the_engines_own_words_piece_by_piece_with_usage_at_the_end(
-    client: openai.OpenAI, target: Target
-) -> None:
+def test_streams_the_engines_text_in_pieces_with_usage_at_the_end(client: openai.OpenAI, target: Target) -> None:
     options: Any = {"include_usage": True}
     chunks = list(
         client.chat.completions.create(model=target.model, messages=MESSAGES, stream=True, stream_options=options)
@@ -72,13 +70,13 @@ def test_streams_the_engines_own_words_piece_by_piece_with_usage_at_the_end(
 
 
 @every_engine
-def test_streams_without_usage_unless_asked(client: openai.OpenAI, target: Target) -> None:
+def test_streams_without_usage_unless_requested(client: openai.OpenAI, target: Target) -> None:
     chunks = list(client.chat.completions.create(model=target.model, messages=MESSAGES, stream=True))
     assert all(chunk.usage is None and chunk.choices for chunk in chunks)
 
 
 @every_engine
-async def test_the_asynchronous_client_hears_the_same(aclient: openai.AsyncOpenAI, target: Target) -> None:
+async def test_the_asynchronous_client_gets_the_same(aclient: openai.AsyncOpenAI, target: Target) -> None:
     answer = await aclient.chat.completions.create(model=target.model, messages=MESSAGES)
     assert answer.choices[0].message.content == target.text
     stream = await aclient.chat.completions.create(model=target.model, messages=MESSAGES, stream=True)
@@ -102,7 +100,7 @@ def test_auto_is_answered_under_the_name_of_the_model_that_answered(client: open
 
 
 @every_engine
-def test_every_answer_has_a_request_id_that_the_client_can_tell(client: openai.OpenAI, target: Target) -> None:
+def test_every_response_has_a_request_id_that_the_client_can_read(client: openai.OpenAI, target: Target) -> None:
     raw = client.chat.completions.with_raw_response.create(
         model=target.model, messages=MESSAGES, extra_headers={"x-request-id": "mine-1"}
     )
@@ -113,7 +111,7 @@ def test_every_answer_has_a_request_id_that_the_client_can_tell(client: openai.O
 
 
 @able_to("tools")
-def test_calls_a_tool_and_speaks_after_its_result(client: openai.OpenAI, target: Target) -> None:
+def test_calls_a_tool_and_responds_after_its_result(client: openai.OpenAI, target: Target) -> None:
     answer = client.chat.completions.create(model=target.model, messages=MESSAGES, tools=[TOOL])
     (choice,) = answer.choices
     assert choice.finish_reason == "tool_calls"
@@ -128,7 +126,7 @@ def test_calls_a_tool_and_speaks_after_its_result(client: openai.OpenAI, target:
 
 
 @able_to("tools")
-def test_streams_a_tool_call_whose_pieces_add_up(client: openai.OpenAI, target: Target) -> None:
+def test_streams_a_complete_tool_call_in_fragments(client: openai.OpenAI, target: Target) -> None:
     whole = client.chat.completions.create(model=target.model, messages=MESSAGES, tools=[TOOL]).choices[0].message
     with client.chat.completions.stream(model=target.model, messages=MESSAGES, tools=[TOOL]) as stream:
         pieces = [event.arguments_delta for event in stream if event.type == "tool_calls.function.arguments.delta"]
@@ -145,7 +143,7 @@ def test_streams_a_tool_call_whose_pieces_add_up(client: openai.OpenAI, target: 
 
 
 @able_to("schema")
-def test_holds_to_a_json_schema(client: openai.OpenAI, target: Target) -> None:
+def test_follows_a_json_schema(client: openai.OpenAI, target: Target) -> None:
     form: Any = {"type": "json_schema", "json_schema": {"name": "weather", "strict": True, "schema": SCHEMA}}
     answer = client.chat.completions.create(
         model=target.model, messages=MESSAGES, response_format=form, temperature=0, max_tokens=60
@@ -156,7 +154,7 @@ def test_holds_to_a_json_schema(client: openai.OpenAI, target: Target) -> None:
 
 
 @able_to("stop")
-def test_stops_at_a_word(client: openai.OpenAI, target: Target) -> None:
+def test_stops_at_a_stop_sequence(client: openai.OpenAI, target: Target) -> None:
     answer = client.chat.completions.create(model=target.model, messages=MESSAGES, stop=["мир"])
     assert answer.choices[0].message.content == target.text.partition("мир")[0]
     assert answer.choices[0].finish_reason == "stop"
@@ -172,7 +170,7 @@ def test_takes_a_seed(client: openai.OpenAI, target: Target) -> None:
 
 @able_to("length")
 @pytest.mark.parametrize("limit", ["max_tokens", "max_completion_tokens"])
-def test_a_limit_of_tokens_cuts_and_says_so(client: openai.OpenAI, target: Target, limit: str) -> None:
+def test_a_token_limit_ends_the_response_with_that_reason(client: openai.OpenAI, target: Target, limit: str) -> None:
     asked: dict[str, Any] = {limit: 3}
     answer = client.chat.completions.create(model=target.model, messages=MESSAGES, **asked)
     said = answer.choices[0].message.content or ""
@@ -184,7 +182,7 @@ def test_a_limit_of_tokens_cuts_and_says_so(client: openai.OpenAI, target: Targe
 
 
 @able_to("logprobs")
-def test_tells_log_probabilities(client: openai.OpenAI, target: Target) -> None:
+def test_returns_log_probabilities(client: openai.OpenAI, target: Target) -> None:
     asked: dict[str, Any] = {"logprobs": True, "top_logprobs": 2, "max_tokens": 2}
     choice = client.chat.completions.create(model=target.model, messages=MESSAGES, **asked).choices[0]
     assert choice.logprobs is not None
@@ -194,7 +192,7 @@ def test_tells_log_probabilities(client: openai.OpenAI, target: Target) -> None:
 
 
 @able_to("streamed logprobs")
-def test_tells_log_probabilities_in_a_stream(client: openai.OpenAI, target: Target) -> None:
+def test_returns_log_probabilities_in_a_stream(client: openai.OpenAI, target: Target) -> None:
     asked: dict[str, Any] = {"logprobs": True, "top_logprobs": 2, "max_tokens": 2}
     stream = client.chat.completions.create(model=target.model, messages=MESSAGES, stream=True, **asked)
     found = [choice.logprobs.content or [] for chunk in stream for choice in chunk.choices if choice.logprobs]
@@ -204,7 +202,7 @@ def test_tells_log_probabilities_in_a_stream(client: openai.OpenAI, target: Targ
 
 
 @able_to("completion")
-def test_completes_a_prompt_plain_and_streamed(client: openai.OpenAI, target: Target) -> None:
+def test_completes_a_prompt_unstreamed_and_streamed(client: openai.OpenAI, target: Target) -> None:
     answer = client.completions.create(model=target.model, prompt=ASK, max_tokens=200)
     assert answer.choices[0].text == target.text
     stream = client.completions.create(model=target.model, prompt=ASK, max_tokens=200, stream=True)
@@ -282,7 +280,7 @@ def test_a_wrong_type_is_a_bad_request_that_names_the_field(client: openai.OpenA
         {"logprobs": True},
     ],
 )
-def test_what_the_engine_cannot_do_is_refused_and_the_engine_named(
+def test_an_unsupported_feature_is_refused_with_the_name_of_the_engine(
     client: openai.OpenAI, target: Target, asked: dict[str, Any]
 ) -> None:
     with pytest.raises(openai.BadRequestError) as failure:
@@ -325,7 +323,7 @@ def test_embeds_on_ollama(ollama_sim: Target, form: Any) -> None:
     assert one == pytest.approx(direct.json()["embeddings"][0], abs=1e-6)
 
 
-def test_an_embedding_model_behind_vllm_embeds_and_its_bytes_are_its_own(
+def test_an_embedding_model_behind_vllm_embeds_with_unchanged_bytes(
     sim_vllm_embeddings: Simulator, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     settings = configured("vllm", sim_vllm_embeddings.url)
@@ -339,7 +337,7 @@ def test_an_embedding_model_behind_vllm_embeds_and_its_bytes_are_its_own(
     assert [row.embedding for row in through.data] == [row.embedding for row in expected.data]
 
 
-def test_a_server_that_is_away_is_503_with_its_address_and_what_to_look_at(away: Gateway) -> None:
+def test_an_unreachable_server_is_503_with_its_address_and_what_to_check(away: Gateway) -> None:
     with (
         openai.OpenAI(base_url=f"{away.url}/v1", api_key="any", max_retries=0) as client,
         pytest.raises(openai.InternalServerError) as failure,

@@ -137,7 +137,7 @@ def unconfigured(checkout: Checkout) -> None:
 
 
 @pytest.mark.engine("llamacpp")
-def test_with_one_llama_server_in_the_file_it_ends_with_an_address_where_all_answer(
+def test_with_one_llama_server_configured_every_api_answers_at_the_printed_address(
     checkout: Checkout, llama_a: Running
 ) -> None:
     checkout.configure(configured("llamacpp", llama_a.url))
@@ -180,7 +180,7 @@ def test_with_a_configured_server_that_is_down_it_starts_and_says_what_to_do(che
         assert started.get("/health").status_code == 503
 
 
-def test_it_tells_how_to_get_the_key_models_that_an_ollama_server_lacks(
+def test_it_prints_how_to_get_the_key_models_that_an_ollama_server_lacks(
     checkout: Checkout, sim_ollama: Simulator
 ) -> None:
     with checkout.started(OLLAMA_URL=sim_ollama.url, LLM_MODEL="qwen3:14b") as started:
@@ -189,7 +189,7 @@ def test_it_tells_how_to_get_the_key_models_that_an_ollama_server_lacks(
     assert told == [f"{where} ollama pull {model}" for model in ("bge-m3", "gpt-oss:20b", "qwen3:14b")]
 
 
-def test_detached_it_goes_on_until_stop(checkout: Checkout) -> None:
+def test_detached_it_runs_until_stop(checkout: Checkout) -> None:
     checkout.configure(configured("vllm", "http://127.0.0.1:9"))
     port = str(free_port())
     start = checkout.run("--detach", VLLM_OLLAMA_PORT=port)
@@ -212,7 +212,7 @@ def test_detached_it_goes_on_until_stop(checkout: Checkout) -> None:
     assert checkout.run("--stop").stdout == "No gateway was left running from this checkout.\n"
 
 
-def test_wrong_settings_stop_it_with_the_gateway_s_own_words(checkout: Checkout) -> None:
+def test_invalid_settings_stop_it_with_the_gateways_message(checkout: Checkout) -> None:
     done = checkout.run(LLM_MODE="olama")
     assert done.returncode == 2
     assert "LLM_MODE" in done.stderr
@@ -220,7 +220,7 @@ def test_wrong_settings_stop_it_with_the_gateway_s_own_words(checkout: Checkout)
 
 
 @pytest.mark.parametrize("port", ["0", "70000"])
-def test_a_port_that_is_none_is_refused(checkout: Checkout, port: str) -> None:
+def test_an_invalid_port_is_refused(checkout: Checkout, port: str) -> None:
     done = checkout.run(port)
     assert done.returncode == 2
     assert done.stderr.endswith("The port must be a number from 1 to 65535.\n")

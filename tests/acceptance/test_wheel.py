@@ -38,7 +38,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_it_holds_the_package_with_its_pages_and_nothing_else(wheel: Path) -> None:
+def test_it_contains_only_the_package_with_its_pages(wheel: Path) -> None:
     inside = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     source = ROOT / "src"
     files = [path.relative_to(source) for path in (source / "penstock").rglob("*") if path.is_file()]

@@ -106,7 +106,7 @@ async def chain(request: pytest.FixtureRequest) -> AsyncIterator[Chain]:
         assert not ollama.counters.requests
 
 
-async def test_a_long_run_is_asked_for_until_it_ends_and_its_stages_are_steps(chain: Chain):
+async def test_a_long_run_is_polled_until_it_ends_and_its_stages_are_steps(chain: Chain):
     chain.agent.statuses = [under_way("Reading"), under_way("Reading"), under_way("Writing"), done()]
     answer = await chain.ask()
     told = events(answer)
@@ -119,27 +119,27 @@ async def test_a_long_run_is_asked_for_until_it_ends_and_its_stages_are_steps(ch
     assert not chain.mlx.counters.requests
 
 
-async def test_a_whole_answer_waits_for_a_long_run_too(chain: Chain):
+async def test_an_unstreamed_response_waits_for_a_long_run_too(chain: Chain):
     chain.agent.statuses = [under_way("Reading"), done()]
     told = (await chain.ask(SEND)).json
     assert (told["status"], told["content"], told["provider"]) == ("success", "the answer", "victoria")
     assert told["steps"] == ["Reading"]
 
 
-async def test_other_surfaces_get_the_answer_of_a_long_run_too(chain: Chain):
+async def test_other_apis_get_the_answer_of_a_long_run_too(chain: Chain):
     chain.agent.statuses = [under_way("Reading"), done()]
     answer = await chain.ask(post("/api/v1/chat", {"message": "go", "model": "m", "provider": "victoria"}))
     assert answer.json["message"] == "the answer"
 
 
-async def test_a_version_without_asynchronous_runs_is_taken_at_its_word(chain: Chain):
+async def test_a_version_without_asynchronous_runs_is_supported(chain: Chain):
     chain.agent.accepts = False
     assert (await chain.ask(SEND)).json["content"] == "at once"
     assert spoken(await chain.ask()) == "at once"
     assert chain.agent.looks == 0
 
 
-async def test_a_path_that_is_not_there_is_not_asked_for_again(chain: Chain):
+async def test_an_unsupported_path_is_not_requested_again(chain: Chain):
     chain.agent.statuses = [done()]
     for _ in range(3):
         assert spoken(await chain.ask()) == "the answer"
@@ -147,7 +147,7 @@ async def test_a_path_that_is_not_there_is_not_asked_for_again(chain: Chain):
     assert chain.agent.asked.count("/run?async_mode=true") == 3
 
 
-async def test_a_question_back_comes_as_a_step(chain: Chain):
+async def test_a_clarification_is_a_step(chain: Chain):
     question = {"status": "needs_clarification", "clarification_questions": ["Which?"], "original_goal": "go"}
     chain.agent.statuses = [under_way("Reading"), question]
     told = events(await chain.ask())
@@ -158,7 +158,7 @@ async def test_a_question_back_comes_as_a_step(chain: Chain):
 
 
 @pytest.mark.parametrize("end", [{"status": "failed", "error": "no memory"}, FORGOTTEN], ids=["fails", "is forgotten"])
-async def test_mlx_answers_when_a_run_ends_badly_before_its_first_word(chain: Chain, end: Any):
+async def test_mlx_answers_when_a_run_fails_before_its_first_byte(chain: Chain, end: Any):
     chain.agent.statuses = [{"status": "running"}, end]
     answer = await chain.ask()
     assert spoken(answer) == "from MLX"
@@ -174,19 +174,19 @@ async def test_a_run_that_fails_after_its_first_step_ends_with_an_error(chain: C
     assert not chain.mlx.counters.requests
 
 
-async def test_a_look_that_comes_to_nothing_ends_no_run(chain: Chain):
+async def test_a_failed_poll_does_not_end_a_run(chain: Chain):
     chain.agent.statuses = [under_way("Reading"), BUSY, BUSY, done()]
     assert spoken(await chain.ask()) == "the answer"
 
 
-async def test_a_run_that_cannot_be_looked_at_any_more_is_given_up(chain: Chain):
+async def test_a_run_that_cannot_be_polled_any_more_is_abandoned(chain: Chain):
     chain.agent.statuses = [{"status": "running"}, BUSY]
     assert spoken(await chain.ask()) == "from MLX"
     assert chain.agent.looks == 1 + polling.MAX_FAILED_POLLS + 1
 
 
 @pytest.mark.parametrize("chain", [0.3], indirect=True)
-async def test_a_run_that_never_ends_is_given_up_in_time(chain: Chain):
+async def test_a_run_that_never_ends_is_abandoned_after_its_time_limit(chain: Chain):
     chain.agent.statuses = [under_way("Thinking")]
     told = events(await chain.ask())
     assert [name for name, _ in told] == ["start", "step", "error", "end"]
@@ -195,7 +195,7 @@ async def test_a_run_that_never_ends_is_given_up_in_time(chain: Chain):
 
 
 @pytest.mark.parametrize("request_", [SEND, STREAM], ids=["send", "stream"])
-async def test_who_hangs_up_is_not_waited_for(chain: Chain, request_: bytes):
+async def test_the_run_of_a_disconnected_client_is_not_polled_any_more(chain: Chain, request_: bytes):
     chain.agent.statuses = [{"status": "running"}]
     client = await RawClient.to(chain.gateway.port)
     await client.send(request_)
@@ -210,7 +210,7 @@ async def test_who_hangs_up_is_not_waited_for(chain: Chain, request_: bytes):
 
 
 @pytest.mark.parametrize("kind", ["victoria", "mlx"])
-async def test_who_hangs_up_ends_the_work_on_a_stream(kind: str):
+async def test_a_client_that_disconnects_ends_the_work_on_its_stream(kind: str):
     slow = SimOptions(kind, models=("m",), load_seconds=0, tokens_per_second=20, text="a long answer " * 500)
     async with Simulator(slow) as engine, run_gateway(server_settings("a", engine.url, kind)) as gateway:
         client = await RawClient.to(gateway.port)
@@ -224,7 +224,7 @@ async def test_who_hangs_up_ends_the_work_on_a_stream(kind: str):
         assert engine.running == 0
 
 
-async def test_a_stream_that_breaks_is_not_begun_again_by_mlx(chain: Chain):
+async def test_a_broken_stream_is_not_restarted_on_mlx(chain: Chain):
     async def breaks(turn: Turn) -> None:
         await turn.send(chunked_head() + chunk(b'event: chunk\ndata: {"content": "half of"}\n\n'))
         turn.reset()
@@ -235,20 +235,20 @@ async def test_a_stream_that_breaks_is_not_begun_again_by_mlx(chain: Chain):
     assert not chain.mlx.counters.requests
 
 
-async def test_without_victoria_she_is_not_asked(chain: Chain):
+async def test_victoria_gets_no_call_if_the_request_excludes_it(chain: Chain):
     told = (await chain.ask(ONLY_MLX)).json
     assert (told["content"], told["provider"]) == ("from MLX", "mlx")
     assert not chain.agent.asked
 
 
-async def test_all_of_the_surface_leaves_ollama_alone(chain: Chain):
+async def test_no_agent_chat_request_reaches_ollama(chain: Chain):
     chain.agent.statuses = [done()]
     for request in (SEND, STREAM, ONLY_MLX, get("/api/chat/status"), get("/api/chat/models")):
         assert (await chain.ask(request)).status == 200
     await chain.ask(post("/api/chat/plan", {"content": "go"}))
 
 
-async def test_ollama_is_not_asked_though_it_be_the_only_one_up():
+async def test_ollama_gets_no_call_even_if_it_is_the_only_server_up():
     async with Simulator(SimOptions.instant("ollama", "m")) as ollama, Simulator(SimOptions.instant("mlx")) as away:
         url = away.url
         await away.stop()
@@ -273,7 +273,7 @@ async def test_ollama_is_not_asked_though_it_be_the_only_one_up():
         assert not ollama.counters.requests
 
 
-async def test_a_simulated_victoria_without_a_stream_tells_her_stages():
+async def test_a_simulated_victoria_without_a_stream_reports_its_stages():
     slow = SimOptions("victoria", tokens_per_second=60, prefill_tokens_per_second=1e9, load_seconds=0, progress=False)
     async with Simulator(replace(slow, text="as simulated")) as victoria:
         async with run_gateway(server_settings("v", victoria.url, "victoria")) as gateway:
@@ -284,7 +284,7 @@ async def test_a_simulated_victoria_without_a_stream_tells_her_stages():
         assert set(steps) <= {"Reading the goal", "Choosing an expert", "Writing the answer"}
 
 
-async def test_a_simulated_victoria_that_breaks_in_a_stream_ends_it_with_an_error():
+async def test_a_simulated_victoria_that_fails_in_a_stream_ends_it_with_an_error():
     async with Simulator(SimOptions.instant("victoria")) as victoria:
         victoria.faults = Faults(crash_middle=1, scope="generation")
         async with run_gateway(server_settings("v", victoria.url, "victoria")) as gateway:
@@ -292,7 +292,7 @@ async def test_a_simulated_victoria_that_breaks_in_a_stream_ends_it_with_an_erro
     assert [name for name, _ in told][-2:] == ["error", "end"]
 
 
-async def test_an_older_mlx_is_asked_for_chats_only_once():
+async def test_an_older_mlx_gets_only_one_chat_request():
     asked: list[str] = []
 
     async def older(turn: Turn) -> None:

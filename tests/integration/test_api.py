@@ -171,13 +171,13 @@ async def test_head_answers_like_get_without_a_body(web, path):
     assert head.headers["content-length"] == get.headers["content-length"]
 
 
-async def test_head_of_ollamas_other_lists_is_refused_as_there(web):
+async def test_head_of_ollamas_other_lists_is_refused_as_in_ollama(web):
     answer = await web.head("/api/ps")
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
-async def test_pages_need_nothing_from_elsewhere_and_their_policy_fits_them(web, path):
+async def test_pages_load_nothing_from_other_hosts_and_match_their_policy(web, path):
     page = await web.get(path, headers={"accept": "text/html"})
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", page.text)
     policy = page.headers["content-security-policy"]
@@ -186,7 +186,7 @@ async def test_pages_need_nothing_from_elsewhere_and_their_policy_fits_them(web,
     assert not re.search(r"\son\w+=|\sstyle=", page.text)
 
 
-async def test_the_page_speaks_both_languages_alike(web):
+async def test_the_page_has_the_same_texts_in_both_languages(web):
     page = (await web.get("/", headers={"accept": "text/html"})).text
     english, russian = (re.search(rf"  {code}: {{(.*?)}},\n", page, re.DOTALL)[1] for code in ("en", "ru"))
     keys = [re.findall(r"(\w+): \"", text) for text in (english, russian)]
@@ -223,7 +223,7 @@ async def test_models_are_listed_once_in_the_service_apis_form(web):
     assert data["total_count"] == 3
 
 
-async def test_servers_are_listed_with_what_they_do(deps, web):
+async def test_servers_are_listed_with_their_activity(deps, web):
     deps.catalog.loads["localhost"].running = 2
     data = (await web.get("/api/models/servers")).json()
     by_name = {server["name"]: server for server in data["servers"]}
@@ -233,7 +233,7 @@ async def test_servers_are_listed_with_what_they_do(deps, web):
 
 
 @pytest.mark.parametrize("path", ["/stats", "/v1/stats"])
-async def test_stats_tell_what_calls_came_to(metered, path):
+async def test_stats_count_finished_calls(metered, path):
     meter, web = metered
     meter.series_of("gemma3:1b", "localhost")["openai.chat"].record(CallOutcome("ok", 4, 6, 10.0, 10.2, 11.0))
     meter.series_of("", "")["openai.chat"].record(CallOutcome("no_server", 0, 0, 10.0, 0.0, 10.1))
@@ -282,7 +282,7 @@ async def test_metrics_are_prometheus_text_with_servers_and_calls(metered):
     assert text.count("# TYPE") == len(set(re.findall(r"# TYPE (\S+)", text)))
 
 
-async def test_readiness_waits_for_the_first_look_and_ends_with_the_drain(deps, web):
+async def test_readiness_waits_for_the_first_probe_and_ends_with_the_drain(deps, web):
     assert (await web.get("/readyz")).status_code == 200
     deps.gateway.has_probed_servers = False
     assert (await web.get("/readyz")).status_code == 503
@@ -345,7 +345,7 @@ async def test_ollamas_client_lists_and_shows_models_and_loaded_ones(deps, url):
     await client._client.aclose()
 
 
-async def test_show_is_answered_by_the_server_where_it_is_an_ollama(deps, web):
+async def test_show_is_answered_by_the_server_if_it_is_an_ollama(deps, web):
     server = next(s for s in deps.catalog.fleet.statuses if s.server.name == "localhost")
     body = {"model": "gemma3:1b"}
     async with httpx.AsyncClient() as direct:
@@ -375,7 +375,7 @@ async def test_the_gateway_describes_a_model_when_its_server_cannot(deps, web):
     assert data["model_info"]["f.context_length"] == 99
 
 
-async def test_the_version_is_the_lowest_that_clients_can_count_on(deps, web):
+async def test_the_version_is_the_lowest_that_clients_can_rely_on(deps, web):
     catalog = deps.catalog
     data = [replace(s, version=v) for s, v in zip(catalog.fleet.statuses, ("0.12.1", "0.9.10", "0.1.0"), strict=True)]
     catalog.publish(data)
@@ -420,7 +420,7 @@ async def test_other_versions_are_404_and_name_v1(web, path):
         ("POST", "/metrics", 405, "GET", "problem"),
     ],
 )
-async def test_unknown_paths_and_wrong_methods_answer_in_the_dialect_of_their_place(
+async def test_unknown_paths_and_wrong_methods_get_an_error_in_the_dialect_of_the_path(
     web, method, path, status, allow, shape
 ):
     answer = await web.request(method, path)
@@ -581,7 +581,7 @@ APP = build_app(build_dependencies(FLEET, nowhere))
     headers=st.dictionaries(st.sampled_from(HEADERS).map(str.encode), st.binary(max_size=30), max_size=4),
     body=st.one_of(st.binary(max_size=60), st.text(max_size=30).map(lambda text: json.dumps({"model": text}).encode())),
 )
-async def test_no_request_whatever_it_holds_makes_the_console_fail(method, path, query, headers, body):
+async def test_no_request_makes_the_api_fail(method, path, query, headers, body):
     asked = Asked(APP, method, path, query, list(headers.items()), body)
     status, answer = await asked.answer()
     assert status < 500

@@ -54,7 +54,7 @@ async def gone(engine: RawEngine, gateway: RunningGateway) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", REQUESTS)
-async def test_while_it_waits_for_the_first_byte(kind: str, way: str):
+async def test_disconnecting_before_the_first_byte(kind: str, way: str):
     async with RawEngine(Turn.hang) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         client = await RawClient.to(gateway.port)
         await client.send(REQUESTS[kind])
@@ -65,7 +65,7 @@ async def test_while_it_waits_for_the_first_byte(kind: str, way: str):
 
 
 @pytest.mark.parametrize("kind", REQUESTS)
-async def test_when_only_the_head_of_the_answer_has_come(kind: str):
+async def test_disconnecting_after_the_response_head(kind: str):
     async with (
         RawEngine(says_and("hang", chunked_head())) as engine,
         run_gateway(server_settings("a", engine.url)) as gateway,
@@ -80,7 +80,7 @@ async def test_when_only_the_head_of_the_answer_has_come(kind: str):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", STREAMS)
-async def test_in_the_middle_of_a_stream(kind: str, way: str):
+async def test_disconnecting_in_the_middle_of_a_stream(kind: str, way: str):
     script = says_and("hang", chunked_head() + chunk(event("one")))
     async with RawEngine(script) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         client = await RawClient.to(gateway.port)
@@ -91,7 +91,7 @@ async def test_in_the_middle_of_a_stream(kind: str, way: str):
         await gone(engine, gateway)
 
 
-async def test_in_the_middle_of_a_stream_that_flows():
+async def test_disconnecting_from_a_fast_stream():
     async with RawEngine(flood) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         client = await RawClient.to(gateway.port)
         await client.send(STREAM)
@@ -102,7 +102,7 @@ async def test_in_the_middle_of_a_stream_that_flows():
         await gone(engine, gateway)
 
 
-async def test_in_the_middle_of_a_stream_that_it_does_not_read():
+async def test_disconnecting_from_a_stream_without_reading_it():
     async with RawEngine(flood) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         client = await gateway.connect_slow_client()
         await client.send(STREAM)
@@ -111,7 +111,7 @@ async def test_in_the_middle_of_a_stream_that_it_does_not_read():
         await gone(engine, gateway)
 
 
-async def test_in_the_middle_of_a_whole_answer():
+async def test_disconnecting_in_the_middle_of_an_unstreamed_response():
     half = response(completion("x" * 400_000))[:300_000]
     async with RawEngine(says_and("hang", half)) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         client = await RawClient.to(gateway.port)
@@ -121,7 +121,7 @@ async def test_in_the_middle_of_a_whole_answer():
         await gone(engine, gateway)
 
 
-async def test_while_the_engine_is_being_connected_to():
+async def test_disconnecting_while_the_engine_is_being_connected_to():
     with socket.create_server(("127.0.0.1", 0)) as deaf:  # it takes a connection, and never says hello in TLS
         url = f"https://127.0.0.1:{deaf.getsockname()[1]}"
         async with run_gateway(server_settings("a", url)) as gateway:
@@ -133,7 +133,7 @@ async def test_while_the_engine_is_being_connected_to():
             assert gateway.gateway.catalog.loads["a"].consecutive_failures == 0
 
 
-async def test_while_it_still_sends_its_request():
+async def test_disconnecting_while_sending_the_request():
     async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         client = await RawClient.to(gateway.port)
         await client.send(CHAT[:-10])
@@ -144,7 +144,7 @@ async def test_while_it_still_sends_its_request():
         assert not engine.requests
 
 
-async def test_what_it_had_queued_is_never_asked():
+async def test_requests_queued_by_a_disconnected_client_are_never_sent():
     async with RawEngine(Turn.hang) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         client = await RawClient.to(gateway.port)
         await client.send(CHAT * 5)
@@ -154,7 +154,7 @@ async def test_what_it_had_queued_is_never_asked():
         assert len(engine.requests) == 1
 
 
-async def test_before_the_first_server_has_refused_the_second_is_not_asked():
+async def test_disconnecting_before_the_first_server_refuses_prevents_a_second_attempt():
     go_on = asyncio.Event()
 
     async def refuse(turn: Turn) -> None:
@@ -176,7 +176,7 @@ async def test_before_the_first_server_has_refused_the_second_is_not_asked():
         assert not second.requests
 
 
-async def test_a_call_on_a_connection_that_it_has_used_before_is_not_disturbed():
+async def test_disconnecting_does_not_disturb_another_call_on_a_reused_connection():
     """The first server is busy and gets its connection back; another call is on it when the first caller gives up."""
     refusal = says(response(b'{"error":"busy"}', status="503 Busy"))
     go_on = asyncio.Event()
@@ -211,7 +211,7 @@ async def test_a_call_on_a_connection_that_it_has_used_before_is_not_disturbed()
             assert (await other).text == "hello"
 
 
-async def test_it_counts_as_gone_and_as_nobodys_error():
+async def test_a_disconnect_counts_as_such_and_not_as_an_error():
     async with RawEngine(Turn.hang) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         client = await RawClient.to(gateway.port)
         await client.send(CHAT)
@@ -222,7 +222,7 @@ async def test_it_counts_as_gone_and_as_nobodys_error():
         assert (counted.disconnects, counted.errors) == (1, 0)
 
 
-async def test_a_hundred_at_any_moment():
+async def test_a_hundred_clients_may_disconnect_at_any_moment():
     dice = random.Random(7)
 
     async def script(turn: Turn) -> None:

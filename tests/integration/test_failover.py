@@ -69,7 +69,7 @@ def refused() -> Iterator[Callable[[], str]]:
 
 
 @pytest.mark.parametrize("name", CHAT_ENDPOINTS)
-async def test_a_server_that_refuses_is_passed_over_in_every_dialect(name: str, refused):
+async def test_a_refused_connection_is_retried_on_another_server_in_every_dialect(name: str, refused):
     surface: ChatEndpoint = CHAT_ENDPOINTS[name]
     async with RawEngine(speak) as good:
         dead = server_settings("dead", refused(), surface.kind)
@@ -82,7 +82,7 @@ async def test_a_server_that_refuses_is_passed_over_in_every_dialect(name: str, 
 
 
 @pytest.mark.parametrize("name", STREAMING_ENDPOINTS)
-async def test_a_server_that_fails_before_the_first_byte_of_a_stream_is_passed_over(name: str):
+async def test_a_stream_that_fails_before_its_first_byte_is_retried_on_another_server(name: str):
     surface: StreamingEndpoint = STREAMING_ENDPOINTS[name]
     async with (
         RawEngine(says_and("reset", chunked_head())) as bad,
@@ -119,7 +119,7 @@ BAD_WAYS: dict[str, Script] = {
 
 
 @pytest.mark.parametrize("way", BAD_WAYS)
-async def test_whatever_one_server_does_before_the_first_byte_another_answers(way: str):
+async def test_any_failure_before_the_first_byte_is_retried_on_another_server(way: str):
     async with (
         RawEngine(BAD_WAYS[way]) as bad,
         RawEngine(speak) as good,
@@ -138,7 +138,7 @@ async def test_whatever_one_server_does_before_the_first_byte_another_answers(wa
 
 @pytest.mark.parametrize("status", ["400 Bad Request", "409 Conflict", "413 Too Large", "422 Unprocessable Entity"])
 @pytest.mark.parametrize("name", ["openai", "anthropic", "ollama on vllm", "service", "distributed"])
-async def test_what_the_caller_has_to_mend_is_not_tried_elsewhere(name: str, status: str):
+async def test_the_callers_own_error_is_not_retried_on_another_server(name: str, status: str):
     complaint = b'{"error":{"message":"temperature is too high","type":"BadRequestError","param":"temperature"}}'
     async with (
         RawEngine(says(response(complaint, status=status))) as first,
@@ -153,7 +153,7 @@ async def test_what_the_caller_has_to_mend_is_not_tried_elsewhere(name: str, sta
 
 @pytest.mark.parametrize("name", STREAMING_ENDPOINTS)
 @pytest.mark.parametrize("then", ["close", "reset"])
-async def test_after_the_first_byte_the_stream_ends_with_an_error_and_nobody_else_is_asked(name: str, then: str):
+async def test_a_stream_that_fails_after_its_first_byte_ends_with_an_error_and_no_retry(name: str, then: str):
     surface: StreamingEndpoint = STREAMING_ENDPOINTS[name]
     openai, ollama = chunk(event("one")), chunk(ollama_lines("one", "two")[0])
     head = chunked_head("application/x-ndjson" if surface.kind == "ollama" else "text/event-stream")
@@ -178,7 +178,7 @@ async def test_after_the_first_byte_the_stream_ends_with_an_error_and_nobody_els
         assert gateway.gateway.catalog.loads["bad"].consecutive_failures == 1
 
 
-async def test_after_the_first_byte_of_a_large_whole_answer_the_connection_is_cut():
+async def test_a_large_response_that_fails_after_its_first_byte_cuts_the_connection():
     half = response(completion("x" * 600_000))[:400_000]
     async with (
         RawEngine(says_and("close", half)) as bad,
@@ -207,7 +207,7 @@ async def test_when_every_server_refuses_each_is_named(name: str, refused):
 
 
 @pytest.mark.parametrize("name", CHAT_ENDPOINTS)
-async def test_when_every_server_is_busy_the_shortest_wait_is_told(name: str):
+async def test_when_every_server_is_busy_the_shortest_wait_is_reported(name: str):
     surface: ChatEndpoint = CHAT_ENDPOINTS[name]
 
     def busy(wait: int) -> Script:
@@ -228,7 +228,7 @@ async def test_when_every_server_is_busy_the_shortest_wait_is_told(name: str):
         assert len(first.requests) == len(second.requests) == 1
 
 
-async def test_when_every_server_is_full_the_shortest_wait_is_told():
+async def test_when_every_server_is_full_the_shortest_wait_is_reported():
     full = response(b'{"error":"full"}', status="503 Full", headers=("Retry-After: 4",))
     rest = response(b'{"error":"slow down"}', status="429 Wait", headers=("Retry-After: 9",))
     async with (
@@ -241,7 +241,7 @@ async def test_when_every_server_is_full_the_shortest_wait_is_told():
         assert answer.headers["retry-after"] == "4"
 
 
-async def test_of_several_failures_the_one_that_says_most_is_told(refused):
+async def test_of_several_failures_the_most_informative_is_reported(refused):
     missing = response(b'{"error":{"message":"no such model"}}', status="404 Not Found")
     async with RawEngine(says(response(b"boom", status="500 Oops"))) as broken, RawEngine(says(missing)) as other:
         servers = (
@@ -255,7 +255,7 @@ async def test_of_several_failures_the_one_that_says_most_is_told(refused):
             assert "boom" in answer.json["error"]["message"]
 
 
-async def test_a_server_that_failed_is_asked_last_until_it_has_had_its_rest():
+async def test_a_server_that_failed_is_tried_last_for_a_while():
     async with (
         RawEngine(says(BUSY)) as first,
         RawEngine(GOOD) as second,
@@ -294,7 +294,7 @@ async def test_a_model_is_not_pulled_twice():
         assert len(first.requests) + len(second.requests) == 1
 
 
-async def test_with_vllm_away_the_ollama_pool_answers_and_the_answer_says_so(refused):
+async def test_with_vllm_down_the_ollama_pool_answers_with_a_warning(refused):
     async with RawEngine(speak) as ollama:
         servers = (server_settings("v", refused()), server_settings("o", ollama.url, "ollama"))
         async with run_gateway(*servers, llm=LlmSettings(mode="vllm", model="m")) as gateway:
@@ -304,7 +304,7 @@ async def test_with_vllm_away_the_ollama_pool_answers_and_the_answer_says_so(ref
             assert answer.headers["x-penstock-fallback"] == "true"
 
 
-async def test_with_the_language_model_off_every_dialect_says_so():
+async def test_with_the_language_model_off_every_dialect_reports_it():
     async with (
         RawEngine(GOOD) as engine,
         run_gateway(server_settings("a", engine.url), llm=LlmSettings(mode="none")) as gateway,
@@ -316,7 +316,7 @@ async def test_with_the_language_model_off_every_dialect_says_so():
 
 
 @pytest.mark.parametrize("name", [name for name in CHAT_ENDPOINTS if name != "agent"])
-async def test_a_model_that_nobody_has_is_told_with_the_nearest(name: str, refused):
+async def test_an_unknown_model_is_reported_with_similar_names(name: str, refused):
     surface: ChatEndpoint = CHAT_ENDPOINTS[name]
     async with run_gateway(server_settings("a", refused(), surface.kind), models=("llama3.1:8b", "qwen3")) as gateway:
         answer = await gateway.send_request(post(surface.path, surface.body | {"model": "llama3:8b"}))

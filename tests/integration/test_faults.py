@@ -139,7 +139,7 @@ async def call(gateway: RunningGateway, kept: list[RawClient], dice: random.Rand
 
 
 @pytest.mark.parametrize("look", [False, True], ids=["unwatched", "watched"])
-async def test_a_thousand_faults_and_no_caller_sees_one_before_its_first_byte(look: bool, capsys):
+async def test_none_of_a_thousand_faults_reaches_a_client_before_its_first_byte(look: bool, capsys):
     dice = random.Random(2026)
     tally: Counter[str] = Counter()
     sims = {name: Simulator(SimOptions.instant(kind, "m", text=TEXT, slots=64)) for name, kind in FAULTY.items()}

@@ -31,7 +31,7 @@ async def hedging(*engines: RawEngine | Simulator, after: float = 0.05) -> Async
 
 
 @pytest.mark.parametrize(("request_", "good"), [(CHAT, GOOD), (STREAM, stream("good"))], ids=["whole", "streamed"])
-async def test_who_is_slow_to_begin_is_overtaken_and_stopped(request_: bytes, good: bytes):
+async def test_a_server_that_starts_late_is_overtaken_and_stopped(request_: bytes, good: bytes):
     hung = asyncio.Event()
 
     async def hang(turn: Turn) -> None:
@@ -47,7 +47,7 @@ async def test_who_is_slow_to_begin_is_overtaken_and_stopped(request_: bytes, go
         assert gateway.gateway.failover.breakers.get("a", "m").is_healthy  # being slower is no failure
 
 
-async def test_who_begins_in_time_answers_alone():
+async def test_a_server_that_starts_in_time_answers_alone():
     async with (
         RawEngine(says(GOOD)) as first,
         RawEngine(says(GOOD)) as second,
@@ -58,7 +58,7 @@ async def test_who_begins_in_time_answers_alone():
         assert len(first.requests) + len(second.requests) == 5
 
 
-async def test_when_the_first_fails_while_the_second_is_asked_the_second_answers():
+async def test_when_the_first_attempt_fails_during_the_second_the_second_answers():
     async def fail_late(turn: Turn) -> None:
         await wait_until(lambda: good.requests)
         await turn.send(response(b"", status="500 Internal Server Error"))
@@ -90,7 +90,7 @@ async def test_when_both_fail_a_third_answers():
         assert len(first.requests) == len(second.requests) == len(third.requests) == 1
 
 
-async def test_a_client_that_hangs_up_stops_both():
+async def test_a_client_that_disconnects_stops_both():
     async with RawEngine(Turn.hang) as first, RawEngine(Turn.hang) as second, hedging(first, second) as gateway:
         client = await gateway.connect_client()
         await client.send(CHAT)
@@ -99,7 +99,7 @@ async def test_a_client_that_hangs_up_stops_both():
         await gateway.wait_until_idle()
 
 
-async def test_after_the_first_byte_a_break_is_the_streams_end():
+async def test_a_failure_after_the_first_byte_ends_the_stream():
     async with (
         RawEngine(says_and("close", stream("one", "two")[:-60])) as bad,
         RawEngine(says(GOOD)) as good,
@@ -111,7 +111,7 @@ async def test_after_the_first_byte_a_break_is_the_streams_end():
         assert not good.requests
 
 
-async def test_a_hundred_races_that_nobody_wins_by_far_send_nothing_twice():
+async def test_a_hundred_close_races_send_nothing_twice():
     text = "Ships pass the lock one after the other."
     sims = [Simulator(replace(SimOptions.instant("vllm", "m", text=text, slots=64))) for _ in range(2)]
     async with sims[0], sims[1], hedging(*sims, after=0.002) as gateway:

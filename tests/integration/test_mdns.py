@@ -50,7 +50,7 @@ async def test_a_name_is_resolved_without_the_operating_system(lan_host, mdns):
     )
 
 
-async def test_an_unknown_name_is_given_up_after_the_timeout():
+async def test_the_lookup_of_an_unknown_name_ends_after_the_timeout():
     mdns = Mdns([LOOPBACK], timeout=0.05)
     try:
         assert await mdns.resolve_host(f"nobody-{uuid4().hex[:8]}.local") == ()
@@ -97,7 +97,7 @@ async def test_services_appear_and_disappear(lan_host, mdns):
     await news.wait_until(lambda: not mdns.list_services(lan_host.type))
 
 
-async def test_services_are_forgotten_when_browsing_stops(lan_host, mdns):
+async def test_services_are_dropped_when_browsing_stops(lan_host, mdns):
     news = CallbackWaiter()
     mdns.on_services_changed = news
     mdns.start_browsing(lan_host.type)

@@ -77,7 +77,7 @@ async def test_running_streams_continue_when_a_server_gets_a_new_address(lan_hos
             assert await stream == TEXT
 
 
-async def test_streams_of_a_drained_server_complete_and_new_calls_go_elsewhere():
+async def test_streams_of_a_drained_server_complete_and_new_calls_use_another_server():
     async with simulated("127.0.0.1") as first, simulated("127.0.0.1", text="second") as second:
         servers = (
             server_settings("a", first.url, "ollama"),

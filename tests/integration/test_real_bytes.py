@@ -35,7 +35,7 @@ def told(stream: bytes) -> list[object]:
 
 
 @pytest.mark.parametrize(("fixture", "kind"), ENGINES)
-def test_what_the_engine_says_arrives_byte_for_byte(
+def test_the_engines_response_arrives_byte_for_byte(
     request: pytest.FixtureRequest, fixture: str, kind: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     engine: Running = request.getfixturevalue(fixture)

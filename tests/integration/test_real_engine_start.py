@@ -67,12 +67,12 @@ def test_lists_its_model(engine: Running) -> None:
     assert engine.model in [model["id"] for model in listed["data"]]
 
 
-def test_says_the_sentence_and_stops(engine: Running) -> None:
+def test_generates_the_sentence_and_stops(engine: Running) -> None:
     choice = chat(engine)["choices"][0]
     assert (choice["message"]["content"], choice["finish_reason"]) == (SENTENCE, "stop")
 
 
-def test_says_the_same_when_hot(engine: Running) -> None:
+def test_generates_the_same_at_a_high_temperature(engine: Running) -> None:
     assert chat(engine, temperature=1.0)["choices"][0]["message"]["content"] == SENTENCE
 
 
@@ -92,7 +92,7 @@ def test_calls_the_tool_it_is_given(engine: Running) -> None:
     assert choice["finish_reason"] == "tool_calls"
 
 
-def test_speaks_after_the_tool_has_answered(engine: Running) -> None:
+def test_responds_after_the_tools_result(engine: Running) -> None:
     call = {"id": "call-1", "type": "function", "function": {"name": TOOL_NAME, "arguments": '{"city": "Paris"}'}}
     told = [
         *ASK,
@@ -103,7 +103,7 @@ def test_speaks_after_the_tool_has_answered(engine: Running) -> None:
 
 
 @pytest.mark.engine("llamacpp")
-def test_goes_on_when_asked_not_to_stop(llama_a: Running) -> None:
+def test_continues_when_the_end_of_text_is_ignored(llama_a: Running) -> None:
     answer = chat(llama_a, **{**ENDLESS, "max_tokens": 200})
     assert (answer["usage"]["completion_tokens"], answer["choices"][0]["finish_reason"]) == (200, "length")
 
@@ -165,7 +165,7 @@ def test_an_engine_that_cannot_be_installed_is_skipped_with_its_reason(
     assert (tmp_path / "vllm.reason").read_text("utf-8") == "PENSTOCK_TEST_SKIP_VLLM=1\n"
 
 
-def test_a_missing_engine_says_why_and_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_engine_is_reported_with_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(real_engines, "ENGINES", tmp_path)
     (tmp_path / "mlx.reason").write_text("no wheel for this machine\n", "utf-8")
     with pytest.raises(real_engines.NotInstalledError, match=r"mlx: no wheel for this machine; .*install\.py mlx"):

@@ -43,7 +43,7 @@ async def test_a_model_pulled_on_the_server_itself_answers_at_once(engine: Simul
         assert (answer.status_code, answer.json()["model"]) == (200, "qwen2.5:1.5b")
 
 
-async def test_a_model_pulled_through_the_gateway_is_shown_and_answers_at_once(running: Gateway) -> None:
+async def test_a_model_pulled_through_the_gateway_is_listed_and_answers_at_once(running: Gateway) -> None:
     async with httpx.AsyncClient(base_url=running.url, trust_env=False) as client:
         for model in ("qwen2.5:1.5b", "llama3.2:1b"):
             assert (await client.post("/api/show", json={"model": model})).status_code == 404
@@ -53,7 +53,7 @@ async def test_a_model_pulled_through_the_gateway_is_shown_and_answers_at_once(r
             assert (answer.status_code, answer.json()["model"]) == (200, model)
 
 
-async def test_many_who_ask_for_what_nobody_has_cost_the_server_a_look_a_second(
+async def test_many_calls_for_an_unknown_model_cost_the_server_one_probe_a_second(
     engine: Simulator, running: Gateway
 ) -> None:
     before = looks(engine)

@@ -92,9 +92,7 @@ async def test_a_server_joins_without_a_running_stream_being_dropped(
         assert "".join(said) == SAID
 
 
-async def test_a_server_that_is_taken_out_says_to_its_end_what_it_has_begun(
-    slow: Simulator, other: Simulator, tmp_path: Path
-) -> None:
+async def test_the_stream_of_a_removed_server_completes(slow: Simulator, other: Simulator, tmp_path: Path) -> None:
     with gateway(tmp_path / "gateway", fleet(slow)) as running:
         async with (
             httpx.AsyncClient(base_url=running.url, trust_env=False, timeout=30) as client,
@@ -126,7 +124,7 @@ def test_a_bad_file_is_refused_and_the_old_settings_stay(slow: Simulator, other:
 
 
 @pytest.mark.engine("llamacpp")
-def test_the_log_tells_of_each_server_and_of_all_together(llama_a: Running, slow: Simulator, tmp_path: Path) -> None:
+def test_the_log_reports_each_server_and_a_summary(llama_a: Running, slow: Simulator, tmp_path: Path) -> None:
     settings = "llm: {providers: {" + ", ".join(
         (
             f"ollama: {{base_url: '{slow.url}', additional_servers: [{{name: away, url: 'http://127.0.0.1:9'}}]}}",
@@ -153,7 +151,7 @@ def test_a_log_of_json_lines_has_the_same_in_fields(slow: Simulator, tmp_path: P
     assert all({"time", "level", "message"} <= line.keys() for line in lines)
 
 
-async def test_a_gateway_that_is_told_to_stop_lets_streams_end_and_exits_cleanly(
+async def test_a_gateway_that_is_stopped_completes_its_streams_and_exits_cleanly(
     slow: Simulator, tmp_path: Path
 ) -> None:
     with gateway(tmp_path / "gateway", fleet(slow)) as running:

@@ -140,7 +140,7 @@ async def call(gateway: RunningGateway, dice: random.Random, tally: Counter[str]
     tally["resumed"] += bool(resumed)
 
 
-async def test_a_thousand_faults_in_mid_stream_and_every_text_is_complete_and_exact(capsys):
+async def test_every_text_is_complete_and_exact_after_a_thousand_faults_in_mid_stream(capsys):
     dice = random.Random(2027)
     tally: Counter[str] = Counter()
     sims = {name: Simulator(SimOptions.instant(kind, "m", text=TEXT, slots=64)) for name, kind in FAULTY.items()}
@@ -190,7 +190,7 @@ def rest(*words: str, **usage: int) -> bytes:
     return HEAD + b"".join(chunk(one) for one in events if one) + b"0\r\n\r\n"
 
 
-async def test_the_second_server_is_asked_for_what_is_left_and_the_usage_is_of_both():
+async def test_the_second_server_generates_the_rest_and_the_usage_counts_both():
     request = post("/v1/chat/completions", chat(**MORE, max_tokens=9, stream_options={"include_usage": True}))
     async with (
         RawEngine(says_and("reset", BROKEN)) as bad,
@@ -209,7 +209,7 @@ async def test_the_second_server_is_asked_for_what_is_left_and_the_usage_is_of_b
         assert (usage["prompt_tokens"], usage["completion_tokens"]) == (10, 5)
 
 
-async def test_a_stream_that_had_reached_its_limit_is_ended_without_asking_anybody():
+async def test_a_stream_that_reached_its_token_limit_ends_without_another_server():
     async with (
         RawEngine(says_and("reset", BROKEN)) as bad,
         RawEngine(says(rest("never"))) as good,
@@ -246,7 +246,7 @@ async def test_a_complete_text_is_closed_without_another_server():
     ],
     ids=["not asked for", "refused", "tools", "JSON", "logprobs", "two answers"],
 )
-async def test_what_may_not_be_gone_on_with_ends_with_an_error(body: dict[str, Any]):
+async def test_a_stream_that_must_not_be_resumed_ends_with_an_error(body: dict[str, Any]):
     async with (
         RawEngine(says_and("reset", BROKEN)) as bad,
         RawEngine(says(rest("never"))) as good,
@@ -259,7 +259,7 @@ async def test_what_may_not_be_gone_on_with_ends_with_an_error(body: dict[str, A
 
 
 @pytest.mark.parametrize("name", STREAMING_ENDPOINTS)
-async def test_when_nobody_can_go_on_the_stream_ends_with_an_error_in_its_dialect(name: str):
+async def test_a_stream_that_no_server_can_resume_ends_with_an_error_in_its_dialect(name: str):
     surface = STREAMING_ENDPOINTS[name]
     begun = HEAD + chunk(event("one"))
     if surface.kind == "ollama":
@@ -279,7 +279,7 @@ async def test_when_nobody_can_go_on_the_stream_ends_with_an_error_in_its_dialec
         assert len(worse.requests) == 1
 
 
-async def test_a_client_that_hangs_up_while_another_server_goes_on_leaves_nothing_behind():
+async def test_a_client_that_disconnects_from_a_resumed_stream_leaves_nothing_behind():
     async with (
         RawEngine(says_and("reset", BROKEN)) as bad,
         RawEngine(Turn.hang) as slow,
@@ -292,7 +292,7 @@ async def test_a_client_that_hangs_up_while_another_server_goes_on_leaves_nothin
         await gateway.wait_until_idle()
 
 
-async def test_an_engine_that_starts_anew_is_not_heard_twice():
+async def test_a_text_that_an_engine_starts_again_is_not_sent_twice():
     begun = ["It is a truth universally acknowledged, that a single man in possession", " of a good fortune,"]
     first = HEAD + b"".join(chunk(event(word)) for word in begun)
     async with (
@@ -304,7 +304,7 @@ async def test_an_engine_that_starts_anew_is_not_heard_twice():
         assert answer.text == "".join(begun) + " must be"
 
 
-async def test_thoughts_in_the_rest_are_no_rest():
+async def test_a_continuation_that_starts_with_thinking_is_not_sent():
     thinking = HEAD + chunk(b'data: {"choices":[{"index":0,"delta":{"reasoning_content":"Hm."}}]}\n\n')
     async with (
         RawEngine(says_and("reset", BROKEN)) as bad,
@@ -317,7 +317,7 @@ async def test_thoughts_in_the_rest_are_no_rest():
 
 
 @pytest.mark.parametrize(("said", "goes_on"), [({}, True), ({"resume": False}, False)], ids=["silent", "refused"])
-async def test_where_settings_allow_it_a_stream_goes_on_unless_its_caller_refuses(said: dict[str, bool], goes_on: bool):
+async def test_a_stream_is_resumed_if_settings_allow_it_unless_the_caller_refuses(said: dict[str, bool], goes_on: bool):
     async with (
         RawEngine(says_and("reset", BROKEN)) as bad,
         RawEngine(says(rest(" time."))) as good,

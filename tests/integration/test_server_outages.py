@@ -65,7 +65,7 @@ def vllm() -> Simulator:
 
 
 @pytest.mark.parametrize("way", ["refuse", "hang_before"])
-async def test_a_dead_server_gets_no_calls_and_one_that_is_back_has_work_in_ten_seconds(way: str):
+async def test_a_dead_server_gets_no_calls_and_a_recovered_one_gets_them_in_ten_seconds(way: str):
     async with vllm() as first, vllm() as second, fleet(first, second) as gateway:
         assert await ask(gateway) == "a"
         first.faults = Faults(**{way: 1.0})
@@ -85,7 +85,7 @@ async def test_a_dead_server_gets_no_calls_and_one_that_is_back_has_work_in_ten_
         assert loop.time() - back_at < 4 * TEN_SECONDS
 
 
-async def test_a_server_that_dies_under_many_calls_is_asked_by_few_of_them():
+async def test_a_server_that_dies_under_load_gets_few_more_calls():
     async with vllm() as first, vllm() as second, fleet(first, second) as gateway:
         first.faults = Faults(status_500=1.0, scope="generation")
         for _ in range(100):
@@ -120,7 +120,7 @@ async def test_a_retry_after_of_an_engine_is_honoured():
         assert len(busy.requests) == 1
 
 
-async def test_a_trial_that_is_given_up_by_its_client_gives_its_permit_back():
+async def test_a_breaker_probe_that_its_client_abandons_returns_its_permit():
     async with vllm() as first, run_gateway(server_settings("a", first.url)) as gateway:
         pair = gateway.gateway.failover.breakers.get("a", "m")
         first.faults = Faults(hang_before=1.0)

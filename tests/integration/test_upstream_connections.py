@@ -44,7 +44,7 @@ async def test_a_kept_connection_is_used_again():
         assert [request.connection for request in engine.requests] == [1] * 5
 
 
-async def test_calls_at_the_same_time_have_a_connection_each_and_share_them_later():
+async def test_simultaneous_calls_have_a_connection_each_and_later_ones_reuse_them():
     async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         go_on = asyncio.Event()
 
@@ -144,7 +144,7 @@ async def test_no_more_free_connections_are_kept_than_the_limit():
         await wait_until(lambda: pool_of(gateway).size == most)
 
 
-async def test_what_comes_on_a_free_connection_closes_it():
+async def test_unexpected_bytes_on_a_free_connection_close_it():
     async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         await gateway.send_request(CHAT)
         [line] = engine.lines
@@ -179,7 +179,7 @@ LIES = {
 
 
 @pytest.mark.parametrize("lie", LIES)
-async def test_an_engine_that_breaks_the_protocol_costs_an_error_and_nothing_else(lie: str):
+async def test_a_protocol_error_of_an_engine_affects_only_its_call(lie: str):
     async with RawEngine(LIES[lie]) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         answer = await gateway.send_request(CHAT)
         assert (answer.status, answer.json["error"]["code"]) == (502, "upstream_error"), answer.json
@@ -190,7 +190,7 @@ async def test_an_engine_that_breaks_the_protocol_costs_an_error_and_nothing_els
 
 
 @pytest.mark.parametrize("lie", LIES)
-async def test_an_engine_that_breaks_the_protocol_is_passed_over_while_another_can_answer(lie: str):
+async def test_a_protocol_error_of_an_engine_is_retried_on_another_server(lie: str):
     async with (
         RawEngine(LIES[lie]) as bad,
         RawEngine(GOOD) as good,
@@ -214,7 +214,7 @@ NO_STREAMS = {name: script for name, script in LIES.items() if name != "chunked 
 
 
 @pytest.mark.parametrize("lie", NO_STREAMS)
-async def test_an_engine_that_does_not_begin_a_stream_is_passed_over_while_another_can(lie: str):
+async def test_a_stream_that_does_not_start_is_retried_on_another_server(lie: str):
     async with (
         RawEngine(NO_STREAMS[lie]) as bad,
         RawEngine(says(stream("good"))) as good,
@@ -235,7 +235,7 @@ EXTRA = {
 
 
 @pytest.mark.parametrize("extra", EXTRA)
-async def test_what_follows_an_answer_never_reaches_anybody(extra: str):
+async def test_bytes_after_a_response_never_reach_a_client(extra: str):
     async with (
         RawEngine(EXTRA[extra]) as engine,
         run_gateway(server_settings("a", engine.url)) as gateway,
@@ -248,7 +248,7 @@ async def test_what_follows_an_answer_never_reaches_anybody(extra: str):
 
 
 @pytest.mark.parametrize("tail", [b"\r\n", b"\n", b"\r\n\r\n"])
-async def test_empty_lines_after_a_stream_never_reach_anybody(tail: bytes):
+async def test_empty_lines_after_a_stream_never_reach_a_client(tail: bytes):
     async with (
         RawEngine(says(stream("a", "b") + tail)) as engine,
         run_gateway(server_settings("a", engine.url)) as gateway,
@@ -262,7 +262,7 @@ async def test_empty_lines_after_a_stream_never_reach_anybody(tail: bytes):
 
 
 @pytest.mark.parametrize("tail", [b"garbage", stream("another")])
-async def test_what_follows_a_stream_never_reaches_anybody(tail: bytes):
+async def test_bytes_after_a_stream_never_reach_a_client(tail: bytes):
     async with (
         RawEngine(says(chunked_head() + chunk(event("a")), stream("b")[len(chunked_head()) :] + tail)) as engine,
         run_gateway(server_settings("a", engine.url)) as gateway,
@@ -288,7 +288,7 @@ async def test_a_stream_cut_in_the_middle_of_a_chunk_ends_with_a_well_framed_err
         assert b"never" not in answer.body
 
 
-async def test_a_chunk_too_large_to_hold_passes_in_pieces_and_breaks_visibly():
+async def test_a_chunk_too_large_to_buffer_is_forwarded_in_pieces_and_cut_visibly():
     large = event("x" * 300_000)
     async with (
         RawEngine(says(chunked_head() + chunk(event("one")), chunk(large), END)) as engine,
@@ -349,7 +349,7 @@ async def test_an_engine_may_be_on_ipv6():
         await engine.__aexit__()
 
 
-async def test_credentials_are_sent_as_the_engine_wants_them():
+async def test_credentials_are_sent_as_the_engine_expects_them():
     async with RawEngine(GOOD) as engine:
         async with run_gateway(server_settings("a", engine.url, api_key="k-1")) as gateway:
             await gateway.send_request(CHAT)
@@ -398,7 +398,7 @@ async def test_tls_is_verified_with_the_authority_that_settings_name(certificate
             assert engine.accepted == 1
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_refused(certificate: Path):
+async def test_a_certificate_of_an_unknown_authority_is_refused(certificate: Path):
     async with (
         RawEngine(GOOD, tls=serving(certificate)) as engine,
         run_gateway(server_settings("a", engine.url)) as gateway,
@@ -426,7 +426,7 @@ async def test_verification_may_be_turned_off(certificate: Path):
         assert (await gateway.send_request(CHAT)).body == ANSWER
 
 
-async def test_a_server_that_does_not_speak_tls_is_told_from_one_that_is_away():
+async def test_a_server_without_tls_is_distinguished_from_an_unreachable_one():
     async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         writer.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
@@ -443,7 +443,7 @@ async def test_a_server_that_does_not_speak_tls_is_told_from_one_that_is_away():
 # What becomes of addresses when settings change
 
 
-async def test_an_address_that_is_wanted_again_keeps_its_connections_again():
+async def test_an_address_that_is_configured_again_keeps_connections_again():
     async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         hold = asyncio.Event()
 

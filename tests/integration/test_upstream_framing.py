@@ -105,7 +105,7 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("how", WHOLE)
-async def test_a_whole_answer_reaches_the_client(openai: Pair, how: str):
+async def test_an_unstreamed_response_reaches_the_client(openai: Pair, how: str):
     openai.engine.script = WHOLE[how]
     answer = await openai.whole()
     assert (answer.status, answer.body) == (200, ANSWER)
@@ -158,7 +158,7 @@ async def test_a_stream_reaches_the_client(openai: Pair, how: str, version: str)
 
 
 @pytest.mark.parametrize("how", STREAMS)
-async def test_a_translated_stream_says_the_same(openai: Pair, how: str):
+async def test_a_translated_stream_has_the_same_text(openai: Pair, how: str):
     openai.engine.script = STREAMS[how]
     answer = await openai.stream("/api/chat")
     assert answer.headers["content-type"] == "application/x-ndjson"
@@ -172,7 +172,7 @@ split_in_any_way = settings(max_examples=100, suppress_health_check=[HealthCheck
 
 @split_in_any_way
 @given(cuts=cuts, framing=st.sampled_from([response(ANSWER), head("Transfer-Encoding: chunked") + chunks(ANSWER)]))
-async def test_any_split_of_a_whole_answer_gives_the_same_body(openai: Pair, cuts: list[int], framing: bytes):
+async def test_any_split_of_an_unstreamed_response_gives_the_same_body(openai: Pair, cuts: list[int], framing: bytes):
     openai.engine.script = says(*pieces_of(framing, cuts))
     assert (await openai.whole()).body == ANSWER
 

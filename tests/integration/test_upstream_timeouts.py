@@ -31,7 +31,7 @@ SHORT = {"first_byte": 0.15, "idle": 0.15}
 
 
 @pytest.mark.parametrize("name", CHAT_ENDPOINTS)
-async def test_no_answer_at_all_is_a_504_in_every_dialect(name: str):
+async def test_no_response_at_all_is_a_504_in_every_dialect(name: str):
     surface = CHAT_ENDPOINTS[name]
     async with (
         RawEngine(Turn.hang) as engine,
@@ -46,7 +46,7 @@ async def test_no_answer_at_all_is_a_504_in_every_dialect(name: str):
 
 
 @pytest.mark.parametrize("name", STREAMING_ENDPOINTS)
-async def test_a_stream_that_does_not_begin_is_a_504(name: str):
+async def test_a_stream_that_does_not_start_is_a_504(name: str):
     surface = STREAMING_ENDPOINTS[name]
     script = says_and("hang", chunked_head())
     async with (
@@ -79,7 +79,7 @@ async def test_a_stream_that_stops_ends_with_an_error(name: str):
 
 
 @pytest.mark.parametrize("name", CHAT_ENDPOINTS)
-async def test_half_a_whole_answer_is_a_504(name: str):
+async def test_an_incomplete_response_is_a_504(name: str):
     surface = CHAT_ENDPOINTS[name]
     script = says_and("hang", response(completion("never"))[:-10])
     async with (
@@ -92,7 +92,7 @@ async def test_half_a_whole_answer_is_a_504(name: str):
 
 
 @pytest.mark.parametrize("name", [name for name in CHAT_ENDPOINTS if name != "ollama generate"])  # that one streams
-async def test_a_whole_answer_that_drips_is_a_504_when_its_time_is_over(name: str):
+async def test_a_response_that_drips_is_a_504_after_the_total_timeout(name: str):
     async def drip(turn: Turn) -> None:
         await turn.send(chunked_head("application/json"))
         while not turn.gone.is_set():
@@ -108,7 +108,7 @@ async def test_a_whole_answer_that_drips_is_a_504_when_its_time_is_over(name: st
             await wait_until(lambda: not engine.lines)
 
 
-async def test_a_stream_has_no_end_to_its_time():
+async def test_a_stream_has_no_total_timeout():
     async def slowly(turn: Turn) -> None:
         await turn.send(chunked_head())
         for word in ["one", "two", "three", "four"]:
@@ -138,7 +138,7 @@ async def test_an_agents_stream_that_stops_ends_with_an_error_event():
         assert end["status"] == "error"
 
 
-async def test_an_agents_stream_that_does_not_begin_is_a_504_of_events():
+async def test_an_agents_stream_that_does_not_start_is_a_504_of_events():
     async with (
         RawEngine(Turn.hang) as engine,
         run_gateway(server_settings("a", engine.url, "victoria", **SHORT)) as gateway,
@@ -149,7 +149,7 @@ async def test_an_agents_stream_that_does_not_begin_is_a_504_of_events():
         assert (error["code"], end["status"]) == ("upstream_timeout", "error")
 
 
-async def test_a_stream_may_take_as_long_as_it_likes_as_long_as_it_comes():
+async def test_a_slow_stream_has_no_time_limit_while_it_makes_progress():
     async def slowly(turn: Turn) -> None:
         await turn.send(chunked_head())
         for word in ["slow", "but", "sure,", "all", "of", "it"]:
@@ -212,7 +212,7 @@ async def test_a_server_whose_queue_of_connections_is_full_is_a_504():
                 assert "did not accept a connection within 0.2 s" in message
 
 
-async def test_a_server_that_timed_out_is_blamed_and_its_connection_not_used_again():
+async def test_a_timeout_counts_against_its_server_and_its_connection_is_not_reused():
     async with RawEngine(Turn.hang) as engine, run_gateway(server_settings("a", engine.url, **SHORT)) as gateway:
         await gateway.send_request(CHAT)
         assert gateway.gateway.catalog.loads["a"].consecutive_failures == 1
@@ -222,7 +222,7 @@ async def test_a_server_that_timed_out_is_blamed_and_its_connection_not_used_aga
         assert gateway.gateway.catalog.loads["a"].consecutive_failures == 0
 
 
-async def test_what_comes_too_late_reaches_nobody():
+async def test_bytes_after_a_timeout_reach_no_client():
     go_on = asyncio.Event()
 
     async def late(turn: Turn) -> None:

@@ -176,7 +176,7 @@ def test_refusals_of_real_servers_have_a_one_sentence_message(engine: Engine, re
 
 
 @pytest.mark.parametrize("server", ["vllm-wire", "llamacpp-wire"])
-def test_real_overflows_tell_both_numbers(server: str) -> None:
+def test_real_overflows_have_both_numbers(server: str) -> None:
     engine = ENGINES[SERVERS[server]]
     overflows = [r for r in transcripts.load_transcript(server) if r.status == 400 and b"context" in r.body]
     errors = [engine.parse_error_response(r.status, r.body, None) for r in overflows]

@@ -150,20 +150,20 @@ def test_the_lints_allow(path: str, text: str) -> None:
     assert lint.check_source(lint.Source(path, text)) == []
 
 
-def test_a_finding_tells_where_it_is_and_what_to_do() -> None:
+def test_a_finding_contains_its_location_and_what_to_do() -> None:
     (finding,) = lint.check_source(
         lint.Source("src/penstock/app/gateway.py", "x = 1\n\ndef f():\n    global x\n    x = 2\n")
     )
     assert str(finding) == "src/penstock/app/gateway.py:4: forbid_global: global x: let an object own it"
 
 
-def test_every_rule_is_tried() -> None:
+def test_every_rule_is_tested() -> None:
     rules = {rule.__name__ for path in ("src/a.py", "docs/a.md") for rule in lint.rules_for(path)}
     assert rules == {rule for rule, _, _ in CAUGHT.values()}
 
 
 @pytest.mark.parametrize("module", ["penstock.gateway", "penstock.gateway.pipeline", "penstock.serving.protocol"])
-def test_what_carries_calls_loads_no_framework(module: str) -> None:
+def test_the_call_path_loads_no_framework(module: str) -> None:
     code = f"import sys, {module}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "penstock" in loaded

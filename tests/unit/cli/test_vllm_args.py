@@ -47,5 +47,5 @@ def test_a_model_that_is_fp8_already_is_not_quantised_again(folder: SettingsFold
     assert "is FP8 already" in check_quantization(settings.vllm)
 
 
-def test_a_plain_model_needs_no_remark(folder: SettingsFolder) -> None:
+def test_a_model_without_quantization_gets_no_comment(folder: SettingsFolder) -> None:
     assert check_quantization(folder.load(VLLM_MODEL="a/b", VLLM_ENABLE_FP8="1").vllm) == ""

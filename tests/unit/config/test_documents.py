@@ -34,7 +34,7 @@ def test_every_variable_is_in_the_reference(name: str) -> None:
     assert f"`{name}`" in REFERENCE
 
 
-def test_every_variable_stands_with_the_key_that_it_sets() -> None:
+def test_every_variable_is_listed_with_its_key() -> None:
     for variable in VARIABLES:
         rows = ([cell.strip() for cell in line.split("|")] for line in REFERENCE.splitlines() if line.startswith("| `"))
         (key,) = (cells[3] for cells in rows if f"`{variable.name}`" in cells[1])
@@ -51,33 +51,33 @@ def test_every_key_is_in_the_reference_with_its_default(folder: SettingsFolder) 
             assert (key, rows[key]) == (key, entry.value)
 
 
-def test_the_reference_has_no_key_that_there_is_not(folder: SettingsFolder) -> None:
+def test_the_reference_has_no_unknown_key(folder: SettingsFolder) -> None:
     known = set(folder.load().effective_values) | {
         f"llm.providers.*.servers[].{name}" for name in ServerEntry.model_fields
     }
     assert set(documented()) <= known
 
 
-def test_everything_to_be_said_of_one_server_is_in_the_reference() -> None:
+def test_every_key_of_a_server_is_in_the_reference() -> None:
     rows = documented()
     for name in ServerEntry.model_fields:
         assert f"llm.providers.*.servers[].{name}" in rows
 
 
-def test_the_example_is_right_as_it_stands(folder: SettingsFolder) -> None:
+def test_the_example_is_valid(folder: SettingsFolder) -> None:
     settings = folder.load(EXAMPLE)
     assert configured(settings) == ["primary"]
     assert settings.warnings == ()
 
 
-def test_the_example_is_right_with_everything_uncommented(folder: SettingsFolder) -> None:
+def test_the_example_is_valid_with_everything_uncommented(folder: SettingsFolder) -> None:
     full = re.sub(r"^(\s*)#(?=[\w\"-])", r"\1", EXAMPLE, flags=re.MULTILINE)
     settings = folder.load(full)
     assert configured(settings) == ["primary", "backup_gpu", "gpu", "llamacpp", "mlx", "cloud", "victoria"]
     assert settings.server.max_body == 32 * 2**20
 
 
-def test_the_example_says_the_defaults_where_it_says_anything(folder: SettingsFolder) -> None:
+def test_values_in_the_example_are_the_defaults(folder: SettingsFolder) -> None:
     empty = folder.load()
     example = folder.load(EXAMPLE)
     for key, entry in example.effective_values.items():

@@ -65,7 +65,7 @@ def test_the_section_of_a_new_kind_is_validated_as_any_other(tmp_path: Path, tex
     assert load_error(tmp_path, text).message.startswith(message)
 
 
-def test_a_kind_that_does_not_exist_is_no_key(tmp_path: Path) -> None:
+def test_an_unknown_kind_is_not_a_key(tmp_path: Path) -> None:
     (tmp_path / "penstock.yaml").write_text("llm: {providers: {victoria: {url: x}}}", encoding="utf-8")
     kinds = {kind: defaults for kind, defaults in KINDS.items() if kind != "victoria"}
     with pytest.raises(SettingsError, match=r"llm\.providers\.victoria is not a known key"):

@@ -169,7 +169,7 @@ def test_a_port_or_a_host_alone_configures_nothing(folder: SettingsFolder, varia
 
 
 @pytest.mark.parametrize("text", ["", "# nothing yet\n", "server: {port: 9000}\n", "llm: {}\n"])
-def test_any_file_configures(folder: SettingsFolder, text: str) -> None:
+def test_any_file_counts_as_configuration(folder: SettingsFolder, text: str) -> None:
     assert folder.load(text).anything_configured
 
 
@@ -185,7 +185,7 @@ def test_demo_leaves_out_every_configured_model_server(folder: SettingsFolder) -
     assert settings.server.port == 9000
 
 
-def test_the_file_of_the_command_line_is_before_the_variables_before_the_usual_ones(folder: SettingsFolder) -> None:
+def test_the_command_line_precedes_variables_and_usual_paths_in_the_choice_of_file(folder: SettingsFolder) -> None:
     usual = folder.write("server: {port: 1}\n", "backend/config/config.yaml")
     assert folder.load().config_path == usual
     first = folder.write("server: {port: 2}\n", "penstock.yaml")
@@ -219,7 +219,7 @@ def test_a_folder_or_bytes_in_place_of_the_file_stop_the_start(folder: SettingsF
     assert "it is not UTF-8 text" in str(folder.load_error(config=binary))  # type: ignore[arg-type]
 
 
-def test_a_byte_order_mark_does_no_harm(folder: SettingsFolder) -> None:
+def test_a_byte_order_mark_is_ignored(folder: SettingsFolder) -> None:
     (folder.path / "penstock.yaml").write_bytes(b"\xef\xbb\xbfserver: {port: 9}\n")
     assert folder.load().server.port == 9
 
@@ -245,7 +245,7 @@ def test_dotenv_understands_quotes_comments_exports_and_references(folder: Setti
     )
 
 
-def test_what_other_programs_keep_in_dotenv_does_no_harm(folder: SettingsFolder) -> None:
+def test_variables_of_other_programs_in_dotenv_are_ignored(folder: SettingsFolder) -> None:
     folder.write("PASSWORD=pa${ss\nOTHER=${UNSET}\nnot a line\nLLM_TIMEOUT=60\n", ".env")
     settings = folder.load()
     assert settings.llm.timeout == 60
@@ -283,7 +283,7 @@ def test_an_optional_key_whose_reference_is_empty_is_not_set(folder: SettingsFol
     assert server(settings, "openai").api_key is None
 
 
-def test_a_misspelt_variable_with_our_prefix_is_warned_of(folder: SettingsFolder) -> None:
+def test_a_misspelt_variable_with_our_prefix_causes_a_warning(folder: SettingsFolder) -> None:
     settings = folder.load(PENSTOCK_DATADIR="/x", PENSTOCK_ZZZ="1", UNRELATED="1")
     assert settings.warnings == (
         'The variable PENSTOCK_DATADIR is unknown and has no effect. Did you mean "PENSTOCK_DATA_DIR"?',
@@ -302,7 +302,7 @@ def test_a_misspelt_variable_with_our_prefix_is_warned_of(folder: SettingsFolder
         ("win32", {"USERPROFILE": "/u"}, "/u/AppData/Local/Penstock"),
     ],
 )
-def test_the_data_folder_is_where_the_platform_keeps_such_things(
+def test_the_data_folder_is_at_the_usual_place_of_the_platform(
     platform: str, environ: dict[str, str], folder: str
 ) -> None:
     assert find_default_data_dir(environ, platform) == Path(folder)

@@ -66,7 +66,7 @@ def test_the_example_may_stand_in_the_backend_folder(folder: SettingsFolder) -> 
     assert len(configured(folder.load())) == 3
 
 
-def test_two_servers_of_equal_standing_need_no_main_one(folder: SettingsFolder) -> None:
+def test_two_servers_of_equal_priority_need_no_main_one(folder: SettingsFolder) -> None:
     settings = folder.load(
         providers("""
 ollama:
@@ -96,17 +96,17 @@ def test_localhost_does_not_join_twice(folder: SettingsFolder, url: str) -> None
     assert [(one.name, one.configured) for one in ollama] == [("primary", True)]
 
 
-def test_localhost_does_not_join_where_another_kind_is_said_to_be_there(folder: SettingsFolder) -> None:
+def test_localhost_does_not_join_if_another_kind_is_configured_there(folder: SettingsFolder) -> None:
     settings = folder.load(providers("openai: {servers: [{name: local, url: 'http://localhost:11434/v1'}]}"))
     assert [one.name for one in settings.servers if one.urls == ("http://localhost:11434",)] == ["local"]
 
 
-def test_localhost_as_another_address_of_the_main_server_is_no_server_of_its_own(folder: SettingsFolder) -> None:
+def test_localhost_as_another_address_of_the_main_server_is_not_a_second_server(folder: SettingsFolder) -> None:
     settings = folder.load(providers("ollama: {base_url: gpu, fallback_urls: [localhost]}"))
     assert [one.name for one in settings.servers if one.kind == "ollama"] == ["primary"]
 
 
-def test_additional_servers_are_secondary_unless_they_say_otherwise(folder: SettingsFolder) -> None:
+def test_additional_servers_are_secondary_unless_configured_otherwise(folder: SettingsFolder) -> None:
     settings = folder.load(providers("ollama: {base_url: a, additional_servers: [{name: b, url: b}]}"))
     assert server(settings, "b").priority == "SECONDARY"
 
@@ -127,7 +127,7 @@ def test_vllm_takes_sixteen_calls_at_a_time_and_others_two(folder: SettingsFolde
     }
 
 
-def test_everything_said_of_a_server_reaches_it(folder: SettingsFolder) -> None:
+def test_all_settings_of_a_server_are_applied(folder: SettingsFolder) -> None:
     folder.write("certificate", "ca.pem")
     ca = folder.path / "ca.pem"
     settings = folder.load(
@@ -194,17 +194,17 @@ def test_a_provider_that_is_turned_on_is_at_its_usual_address(folder: SettingsFo
     assert [one.configured for one in settings.servers if one.kind == kind] == [True]
 
 
-def test_a_mode_that_is_said_makes_its_provider_a_configured_one(folder: SettingsFolder) -> None:
+def test_an_explicit_mode_makes_its_provider_configured(folder: SettingsFolder) -> None:
     assert configured(folder.load(LLM_MODE="vllm")) == ["vllm"]
     assert configured(folder.load(LLM_MODE="ollama")) == ["primary"]
 
 
-def test_with_the_models_turned_off_nothing_is_probed_unasked(folder: SettingsFolder) -> None:
+def test_with_the_models_turned_off_nothing_is_probed_by_default(folder: SettingsFolder) -> None:
     assert folder.load(LLM_MODE="none").servers == ()
     assert configured(folder.load(LLM_MODE="none", OLLAMA_URL="http://gpu")) == ["primary"]
 
 
-def test_llama_cpp_is_looked_for_only_while_nothing_is_configured(folder: SettingsFolder) -> None:
+def test_llama_cpp_is_probed_only_while_nothing_is_configured(folder: SettingsFolder) -> None:
     assert "llamacpp" in {one.kind for one in folder.load().servers}
     assert "llamacpp" not in {one.kind for one in folder.load("").servers}
 
@@ -231,7 +231,7 @@ def test_the_second_name_of_the_vllm_variable_wins_with_a_warning(folder: Settin
     assert settings.warnings == ("VLLM_URL and LLM_VLLM_URL differ. LLM_VLLM_URL is used; set only one of the two.",)
 
 
-def test_two_ways_of_writing_one_vllm_address_are_no_reason_to_warn(folder: SettingsFolder) -> None:
+def test_two_spellings_of_one_vllm_address_cause_no_warning(folder: SettingsFolder) -> None:
     settings = folder.load(VLLM_URL="http://localhost:8000", LLM_VLLM_URL="http://127.0.0.1:8000/v1")
     assert settings.warnings == ()
 
@@ -311,7 +311,7 @@ def test_a_name_that_cannot_stand_in_a_header_is_refused(folder: SettingsFolder,
     assert [error.path for error in errors] == ["llm.providers.vllm.servers[0].name"]
 
 
-def test_credentials_in_an_address_are_kept_apart_and_never_shown(folder: SettingsFolder) -> None:
+def test_credentials_in_an_address_are_separated_and_never_printed(folder: SettingsFolder) -> None:
     settings = folder.load(OLLAMA_URL="https://user:s3cret@ollama.example.com")
     primary = server(settings, "primary")
     assert (primary.urls, primary.credentials) == (("https://ollama.example.com",), "user:s3cret")
@@ -329,7 +329,7 @@ def test_addresses_of_one_server_cannot_have_different_credentials(folder: Setti
     assert error.path == "llm.providers.ollama.fallback_urls[0]"
 
 
-def test_options_of_a_provider_without_an_address_say_where_they_belong(folder: SettingsFolder) -> None:
+def test_options_of_a_provider_without_an_address_are_refused_with_advice(folder: SettingsFolder) -> None:
     error = folder.load_error(providers("vllm: {api_key: k, servers: [{url: 'a:1'}]}"))
     assert error.path == "llm.providers.vllm.api_key"
     assert error.message == "belongs to `url`, which is not set; set it for each of `servers`"
@@ -341,7 +341,7 @@ def test_an_openai_provider_without_an_address_is_refused(folder: SettingsFolder
     assert error.message == "names no server; set `url` or a list of `servers`"
 
 
-def test_an_agent_may_take_ten_minutes_and_a_model_the_general_time(folder: SettingsFolder) -> None:
+def test_an_agents_timeout_is_ten_minutes_and_a_models_the_general_one(folder: SettingsFolder) -> None:
     settings = folder.load(LLM_TIMEOUT="60")
     assert {one.kind: one.timeouts.total for one in settings.servers} == {
         "ollama": 60,
@@ -365,7 +365,7 @@ def test_an_agent_may_take_ten_minutes_and_a_model_the_general_time(folder: Sett
         ("total: 1000", "", 1000, 240),
     ],
 )
-def test_a_servers_own_time_bounds_its_whole_answer_and_the_first_byte(
+def test_a_servers_own_timeout_limits_its_complete_response_and_the_first_byte(
     folder: SettingsFolder, general: str, own: str, total: float | None, first_byte: float | None
 ) -> None:
     text = providers(f"vllm: {{url: 'a:1', {own}}}") + f"server: {{timeouts: {{{general}}}}}\n"

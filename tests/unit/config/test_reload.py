@@ -46,7 +46,7 @@ def test_a_changed_file_is_read_again(watch: Callable[..., Watched]) -> None:
     assert watched.reloader.current == watched.applied[0]
 
 
-def test_an_unchanged_file_is_left_alone(watch: Callable[..., Watched]) -> None:
+def test_an_unchanged_file_is_not_loaded_again(watch: Callable[..., Watched]) -> None:
     watched = watch()
     assert not watched.settle()
     assert not watched.settle()
@@ -63,7 +63,7 @@ def test_a_file_that_is_still_being_written_is_waited_for(watch: Callable[..., W
     assert [settings.server.drain_seconds for settings in watched.applied] == [2]
 
 
-def test_a_bad_file_is_refused_with_its_mistakes_and_the_old_settings_stay(
+def test_a_bad_file_is_refused_with_its_errors_and_the_old_settings_stay(
     watch: Callable[..., Watched], caplog: pytest.LogCaptureFixture
 ) -> None:
     watched = watch()
@@ -77,7 +77,7 @@ def test_a_bad_file_is_refused_with_its_mistakes_and_the_old_settings_stay(
     assert errors[-1].startswith("Settings not reloaded (the file changed). Correct the errors")
 
 
-def test_a_bad_file_that_is_put_right_is_taken(watch: Callable[..., Watched]) -> None:
+def test_a_corrected_file_is_loaded(watch: Callable[..., Watched]) -> None:
     watched = watch()
     watched.folder.write("server: {prot: 1}\n")
     watched.settle()
@@ -86,7 +86,7 @@ def test_a_bad_file_that_is_put_right_is_taken(watch: Callable[..., Watched]) ->
     assert watched.reloader.current.server.drain_seconds == 3
 
 
-def test_a_new_comment_is_no_new_setting(watch: Callable[..., Watched]) -> None:
+def test_a_new_comment_changes_no_setting(watch: Callable[..., Watched]) -> None:
     watched = watch()
     watched.folder.write("# a comment\nserver: {drain_seconds: 1}\n")
     assert not watched.settle()
@@ -110,7 +110,7 @@ def test_a_file_that_vanishes_changes_nothing(watch: Callable[..., Watched], cap
     assert len([record for record in caplog.records if "is gone" in record.getMessage()]) == 1
 
 
-def test_a_file_put_in_place_by_renaming_is_seen_though_size_and_time_are_the_same(
+def test_a_file_replaced_by_renaming_is_loaded_even_with_equal_size_and_time(
     watch: Callable[..., Watched],
 ) -> None:
     watched = watch()
@@ -123,7 +123,7 @@ def test_a_file_put_in_place_by_renaming_is_seen_though_size_and_time_are_the_sa
     assert watched.reloader.current.server.drain_seconds == 2
 
 
-def test_settings_that_need_a_new_start_are_named(
+def test_settings_that_need_a_restart_are_named(
     watch: Callable[..., Watched], caplog: pytest.LogCaptureFixture
 ) -> None:
     watched = watch()
@@ -137,7 +137,7 @@ def test_settings_that_need_a_new_start_are_named(
     assert len(watched.applied) == 1
 
 
-def test_what_needs_a_new_start_names_keys_that_there_are(folder: SettingsFolder) -> None:
+def test_keys_that_need_a_restart_exist(folder: SettingsFolder) -> None:
     settings = folder.load()
     assert find_restart_keys(settings, settings) == ()
     moved = replace(settings, server=replace(settings.server, host="::1"))
@@ -145,7 +145,7 @@ def test_what_needs_a_new_start_names_keys_that_there_are(folder: SettingsFolder
     assert set(RESTART_KEYS) <= set(settings.effective_values)
 
 
-async def test_the_watch_looks_once_an_interval_and_ends_when_cancelled(folder: SettingsFolder) -> None:
+async def test_the_watch_checks_once_an_interval_and_ends_when_cancelled(folder: SettingsFolder) -> None:
     first = folder.load("server: {drain_seconds: 1}\n")
     applied = asyncio.Event()
     pauses: list[float] = []
@@ -167,7 +167,7 @@ async def test_the_watch_looks_once_an_interval_and_ends_when_cancelled(folder: 
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
-async def test_a_hangup_signal_reloads_at_once_and_is_given_back_afterwards(folder: SettingsFolder) -> None:
+async def test_a_hangup_signal_reloads_at_once_and_its_handler_is_restored_afterwards(folder: SettingsFolder) -> None:
     first = folder.load("server: {drain_seconds: 1}\n")
     applied = asyncio.Event()
     watching = asyncio.Event()

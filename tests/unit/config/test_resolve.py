@@ -52,19 +52,19 @@ def test_two_models_under_vllm_stop_the_start_naming_both(folder: SettingsFolder
     assert "PENSTOCK_ALLOW_MODEL_MISMATCH=1" in error.message
 
 
-def test_two_models_stop_the_start_wherever_they_are_said(folder: SettingsFolder) -> None:
+def test_two_models_stop_the_start_wherever_they_are_configured(folder: SettingsFolder) -> None:
     text = "llm:\n  mode: vllm\n  model: a\n  providers:\n    vllm: {model: b}\n"
     assert folder.load_error(text).source.endswith(":5")
 
 
-def test_two_models_may_be_allowed_and_are_warned_of(folder: SettingsFolder) -> None:
+def test_two_models_may_be_allowed_and_cause_a_warning(folder: SettingsFolder) -> None:
     settings = folder.load(LLM_MODE="vllm", LLM_MODEL="a", VLLM_MODEL="b", PENSTOCK_ALLOW_MODEL_MISMATCH="1")
     assert (settings.llm.model, settings.vllm.model) == ("a", "b")
     assert 'VLLM_MODEL (llm.providers.vllm.model) is "b"' in settings.warnings[0]
 
 
 @pytest.mark.parametrize("mode", ["ollama", "none"])
-def test_two_models_are_no_matter_in_another_mode(folder: SettingsFolder, mode: str) -> None:
+def test_two_models_are_allowed_in_another_mode(folder: SettingsFolder, mode: str) -> None:
     settings = folder.load(LLM_MODE=mode, LLM_MODEL="a", VLLM_MODEL="b")
     assert (settings.llm.model, settings.vllm.model) == ("a", "b")
 
@@ -79,12 +79,12 @@ def test_a_mode_whose_provider_is_off_is_refused(folder: SettingsFolder, mode: s
     assert error.message == f"is {mode}, but llm.providers.{mode}.enabled is false; change one of them"
 
 
-def test_ollama_may_be_off_while_no_mode_is_said(folder: SettingsFolder) -> None:
+def test_ollama_may_be_off_while_no_mode_is_set(folder: SettingsFolder) -> None:
     settings = folder.load("llm: {providers: {ollama: {enabled: false}, openai: {url: 'http://x:1'}}}")
     assert [server.kind for server in settings.servers if server.configured] == ["openai"]
 
 
-def test_the_general_time_is_the_time_for_everything_that_says_none(folder: SettingsFolder) -> None:
+def test_the_general_timeout_applies_where_no_other_is_set(folder: SettingsFolder) -> None:
     settings = folder.load(LLM_TIMEOUT="30")
     assert settings.server.timeouts == TimeoutSettings(connect=5, first_byte=30, idle=None, total=30)
     assert settings.effective_values["server.timeouts.total"].source == "environment LLM_TIMEOUT"
@@ -102,22 +102,22 @@ def test_the_general_time_is_the_time_for_everything_that_says_none(folder: Sett
         ("{connect: 500ms, total: 10m}", TimeoutSettings(0.5, 240, None, 600)),
     ],
 )
-def test_time_outs_are_resolved(folder: SettingsFolder, written: str, meant: TimeoutSettings) -> None:
+def test_timeouts_are_resolved(folder: SettingsFolder, written: str, meant: TimeoutSettings) -> None:
     assert folder.load(f"server: {{timeouts: {written}}}").server.timeouts == meant
 
 
 @pytest.mark.parametrize("name", ["connect", "first_byte", "idle"])
-def test_a_part_that_may_take_longer_than_the_whole_is_refused(folder: SettingsFolder, name: str) -> None:
+def test_a_partial_timeout_longer_than_the_total_is_refused(folder: SettingsFolder, name: str) -> None:
     error = folder.load_error(f"llm: {{timeout: 10}}\nserver: {{timeouts: {{{name}: 11}}}}\n")
     assert error.path == f"server.timeouts.{name}"
     assert error.message == ("is 11 s, more than the limit for a whole response (llm.timeout: 10 s); make it shorter")
 
 
-def test_a_short_general_time_is_no_mistake_by_itself(folder: SettingsFolder) -> None:
+def test_a_short_general_timeout_alone_is_valid(folder: SettingsFolder) -> None:
     assert folder.load(LLM_TIMEOUT="3").server.timeouts.first_byte == 3
 
 
-def test_one_user_cannot_be_let_wait_more_than_all(folder: SettingsFolder) -> None:
+def test_the_queue_limit_of_one_user_cannot_exceed_the_limit_of_all(folder: SettingsFolder) -> None:
     error = folder.load_error("queue: {max_waiting: 5}")
     assert error.path == "queue.max_waiting_per_user"
     assert error.message == "is 10, more than queue.max_waiting (5) for all users"
@@ -147,7 +147,7 @@ def test_a_provider_that_is_off_leaves_the_usual_chain(folder: SettingsFolder) -
     assert folder.load("llm: {providers: {victoria: {enabled: false}}}").chat.chain == ("mlx",)
 
 
-def test_models_lists_and_aliases_arrive_as_they_were_written(folder: SettingsFolder) -> None:
+def test_models_lists_and_aliases_are_kept_as_written(folder: SettingsFolder) -> None:
     settings = folder.load(
         """
 models: {aliases: {"llama3.1:8b": ["meta-llama/Meta-Llama-3.1-8B-Instruct"]}}

@@ -39,7 +39,7 @@ def url(text: str, *, bare_port: int = 11434, http_port: int = 11434) -> str:
         ("  http://localhost:1  ", "http://localhost:1"),
     ],
 )
-def test_an_address_is_read_as_it_was_meant(written: str, meant: str) -> None:
+def test_an_address_is_parsed_as_intended(written: str, meant: str) -> None:
     assert url(written) == meant
 
 
@@ -77,7 +77,7 @@ def test_an_address_is_read_as_it_was_meant(written: str, meant: str) -> None:
         "http://ho*st",
     ],
 )
-def test_what_is_no_address_is_refused_with_a_reason(wrong: str) -> None:
+def test_an_invalid_address_is_refused_with_a_reason(wrong: str) -> None:
     if wrong == "http://host\n":
         assert url(wrong) == "http://host:11434"  # space around an address is no part of it
         return
@@ -99,7 +99,7 @@ def test_credentials_are_taken_out_of_the_address() -> None:
 
 
 @pytest.mark.parametrize("text", ["http://u:secret@ho st", "http://u:secret@host:port", "ftp://u:secret@host"])
-def test_a_complaint_about_an_address_never_repeats_its_credentials(text: str) -> None:
+def test_an_error_about_an_address_never_repeats_its_credentials(text: str) -> None:
     with pytest.raises(ValueError) as caught:
         url(text)
     assert "secret" not in str(caught.value)
@@ -123,16 +123,16 @@ def test_credentials_are_masked_in_any_text(text: str, expected: str) -> None:
 @pytest.mark.parametrize(
     "one", ["http://localhost:8080", "http://127.0.0.1:8080", "http://[::1]:8080/v1", "0.0.0.0:8080"]
 )
-def test_names_of_this_machine_are_one_place(one: str) -> None:
+def test_names_of_this_machine_are_one_address(one: str) -> None:
     assert parse_address(one, bare_port=1).identity == ("localhost", 8080, "")
 
 
-def test_two_prefixes_on_one_host_are_two_places() -> None:
+def test_two_prefixes_on_one_host_are_two_addresses() -> None:
     assert parse_address("http://h/a", bare_port=1).identity != parse_address("http://h/b", bare_port=1).identity
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.53", "::1", "[::1]", "localhost", "LOCALHOST"])
-def test_loopback_hosts_are_known(host: str) -> None:
+def test_loopback_hosts_are_recognized(host: str) -> None:
     assert is_loopback(host)
 
 

@@ -84,7 +84,7 @@ def test_any_unknown_key_in_any_place_is_reported_with_its_line(
 
 @pytest.mark.parametrize("path", [path for path in SECTIONS if path], ids=lambda path: format_key_path(path))
 @pytest.mark.parametrize("wrong", [5, "text", True])
-def test_a_section_that_is_no_section_is_reported(
+def test_a_value_in_place_of_a_section_is_reported(
     folder: SettingsFolder, path: tuple[str | int, ...], wrong: object
 ) -> None:
     if path[-1] == 0:
@@ -97,9 +97,7 @@ def test_a_section_that_is_no_section_is_reported(
 
 
 @pytest.mark.parametrize("path", SECTIONS, ids=lambda path: format_key_path(path) or "top")
-def test_a_section_with_nothing_in_it_is_as_if_it_were_not_there(
-    folder: SettingsFolder, path: tuple[str | int, ...]
-) -> None:
+def test_an_empty_section_counts_as_absent(folder: SettingsFolder, path: tuple[str | int, ...]) -> None:
     if not path or path[-1] == 0:
         path = ("server",)
     folder.load(yaml.safe_dump(document(path[:-1], str(path[-1]), None)))

@@ -25,13 +25,13 @@ def test_every_value_knows_its_line() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "# only a comment\n", "---\n", "null", "~", "\ufeff".strip("\ufeff")])
-def test_a_file_that_says_nothing_sets_nothing(text: str) -> None:
+def test_an_empty_file_sets_nothing(text: str) -> None:
     tree, errors = read(text)
     assert (tree.value, errors) == ({}, [])
 
 
 @pytest.mark.parametrize("text", ["just words", "[1, 2]", "- a\n- b", "5"])
-def test_a_file_that_is_not_sections_is_refused(text: str) -> None:
+def test_a_file_without_sections_is_refused(text: str) -> None:
     tree, errors = read(text)
     assert tree.value == {}
     assert errors == ["p.yaml:1 must consist of sections such as server: and llm:."]
@@ -52,7 +52,7 @@ def test_a_file_that_is_not_sections_is_refused(text: str) -> None:
         ("x: 1\na: \x07", 2),
     ],
 )
-def test_what_is_not_yaml_is_refused_with_its_line(text: str, line: int) -> None:
+def test_invalid_yaml_is_refused_with_its_line(text: str, line: int) -> None:
     _, errors = read(text)
     assert len(errors) >= 1
     assert errors[0].startswith((f"p.yaml:{line} ", f"p.yaml:{line}: "))
@@ -63,7 +63,7 @@ def test_a_key_written_twice_is_refused_with_both_lines() -> None:
     assert errors == ["p.yaml:4: server.port is set twice; it is set in line 2 already."]
 
 
-def test_a_key_that_is_no_text_is_refused() -> None:
+def test_a_key_that_is_not_text_is_refused() -> None:
     _, errors = read("server:\n  ? [a, b]\n  : 1\n")
     assert errors == ["p.yaml:2: server has a key that is not text."]
 
@@ -89,7 +89,7 @@ def test_a_value_that_contains_itself_does_not_hang(text: str) -> None:
 
 
 @pytest.mark.parametrize("depth", [40, 200, 300, 400, 500, 5000])
-def test_deep_nesting_is_a_mistake_and_no_crash(depth: int) -> None:
+def test_deep_nesting_is_an_error_and_no_crash(depth: int) -> None:
     _, errors = read("a: " + "[" * depth + "]" * depth)
     assert len(errors) == 1
     assert "nested too deeply" in errors[0]
@@ -102,7 +102,7 @@ def test_a_variable_takes_the_place_of_its_reference() -> None:
     assert isinstance(tree.to_plain()["b"], RawText)
 
 
-def test_a_variable_that_is_not_set_is_a_mistake_with_its_line() -> None:
+def test_a_variable_that_is_not_set_is_an_error_with_its_line() -> None:
     _, errors = read("a: 1\nb: ${MISSING}\n")
     assert errors == ["p.yaml:2: b needs the variable MISSING, which is not set; set it, or write ${MISSING:-default}."]
 

@@ -72,7 +72,7 @@ def test_models_of_other_engines_get_what_ollamas_client_needs():
     assert entry["modified_at"] == "0001-01-01T00:00:00Z"
 
 
-def test_servers_that_are_away_and_agents_list_nothing():
+def test_unreachable_servers_and_agents_list_nothing():
     agent = Model("victoria", capabilities=frozenset({"agent"}))
     assert views.render_tags(fleet((LLAMA,), state=State.DOWN)) == b'{"models":[]}'
     assert views.render_tags(fleet((agent,))) == views.render_ps(fleet((LLAMA,))) == b'{"models":[]}'
@@ -116,7 +116,7 @@ def test_show_gives_lists_only_when_verbose():
     }  # fmt: skip
 
 
-def test_version_is_all_there_is():
+def test_the_version_response_has_no_other_field():
     assert views.render_version("0.32.15") == b'{"version":"0.32.15"}'
 
 

@@ -33,7 +33,7 @@ def test_status_has_each_kind_of_the_chain_and_no_other() -> None:
     assert b"pw" not in agent_view.render_status(fleet)
 
 
-def test_the_best_server_of_a_kind_is_shown_and_a_missing_kind_is_disabled() -> None:
+def test_the_best_server_of_a_kind_is_listed_and_a_missing_kind_is_disabled() -> None:
     fleet = Fleet((server("mlx", State.DOWN), server("mlx", State.LOADING)))
     body = json.loads(agent_view.render_status(fleet))
     assert (body["victoria"], body["mlx"]["status"]) == ({"status": "disabled", "url": None}, "degraded")

@@ -110,7 +110,7 @@ def test_servers_without_a_model_cannot_answer() -> None:
     assert "ollama pull" in data["message"]
 
 
-def test_a_loading_server_is_degraded_and_said_to_be_probed_again() -> None:
+def test_a_loading_server_is_degraded_and_will_be_probed_again() -> None:
     code, data = health(at("vllm", "http://localhost:8000", state=State.LOADING))
     assert (code, data["services"]["vllm"]["status"]) == (503, "degraded")
     assert data["services"]["vllm"]["servers"] == {"vllm": "loading"}
@@ -124,7 +124,7 @@ def test_a_language_model_turned_off_is_disabled() -> None:
     assert "LLM_MODE" in data["message"]
 
 
-def test_without_full_health_only_statuses_are_shown() -> None:
+def test_without_full_health_only_statuses_are_listed() -> None:
     code, data = health(at("ollama", OLLAMA, GPT_OSS), down("mlx", "http://m:1"), full=False)
     assert code == 200
     assert data == {
@@ -178,7 +178,7 @@ def test_each_model_is_listed_once_with_all_its_servers() -> None:
     assert data["models"][0].items() >= expected.items()
 
 
-def test_where_there_is_no_ollama_the_models_that_there_are_are_listed() -> None:
+def test_without_an_ollama_the_models_of_other_servers_are_listed() -> None:
     agent = Model("victoria", capabilities=frozenset({"agent", "completion"}))
     fleet = Fleet((at("llamacpp", "http://box:8080", Model("tiny")), at("victoria", "http://v:8010", agent)))
     data = json.loads(views.render_models(fleet, NOW))
@@ -202,12 +202,12 @@ def test_where_there_is_no_ollama_the_models_that_there_are_are_listed() -> None
         (Model("a"), "", None),
     ],
 )
-def test_sizes_are_written_for_people_and_say_what_a_model_is_for(model: Model, size: str, level: str | None) -> None:
+def test_sizes_are_formatted_for_people_and_determine_the_level(model: Model, size: str, level: str | None) -> None:
     data = json.loads(views.render_models(Fleet((at("ollama", OLLAMA, model),)), NOW))["models"][0]
     assert (data["size"], data["level"]) == (size, level)
 
 
-def test_servers_are_shown_with_what_they_do_and_without_credentials() -> None:
+def test_servers_are_listed_with_their_activity_and_without_credentials() -> None:
     fleet = Fleet(
         (
             at(
@@ -251,7 +251,7 @@ def test_servers_are_shown_with_what_they_do_and_without_credentials() -> None:
     assert b"hidden" not in body
 
 
-def test_the_front_page_says_what_it_is() -> None:
+def test_the_front_page_describes_the_gateway() -> None:
     data = json.loads(views.render_info("0.1.0", NOW))
     assert data.keys() == {"service", "version", "description", "endpoints", "timestamp"}
     assert data["version"] == "0.1.0"

@@ -26,16 +26,16 @@ def test_a_message_is_a_task_for_victoria_and_then_mlx() -> None:
     assert SEND.decode_content(call) == AgentTask("Привет", expert="Виктор", mode="fast", session="c1")
 
 
-def test_without_victoria_only_mlx_is_asked() -> None:
+def test_without_victoria_only_mlx_is_allowed() -> None:
     assert parse(content="a", use_victoria=False, model="qwen2.5:7b").kinds == ("mlx",)
     assert parse(content="a", use_victoria=False, model="qwen2.5:7b").model == "qwen2.5:7b"
 
 
-def test_ollama_is_never_among_those_asked() -> None:
+def test_ollama_is_never_allowed() -> None:
     assert all("ollama" not in parse(content="a", use_victoria=use).kinds for use in (True, False))
 
 
-def test_a_plan_is_victorias_alone() -> None:
+def test_a_plan_is_for_victoria_only() -> None:
     call = PLAN.parse_request(b'{"content": "go"}', b"")
     assert call.kinds == ("victoria",)
     assert PLAN.decode_content(call) == AgentTask("go", plan=True)
@@ -77,23 +77,23 @@ def render(endpoint: Any, answer: ModelResponse, provenance: Provenance = BY) ->
     return loaded
 
 
-def test_an_answer_tells_the_steps_on_the_way() -> None:
+def test_a_response_contains_the_steps() -> None:
     parsed = render(SEND, ModelResponse((Choice("Готово", finish="stop"),), Usage(1, 2), steps=("ищу", "пишу")))
     assert (parsed["status"], parsed["content"], parsed["steps"]) == ("success", "Готово", ["ищу", "пишу"])
     assert (parsed["model"], parsed["provider"], parsed["timestamp"]) == ("victoria", "victoria", "2025-08-31T10:00:00")
     assert parsed["metadata"].items() >= {"server_used": "http://localhost:8010", "total_tokens": 3}.items()
 
 
-def test_a_question_back_is_the_content_of_an_answer_that_has_no_other() -> None:
+def test_a_clarification_is_the_content_of_a_response_without_text() -> None:
     parsed = render(SEND, ModelResponse((Choice(),), steps=("ищу", "Какой проект?")))
     assert parsed["content"] == "Какой проект?"
 
 
-def test_a_plan_is_called_a_plan() -> None:
+def test_a_plan_is_in_its_own_field() -> None:
     assert render(PLAN, ModelResponse((Choice("1. найти"),)))["plan"] == "1. найти"
 
 
-def test_an_answer_of_the_reserve_says_so() -> None:
+def test_a_response_of_the_fallback_is_marked() -> None:
     by = Provenance("r", provider="mlx", model="qwen", is_fallback=True, warning="Victoria is away", is_simulated=True)
     parsed = render(SEND, ModelResponse((Choice("a", thinking="b"),)), by)
     assert (parsed["warning"], parsed["thinking"], parsed["provider"]) == ("Victoria is away", "b", "mlx")
@@ -114,7 +114,7 @@ def test_an_error_is_problem_details() -> None:
     assert json.loads(DIALECT.render_error(ClientGone("gone"), ""))["status"] == 499
 
 
-def test_that_nobody_is_there_is_told_in_a_persons_words_with_what_to_do() -> None:
+def test_the_error_without_any_server_says_what_to_do() -> None:
     parsed = json.loads(DIALECT.render_error(NoServer("victoria: connection refused.", retry_after=5), "r"))
     assert (parsed["status"], parsed["code"], parsed["retry_after"]) == (503, "no_server", 5)
     assert parsed["detail"].startswith(

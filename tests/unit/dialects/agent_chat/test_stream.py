@@ -38,7 +38,7 @@ def render_stream(*chunks: Chunk, by: Provenance = BY) -> list[tuple[str, dict[s
     return parse_events(b"".join(map(writer.render_chunk, chunks)) + writer.render_end())
 
 
-def test_it_streams_and_says_so() -> None:
+def test_it_streams_with_the_content_type_of_events() -> None:
     assert CALL.stream
     assert CALL.kinds == ("victoria", "mlx")
     assert ENDPOINT.create_renderer(CALL, BY).content_type == b"text/event-stream; charset=utf-8"
@@ -67,11 +67,11 @@ def test_an_empty_answer_still_starts_and_ends() -> None:
     assert render_stream() == [("start", START), ("end", {"status": "success", "finish_reason": None})]
 
 
-def test_thinking_is_told_apart_from_the_answer() -> None:
+def test_thinking_is_separate_from_the_answer() -> None:
     assert render_stream(Chunk(thinking="hm"))[1] == ("chunk", {"content": "", "thinking": "hm"})
 
 
-def test_start_tells_of_the_reserve_and_of_simulation() -> None:
+def test_the_start_event_reports_the_fallback_and_simulation() -> None:
     by = Provenance("r", provider="mlx", is_fallback=True, warning="Victoria is away", is_simulated=True)
     start = render_stream(by=by)[0][1]
     assert (start["fallback"], start["warning"], start["simulated"]) == (True, "Victoria is away", True)
@@ -95,7 +95,7 @@ def test_a_stream_that_breaks_ends_with_an_error_and_an_end() -> None:
     ]
 
 
-def test_an_error_before_the_start_is_told_in_events_too() -> None:
+def test_an_error_before_the_start_is_sent_as_events_too() -> None:
     assert DIALECT.media_type == b"text/event-stream; charset=utf-8"
     parsed = parse_events(DIALECT.render_error(NoServer("Никто не отвечает.", retry_after=5), "r"))
     assert [name for name, _ in parsed] == ["error", "end"]
@@ -103,13 +103,13 @@ def test_an_error_before_the_start_is_told_in_events_too() -> None:
     assert parse_events(ENDPOINT.render_interruption(UpstreamCut("cut")))[0][0] == "error"
 
 
-def test_a_whole_answer_is_drawn_as_the_same_events() -> None:
+def test_a_complete_response_is_rendered_as_the_same_events() -> None:
     writer = ENDPOINT.create_renderer(CALL, BY)
     whole = writer.render_response(ModelResponse((Choice("ab", finish="stop"),), Usage(1, 2), steps=("s",)), BY)
     assert [name for name, _ in parse_events(whole)] == ["start", "step", "chunk", "end"]
 
 
-def test_the_end_and_the_cost_can_be_read_back() -> None:
+def test_the_end_and_the_usage_can_be_read_back() -> None:
     writer = ENDPOINT.create_renderer(CALL, BY)
     stream = writer.render_chunk(Chunk("a", usage=Usage(1, 2, estimated=True)))
     assert not ENDPOINT.is_complete(stream)
@@ -120,7 +120,7 @@ def test_the_end_and_the_cost_can_be_read_back() -> None:
 
 
 @given(st.lists(st.text(max_size=20), max_size=8))
-def test_no_text_whatever_breaks_out_of_its_event(texts: list[str]) -> None:
+def test_no_text_breaks_out_of_its_event(texts: list[str]) -> None:
     said = render_stream(*map(Chunk, texts))
     assert "".join(data["content"] for name, data in said if name == "chunk") == "".join(texts)
 

@@ -48,14 +48,14 @@ def asked(content: Any) -> tuple[Message, ...]:
     return decode(messages=[{"role": "user", "content": content}]).messages
 
 
-def test_reading_tells_what_routing_needs() -> None:
+def test_parsing_returns_what_routing_needs() -> None:
     call = MESSAGES.parse_request(encode_request(stream=True), b"application/json")
     assert (call.wire, call.operation, call.model) == ("anthropic.messages", Operation.CHAT, "m")
     assert (call.stream, call.max_tokens, call.flags) == (True, 100, frozenset())
     assert call.body == encode_request(stream=True)
 
 
-def test_reading_a_count_needs_no_token_limit() -> None:
+def test_parsing_a_count_needs_no_token_limit() -> None:
     call = COUNT.parse_request(encode_request(max_tokens=..., stream=True), b"application/json")
     assert (call.wire, call.operation, call.stream) == ("anthropic.count_tokens", Operation.COUNT, False)
     assert COUNT.decode_content(call) == Chat((Message("user", (Text("Привет"),)),))
@@ -70,7 +70,7 @@ def test_reading_a_count_needs_no_token_limit() -> None:
         ({"type": "disabled"}, True),
     ],
 )
-def test_reading_notes_that_thinking_is_not_to_be_shown(thinking: dict[str, Any], hidden: bool) -> None:
+def test_parsing_notes_that_thinking_is_hidden(thinking: dict[str, Any], hidden: bool) -> None:
     flags = MESSAGES.parse_request(encode_request(thinking=thinking), b"application/json").flags
     assert flags == (frozenset({"hide_thinking"}) if hidden else frozenset())
 
@@ -107,7 +107,7 @@ def test_a_body_nested_too_deeply_is_refused() -> None:
 
 @no_deadline
 @given(st.binary(max_size=60))
-def test_any_bytes_are_read_or_refused(body: bytes) -> None:
+def test_any_bytes_are_parsed_or_refused(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
         MESSAGES.parse_request(body, b"application/json")
 
@@ -181,7 +181,7 @@ def test_no_system_text_makes_no_message(system: Any) -> None:
         ),
     ],
 )
-def test_a_user_may_send(block: dict[str, Any], parts: tuple[Part, ...]) -> None:
+def test_content_of_a_user_is_decoded(block: dict[str, Any], parts: tuple[Part, ...]) -> None:
     assert asked([block]) == (Message("user", parts),)
 
 
@@ -211,7 +211,7 @@ def test_text_before_a_tools_result_stays_before_it() -> None:
     assert parsed == (Message("user", (Text("So:"),)), Message("tool", (Text("sunny"),), tool_call_id="t1"))
 
 
-def test_an_answer_may_be_begun_for_the_model() -> None:
+def test_a_request_may_start_the_answer_of_the_model() -> None:
     assert decode(messages=[*HELLO, {"role": "assistant", "content": "Here"}]).messages[1].text == "Here"
 
 
@@ -302,7 +302,7 @@ def test_thinking(members: dict[str, Any], meant: Thinking | None) -> None:
         {"output_format": {"type": "json_schema", "schema": {"type": "object"}}},
     ],
 )
-def test_a_form_may_be_asked_of_the_answer(members: dict[str, Any]) -> None:
+def test_a_response_format_may_be_requested(members: dict[str, Any]) -> None:
     assert decode(**members).format == Format(b'{"type": "object"}', strict=True)
 
 
@@ -312,7 +312,7 @@ def test_sampling_and_the_user() -> None:
     assert chat.user == "anna"
 
 
-def test_what_is_unknown_is_kept_and_what_only_the_provider_needs_is_dropped() -> None:
+def test_unknown_fields_are_kept_and_those_for_the_provider_are_dropped() -> None:
     chat = decode(
         min_p=0.1,
         anything={"a": [1]},
@@ -326,7 +326,7 @@ def test_what_is_unknown_is_kept_and_what_only_the_provider_needs_is_dropped() -
     assert dict(chat.extra) == {"min_p": b"0.1", "anything": b'{"a": [1]}', "mcp_servers": b"[]"}
 
 
-async def test_what_the_official_client_sends_is_understood() -> None:
+async def test_a_request_of_the_official_client_is_decoded() -> None:
     got: list[bytes] = []
     async with (
         serve_bytes(200, b"application/json", b'{"input_tokens":1}', got) as url,

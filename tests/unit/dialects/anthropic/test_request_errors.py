@@ -119,7 +119,7 @@ def test_a_wrong_request_is_refused_naming_the_field(members: dict[str, Any], pa
         ({"container": "c_1"}, "container", "provider"),
     ],
 )
-def test_what_only_the_providers_servers_can_do_is_refused(members: dict[str, Any], param: str, words: str) -> None:
+def test_features_of_the_providers_own_servers_are_refused(members: dict[str, Any], param: str, words: str) -> None:
     error = get_error(**members)
     assert isinstance(error, Unsupported)
     assert error.param == param

@@ -126,13 +126,13 @@ def expected(answer: ModelResponse) -> ModelResponse:
 
 @no_deadline
 @given(streams())
-def test_a_stream_tells_the_answer_that_the_engine_gave(chunks: list[Chunk]) -> None:
+def test_a_stream_contains_the_engines_response(chunks: list[Chunk]) -> None:
     assert read_back(render_stream(MESSAGES.create_renderer(CALL, BY), chunks)) == expected(assemble_response(chunks))
 
 
 @no_deadline
 @given(streams())
-def test_a_whole_message_tells_the_same_as_its_stream(chunks: list[Chunk]) -> None:
+def test_a_complete_message_equals_its_stream(chunks: list[Chunk]) -> None:
     whole = json.loads(MESSAGES.create_renderer(CALL, BY).render_response(assemble_response(chunks), BY))
     OfficialMessage.model_validate(whole)
     for block in whole["content"]:
@@ -143,7 +143,7 @@ def test_a_whole_message_tells_the_same_as_its_stream(chunks: list[Chunk]) -> No
 
 @no_deadline
 @given(streams())
-def test_thinking_that_was_not_wanted_is_not_shown(chunks: list[Chunk]) -> None:
+def test_thinking_that_was_not_requested_is_not_rendered(chunks: list[Chunk]) -> None:
     parsed = read_back(render_stream(MESSAGES.create_renderer(QUIET, BY), chunks))
     whole = json.loads(MESSAGES.create_renderer(QUIET, BY).render_response(assemble_response(chunks), BY))
     assert parsed.choices[0].text == assemble_response(chunks).choices[0].text
@@ -168,7 +168,7 @@ def test_a_stream_that_breaks_ends_with_an_error_event(chunks: list[Chunk], at: 
 
 @no_deadline
 @given(streams())
-def test_the_end_and_the_cost_of_a_drawn_stream_are_found_in_its_tail(chunks: list[Chunk]) -> None:
+def test_the_end_and_the_usage_of_a_rendered_stream_are_found_in_its_tail(chunks: list[Chunk]) -> None:
     stream = render_stream(MESSAGES.create_renderer(CALL, BY), chunks)
     parsed = assemble_response(chunks).usage
     assert parsed is not None
@@ -180,7 +180,7 @@ def test_the_end_and_the_cost_of_a_drawn_stream_are_found_in_its_tail(chunks: li
 
 @no_deadline
 @given(usages())
-def test_the_cost_of_a_whole_message_is_found_in_its_tail(usage: Usage) -> None:
+def test_the_usage_of_a_complete_message_is_found_in_its_tail(usage: Usage) -> None:
     answer = ModelResponse((Choice('"usage": {"input_tokens": 7}' * 300, finish="stop"),), usage)
     found = MESSAGES.parse_usage(MESSAGES.create_renderer(CALL, BY).render_response(answer, BY)[-4096:], False)
     assert found == Usage(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
@@ -189,7 +189,7 @@ def test_the_cost_of_a_whole_message_is_found_in_its_tail(usage: Usage) -> None:
 @pytest.mark.parametrize(
     "tail", [b"", b"garbage", b'"usage":{"input_tok', b'"usage":null', b'"usage":{"input_tokens":"x"}']
 )
-def test_where_no_cost_is_told_none_is_found(tail: bytes) -> None:
+def test_no_usage_is_found_where_none_is_reported(tail: bytes) -> None:
     assert MESSAGES.parse_usage(tail, True) is None
 
 
@@ -211,14 +211,14 @@ def test_a_padded_last_event_ends_a_stream() -> None:
         (Chunk(text="a"), "end_turn", None),
     ],
 )
-def test_why_it_stopped_is_told_in_anthropics_words(chunk: Chunk, reason: str, sequence: str | None) -> None:
+def test_finish_reasons_are_anthropics(chunk: Chunk, reason: str, sequence: str | None) -> None:
     end = parse_events(render_stream(MESSAGES.create_renderer(CALL, BY), [chunk]))[-2]["delta"]
     whole = json.loads(MESSAGES.create_renderer(CALL, BY).render_response(assemble_response([chunk]), BY))
     assert (end["stop_reason"], end["stop_sequence"]) == (reason, sequence)
     assert (whole["stop_reason"], whole["stop_sequence"]) == (reason, sequence)
 
 
-def test_an_answer_of_nothing_is_an_empty_message() -> None:
+def test_an_empty_response_is_an_empty_message() -> None:
     assert read_back(render_stream(MESSAGES.create_renderer(CALL, BY), [])) == ModelResponse(
         (Choice(finish="stop"),), Usage()
     )
@@ -259,13 +259,13 @@ def test_a_call_without_an_id_gets_one() -> None:
         ("[1]", {"arguments": "[1]"}),
     ],
 )
-def test_arguments_that_are_no_object_still_make_a_valid_message(arguments: str, input_: dict[str, Any]) -> None:
+def test_arguments_that_are_not_an_object_still_make_a_valid_message(arguments: str, input_: dict[str, Any]) -> None:
     answer = ModelResponse((Choice(tool_calls=(ToolCall("c", "f", arguments),), finish="tool_calls"),))
     whole = json.loads(MESSAGES.create_renderer(CALL, BY).render_response(answer, BY))
     assert whole["content"][0]["input"] == input_
 
 
-def test_a_call_is_closed_as_soon_as_the_next_begins() -> None:
+def test_a_call_is_closed_as_soon_as_the_next_starts() -> None:
     writer = MESSAGES.create_renderer(CALL, BY)
     writer.render_chunk(Chunk(tool_calls=(ToolDelta(0, "a", "f", '{"x":1}'),)))
     parsed = parse_events(writer.render_chunk(Chunk(tool_calls=(ToolDelta(1, "b", "g", "{}"),))))
@@ -276,7 +276,7 @@ def test_a_call_is_closed_as_soon_as_the_next_begins() -> None:
     ]
 
 
-def test_an_agents_steps_are_shown_as_thinking() -> None:
+def test_an_agents_steps_are_rendered_as_thinking() -> None:
     chunks = [Chunk(step="looking"), Chunk(step="writing"), Chunk(text="done", finish="stop")]
     parsed = read_back(render_stream(MESSAGES.create_renderer(CALL, BY), chunks)).choices[0]
     whole = json.loads(MESSAGES.create_renderer(CALL, BY).render_response(assemble_response(chunks), BY))
@@ -284,7 +284,7 @@ def test_an_agents_steps_are_shown_as_thinking() -> None:
     assert [block.get("thinking") for block in whole["content"]] == ["looking\nwriting\n", None]
 
 
-def test_only_the_first_choice_is_drawn() -> None:
+def test_only_the_first_choice_is_rendered() -> None:
     chunks = [Chunk(text="a"), Chunk(text="b", choice=1), Chunk(finish="stop"), Chunk(finish="length", choice=1)]
     assert read_back(render_stream(MESSAGES.create_renderer(CALL, BY), chunks)).choices[0] == Choice("a", finish="stop")
 
@@ -368,7 +368,7 @@ async def test_the_official_client_accumulates_a_stream() -> None:
     assert message.usage.cache_read_input_tokens == 5
 
 
-async def test_the_official_client_reads_a_whole_message() -> None:
+async def test_the_official_client_reads_a_complete_message() -> None:
     body = MESSAGES.create_renderer(CALL, BY).render_response(assemble_response(STORY), BY)
     async with (
         serve_bytes(200, b"application/json", body) as url,

@@ -17,19 +17,19 @@ def body(**fields: object) -> bytes:
     return json.dumps(fields).encode()
 
 
-def test_a_chat_streams_unless_told_otherwise():
+def test_a_chat_streams_unless_that_is_disabled():
     assert CHAT.parse_request(body(model="m", messages=HELLO), b"").stream
     assert CHAT.parse_request(body(model="m", messages=HELLO, stream=None), b"").stream
     assert not CHAT.parse_request(body(model="m", messages=HELLO, stream=False), b"").stream
 
 
-def test_the_body_stays_as_it_came():
+def test_the_body_stays_unchanged():
     sent = b'{ "model":"m" , "messages":[{"role":"user","content":"x"}], "unknown": 1 }'
     call = CHAT.parse_request(sent, b"text/plain")
     assert (call.body, call.model, call.wire, call.operation) == (sent, "m", "ollama.chat", Operation.CHAT)
 
 
-def test_the_limit_of_tokens_is_seen_and_endless_is_none():
+def test_the_token_limit_is_parsed_and_endless_is_none():
     assert CHAT.parse_request(body(model="m", messages=HELLO, options={"num_predict": 7}), b"").max_tokens == 7
     assert CHAT.parse_request(body(model="m", messages=HELLO, options={"num_predict": 7.9}), b"").max_tokens == 7
     assert CHAT.parse_request(body(model="m", messages=HELLO, options={"num_predict": -1}), b"").max_tokens is None
@@ -66,7 +66,7 @@ def test_the_limit_of_tokens_is_seen_and_endless_is_none():
     ],
     ids=range(15),
 )
-def test_a_chat_that_cannot_be_read_is_refused_in_ollamas_words(sent: bytes, parsed: str):
+def test_an_invalid_chat_is_refused_with_ollamas_message(sent: bytes, parsed: str):
     with pytest.raises(InvalidRequest) as raised:
         CHAT.parse_request(sent, b"")
     assert (raised.value.message, raised.value.status) in {(parsed, 400), ("exceeded max depth", 400)}
@@ -85,7 +85,7 @@ def test_a_chat_that_cannot_be_read_is_refused_in_ollamas_words(sent: bytes, par
         ("copy", 400, 'source "" is invalid'),
     ],
 )
-def test_each_wire_misses_its_model_in_its_own_words(wire: str, status: int, parsed: str):
+def test_each_wire_has_its_own_message_for_a_missing_model(wire: str, status: int, parsed: str):
     with pytest.raises(PenstockError) as raised:
         WIRES[f"ollama.{wire}"].parse_request(b"{}", b"")
     assert (raised.value.status, raised.value.message) == (status, parsed)
@@ -98,13 +98,13 @@ def test_keys_of_another_case_work_as_they_do_in_go():
     assert CHAT.decode_content(call).messages[0].text == "hi"
 
 
-def test_messages_of_another_case_are_no_request_to_load():
+def test_messages_of_another_case_are_not_a_request_to_load():
     call = CHAT.parse_request(b'{"model":"m","Messages":[{"Role":"user","Content":"hi"}]}', b"")
     assert call.stream
     assert not call.flags & {"load", "unload"}
 
 
-def test_what_follows_the_first_value_is_not_looked_at():
+def test_bytes_after_the_first_value_are_ignored():
     call = CHAT.parse_request(body(model="m", messages=HELLO) + b' {"model":"n"} garbage', b"")
     assert call.model == "m"
     assert CHAT.decode_content(call).messages[0].text == "hello"
@@ -182,7 +182,7 @@ def test_names_of_other_engines_models_pass():
         assert CHAT.parse_request(body(model=name, messages=HELLO), b"").model == name.strip()
 
 
-def test_nothing_claims_a_path_twice():
+def test_no_two_endpoints_have_the_same_path():
     claims = [(endpoint.method, path) for endpoint in DIALECT.endpoints for path in endpoint.paths]
     assert len(set(claims)) == len(claims) == 9
     assert all(path.startswith(DIALECT.prefixes) for _, path in claims)

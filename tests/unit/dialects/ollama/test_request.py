@@ -31,17 +31,17 @@ def decode_generate(**fields: object) -> Chat | Completion:
     return request.decode_generate(json.dumps({"model": "m"} | fields).encode())
 
 
-def test_a_plain_chat_asks_for_nothing_more():
+def test_a_plain_chat_has_no_further_settings():
     assert decode_chat() == Chat((Message("user", (Text("hello"),)),))
 
 
-def test_nulls_are_absent():
+def test_nulls_count_as_absent():
     fields = ("format", "options", "keep_alive", "think", "tools", "logprobs", "top_logprobs", "truncate", "shift")
     assert decode_chat(**dict.fromkeys(fields)) == decode_chat()
     assert decode_chat(options={"temperature": None, "stop": None, "num_ctx": None}) == decode_chat()
 
 
-def test_options_become_sampling_and_what_only_ollama_knows_is_kept():
+def test_options_become_sampling_and_ollamas_own_are_kept():
     asked = decode_chat(
         options={"num_predict": 5.5, "temperature": 0, "top_p": 0.5, "top_k": 7, "min_p": 0.1, "seed": 3, "stop": ["a"],
                  "presence_penalty": 1, "frequency_penalty": 2, "repeat_penalty": 1.5, "num_ctx": 4096}
@@ -66,7 +66,7 @@ def test_an_option_of_the_wrong_type_is_named(options: dict[str, object], parsed
     assert raised.value.message == parsed
 
 
-def test_content_as_a_list_is_refused_as_go_refuses_it():
+def test_content_as_a_list_is_refused_as_in_go():
     with pytest.raises(InvalidRequest) as raised:
         decode_chat(messages=[{"role": "user", "content": [{"type": "text", "text": "x"}]}])
     parsed = "json: cannot unmarshal array into Go struct field ChatRequest.messages.content of type string"
@@ -79,7 +79,7 @@ def test_roles_are_read_in_any_case_and_others_refused():
         decode_chat(messages=[{"role": "robot", "content": "x"}])
 
 
-def test_images_are_told_by_their_first_bytes():
+def test_images_are_recognized_by_their_first_bytes():
     images = ["/9j/AAAA", "iVBORw0K", "data:image/webp;base64,UklGRgAA", "AAAA"]
     parts = decode_chat(messages=[{"role": "user", "content": "look", "images": images}]).messages[0].parts
     assert parts[0] == Text("look")
@@ -91,7 +91,7 @@ def test_images_are_told_by_their_first_bytes():
     )
 
 
-def test_what_is_no_base64_is_refused_with_its_place():
+def test_invalid_base64_is_refused_with_its_path():
     with pytest.raises(InvalidRequest, match="illegal base64 data at input byte 2"):
         decode_chat(messages=[{"role": "user", "content": "", "images": ["AA!A"]}])
 
@@ -108,7 +108,7 @@ def test_formats(sent: object, meant: Format | None):
     assert decode_chat(format=sent).format == meant
 
 
-def test_other_formats_are_refused_in_ollamas_words():
+def test_other_formats_are_refused_with_ollamas_message():
     with pytest.raises(InvalidRequest) as raised:
         decode_chat(format="xml")
     assert raised.value.message == 'invalid format: "\\"xml\\""; expected "json" or a valid JSON Schema object'
@@ -128,14 +128,14 @@ def test_thinking(sent: object, meant: Thinking):
         (1, 'think must be a boolean or string ("high", "medium", "low", "max", true, or false)'),
     ],
 )
-def test_other_thinking_is_refused_in_ollamas_words(sent: object, parsed: str):
+def test_other_thinking_is_refused_with_ollamas_message(sent: object, parsed: str):
     with pytest.raises(InvalidRequest) as raised:
         decode_chat(think=sent)
     assert raised.value.message == parsed
 
 
 @pytest.mark.parametrize("sent", [5, 0, -1, 1.5, "5m", "1h30m", "300ms", "0", "-1s", "1.5h", "+2s"])
-def test_durations_that_go_reads_are_kept_as_they_came(sent: object):
+def test_durations_that_go_parses_are_kept_unchanged(sent: object):
     assert decode_chat(keep_alive=sent).keep_alive == json.dumps(sent).encode()
 
 
@@ -152,7 +152,7 @@ def test_durations_that_go_reads_are_kept_as_they_came(sent: object):
         ({}, "Unsupported type: 'map[string]interface {}'"),
     ],
 )
-def test_other_durations_are_refused_in_gos_words(sent: object, parsed: str):
+def test_other_durations_are_refused_with_gos_message(sent: object, parsed: str):
     with pytest.raises(InvalidRequest) as raised:
         decode_chat(keep_alive=sent)
     assert raised.value.message == parsed
@@ -194,7 +194,7 @@ def test_results_that_name_nothing_answer_the_calls_in_order():
     assert messages[0].tool_calls[0].arguments == "{}"
 
 
-def test_arguments_that_are_no_object_are_refused_as_go_refuses_them():
+def test_arguments_that_are_not_an_object_are_refused_as_in_go():
     with pytest.raises(InvalidRequest, match=r"cannot unmarshal string .* of type api.ToolCallFunctionArguments"):
         decode_chat(messages=[{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}])
 

@@ -102,7 +102,7 @@ def test_thinking_stands_beside_empty_content():
     assert list(line) == ["model", "created_at", "response", "thinking", "done"]
 
 
-def test_fragments_of_a_tool_call_wait_until_it_is_whole():
+def test_fragments_of_a_tool_call_are_buffered_until_it_is_complete():
     drawing = make_renderer()
     assert drawing.render_chunk(Chunk(tool_calls=(ToolDelta(0, "a", "f"),))) == b""
     assert drawing.render_chunk(Chunk(tool_calls=(ToolDelta(0, arguments='{"x":\n'), ToolDelta(1, "b", "g")))) == b""
@@ -122,7 +122,7 @@ def test_fragments_of_a_tool_call_wait_until_it_is_whole():
     assert lines(drawing.render_end())[0]["done_reason"] == "stop"
 
 
-def test_tool_calls_of_a_stream_that_never_said_finish_come_at_its_close():
+def test_tool_calls_of_a_stream_without_a_finish_are_sent_at_its_end():
     drawing = make_renderer()
     drawing.render_chunk(Chunk(tool_calls=(ToolDelta(0, "", "f", "{}"),)))
     first, last = lines(drawing.render_end())
@@ -131,7 +131,7 @@ def test_tool_calls_of_a_stream_that_never_said_finish_come_at_its_close():
 
 
 @pytest.mark.parametrize("arguments", ['{"x": ', "[1]", "5", "not JSON"])
-def test_a_call_whose_arguments_are_no_object_is_text(arguments: str):
+def test_a_call_whose_arguments_are_not_an_object_is_text(arguments: str):
     drawing = make_renderer()
     drawing.render_chunk(Chunk(tool_calls=(ToolDelta(0, "a", "f", arguments),)))
     message = lines(drawing.render_chunk(Chunk(finish="length")))[0]["message"]
@@ -140,14 +140,14 @@ def test_a_call_whose_arguments_are_no_object_is_text(arguments: str):
     assert '"f"' in message["content"]
 
 
-def test_logprobs_sit_on_their_chunk():
+def test_logprobs_belong_to_their_chunk():
     logprob = Logprob("é", -0.5, (195, 169), (Logprob("e", -1.0),))
     line = lines(make_renderer().render_chunk(Chunk("é", logprobs=(logprob,))))[0]
     top = [{"token": "e", "logprob": -1.0}]
     assert line["logprobs"] == [{"token": "é", "logprob": -0.5, "bytes": [195, 169], "top_logprobs": top}]
 
 
-def test_other_answers_than_the_first_are_not_shown():
+def test_only_the_first_choice_is_rendered():
     assert make_renderer().render_chunk(Chunk("second", choice=1)) == b""
 
 
@@ -159,7 +159,7 @@ def test_a_generate_ends_with_its_context():
     assert list(last)[:6] == ["model", "created_at", "response", "done", "done_reason", "context"]
 
 
-def test_a_whole_chat_is_one_object_without_a_newline():
+def test_a_complete_chat_is_one_object_without_a_newline():
     answer = ModelResponse(
         (Choice("Hi", "hm", (ToolCall("a", "f", '{"x":1}'),), "tool_calls"),), Usage(2, 3, total_seconds=1.0)
     )
@@ -195,13 +195,13 @@ def test_the_official_client_reads_every_line():
     assert (last.done, last.done_reason, last.eval_count) == (True, "stop", 2)
 
 
-def test_the_model_is_what_the_caller_wrote():
+def test_the_model_has_the_name_that_the_caller_used():
     assert lines(make_renderer(model='LLAMA "x"').render_chunk(Chunk("x")))[0]["model"] == 'LLAMA "x"'
 
 
 @settings(deadline=None)
 @given(st.text())
-def test_any_text_stays_on_one_line_and_comes_back_as_it_was(text: str):
+def test_any_text_stays_on_one_line_and_is_read_back_unchanged(text: str):
     drawing = make_renderer()
     rendered = drawing.render_chunk(Chunk(text)) or drawing.render_end()
     assert len(rendered.decode().splitlines()) == 1
@@ -209,7 +209,7 @@ def test_any_text_stays_on_one_line_and_comes_back_as_it_was(text: str):
     assert json.loads(rendered)["message"]["content"] == text
 
 
-def test_text_that_no_utf8_can_hold_is_replaced():
+def test_text_that_utf8_cannot_encode_is_replaced():
     assert lines(make_renderer().render_chunk(Chunk("a\ud800b")))[0]["message"]["content"] == "a?b"
 
 
@@ -221,7 +221,7 @@ def test_errors_are_a_line_or_a_body():
     assert WIRES["ollama.chat"].render_interruption(error) == body + b"\n"
 
 
-def test_embeddings_are_drawn_with_their_counts():
+def test_embeddings_are_rendered_with_their_counts():
     call = Call("ollama.embed", Operation.EMBEDDING, "m", False, b"")
     answer = ModelResponse(vectors=((0.5, -1.0), "AAAAPwAAgL8="), usage=Usage(4, total_seconds=0.5))
     parsed = json.loads(WIRES["ollama.embed"].create_renderer(call, TOLD).render_response(answer, TOLD))
@@ -262,14 +262,14 @@ def test_usage_is_read_from_the_last_line():
     assert WIRES["ollama.chat"].parse_usage(b"", True) is None
 
 
-def test_a_whole_answer_that_is_no_json_is_told_from_one_without_usage():
+def test_a_response_that_is_not_json_is_distinguished_from_one_without_usage():
     with pytest.raises(msgspec.DecodeError):
         WIRES["ollama.chat"].parse_usage(LAST[:-20], False)
     for body in (b'{"embedding":[1]}', b"null", b'{"eval_count":"many"}'):
         assert WIRES["ollama.chat"].parse_usage(body, False) is None
 
 
-def test_numbers_in_a_text_are_no_usage():
+def test_numbers_in_a_text_are_not_usage():
     text = json.dumps({"response": '"eval_count":99', "done": False}).encode()
     assert WIRES["ollama.generate"].parse_usage(text[1:], True) is None
 

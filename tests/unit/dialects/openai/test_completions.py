@@ -36,7 +36,7 @@ def render_stream(*chunks: Chunk, **fields: Any) -> list[Any]:
     return [text if text == "[DONE]" else msgspec.json.decode(text) for text in texts]
 
 
-def test_a_request_is_read_as_a_call() -> None:
+def test_a_request_is_parsed() -> None:
     body = b'{"model":"m","prompt":"a","stream":true,"max_tokens":3,"stream_options":{"include_usage":true}}'
     call = COMPLETIONS.parse_request(body, b"")
     assert (call.wire, call.operation, call.model) == ("openai.completions", Operation.COMPLETION, "m")
@@ -97,7 +97,7 @@ def test_a_missing_prompt_is_named() -> None:
         ({"stream": True, "stream_options": {"include_usage": True}}, Completion(("a",))),
     ],
 )
-def test_the_rest_is_read(fields: dict[str, Any], read: Completion) -> None:
+def test_other_fields_are_read(fields: dict[str, Any], read: Completion) -> None:
     assert decode(**fields) == read
 
 
@@ -119,11 +119,11 @@ def test_usage_comes_last_when_asked_for() -> None:
 
 
 @pytest.mark.parametrize("chunks", [(), (Chunk("a"),)])
-def test_what_nobody_finished_is_finished(chunks: tuple[Chunk, ...]) -> None:
+def test_an_unfinished_stream_is_finished(chunks: tuple[Chunk, ...]) -> None:
     assert render_stream(*chunks)[-2]["choices"][0]["finish_reason"] == "stop"
 
 
-def test_thoughts_have_no_place() -> None:
+def test_thinking_is_not_rendered() -> None:
     assert make_renderer(stream=True).render_chunk(Chunk(thinking="hm")) == b""
 
 
@@ -142,7 +142,7 @@ def test_logprobs_have_running_offsets() -> None:
     assert found[2]["choices"][0]["logprobs"]["text_offset"] == [4]
 
 
-def test_several_texts_are_told_apart() -> None:
+def test_several_texts_have_an_index_each() -> None:
     found = render_stream(Chunk("a"), Chunk("b", choice=1, finish="stop"), Chunk(finish="length"))
     assert [(e["choices"][0]["index"], e["choices"][0]["finish_reason"]) for e in found[:-1]] == [
         (0, None),
@@ -151,7 +151,7 @@ def test_several_texts_are_told_apart() -> None:
     ]
 
 
-def test_a_whole_answer_is_drawn() -> None:
+def test_a_complete_response_is_rendered() -> None:
     answer = ModelResponse((Choice("a", finish="stop"), Choice("b", finish="length")), Usage(1, 2))
     rendered = msgspec.json.decode(make_renderer().render_response(answer, BY))
     assert (rendered["id"], rendered["object"], rendered["model"]) == ("cmpl-r1", "text_completion", "tiny")

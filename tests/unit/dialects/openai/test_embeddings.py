@@ -36,7 +36,7 @@ def render(answer: ModelResponse, encoding: str = "float") -> Any:
     )
 
 
-def test_a_request_is_read_as_a_call() -> None:
+def test_a_request_is_parsed() -> None:
     call = EMBEDDINGS.parse_request(b'{"model":"m","input":"a","encoding_format":"base64"}', b"")
     assert (call.wire, call.operation, call.model) == ("openai.embeddings", Operation.EMBEDDING, "m")
     assert (call.stream, call.flags) == (False, {"base64"})
@@ -67,7 +67,7 @@ def test_inputs_are_read(given_: Any, inputs: tuple[Any, ...]) -> None:
         ({"input_type": "query"}, Embedding(("a",), options=(("input_type", b'"query"'),))),
     ],
 )
-def test_the_rest_is_read(fields: dict[str, Any], read: Embedding) -> None:
+def test_other_fields_are_read(fields: dict[str, Any], read: Embedding) -> None:
     assert decode(**fields) == read
 
 
@@ -90,7 +90,7 @@ def test_a_bad_field_is_named(body: bytes, param: str) -> None:
     assert caught.value.param == param
 
 
-def test_vectors_are_drawn_in_order() -> None:
+def test_vectors_are_rendered_in_order() -> None:
     assert render(ModelResponse(vectors=((0.5, -1.0), (2.0,)), usage=Usage(7))) == {
         "object": "list",
         "data": [
@@ -112,7 +112,7 @@ def test_vectors_are_the_same_in_both_forms(numbers: list[float]) -> None:
 
 
 @pytest.mark.parametrize("vector", ["not base64!", "AAA=", "AAAAAAA="])
-def test_a_vector_that_is_none_is_the_engines_fault(vector: str) -> None:
+def test_an_invalid_vector_is_the_engines_error(vector: str) -> None:
     with pytest.raises(UpstreamGarbage):
         render(ModelResponse(vectors=(vector,)))
 

@@ -37,12 +37,12 @@ from penstock.domain.response import Usage
         (PenstockError("x"), "server_error", "internal_error"),
     ],
 )
-def test_errors_are_drawn_in_openais_words(error: PenstockError, kind: str, code: str) -> None:
+def test_errors_are_rendered_in_openais_format(error: PenstockError, kind: str, code: str) -> None:
     rendered = msgspec.json.decode(DIALECT.render_error(error, "r1"))
     assert rendered == {"error": {"message": "x", "type": kind, "param": None, "code": code}}
 
 
-def test_the_field_is_told() -> None:
+def test_an_error_names_its_field() -> None:
     assert (
         msgspec.json.decode(DIALECT.render_error(errors.InvalidRequest("x", param="n"), "r"))["error"]["param"] == "n"
     )
@@ -104,12 +104,12 @@ def test_no_two_endpoints_share_a_wire_or_a_path() -> None:
         ),
     ],
 )
-def test_what_an_answer_cost_is_found_at_its_end(tail: bytes, usage: Usage | None) -> None:
+def test_usage_is_found_at_the_end_of_a_response(tail: bytes, usage: Usage | None) -> None:
     assert find_usage(tail) == usage
 
 
 @given(st.binary(max_size=300))
-def test_no_tail_is_too_strange(tail: bytes) -> None:
+def test_any_tail_is_accepted(tail: bytes) -> None:
     assert find_usage(tail + b'"usage":{"prompt_tokens":3,"completion_tokens":4}') == Usage(3, 4)
     found = find_usage(tail.replace(b'"usage"', b"").replace(b'"timings"', b""))
     assert found is None
@@ -129,5 +129,5 @@ def test_no_tail_is_too_strange(tail: bytes) -> None:
         (b'data: {"cho', False),
     ],
 )
-def test_whether_a_stream_had_ended_is_seen_at_its_end(tail: bytes, ended: bool) -> None:
+def test_the_end_of_a_stream_is_recognized(tail: bytes, ended: bool) -> None:
     assert is_stream_complete(tail) is ended

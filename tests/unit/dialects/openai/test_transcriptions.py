@@ -69,17 +69,17 @@ def test_a_bad_form_is_refused(body: bytes, content_type: bytes, words: str) -> 
     assert words in caught.value.message
 
 
-def test_a_sound_that_speaks_of_models_deceives_nobody() -> None:
+def test_audio_that_contains_a_model_field_is_not_parsed() -> None:
     sound = SOUND.replace(b"RIFF", b'RIFF\r\nContent-Disposition: form-data; name="model"\r\n\r\nfalse\r\n')
     assert AUDIO.parse_request(sound + field("model", b"true") + END, TYPE).model == "true"
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_a_form_or_a_complaint(body: bytes) -> None:
+def test_any_bytes_are_a_form_or_an_error(body: bytes) -> None:
     with contextlib.suppress(InvalidRequest):
         assert AUDIO.parse_request(b"--XX\r\n" + body, TYPE).wire == "openai.transcriptions"
 
 
-def test_nobody_is_asked_in_other_words() -> None:
+def test_a_transcription_is_never_translated() -> None:
     with pytest.raises(Unsupported):
         AUDIO.decode_content(AUDIO.parse_request(SOUND + END, TYPE))

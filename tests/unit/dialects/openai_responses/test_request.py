@@ -48,7 +48,7 @@ def items(*given_: dict[str, Any]) -> tuple[Message, ...]:
     return decode(input=list(given_)).messages
 
 
-def test_reading_tells_what_routing_needs() -> None:
+def test_parsing_returns_what_routing_needs() -> None:
     call = RESPONSES.parse_request(encode_request(stream=True, max_output_tokens=64), b"application/json")
     assert (call.wire, call.operation, call.model) == ("openai.responses", Operation.CHAT, "m")
     assert (call.stream, call.max_tokens) == (True, 64)
@@ -77,7 +77,7 @@ def test_a_body_that_cannot_be_routed_is_refused(body: bytes, param: str | None,
 
 @no_deadline
 @given(st.binary(max_size=60))
-def test_any_bytes_are_read_or_refused(body: bytes) -> None:
+def test_any_bytes_are_parsed_or_refused(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
         RESPONSES.parse_request(body, b"application/json")
 
@@ -117,7 +117,7 @@ def test_messages_may_be_plain_or_of_parts(role: str, kind: dict[str, str]) -> N
         ({"type": "input_audio", "input_audio": {"data": "QUJD", "format": "wav"}}, Audio("QUJD", "wav")),
     ],
 )
-def test_a_user_may_send(part: dict[str, Any], meant: Part) -> None:
+def test_content_of_a_user_is_decoded(part: dict[str, Any], meant: Part) -> None:
     assert items({"role": "user", "content": [part]}) == (Message("user", (meant,)),)
 
 
@@ -163,7 +163,7 @@ def test_reasoning_is_read_from_its_summary_where_there_is_no_text() -> None:
     assert items(reasoning, {"role": "assistant", "content": "Yes."})[0].thinking == "short"
 
 
-def test_reasoning_begins_a_new_turn_of_the_assistant() -> None:
+def test_reasoning_starts_a_new_turn_of_the_assistant() -> None:
     reasoning = {
         "type": "reasoning",
         "id": "rs_1",
@@ -174,7 +174,7 @@ def test_reasoning_begins_a_new_turn_of_the_assistant() -> None:
     assert [(message.thinking, message.text) for message in parsed] == [("", "One."), ("Hm", "Two.")]
 
 
-def test_a_refusal_stays_one() -> None:
+def test_a_refusal_stays_a_refusal() -> None:
     parts = [{"type": "refusal", "refusal": "I will not."}]
     assert items({"type": "message", "role": "assistant", "content": parts}) == (
         Message("assistant", refusal="I will not."),
@@ -220,7 +220,7 @@ def test_tool_choices(choice: Any, meant: ToolChoice | None, names: list[str]) -
         ),
     ],
 )
-def test_a_form_may_be_asked_of_the_answer(form: dict[str, Any], meant: Format | None) -> None:
+def test_a_response_format_may_be_requested(form: dict[str, Any], meant: Format | None) -> None:
     assert decode(text={"format": form}).format == meant
 
 
@@ -259,7 +259,7 @@ def test_sampling_and_the_user() -> None:
     assert chat.user == "anna"
 
 
-def test_what_is_unknown_is_kept_and_what_only_openai_needs_is_dropped() -> None:
+def test_unknown_fields_are_kept_and_those_for_openai_are_dropped() -> None:
     chat = decode(
         anything={"a": [1]},
         text={"verbosity": "low"},
@@ -276,7 +276,7 @@ def test_what_is_unknown_is_kept_and_what_only_openai_needs_is_dropped() -> None
     assert dict(chat.extra) == {"anything": b'{"a": [1]}', "verbosity": b'"low"'}
 
 
-async def test_what_the_official_client_sends_is_understood() -> None:
+async def test_a_request_of_the_official_client_is_decoded() -> None:
     got: list[bytes] = []
     async with (
         serve_bytes(200, b"application/json", b"{}", got) as url,

@@ -124,14 +124,14 @@ def test_a_wrong_request_is_refused_naming_the_field(members: dict[str, Any], pa
         (item(type="computer_call_output", call_id="c", output={}), "input.1.type", "computer_call_output"),
     ],
 )
-def test_what_openai_keeps_or_runs_itself_is_refused(members: dict[str, Any], param: str, words: str) -> None:
+def test_features_that_only_openais_servers_have_are_refused(members: dict[str, Any], param: str, words: str) -> None:
     error = get_error(**members)
     assert isinstance(error, Unsupported)
     assert error.param == param
     assert words in error.message
 
 
-def test_text_that_is_not_utf_8_is_refused_wherever_it_stands() -> None:
+def test_text_that_is_not_utf_8_is_refused_in_any_place() -> None:
     with pytest.raises(InvalidRequest, match="UTF-8"):
         RESPONSES.decode_content(Call("openai.responses", Operation.CHAT, "m", False, b'{"model":"m","input":"\xff"}'))
 

@@ -128,19 +128,19 @@ def expected(chunks: list[Chunk], *, logprobs: bool = True) -> ModelResponse:
 
 @no_deadline
 @given(streams(), st.sampled_from([CALL, SUMMARY]))
-def test_a_stream_tells_the_answer_that_the_engine_gave(chunks: list[Chunk], call: Call) -> None:
+def test_a_stream_contains_the_engines_response(chunks: list[Chunk], call: Call) -> None:
     assert read_back(render_stream(RESPONSES.create_renderer(call, BY), chunks)) == expected(chunks)
 
 
 @no_deadline
 @given(streams(logprobs=True))
-def test_a_stream_tells_log_probabilities(chunks: list[Chunk]) -> None:
+def test_a_stream_contains_log_probabilities(chunks: list[Chunk]) -> None:
     assert read_back(render_stream(RESPONSES.create_renderer(CALL, BY), chunks)) == expected(chunks)
 
 
 @no_deadline
 @given(streams(logprobs=True), st.sampled_from([CALL, SUMMARY]))
-def test_a_whole_response_tells_the_same_as_its_stream(chunks: list[Chunk], call: Call) -> None:
+def test_a_complete_response_equals_its_stream(chunks: list[Chunk], call: Call) -> None:
     assert _answer(
         json.loads(RESPONSES.create_renderer(call, BY).render_response(assemble_response(chunks), BY))
     ) == expected(chunks)
@@ -148,7 +148,7 @@ def test_a_whole_response_tells_the_same_as_its_stream(chunks: list[Chunk], call
 
 @no_deadline
 @given(streams(), st.integers(0, 20))
-def test_a_stream_that_breaks_ends_with_an_error_and_what_there_was(chunks: list[Chunk], at: int) -> None:
+def test_a_stream_that_breaks_ends_with_an_error_and_its_partial_output(chunks: list[Chunk], at: int) -> None:
     writer = RESPONSES.create_renderer(CALL, BY)
     stream = b"".join(writer.render_chunk(chunk) for chunk in chunks[:at]) + writer.render_error(
         UpstreamCut("it broke")
@@ -169,7 +169,7 @@ def test_a_stream_that_breaks_ends_with_an_error_and_what_there_was(chunks: list
 
 @no_deadline
 @given(streams())
-def test_the_end_and_the_cost_of_a_drawn_stream_are_found_in_its_tail(chunks: list[Chunk]) -> None:
+def test_the_end_and_the_usage_of_a_rendered_stream_are_found_in_its_tail(chunks: list[Chunk]) -> None:
     stream = render_stream(RESPONSES.create_renderer(CALL, BY), chunks)
     assert RESPONSES.parse_usage(stream[-4096:], True) == assemble_response(chunks).usage
     assert RESPONSES.is_complete(stream[-4096:])
@@ -179,7 +179,7 @@ def test_the_end_and_the_cost_of_a_drawn_stream_are_found_in_its_tail(chunks: li
 
 @no_deadline
 @given(usages())
-def test_the_end_is_found_though_the_last_event_is_longer_than_the_tail(usage: Usage) -> None:
+def test_the_end_is_found_even_if_the_last_event_is_longer_than_the_tail(usage: Usage) -> None:
     chunks = [Chunk(text='"usage":{"input_tokens":1}' * 500), Chunk(finish="stop", usage=usage)]
     stream = render_stream(RESPONSES.create_renderer(CALL, BY), chunks)
     assert b"event:" not in stream[-4096:]
@@ -191,7 +191,7 @@ def test_the_end_is_found_though_the_last_event_is_longer_than_the_tail(usage: U
 @pytest.mark.parametrize(
     "tail", [b"", b"garbage", b'"usage":{"input_tok', b'"usage":null', b'"usage":{"input_tokens":"x"}']
 )
-def test_where_no_cost_is_told_none_is_found(tail: bytes) -> None:
+def test_no_usage_is_found_where_none_is_reported(tail: bytes) -> None:
     assert RESPONSES.parse_usage(tail, True) is None
     assert not RESPONSES.is_complete(tail)
 
@@ -206,7 +206,7 @@ def test_where_no_cost_is_told_none_is_found(tail: bytes) -> None:
         ("content_filter", "incomplete", {"reason": "content_filter"}),
     ],
 )
-def test_why_it_stopped_is_told_in_openais_words(finish: str, status: str, reason: dict[str, str] | None) -> None:
+def test_finish_reasons_are_openais(finish: str, status: str, reason: dict[str, str] | None) -> None:
     chunks = [Chunk(text="a", finish=finish)]
     last = parse_events(render_stream(RESPONSES.create_renderer(CALL, BY), chunks))[-1]
     whole = json.loads(RESPONSES.create_renderer(CALL, BY).render_response(assemble_response(chunks), BY))
@@ -221,7 +221,7 @@ def test_a_streamed_call_is_answered_with_events_and_another_with_json() -> None
     assert RESPONSES.create_renderer(make_call(stream=False), BY).content_type == b"application/json"
 
 
-def test_reasoning_is_shown_where_it_was_asked_for() -> None:
+def test_reasoning_is_rendered_if_it_was_requested() -> None:
     chunks = [Chunk(thinking="hm"), Chunk(text="a", finish="stop")]
     plain = parse_events(render_stream(RESPONSES.create_renderer(CALL, BY), chunks))[-1]["response"]["output"][0]
     summary = parse_events(render_stream(RESPONSES.create_renderer(SUMMARY, BY), chunks))[-1]["response"]["output"][0]
@@ -256,7 +256,7 @@ def test_a_response_repeats_its_request() -> None:
     assert (whole["id"], whole["model"], whole["created_at"]) == ("resp_abc123", "llama3.1:8b", 1_700_000_000)
 
 
-def test_a_response_tells_defaults_where_nothing_was_given() -> None:
+def test_a_response_has_defaults_for_missing_fields() -> None:
     whole = json.loads(
         RESPONSES.create_renderer(make_call(text={"format": None}, tools=None, metadata=None), BY).render_response(
             ModelResponse(), BY
@@ -267,7 +267,7 @@ def test_a_response_tells_defaults_where_nothing_was_given() -> None:
     assert (whole["parallel_tool_calls"], whole["output"], whole["usage"]) == (True, [], None)
 
 
-def test_a_whole_response_tells_when_it_was_completed() -> None:
+def test_a_complete_response_has_the_time_of_its_completion() -> None:
     end = Provenance("abc123", created=1000.0, total_seconds=5.5)
     whole = json.loads(
         RESPONSES.create_renderer(CALL, BY).render_response(ModelResponse((Choice("a", finish="stop"),)), end)
@@ -283,7 +283,7 @@ def test_a_call_without_an_id_gets_one() -> None:
     assert calls[0]["call_id"] == "call_abc123_0"
 
 
-def test_a_request_that_makes_no_sense_to_the_writer_is_an_error_of_the_callers() -> None:
+def test_a_request_that_the_renderer_cannot_read_is_the_callers_error() -> None:
     with pytest.raises(InvalidRequest) as raised:
         RESPONSES.create_renderer(make_call(metadata=5), BY)
     assert raised.value.param == "metadata"
@@ -310,7 +310,7 @@ def test_a_failed_response_has_one_of_openais_codes(error: PenstockError, code: 
     assert parsed[-2]["code"] == error.code
 
 
-def test_errors_are_drawn_as_openais() -> None:
+def test_errors_are_rendered_in_openais_format() -> None:
     error = json.loads(DIALECT.render_error(InvalidRequest("no", param="input"), "abc123"))["error"]
     assert error == {"message": "no", "type": "invalid_request_error", "param": "input", "code": "invalid_request"}
 
@@ -343,7 +343,7 @@ async def test_the_official_client_accumulates_a_stream() -> None:
     assert response.status == "completed"
 
 
-async def test_the_official_client_reads_a_whole_response() -> None:
+async def test_the_official_client_reads_a_complete_response() -> None:
     async with (
         serve_bytes(
             200, b"application/json", RESPONSES.create_renderer(CALL, BY).render_response(assemble_response(STORY), BY)

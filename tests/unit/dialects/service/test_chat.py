@@ -47,7 +47,7 @@ def get_error(body: bytes) -> InvalidRequest:
     return caught.value
 
 
-def test_the_documents_own_request_is_understood() -> None:
+def test_the_documented_request_is_parsed() -> None:
     call = parse(
         {
             "message": "Расскажи о машинном обучении",
@@ -168,7 +168,7 @@ def outcome(body: bytes) -> Chat | InvalidRequest:
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_whatever_do_anything_but_read_or_be_refused(body: bytes) -> None:
+def test_any_bytes_are_parsed_or_refused(body: bytes) -> None:
     result = outcome(body)
     assert isinstance(result, Chat) or (result.param and result.message.endswith("."))
 
@@ -196,7 +196,7 @@ VALUES: tuple[object, ...] = (
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), st.sampled_from(VALUES), max_size=5))
-def test_no_object_whatever_does_anything_but_read_or_name_a_field_of_its_own(body: dict[str, object]) -> None:
+def test_any_object_is_parsed_or_refused_with_one_of_its_fields(body: dict[str, object]) -> None:
     result = outcome(json.dumps(body).encode())
     if isinstance(result, Chat):
         assert result.messages[-1].text == body["message"]
@@ -240,26 +240,26 @@ def test_the_answer_has_every_key_of_the_document_and_metadata() -> None:
     assert "warning" not in answer
 
 
-def test_russian_is_written_as_it_is() -> None:
+def test_russian_is_not_escaped() -> None:
     call = parse({"message": "Привет"})
     assert "Машинное".encode() in ENDPOINT.create_renderer(call, BY).render_response(ANSWER, BY)
 
 
-def test_a_warning_and_a_simulated_answer_are_told() -> None:
+def test_a_warning_and_simulation_are_reported() -> None:
     other = Provenance("r", warning="Используется упрощённая модель", is_simulated=True, is_fallback=True)
     answer = render(provenance=other)
     assert answer["warning"] == "Используется упрощённая модель"
     assert (answer["metadata"]["simulated"], answer["metadata"]["fallback"]) == (True, True)
 
 
-def test_a_count_that_is_an_estimate_says_so() -> None:
+def test_an_estimated_count_is_marked() -> None:
     answer = render(ModelResponse((Choice("a"),), Usage(1, 2, estimated=True)))
     assert (answer["prompt_tokens"], answer["response_tokens"], answer["total_tokens"]) == (1, 2, 3)
     assert answer["tokens_estimated"] is True
     assert "tokens_estimated" not in render()
 
 
-def test_thinking_is_kept_apart_from_the_answer() -> None:
+def test_thinking_is_separate_from_the_answer() -> None:
     answer = render(ModelResponse((Choice("42", thinking="6 by 7"),), Usage(1, 2)))
     assert (answer["response"], answer["thinking"]) == ("42", "6 by 7")
 
@@ -286,7 +286,7 @@ def test_an_error_has_the_documents_shape() -> None:
     assert json.loads(DIALECT.render_error(InvalidRequest("no", param="message"), ""))["error"]["param"] == "message"
 
 
-def test_what_an_answer_has_cost_can_be_read_back() -> None:
+def test_the_usage_of_a_response_can_be_read_back() -> None:
     whole = ENDPOINT.create_renderer(parse({"message": "a"}), BY).render_response(ANSWER, BY)
     assert ENDPOINT.parse_usage(whole, streamed=False) == Usage(45, 128)
     assert ENDPOINT.parse_usage(b'{"prompt_tokens":"many"}', streamed=False) is None

@@ -59,7 +59,7 @@ def test_the_answer_has_every_key_of_the_document() -> None:
     assert ENDPOINT.parse_usage(whole, streamed=False) == Usage(3, 4)
 
 
-def test_a_fallback_warns_in_the_users_words() -> None:
+def test_a_fallback_warns_in_the_users_language() -> None:
     by = Provenance("r", warning="Используется упрощённая модель", is_fallback=True, is_simulated=True)
     parsed = json.loads(
         ENDPOINT.create_renderer(parse(message="a"), by).render_response(
@@ -86,7 +86,7 @@ def test_an_error_is_a_sentence_and_a_code() -> None:
     ("asked", "kinds"),
     [(None, ()), ("", ()), ("auto", ()), ("vllm", ("vllm",)), (" Ollama ", ("ollama",))],
 )
-def test_a_provider_restricts_who_may_answer(asked: str | None, kinds: tuple[str, ...]) -> None:
+def test_a_provider_restricts_which_servers_may_answer(asked: str | None, kinds: tuple[str, ...]) -> None:
     assert parse(message="a", provider=asked).kinds == kinds
 
 
@@ -110,7 +110,7 @@ def test_a_mode_narrows_the_choice_and_a_model_makes_it(body: dict[str, str], mo
     ("context", "standing"),
     [("We build bridges", "We build bridges"), ({"город": "Рига"}, '{"город":"Рига"}')],
 )
-def test_context_is_what_the_model_knows_beforehand(context: object, standing: str) -> None:
+def test_context_becomes_a_message_before_the_history(context: object, standing: str) -> None:
     history = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     chat = ENDPOINT.decode_content(parse(message="c", context=context, history=history))
     assert isinstance(chat, Chat)

@@ -76,7 +76,7 @@ def test_a_recent_server_needs_no_show_requests():
     assert server.fetched == ["/api/tags", "/api/ps", "/api/version"]
 
 
-def test_each_model_of_an_older_server_is_shown_once():
+def test_show_is_requested_once_for_each_model_of_an_older_server():
     server = FakeOllama({"/api/tags": {"models": [OLDER]}, "/api/show": SHOWN})
     model = server.inspect().models[0]
     assert (model.context_length, model.embedding_length, model.capabilities) == (8192, 64, frozenset({"completion"}))
@@ -85,7 +85,7 @@ def test_each_model_of_an_older_server_is_shown_once():
     assert "/api/show" not in server.fetched
 
 
-def test_a_model_with_a_new_digest_is_shown_again():
+def test_show_is_requested_again_for_a_model_with_a_new_digest():
     server = FakeOllama({"/api/tags": {"models": [OLDER]}, "/api/show": SHOWN})
     server.inspect((Model("llama3.1:8b", digest="b" * 64, capabilities=frozenset({"completion"})),))
     assert "/api/show" in server.fetched
@@ -99,7 +99,7 @@ def test_without_capabilities_the_family_decides():
         assert models[0].capabilities == {meant}
 
 
-def test_one_probe_shows_at_most_64_models_and_the_next_the_rest():
+def test_one_probe_requests_show_for_at_most_64_models_and_the_next_for_the_rest():
     many = [OLDER | {"name": f"m{n}:1", "model": f"m{n}:1"} for n in range(100)]
     server = FakeOllama({"/api/tags": {"models": many}, "/api/show": SHOWN})
     models = server.inspect().models

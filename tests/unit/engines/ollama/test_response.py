@@ -111,7 +111,7 @@ def test_vectors_come_in_order_with_their_usage():
     assert read_chunks(b'{"model":"m","embeddings":[]}', streamed=False) == [Chunk()]
 
 
-def test_logprobs_sit_on_their_chunk():
+def test_logprobs_belong_to_their_chunk():
     logprobs = [{"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": [{"token": "b", "logprob": -1}]}]
     chunk = read_chunks(line(message={"content": "a"}, done=False, logprobs=logprobs), DONE)[0]
     assert chunk.logprobs == (Logprob("a", -0.5, (97,), (Logprob("b", -1.0),)),)

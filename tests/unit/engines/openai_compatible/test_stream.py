@@ -94,7 +94,7 @@ STREAMS = {
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_liberties_are_understood(name: str) -> None:
+def test_deviations_are_accepted(name: str) -> None:
     assert answer(STREAMS[name]) == ModelResponse((Choice("Hello", finish="stop"),))
 
 
@@ -144,7 +144,7 @@ def test_any_text_can_be_read(content: str) -> None:
         ({"reasoning": None, "content": ""}, ""),
     ],
 )
-def test_thoughts_are_told_apart(delta: dict, thinking: str) -> None:
+def test_thinking_is_separate_from_the_text(delta: dict, thinking: str) -> None:
     found = answer(event(delta) + HELLO).choices[0]
     assert (found.thinking, found.text) == (thinking, "Hello")
 
@@ -302,7 +302,7 @@ def test_done_without_a_finish_is_an_end() -> None:
         b'{"nothing":1}',
     ],
 )
-def test_garbage_is_told_as_such(data: bytes) -> None:
+def test_garbage_is_reported_as_such(data: bytes) -> None:
     with pytest.raises(UpstreamGarbage) as caught:
         read(data)
     assert "vLLM" in caught.value.message
@@ -359,7 +359,7 @@ def test_an_error_instead_of_a_stream_is_raised() -> None:
 
 
 @given(st.binary(max_size=300))
-def test_no_bytes_are_too_strange(data: bytes) -> None:
+def test_any_bytes_give_chunks_or_an_upstream_error(data: bytes) -> None:
     with contextlib.suppress(UpstreamError):
         assert all(isinstance(chunk, Chunk) for chunk in read(data))
 
@@ -370,13 +370,13 @@ def read_body(data: bytes, parse=parse_response) -> ModelResponse:
     return assemble_response(chunks)
 
 
-def test_a_whole_chat_is_read() -> None:
+def test_a_complete_chat_is_read() -> None:
     data = b"""{"choices":[{"index":0,"message":{"role":"assistant","content":"a","reasoning":"b","refusal":null},
       "finish_reason":"stop","logprobs":null}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"""
     assert read_body(data) == ModelResponse((Choice("a", thinking="b", finish="stop"),), Usage(1, 2))
 
 
-def test_whole_texts_are_read() -> None:
+def test_complete_texts_are_read() -> None:
     data = (
         b'{"choices":[{"text":"a","index":0,"finish_reason":"stop"},{"text":"b","index":1,"finish_reason":"length"}]}'
     )
@@ -435,7 +435,7 @@ def test_an_invalid_body_is_garbage(data: bytes, parse) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"  \n"])
-def test_an_empty_whole_is_cut(data: bytes) -> None:
+def test_an_empty_response_was_cut(data: bytes) -> None:
     with pytest.raises(UpstreamCut):
         read_body(data)
 

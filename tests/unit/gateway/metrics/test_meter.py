@@ -28,7 +28,7 @@ def test_a_series_that_is_resolved_again_is_the_same():
     assert series["w"] is not series["v"]
 
 
-def test_a_series_without_calls_does_not_show():
+def test_a_series_without_calls_is_not_listed():
     meter = Meter()
     meter.series_of("m", "s")
     assert meter.take_snapshot(0.0).models == ()

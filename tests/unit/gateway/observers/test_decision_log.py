@@ -8,7 +8,7 @@ from penstock.gateway.observers import DecisionLog
 from tests.unit.gateway.finished_contexts import finished_context
 
 
-def test_a_record_tells_what_was_decided_and_how_the_call_ended():
+def test_a_record_contains_the_decision_and_the_outcome_of_the_call():
     log, decision = DecisionLog(), Decision((), "why")
     failure = NoServer("No server is up.")
     log.observe_call(finished_context(decision=decision, attempts=3, failure=failure, started_at=7.0))

@@ -19,7 +19,7 @@ def parse(body: bytes):
     return CHAT.parse_request(body, b"application/json")
 
 
-def test_a_small_request_is_read_as_a_call() -> None:
+def test_a_small_request_is_parsed() -> None:
     body = b'{"model":"tiny","stream":true,"max_tokens":7,' + HI + b"}"
     call = parse(body)
     assert (call.wire, call.operation, call.model, call.stream) == ("openai.chat", Operation.CHAT, "tiny", True)
@@ -56,7 +56,7 @@ def test_stream_is_read(field: bytes, stream: bool) -> None:
         (b'"functions":[{"name":"f"}],"stream_options":{"include_usage":true},', {"usage", "functions"}),
     ],
 )
-def test_what_the_writer_must_know_is_remembered(options: bytes, flags: set[str]) -> None:
+def test_fields_that_the_renderer_needs_are_kept(options: bytes, flags: set[str]) -> None:
     assert parse(b"{" + options + HI + b"}").flags == flags
 
 
@@ -145,18 +145,18 @@ def test_a_short_list_of_one_message_is_not_taken_for_an_empty_one() -> None:
     assert parse(b'{"messages":[1]}').operation is Operation.CHAT
 
 
-def test_other_scripts_pass_as_they_are() -> None:
+def test_other_scripts_pass_unchanged() -> None:
     body = '{"model":"модель","messages":[{"role":"user","content":"Привет 🙂"}]}'.encode()
     assert parse(body).model == "модель"
 
 
 @given(st.binary(max_size=200))
-def test_whatever_bytes_come_the_answer_is_a_call_or_a_complaint(body: bytes) -> None:
+def test_any_bytes_are_a_call_or_an_error(body: bytes) -> None:
     with contextlib.suppress(InvalidRequest):
         assert parse(body).operation is Operation.CHAT
 
 
 @given(st.text(max_size=300), st.text(st.characters(codec="utf-8"), max_size=30))
-def test_any_model_name_survives_the_reading(text: str, model: str) -> None:
+def test_any_model_name_is_parsed_unchanged(text: str, model: str) -> None:
     body = msgspec.json.encode({"x": text.encode("utf-8", "replace").decode(), "model": model, "messages": [{}]})
     assert parse(body).model == model

@@ -42,12 +42,12 @@ def part(**fields: Any) -> Any:
     return message(role="user", content=[fields]).parts[0]
 
 
-def test_the_plainest_request_says_nothing_else() -> None:
+def test_a_minimal_request_sets_nothing_else() -> None:
     assert decode() == Chat((Message("user", (Text("hi"),)),))
 
 
 @pytest.mark.parametrize("role", ["system", "developer", "user", "assistant"])
-def test_roles_stay_what_they_are(role: str) -> None:
+def test_roles_stay_unchanged(role: str) -> None:
     assert message(role=role, content="x") == Message(role, (Text("x"),))
 
 
@@ -188,7 +188,7 @@ def test_deprecated_functions_become_tools_with_linked_calls_and_results() -> No
     assert chat.messages[2] == Message("tool", (Text("2"),), tool_call_id=call.id, name="f")
 
 
-def test_a_function_called_again_and_again_is_told_apart() -> None:
+def test_repeated_calls_of_one_function_have_different_ids() -> None:
     turn = [
         {"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}},
         {"role": "function", "name": "f", "content": "2"},
@@ -200,7 +200,7 @@ def test_a_function_called_again_and_again_is_told_apart() -> None:
 
 
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
-def test_thoughts_of_earlier_turns_are_read(name: str) -> None:
+def test_thinking_of_earlier_turns_is_read(name: str) -> None:
     assert message(role="assistant", content="x", **{name: "hmm"}).thinking == "hmm"
 
 
@@ -285,7 +285,7 @@ def test_a_bad_choice_of_tools_is_named(sent: Any, error: type[InvalidRequest]) 
         ),
     ],
 )
-def test_the_form_of_the_answer_is_read(sent: Any, read: Format | None) -> None:
+def test_the_response_format_is_read(sent: Any, read: Format | None) -> None:
     assert decode(response_format=sent).format == read
 
 
@@ -299,7 +299,7 @@ def test_the_form_of_the_answer_is_read(sent: Any, read: Format | None) -> None:
         ("json", "response_format"),
     ],
 )
-def test_a_bad_form_of_the_answer_is_named(sent: Any, param: str) -> None:
+def test_a_bad_response_format_is_named(sent: Any, param: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         decode(response_format=sent)
     assert caught.value.param == param
@@ -375,13 +375,13 @@ def test_a_field_of_the_wrong_type_is_named(fields: dict[str, Any], param: str) 
         ({"thinking_budget_tokens": 64}, Thinking(budget=64)),
     ],
 )
-def test_every_way_of_asking_for_thought_is_understood(fields: dict[str, Any], read: Thinking | None) -> None:
+def test_every_way_to_request_thinking_is_understood(fields: dict[str, Any], read: Thinking | None) -> None:
     chat = decode(**fields)
     assert chat.thinking == read
     assert chat.extra == ()
 
 
-def test_an_unknown_degree_of_thought_is_refused() -> None:
+def test_an_unknown_thinking_effort_is_refused() -> None:
     with pytest.raises(InvalidRequest) as caught:
         decode(reasoning_effort="enormous")
     assert caught.value.param == "reasoning_effort"
@@ -400,7 +400,7 @@ def test_an_unknown_degree_of_thought_is_refused() -> None:
         "prediction",
     ],
 )
-def test_what_is_the_providers_own_business_is_left_out(name: str) -> None:
+def test_fields_for_the_provider_are_dropped(name: str) -> None:
     assert decode(**{name: {"a": "b"}}) == decode()
 
 
@@ -418,10 +418,10 @@ def test_the_user_is_kept() -> None:
         ("chat_template_kwargs", {"enable_thinking": False, "x": 1}, b'{"enable_thinking":false,"x":1}'),
     ],
 )
-def test_what_nobody_here_knows_is_carried_as_it_came(name: str, value: Any, json: bytes) -> None:
+def test_unknown_fields_are_carried_unchanged(name: str, value: Any, json: bytes) -> None:
     assert decode(**{name: value}).extra == ((name, json),)
 
 
 @pytest.mark.parametrize(("name", "value"), [("logit_bias", None), ("modalities", ["text"])])
-def test_what_says_nothing_is_not_carried(name: str, value: Any) -> None:
+def test_empty_fields_are_not_carried(name: str, value: Any) -> None:
     assert decode(**{name: value}).extra == ()

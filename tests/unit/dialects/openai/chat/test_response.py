@@ -75,7 +75,7 @@ def test_the_content_type_says_how_the_answer_comes() -> None:
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=20), min_size=1, max_size=8))
-def test_any_text_comes_through_whole(texts: list[str]) -> None:
+def test_any_text_is_rendered_unchanged(texts: list[str]) -> None:
     found = deltas(*(Chunk(text) for text in texts), Chunk(finish="stop"))
     assert [delta["content"] for delta in found[1:-1]] == texts
 
@@ -85,17 +85,17 @@ def test_no_text_can_break_the_stream(text: str) -> None:
     assert deltas(Chunk("a"), Chunk(text), Chunk("b"))[2] == {"content": text}
 
 
-def test_empty_chunks_draw_nothing() -> None:
+def test_empty_chunks_render_nothing() -> None:
     rendered = make_renderer()
     rendered.render_chunk(Chunk("a"))
     assert rendered.render_chunk(Chunk()) == b""
 
 
-def test_thoughts_are_reasoning_content() -> None:
+def test_thinking_is_reasoning_content() -> None:
     assert deltas(Chunk(thinking="hm"), Chunk("a"))[1:3] == [{"reasoning_content": "hm"}, {"content": "a"}]
 
 
-def test_an_agents_steps_are_told_as_thoughts() -> None:
+def test_an_agents_steps_are_rendered_as_thinking() -> None:
     assert deltas(Chunk(step="looking"), Chunk("a"))[1] == {"reasoning_content": "looking\n"}
 
 
@@ -167,11 +167,11 @@ def test_text_in_the_last_chunk_comes_before_the_finish() -> None:
     assert found[-2]["choices"][0]["finish_reason"] == "length"
 
 
-def test_a_stream_that_nobody_finished_is_finished() -> None:
+def test_an_unfinished_stream_is_finished() -> None:
     assert render_stream(Chunk("a"))[-2]["choices"][0]["finish_reason"] == "stop"
 
 
-def test_a_stream_without_a_chunk_is_still_an_answer() -> None:
+def test_a_stream_without_a_chunk_is_still_a_response() -> None:
     assert deltas() == [{"role": "assistant", "content": ""}, {}]
 
 
@@ -192,15 +192,15 @@ def test_usage_comes_last_and_only_when_asked_for() -> None:
     assert found[-1] == "[DONE]"
 
 
-def test_usage_beside_text_is_not_forgotten() -> None:
+def test_usage_beside_text_is_rendered() -> None:
     assert render_stream(Chunk("a", usage=Usage(1, 2)), usage=True)[-2]["usage"]["total_tokens"] == 3
 
 
-def test_usage_that_nobody_knows_is_not_made_up() -> None:
+def test_unknown_usage_is_not_invented() -> None:
     assert render_stream(Chunk("a"), usage=True)[-2]["choices"] != []
 
 
-def test_logprobs_are_drawn_in_a_stream_and_in_a_whole() -> None:
+def test_logprobs_are_rendered_in_a_stream_and_in_a_complete_response() -> None:
     logprobs = (Logprob("a", -0.5, (97,), (Logprob("a", -0.5, (97,)), Logprob("b", -1.5))),)
     rendered = {
         "content": [
@@ -219,7 +219,7 @@ def test_logprobs_are_drawn_in_a_stream_and_in_a_whole() -> None:
     assert render_response(ModelResponse((Choice("a", logprobs=logprobs),)))["choices"][0]["logprobs"] == rendered
 
 
-def test_several_answers_have_a_role_and_a_finish_each() -> None:
+def test_several_choices_have_a_role_and_a_finish_each() -> None:
     found = render_stream(
         Chunk("a"), Chunk("b", choice=1), Chunk("c"), Chunk(finish="stop"), Chunk(finish="length", choice=1)
     )
@@ -253,7 +253,7 @@ def test_the_old_form_of_functions_is_answered_in_the_old_form() -> None:
     assert choice["finish_reason"] == "function_call"
 
 
-def test_a_whole_answer_has_all_that_clients_look_for() -> None:
+def test_a_complete_response_has_all_fields_that_clients_read() -> None:
     rendered = render_response(ModelResponse((Choice("Hello", finish="stop"),), Usage(14, 3)))
     assert rendered == {
         "id": "chatcmpl-r1",
@@ -294,14 +294,14 @@ def test_a_whole_answer_has_all_that_clients_look_for() -> None:
         ),
     ],
 )
-def test_messages_are_drawn(choice: Choice, message: dict[str, Any]) -> None:
+def test_messages_are_rendered(choice: Choice, message: dict[str, Any]) -> None:
     assert render_response(ModelResponse((choice,)))["choices"][0]["message"] == {"role": "assistant"} | message
 
 
-def test_the_engines_name_stands_where_nobody_asked_for_one() -> None:
+def test_the_engines_model_name_is_used_if_none_was_requested() -> None:
     rendered = CHAT.create_renderer(CHAT.parse_request(b'{"messages":[1]}', b""), Provenance("r", model="tiny:latest"))
     assert msgspec.json.decode(rendered.render_response(ModelResponse(), Provenance("r")))["model"] == "tiny:latest"
 
 
-def test_usage_that_nobody_knows_is_null() -> None:
+def test_unknown_usage_is_null() -> None:
     assert render_response(ModelResponse((Choice("a"),)))["usage"] is None

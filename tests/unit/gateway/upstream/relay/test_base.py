@@ -96,7 +96,7 @@ def _join_text(wire: str, body: bytes) -> str:
 
 
 @given(cuts)
-def test_a_whole_answer_passes_through_unchanged_however_it_comes(at):
+def test_an_unstreamed_response_passes_through_unchanged_however_it_comes(at):
     client = RecordingClient()
     done = feed(create_relay("openai.chat", client, stream=False), *pieces_of(response(completion(TEXT)), at))
     assert done.value is None
@@ -125,7 +125,7 @@ def test_a_stream_cut_anywhere_is_an_error_before_its_first_byte_or_its_last_eve
 
 
 @given(st.binary(min_size=1, max_size=300).filter(lambda data: data[:1] not in b"d:eir\r\n{["), cuts)
-def test_what_is_no_answer_reaches_no_client(noise, at):
+def test_an_invalid_response_reaches_no_client(noise, at):
     for stream, framed in ((True, chunked_head() + chunk(noise) + END), (False, response(noise))):
         client = RecordingClient()
         done = feed(create_relay("openai.chat", client, stream=stream), *pieces_of(framed, at))
@@ -148,7 +148,7 @@ def test_an_error_is_kept_for_the_engine_to_read(status: int, stream: bool):
 
 
 @pytest.mark.parametrize("value", ["Wed, 21 Oct 2026 07:28:00 GMT", "soon", "", "-5"])
-def test_a_wait_that_is_no_number_of_seconds_counts_as_none(value: str):
+def test_a_retry_after_that_is_not_a_number_of_seconds_counts_as_none(value: str):
     done = feed(
         create_relay("openai.chat", RecordingClient(), stream=False),
         response(b"{}", status="503 No", headers=(f"Retry-After: {value}",)),
@@ -156,7 +156,7 @@ def test_a_wait_that_is_no_number_of_seconds_counts_as_none(value: str):
     assert not done.retry_after
 
 
-def test_a_huge_error_is_not_kept_whole():
+def test_a_huge_error_is_truncated():
     error = response(b"x" * 10_000_000, status="500 No")
     done = feed(create_relay("openai.chat", RecordingClient(), stream=False), error)
     assert len(done.error_body) <= 10_000_000
@@ -177,7 +177,7 @@ def test_a_client_that_stopped_reading_is_cut_and_not_written_to():
     assert isinstance(one.value, ClientStalled)
 
 
-def test_a_stream_that_only_closes_must_have_said_that_it_ended():
+def test_a_stream_that_ends_by_closing_needs_its_end_marker():
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
     client = RecordingClient()
     assert feed(create_relay("openai.chat", client, stream=True), head + EVENTS, lost=True).value is None

@@ -28,7 +28,7 @@ def framed(parts: list[bytes]) -> bytes:
 
 
 @given(bodies, cuts)
-def test_a_body_with_a_length_is_heard_whole_however_it_is_split(parts, at):
+def test_a_body_with_a_length_is_complete_however_it_is_split(parts, at):
     body = b"".join(parts)
     bench, sink = ConnectionBench(), RecordingSink()
     bench.send(sink)
@@ -39,7 +39,7 @@ def test_a_body_with_a_length_is_heard_whole_however_it_is_split(parts, at):
 
 
 @given(bodies, cuts, st.booleans())
-def test_a_chunked_body_is_heard_whole_however_it_is_split(parts, at, raw):
+def test_a_chunked_body_is_complete_however_it_is_split(parts, at, raw):
     bench, sink = ConnectionBench(), RecordingSink(raw=raw)
     bench.send(sink)
     bench.receive(*pieces_of(CHUNKED + framed(parts), at))
@@ -50,7 +50,7 @@ def test_a_chunked_body_is_heard_whole_however_it_is_split(parts, at, raw):
 
 
 @given(bodies, cuts)
-def test_a_body_until_it_closes_is_heard_whole_and_marked(parts, at):
+def test_a_body_that_ends_by_closing_is_complete_and_marked(parts, at):
     bench, sink = ConnectionBench(), RecordingSink()
     bench.send(sink)
     bench.receive(*pieces_of(HEAD + b"\r\n" + b"".join(parts), at))
@@ -61,7 +61,7 @@ def test_a_body_until_it_closes_is_heard_whole_and_marked(parts, at):
 
 
 @given(st.integers(1, 20), cuts, bodies)
-def test_interim_answers_are_passed_over_however_they_are_split(many, at, parts):
+def test_interim_responses_are_skipped_however_they_are_split(many, at, parts):
     interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n" * many
     bench, sink = ConnectionBench(), RecordingSink(raw=True)
     bench.send(sink)
@@ -92,7 +92,7 @@ def test_a_chunked_answer_cut_anywhere_leaves_the_client_at_the_end_of_a_line(pa
 
 
 @given(lines, cuts)
-def test_a_whole_line_never_waits_for_the_next(parts, at):
+def test_a_complete_line_never_waits_for_the_next(parts, at):
     bench, sink = ConnectionBench(), RecordingSink(raw=True)
     bench.send(sink)
     bench.receive(CHUNKED)
@@ -112,7 +112,7 @@ def test_chunks_that_are_no_lines_wait_for_one_more_at_most(parts):
 
 
 @given(st.binary(max_size=600), cuts)
-def test_noise_is_never_an_answer_and_ends_in_one_error(noise, at):
+def test_garbage_is_never_a_response_and_causes_one_error(noise, at):
     bench, sink = ConnectionBench(), RecordingSink()
     bench.send(sink)
     bench.receive(*pieces_of(noise, at))
@@ -123,7 +123,7 @@ def test_noise_is_never_an_answer_and_ends_in_one_error(noise, at):
 
 
 @given(bodies, st.binary(min_size=1, max_size=50), cuts)
-def test_what_follows_an_answer_is_not_heard_and_costs_the_connection(parts, extra, at):
+def test_bytes_after_a_response_are_dropped_and_the_connection_is_closed(parts, extra, at):
     body = b"".join(parts)
     answer = HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
     bench, sink = ConnectionBench(), RecordingSink()
@@ -136,7 +136,7 @@ def test_what_follows_an_answer_is_not_heard_and_costs_the_connection(parts, ext
 
 
 @given(st.lists(bodies, min_size=1, max_size=5), cuts)
-def test_a_connection_serves_one_answer_after_the_other(answers, at):
+def test_a_connection_serves_one_response_after_the_other(answers, at):
     bench = ConnectionBench()
     for n, parts in enumerate(answers, 1):
         sink = bench.send(RecordingSink(raw=n % 2 == 0))
@@ -146,7 +146,7 @@ def test_a_connection_serves_one_answer_after_the_other(answers, at):
 
 
 @given(bodies)
-def test_raw_pieces_say_the_same_as_the_body(parts):
+def test_raw_pieces_contain_the_body(parts):
     bench, sink = ConnectionBench(), RecordingSink(raw=True)
     bench.send(sink)
     bench.receive(CHUNKED + b"".join(map(chunk, parts[:1])), *map(chunk, parts[1:]), END)
@@ -160,7 +160,7 @@ def test_trailers_and_extensions_go_along_with_raw_pieces():
     assert (sink.framed, sink.text) == (b"3;a=b\r\nabc\r\n0\r\nX-T: 1\r\n\r\n", b"abc")
 
 
-def test_a_chunk_too_large_to_hold_goes_on_in_pieces_and_says_so():
+def test_a_chunk_too_large_to_buffer_is_forwarded_in_pieces_and_marked():
     bench, sink = ConnectionBench(), RecordingSink(raw=True)
     bench.send(sink)
     bench.receive(CHUNKED + b"186a0\r\n", b"x" * 70_000)
@@ -175,7 +175,7 @@ def test_a_chunk_too_large_to_hold_goes_on_in_pieces_and_says_so():
 # Ends
 
 
-def test_a_connection_closed_without_a_word_is_cut_before_it_began():
+def test_a_connection_closed_without_a_byte_was_cut_before_the_response():
     bench, sink = ConnectionBench(), RecordingSink()
     bench.send(sink)
     bench.lose_connection()
@@ -183,7 +183,7 @@ def test_a_connection_closed_without_a_word_is_cut_before_it_began():
     assert not bench.connection.response_started
 
 
-def test_a_request_on_a_connection_that_has_gone_says_so_and_gives_it_back():
+def test_a_request_on_a_lost_connection_fails_and_releases_it():
     bench, sink = ConnectionBench(), RecordingSink()
     bench.lose_connection()
     bench.released.clear()
@@ -208,7 +208,7 @@ def test_a_connection_that_the_engine_closes_is_not_used_again(head: bytes):
     assert (sink.ended, bench.released, bench.transport.state) == ("delimited", [False], "closed")
 
 
-def test_what_comes_on_a_free_connection_aborts_it():
+def test_unexpected_bytes_on_a_free_connection_abort_it():
     bench = ConnectionBench()
     bench.receive(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
     assert bench.transport.state == "aborted"
@@ -226,7 +226,7 @@ def test_an_aborted_connection_is_silent_afterwards():
     assert isinstance(sink.ended, ClientGone)
 
 
-def test_an_abort_without_an_error_tells_nobody():
+def test_an_abort_without_an_error_reports_nothing():
     bench, sink = ConnectionBench(), RecordingSink()
     bench.send(sink)
     bench.connection.abort()
@@ -238,7 +238,7 @@ def test_an_abort_without_an_error_tells_nobody():
 # Time
 
 
-def test_the_first_byte_has_its_time_and_silence_another():
+def test_the_first_byte_and_silence_have_a_timeout_each():
     bench, sink = ConnectionBench(), RecordingSink()
     bench.send(sink, now=100.0, first=10.0, idle=5.0)
     bench.connection.check_deadlines(109.9)
@@ -253,7 +253,7 @@ def test_the_first_byte_has_its_time_and_silence_another():
     assert bench.transport.state == "aborted"
 
 
-def test_a_head_alone_does_not_stop_the_clock():
+def test_a_head_alone_does_not_stop_the_first_byte_timeout():
     bench, sink = ConnectionBench(), RecordingSink()
     bench.send(sink, now=100.0, first=10.0, idle=100.0)
     bench.receive(CHUNKED)
@@ -261,7 +261,7 @@ def test_a_head_alone_does_not_stop_the_clock():
     assert isinstance(sink.ended, UpstreamTimeout)
 
 
-def test_no_byte_at_all_is_told_as_such():
+def test_a_response_without_any_byte_is_reported_as_such():
     bench, sink = ConnectionBench(), RecordingSink()
     bench.send(sink, now=100.0, first=10.0)
     bench.connection.check_deadlines(110.0)
@@ -269,7 +269,7 @@ def test_no_byte_at_all_is_told_as_such():
     assert "did not start its response" in sink.ended.message
 
 
-def test_a_client_that_has_stopped_reading_is_given_up_and_a_slow_one_is_not():
+def test_a_client_that_stopped_reading_is_dropped_and_a_slow_one_is_not():
     bench, sink = ConnectionBench(), RecordingSink()
     bench.send(sink, now=0.0, first=10.0, idle=5.0)
     bench.receive(CHUNKED + chunk(b"a"))
@@ -288,7 +288,7 @@ def test_a_client_that_has_stopped_reading_is_given_up_and_a_slow_one_is_not():
     assert isinstance(sink.ended, ClientStalled)
 
 
-def test_a_paused_connection_is_free_again_with_open_ears():
+def test_a_paused_connection_reads_again_when_it_is_free():
     bench, sink = ConnectionBench(), RecordingSink()
     bench.send(sink)
     bench.connection.pause()

@@ -57,7 +57,7 @@ def test_the_youngest_free_connection_is_used_first():
     assert kept.take() is None
 
 
-def test_a_free_connection_that_has_gone_is_passed_over():
+def test_a_free_connection_that_was_lost_is_skipped():
     kept = pool()
     first, second = opened(kept), opened(kept)
     answered(first)
@@ -67,7 +67,7 @@ def test_a_free_connection_that_has_gone_is_passed_over():
     assert kept.size == 1
 
 
-def test_a_connection_that_said_too_much_is_not_kept():
+def test_a_connection_with_extra_bytes_is_not_kept():
     kept = pool()
     connection = opened(kept)
     answered(connection, b"HTTP/1.1 200 OK\r\n")
@@ -95,7 +95,7 @@ def test_more_free_connections_than_the_limit_are_closed():
     assert kept.size == 3
 
 
-def test_a_closed_pool_lets_what_runs_come_to_its_end():
+def test_a_closed_pool_lets_running_requests_complete():
     kept = pool()
     free, busy = opened(kept), opened(kept)
     answered(free)
@@ -105,7 +105,7 @@ def test_a_closed_pool_lets_what_runs_come_to_its_end():
     assert (state(busy), kept.size) == ("closed", 0)
 
 
-def test_an_ended_pool_stops_what_runs():
+def test_a_terminated_pool_stops_running_requests():
     kept = pool()
     sink = RecordingSink()
     connection = opened(kept)
@@ -120,7 +120,7 @@ steps = st.lists(st.sampled_from(["take", "answer", "lose", "lose free", "sweep"
 
 
 @given(steps, st.randoms(use_true_random=False))
-def test_whatever_happens_every_connection_is_free_busy_or_gone(steps, dice):
+def test_every_connection_is_always_free_busy_or_closed(steps, dice):
     kept = pool(max_idle=3, idle_expiry=60)
     everything: list[Connection] = []
     for step in steps:
@@ -154,7 +154,7 @@ def test_whatever_happens_every_connection_is_free_busy_or_gone(steps, dice):
 # Opening
 
 
-async def test_opening_tells_why_it_failed():
+async def test_a_failed_connect_reports_its_cause():
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
@@ -164,7 +164,7 @@ async def test_opening_tells_why_it_failed():
         assert refusing.size == 0
 
 
-async def test_opening_has_its_time():
+async def test_connecting_has_a_timeout():
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         address = Address.parse(f"https://127.0.0.1:{deaf.getsockname()[1]}")
         slow = Pool(address, PoolLimits(connect_timeout=0.05), True, asyncio.get_running_loop())
@@ -173,7 +173,7 @@ async def test_opening_has_its_time():
         assert slow.size == 0
 
 
-async def test_a_name_that_does_not_exist_is_told():
+async def test_an_unknown_host_name_is_reported():
     address = Address.parse("http://nobody.invalid:1")
     with pytest.raises(ConnectFailed, match=r"Cannot connect to http://nobody\.invalid:1"):
         await Pool(address, PoolLimits(), True, asyncio.get_running_loop()).connect()
@@ -190,7 +190,7 @@ async def test_no_more_than_the_limit_are_opened():
         small.abort()
 
 
-async def test_after_the_end_nothing_is_opened():
+async def test_nothing_is_opened_after_the_end():
     async with RawEngine(says()) as engine:
         pools = Pools(PoolLimits())
         first = pools.get(engine.url)
@@ -211,7 +211,7 @@ async def test_a_pool_serves_one_address_with_one_way_of_verifying():
     pools.close()
 
 
-async def test_pools_that_are_not_wanted_go():
+async def test_pools_that_are_no_longer_needed_are_closed():
     pools = Pools(PoolLimits())
     kept, gone = pools.get("http://kept:1"), pools.get("http://gone:1")
     pools.retain(lambda url: "kept" in url)
