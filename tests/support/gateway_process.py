@@ -92,9 +92,15 @@ def configured(kind: str, *urls: str) -> str:
 
 
 def environment(folder: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The variables of a command that is to know nothing of the machine."""
+    """Return the variables of a command that must not depend on the machine.
+
+    A PYTHONPATH in `more` is put before the present one, which holds the guard of the usual ports.
+    """
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
-    return {**kept, "HOME": str(folder / "home"), "PENSTOCK_DATA_DIR": str(folder / "data"), **(more or {})}
+    variables = {**kept, "HOME": str(folder / "home"), "PENSTOCK_DATA_DIR": str(folder / "data"), **(more or {})}
+    paths = [(more or {}).get("PYTHONPATH", ""), os.environ.get("PYTHONPATH", "")]
+    variables["PYTHONPATH"] = os.pathsep.join(path for path in dict.fromkeys(paths) if path)
+    return variables
 
 
 @contextlib.contextmanager
