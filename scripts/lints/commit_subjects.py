@@ -2,8 +2,8 @@
 
     python scripts/lints/commit_subjects.py [REVISIONS]
 
-Prints each wrong subject with the reason; exit code 1 when there is one. A clone without that
-history checks nothing.
+Prints each wrong subject with the reason; exit code 1 when there is one. A clone without that history checks its last
+commit only.
 """
 
 import re
@@ -59,16 +59,20 @@ def list_commits(revisions: str) -> Iterator[tuple[str, str]]:
 
 
 def choose_revisions() -> str | None:
-    """Return the commits to check; None where this is no checkout of the repository, or its history is not here."""
-    command = ["git", "merge-base", "--is-ancestor", BASE, "HEAD"]
-    is_here = subprocess.run(command, capture_output=True, check=False).returncode == 0
-    return f"{BASE}..HEAD" if is_here else None
+    """Return the commits to check: those since BASE, the last one in a clone without it, None outside a repository."""
+    for revisions, command in (
+        (f"{BASE}..HEAD", ["git", "merge-base", "--is-ancestor", BASE, "HEAD"]),
+        ("-1", ["git", "rev-parse", "--verify", "HEAD"]),
+    ):
+        if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+            return revisions
+    return None
 
 
 def main(words: list[str]) -> int:
     revisions = words[0] if words else choose_revisions()
     if revisions is None:
-        print(f"commit subjects: the history since {BASE} is not here, nothing to check")
+        print("commit subjects: no repository, nothing to check")
         return 0
     wrong = [(commit, subject, find_problem(subject)) for commit, subject in list_commits(revisions)]
     for commit, subject, problem in wrong:

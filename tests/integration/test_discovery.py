@@ -129,8 +129,8 @@ async def test_a_failed_call_causes_a_probe_at_once(good):
     async with WatchedFleet(listing_server("a", good), interval=600) as w:
         await good.stop()
         began = time.monotonic()
-        w.watcher.report_failed_call("a")
-        w.watcher.report_failed_call("nobody")
+        w.watcher.request_probe("a")
+        w.watcher.request_probe("nobody")
         await w.wait_until(state_is("a", State.DOWN))
         assert time.monotonic() - began < 5
 
@@ -139,7 +139,7 @@ async def test_a_server_never_has_more_than_one_probe_in_flight():
     async with FakeServer(fault="hang") as tiny, WatchedFleet(listing_server("a", tiny), timeout=0.1) as w:
         for _ in range(5):
             tiny.requested.clear()
-            w.watcher.report_failed_call("a")
+            w.watcher.request_probe("a")
             async with asyncio.timeout(5):
                 await tiny.requested.wait()
         assert tiny.max_open == 1

@@ -145,7 +145,7 @@ async def test_a_failed_call_resolves_the_name_of_its_server_again(fake):
         await w.wait_until(state_is("primary", State.UP))
         await fake.stop()
         mdns.names["gpu.local"] = (moved.host,)
-        w.watcher.report_failed_call("primary")
+        w.watcher.request_probe("primary")
         await w.wait_until(lambda fleet: fleet.statuses[0].url == moved.url)
 
 

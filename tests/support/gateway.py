@@ -11,8 +11,8 @@ from unittest import mock
 
 from penstock.api.app import build_app
 from penstock.api.error_responses import ErrorResponses
-from penstock.app.api_status import build_api_dependencies
 from penstock.app.gateway import Gateway
+from penstock.app.gateway_status import build_api_dependencies
 from penstock.config.settings import (
     ListenSettings,
     LlmSettings,

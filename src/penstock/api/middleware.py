@@ -11,7 +11,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from penstock.api.error_responses import ErrorResponses
-from penstock.domain.errors import PenstockError
+from penstock.domain.errors import PenstockError, create_internal_error
+from penstock.http1.request_ids import is_acceptable_request_id
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +20,6 @@ REQUEST_ID = "penstock.request_id"
 EXPOSED_HEADERS = "x-request-id, retry-after, retry-after-ms, x-penstock-server, x-penstock-model, x-penstock-fallback"
 ALL_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 _NOT_PRINTABLE_ASCII = re.compile(rb"[^\x21-\x7e]")
-_VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._:+/=-]{1,128}")
 
 
 class RequestMiddleware:
@@ -43,7 +43,8 @@ class RequestMiddleware:
         headers = Headers(scope=scope)
         scope["query_string"] = _NOT_PRINTABLE_ASCII.sub(_percent_encode, scope["query_string"])
         sent_id = headers.get("x-request-id", "")
-        request_id = scope[REQUEST_ID] = sent_id if _VALID_REQUEST_ID.fullmatch(sent_id) else secrets.token_hex(8)
+        is_acceptable = is_acceptable_request_id(sent_id.encode("latin-1"))
+        request_id = scope[REQUEST_ID] = sent_id if is_acceptable else secrets.token_hex(8)
         added = {"x-request-id": request_id, "cache-control": "no-store", "x-content-type-options": "nosniff"}
         added |= self._build_cors_headers(headers)
         response_started = False
@@ -69,7 +70,7 @@ class RequestMiddleware:
 
     def _render_failure(self, request: Request) -> Response:
         """Render an unexpected error in the dialect of the path."""
-        error = PenstockError("The gateway failed. Its log has the cause, under this request id.")
+        error = create_internal_error()
         media_type, body = self._error_responses.render(request.scope["path"], error, request.scope[REQUEST_ID])
         return build_error_response(error, media_type, body)
 

@@ -78,7 +78,7 @@ class Gateway:
             defaults=build_defaults(settings),
             timeouts_of=self._find_timeouts,
             fetch=self.fetch,
-            report_failure=self.watcher.report_failed_call,
+            request_probe=self.watcher.request_probe,
             user_agent=f"penstock/{__version__}",
         )
         self.decision_log = observers.DecisionLog()
@@ -92,7 +92,7 @@ class Gateway:
             observers=(
                 observers.MetricsRecorder(self.meter),
                 self.decision_log,
-                observers.ThroughputLearner(self.catalog, self.watcher.report_failed_call),
+                observers.ThroughputLearner(self.catalog, self.watcher.request_probe),
                 observers.SessionRecorder(self.router.session_affinity.remember),
                 observers.AccessLog(),
             ),

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from penstock.api.error_responses import ErrorResponses
-from penstock.app.api_status import build_api_dependencies
 from penstock.app.from_settings import describe_unused_settings
 from penstock.app.gateway import Gateway
+from penstock.app.gateway_status import build_api_dependencies
 from penstock.config.reload import Reloader
 from penstock.config.settings import Settings
 from penstock.log_format import configure_logging

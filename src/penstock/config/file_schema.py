@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 from penstock.config import field_types as v
 from penstock.config.located_values import RawText
 from penstock.config.settings import LogFormat, Mode, PriorityName
+from penstock.domain.fleet import AGENT_CHAIN
 
 Priority = Annotated[PriorityName, v.UpperCase]
 LogLevel = Literal["debug", "info", "warning", "error"]
 TaskName = Literal["chat", "factual", "explanation", "writing", "code", "math_reasoning", "transform"]
-DEFAULT_CHAIN = ("victoria", "mlx")
 """Kinds of server that agent chat tries, in order."""
 Concurrency = Annotated[v.Integer, Field(ge=1, le=100_000)]
 
@@ -185,7 +185,7 @@ class StorageSection(Section):
 class ChatSection(Section):
     """Agent chat. `build_schema` limits the chain to the kinds that exist."""
 
-    chain: list[str] = [*DEFAULT_CHAIN]
+    chain: list[str] = [*AGENT_CHAIN]
 
 
 class WebhookEntry(Section):
@@ -263,7 +263,7 @@ def build_schema(kinds: tuple[str, ...]) -> type[SettingsFile]:
     llm = create_model("Llm", __base__=LlmSection, providers=(providers, providers()))
     names: Any = Literal[kinds]
     chain = Annotated[list[names], Field(min_length=1)]
-    chat = create_model("Chat", __base__=ChatSection, chain=(chain, [kind for kind in DEFAULT_CHAIN if kind in kinds]))
+    chat = create_model("Chat", __base__=ChatSection, chain=(chain, [kind for kind in AGENT_CHAIN if kind in kinds]))
     return create_model("SettingsFile", __base__=SettingsFile, llm=(llm, llm()), chat=(chat, chat()))
 
 

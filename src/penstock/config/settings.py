@@ -9,6 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, Never
 
+from penstock.domain.fleet import AGENT_CHAIN
+
 PriorityName = Literal["PRIMARY", "SECONDARY", "FALLBACK"]
 Mode = Literal["ollama", "vllm", "none"]
 LogFormat = Literal["text", "json"]
@@ -180,7 +182,7 @@ class StorageSettings:
 class ChatSettings:
     """Agent chat: the kinds of server to try, in order."""
 
-    chain: tuple[str, ...] = ("victoria", "mlx")
+    chain: tuple[str, ...] = AGENT_CHAIN
 
 
 @dataclass(frozen=True, slots=True)

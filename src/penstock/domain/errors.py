@@ -44,6 +44,11 @@ class PenstockError(Exception):
         self.retry_after = retry_after
 
 
+def create_internal_error() -> PenstockError:
+    """Return the error for a fault of the gateway itself, whose traceback is in its log."""
+    return PenstockError("The gateway failed with an internal error. Its log has the cause, under this request's id.")
+
+
 class InvalidRequest(PenstockError):
     """The request is invalid; `param` is the path of the field."""
 

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from penstock.domain.complexity import RequestProfile
 
+BYTES_PER_TOKEN = 4
+"""Estimate for texts whose tokens nobody has counted."""
+
 
 class Operation(enum.Enum):
     """Kind of a call, which decides the models and engines that can serve it."""

@@ -1,7 +1,7 @@
 """The caller's side of a call as the gateway sees it; the serving layer implements it over a socket."""
 
-from collections.abc import Callable
-from types import TracebackType
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 from penstock.domain.errors import PenstockError
@@ -115,25 +115,17 @@ class Client(Protocol):
         ...
 
 
-class fed_by:  # noqa: N801 (used as a verb: `with fed_by(client, source)`)
-    """Context in which a source feeds a client. On exit the client has no source, whatever happened.
+@contextmanager
+def fed_by(client: Client, source: Source) -> Iterator[None]:
+    """Attach a source to a client for a block. At its end the client has no source, whatever happened.
 
     A source that stayed attached would be aborted when the client disconnects, although it may serve another call then.
     """
-
-    __slots__ = ("_client", "_source")
-
-    def __init__(self, client: Client, source: Source) -> None:
-        self._client = client
-        self._source = source
-
-    def __enter__(self) -> None:
-        self._client.upstream = self._source
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._client.upstream = None
+    client.upstream = source
+    try:
+        yield
+    finally:
+        client.upstream = None
 
 
 class CancellableSource:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from penstock.dialects.base import Endpoint
-from penstock.domain.errors import ClientGone, ModelNotFound, PenstockError, ShuttingDown
+from penstock.domain.errors import ClientGone, ModelNotFound, PenstockError, ShuttingDown, create_internal_error
 from penstock.gateway.client import Client, RoutingHints
 from penstock.gateway.fleet.catalog import Catalog
 from penstock.gateway.observers.base import CallObserver
@@ -72,7 +72,7 @@ class Pipeline:
             ctx.failure = error
         except Exception:
             log.exception("A call to %s failed because of an error in the gateway.", endpoint.wire)
-            ctx.failure = PenstockError("The gateway failed with an internal error; see its log.")
+            ctx.failure = create_internal_error()
         finally:
             self.running -= 1
             self._finish_call(ctx)

@@ -6,7 +6,6 @@ becomes an `Exchange` and goes to the pipeline as soon as its body is complete: 
 
 import asyncio
 import logging
-import re
 import sys
 from typing import Any
 
@@ -20,6 +19,7 @@ from penstock.domain.errors import InvalidRequest, PenstockError
 from penstock.gateway.client import RoutingHints
 from penstock.http1.head_cache import CachedHead
 from penstock.http1.limits import MAX_CACHED_HEADS, MAX_HEAD_BYTES
+from penstock.http1.request_ids import is_acceptable_request_id
 from penstock.serving import request_validation
 from penstock.serving.context import ServingContext
 from penstock.serving.exchange import Exchange
@@ -29,7 +29,6 @@ from penstock.serving.routes import Route
 
 log = logging.getLogger(__name__)
 
-REQUEST_ID_PATTERN = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}\Z")
 MAX_WAIT_HEADER, SESSION_HEADER = b"x-penstock-max-wait", b"x-session-id"
 UNUSUAL_HEADERS = frozenset(
     (
@@ -339,7 +338,7 @@ class GatewayProtocol(PipelinedProtocol):
     def _apply_unusual_headers(self, exchange: Exchange, headers: dict[bytes, bytes]) -> PenstockError | None:
         """Apply the headers that few requests have. Return the reason to reject the request, or None."""
         client_id = headers.get(b"x-request-id")
-        if client_id is not None and REQUEST_ID_PATTERN.match(client_id):
+        if client_id is not None and is_acceptable_request_id(client_id):
             exchange.id = client_id
         origin = headers.get(b"origin")
         error = self.context.origin_policy.check_request(headers.get(b"host"), origin)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from penstock.gateway.upstream.resilience.backoff import backoff_delay
+from penstock.domain.backoff import backoff_delay
 
 MIN_PROBE_GAP = 1.0
 """Seconds between two probes of one server, however many calls to it fail."""

@@ -27,7 +27,7 @@ class Watcher:
 
     `start` begins, `wait_for_first_probes` waits until every server has been probed, `stop` leaves no task behind.
     Each server has at most one probe in flight, every `interval` seconds ± 10 %, sooner while it fails or after
-    `report_failed_call`.
+    `request_probe`.
     Servers with `is_configured=False` are probed without log lines and join when they answer: every `search_interval`
     seconds while the fleet is simulated or empty. The first real server with a model removes simulated ones for good;
     then `on_real_server` is called with its status.
@@ -101,7 +101,7 @@ class Watcher:
         while self._cancelled_tasks:
             await asyncio.gather(*self._cancelled_tasks, return_exceptions=True)
 
-    def report_failed_call(self, name: str) -> None:
+    def request_probe(self, name: str) -> None:
         """Probe a server now, but not more than once a second, because a call to it has failed."""
         if watched := self._watched.get(name):
             watched.request_probe(self._clock())

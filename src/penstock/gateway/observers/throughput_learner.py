@@ -28,15 +28,17 @@ class ThroughputLearner:
 
         A call that loaded a model is always in the sample. Learning costs a call four times what all else here does.
         """
+        if ctx.attempts != 1 or ctx.failure is not None:
+            return
         if self._calls_to_skip and ctx.finished_at < self._skip_until and ctx.model_was_loaded:
             self._calls_to_skip -= 1
-        elif ctx.attempts == 1 and ctx.failure is None:
-            self._learn(ctx)
-            if self._remaining_first:
-                self._remaining_first -= 1
-            else:
-                self._calls_to_skip = MAX_SKIPPED_CALLS
-                self._skip_until = ctx.finished_at + MIN_INTERVAL
+            return
+        self._learn(ctx)
+        if self._remaining_first:
+            self._remaining_first -= 1
+        else:
+            self._calls_to_skip = MAX_SKIPPED_CALLS
+            self._skip_until = ctx.finished_at + MIN_INTERVAL
 
     def _learn(self, ctx: RequestContext) -> None:
         """Update the estimates. If the call loaded a model, have the server probed to see what was evicted."""

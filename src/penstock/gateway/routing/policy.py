@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from penstock.domain.complexity import Level, TaskType
-from penstock.domain.fleet import Model
+from penstock.domain.fleet import AGENT_CHAIN, Model
 from penstock.gateway.fleet.catalog import list_names
 from penstock.gateway.routing.model_profile import compute_fit, profile_model
 
@@ -61,6 +61,6 @@ class Policy:
     mode: str = "ollama"
     model: str = "llama3.1:8b"
     mismatch: str = ""
-    chain: tuple[str, ...] = ("victoria", "mlx")
+    chain: tuple[str, ...] = AGENT_CHAIN
     distributed: bool = True
     preferences: Preferences = field(default_factory=Preferences)

@@ -3,13 +3,12 @@
 import random
 from collections.abc import Iterable
 
-from penstock.domain.request import Call
+from penstock.domain.request import BYTES_PER_TOKEN, Call
 from penstock.domain.routing_decision import Candidate, Reason
 from penstock.gateway.routing.candidate_index import ScoredDeployment
 from penstock.gateway.routing.costs.base import Cost, CostContext
 from penstock.gateway.routing.session_affinity import SessionAffinity
 
-BYTES_PER_TOKEN = 4
 MAX_PROMPT_TOKENS = 32_768
 """Limit of the estimate from a body's size. Most of a longer body is images in base64."""
 COST_BANDS_PER_SECOND = 10

@@ -10,7 +10,7 @@ from penstock.gateway.fleet.catalog import Catalog
 from penstock.gateway.metrics.meter import Meter
 from penstock.gateway.upstream.attempt import Attempts
 from penstock.gateway.upstream.failover import Failover
-from penstock.gateway.upstream.lease import LeaseDesk
+from penstock.gateway.upstream.lease import LeaseContext
 from penstock.gateway.upstream.resilience.registry import BreakerRegistry
 from penstock.gateway.upstream.round_trip import RoundTrips
 from penstock.gateway.upstream.targets import TargetFactory, Targets, Timeouts
@@ -27,12 +27,12 @@ def create_failover(
     defaults: Defaults,
     timeouts_of: Callable[[str], Timeouts],
     fetch: FetchFunction,
-    report_failure: Callable[[str], None],
+    request_probe: Callable[[str], None],
     user_agent: str,
 ) -> Failover:
     """Create the failover and all that it needs.
 
-    `timeouts_of` returns a server's timeouts by its name; `fetch` sends small requests; `report_failure` has a server,
+    `timeouts_of` returns a server's timeouts by its name; `fetch` sends small requests; `request_probe` has a server,
     given by its name, probed soon; `user_agent` names the gateway to servers.
     """
     clock = time.monotonic
@@ -40,6 +40,6 @@ def create_failover(
     targets = Targets(TargetFactory(pools, engines, timeouts_of, meter), catalog, breakers, clock)
     round_trips = RoundTrips(user_agent)
     translated = TranslatedAttempts(round_trips, fetch, clock)
-    desk = LeaseDesk(targets, report_failure, clock)
-    attempts = Attempts(desk, round_trips, translated, catalog, defaults, time.time)
+    leases = LeaseContext(targets, request_probe, clock)
+    attempts = Attempts(leases, round_trips, translated, catalog, defaults, time.time)
     return Failover(targets, attempts, clock, random.random)

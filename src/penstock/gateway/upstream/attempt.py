@@ -8,7 +8,7 @@ from penstock.domain.request import Defaults, Operation
 from penstock.domain.routing_decision import Candidate
 from penstock.gateway.fleet.catalog import Catalog
 from penstock.gateway.request_context import RequestContext
-from penstock.gateway.upstream.lease import Lease, LeaseDesk
+from penstock.gateway.upstream.lease import Lease, LeaseContext
 from penstock.gateway.upstream.provenance import Origin, create_provenance, provenance_headers
 from penstock.gateway.upstream.relay.factory import create_passthrough_relay
 from penstock.gateway.upstream.round_trip import RoundTrips
@@ -24,7 +24,7 @@ class Attempts:
 
     def __init__(
         self,
-        desk: LeaseDesk,
+        leases: LeaseContext,
         round_trips: RoundTrips,
         translated: TranslatedAttempts,
         catalog: Catalog,
@@ -33,7 +33,7 @@ class Attempts:
     ) -> None:
         self.defaults = defaults
         self.loop = round_trips.loop
-        self._desk = desk
+        self._leases = leases
         self._round_trips = round_trips
         self._translated = translated
         self._catalog = catalog
@@ -42,7 +42,7 @@ class Attempts:
     async def run(self, ctx: RequestContext, candidate: Candidate, target: Target) -> PenstockError | None:
         """Make one attempt. Return the error that stopped it, or None when a response has been delivered."""
         ctx.start_attempt(target.deployment, target.series)
-        with Lease(self._desk, ctx, target) as lease:
+        with Lease(self._leases, ctx, target) as lease:
             headers = provenance_headers(target, ctx.decision, ctx.attempts)
             if ctx.stream is None and ctx.endpoint.wire in target.engine.native_paths:
                 relay = ctx.relay = create_passthrough_relay(ctx, headers)
@@ -55,7 +55,7 @@ class Attempts:
                 origin = Origin(headers, self._create_provenance(ctx, candidate))
                 await self._translated.run(ctx, target, origin, self.defaults)
             if ctx.call.operation is Operation.MANAGE:
-                self._desk.report_failure(target.deployment.server.name)  # its list of models has changed
+                self._leases.request_probe(target.deployment.server.name)  # its list of models has changed
         return lease.error
 
     def _create_provenance(self, ctx: RequestContext, candidate: Candidate) -> Provenance:

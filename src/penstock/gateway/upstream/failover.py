@@ -3,7 +3,7 @@
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from penstock.domain.errors import PenstockError
+from penstock.domain.errors import PenstockError, create_internal_error
 from penstock.domain.request import Defaults, Operation
 from penstock.gateway.request_context import RequestContext
 from penstock.gateway.upstream.attempt import Attempts
@@ -73,8 +73,8 @@ class Failover:
             await self._try_others(ctx, failures)
         except Exception as error:
             if ctx.stream is not None and ctx.stream.interrupted is not None:
-                unknown = PenstockError("The gateway failed. Its log has the reason.")
-                ctx.stream.interrupted.give_up(error if isinstance(error, PenstockError) else unknown)
+                known = error if isinstance(error, PenstockError) else create_internal_error()
+                ctx.stream.interrupted.give_up(known)
             raise
 
     async def _try_hedged(self, ctx: RequestContext) -> list[FailedAttempt]:
@@ -106,13 +106,13 @@ class Failover:
         candidates = ctx.decision.candidates
         plan = RetryPlan(len(candidates), lambda index: self._target_of(ctx, index).breakers, self.budget, self._random)
         for failure in failures:
-            _record_failure(ctx, plan, failure)
+            _raise_if_final_else_record(ctx, plan, failure)
         while (index := await self._next_candidate(ctx, plan)) is not None:
             error = await self._attempts.run(ctx, candidates[index], self._target_of(ctx, index))
             if error is None:
                 return
             failures.append(describe_failure(index, error, ctx.relay))
-            _record_failure(ctx, plan, failures[-1])
+            _raise_if_final_else_record(ctx, plan, failures[-1])
         blocked = [self._target_of(ctx, index) for index in plan.blocked_by_breaker]
         raise summarize_failures(
             [(candidates[failure.index].deployment, failure.error) for failure in failures],
@@ -139,7 +139,7 @@ class Failover:
         return self.targets.get(ctx.decision.candidates[index].deployment)
 
 
-def _record_failure(ctx: RequestContext, plan: RetryPlan, failure: FailedAttempt) -> None:
+def _raise_if_final_else_record(ctx: RequestContext, plan: RetryPlan, failure: FailedAttempt) -> None:
     """Add a failed attempt to the plan. Raises its error when no other attempt can help."""
     if is_final(ctx, failure.error):
         raise failure.error

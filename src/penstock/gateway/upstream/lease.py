@@ -11,19 +11,19 @@ from penstock.gateway.upstream.resilience.breaker import NO_PERMITS
 from penstock.gateway.upstream.targets import Target, Targets
 
 
-class LeaseDesk:
+class LeaseContext:
     """State that all leases share.
 
-    `report_failure(server name)` has a server probed soon; `clock` returns monotonic seconds; `leases` is a count.
+    `request_probe(server name)` has a server probed soon; `clock` returns monotonic seconds; `leases_taken` is a count.
     """
 
-    __slots__ = ("clock", "leases", "report_failure", "targets")
+    __slots__ = ("clock", "leases_taken", "request_probe", "targets")
 
-    def __init__(self, targets: Targets, report_failure: Callable[[str], None], clock: Callable[[], float]) -> None:
+    def __init__(self, targets: Targets, request_probe: Callable[[str], None], clock: Callable[[], float]) -> None:
         self.targets = targets
-        self.report_failure = report_failure
+        self.request_probe = request_probe
         self.clock = clock
-        self.leases = 0
+        self.leases_taken = 0
 
 
 class Lease:
@@ -34,10 +34,10 @@ class Lease:
     the block is recorded against whoever is to blame, kept in `error`, and suppressed.
     """
 
-    __slots__ = ("_ctx", "_desk", "_permits", "_target", "error")
+    __slots__ = ("_context", "_ctx", "_permits", "_target", "error")
 
-    def __init__(self, desk: LeaseDesk, ctx: RequestContext, target: Target) -> None:
-        self._desk = desk
+    def __init__(self, context: LeaseContext, ctx: RequestContext, target: Target) -> None:
+        self._context = context
         self._ctx = ctx
         self._target = target
         self._permits = NO_PERMITS
@@ -45,14 +45,14 @@ class Lease:
         load, breakers, deployment = target.load, target.breakers, target.deployment
         if breakers.server.is_tracking or breakers.model.is_tracking:
             has_started = None if ctx.client.response_started else _response_started(ctx.client)
-            self._permits = breakers.acquire(desk.clock(), has_started)
+            self._permits = breakers.acquire(context.clock(), has_started)
         ctx.running_before = load.running
         load.running += 1
-        desk.leases += 1
-        load.last_call_number = desk.leases
+        context.leases_taken += 1
+        load.last_call_number = context.leases_taken
         if deployment.on_demand:
             model = deployment.model
-            ctx.model_was_loaded = load.swap_queue.start(model.name, model.size, desk.clock())
+            ctx.model_was_loaded = load.swap_queue.start(model.name, model.size, context.clock())
 
     def __enter__(self) -> Self:
         return self
@@ -67,7 +67,7 @@ class Lease:
             load.consecutive_failures = 0
             breakers = target.breakers
             if breakers.server.is_tracking or breakers.model.is_tracking:
-                breakers.record_success(self._permits, self._desk.clock())
+                breakers.record_success(self._permits, self._context.clock())
         elif isinstance(error, PenstockError):
             self.error = error
             self._record_failure(error)
@@ -75,21 +75,21 @@ class Lease:
             target.breakers.release(self._permits)
         load.running -= 1
         if deployment.on_demand:
-            load.swap_queue.finish(deployment.model.name, self._desk.clock())
+            load.swap_queue.finish(deployment.model.name, self._context.clock())
         return self.error is not None
 
     def _record_failure(self, error: PenstockError) -> None:
-        target, relay, desk = self._target, self._ctx.relay, self._desk
-        now, server, load = desk.clock(), target.deployment.server.name, target.load
+        target, relay, context = self._target, self._ctx.relay, self._context
+        now, server, load = context.clock(), target.deployment.server.name, target.load
         answered = relay is not None and relay.status >= 300
         target.breakers.record_failure(self._permits, error, now, answered)
         if not error.retryable:
             return
         load.consecutive_failures += 1
         load.last_failed_at = now
-        load.traffic_share = load.traffic_share or desk.targets.breakers.share_function(server)
+        load.traffic_share = load.traffic_share or context.targets.breakers.share_function(server)
         if not isinstance(error, UpstreamStatus):
-            desk.report_failure(server)
+            context.request_probe(server)
 
 
 def _response_started(client: Client) -> Callable[[], bool]:

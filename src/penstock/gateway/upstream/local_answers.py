@@ -3,11 +3,10 @@
 from dataclasses import replace
 
 from penstock.domain.content import Content, Embedding
-from penstock.domain.request import Call
+from penstock.domain.request import BYTES_PER_TOKEN, Call
 from penstock.domain.response import Choice, ModelResponse, Usage
 from penstock.gateway.request_context import RequestContext
 from penstock.gateway.upstream.provenance import Origin
-from penstock.gateway.upstream.relay.translating import BYTES_PER_TOKEN
 
 
 def load_or_unload_response(call: Call, content: Content) -> ModelResponse | None:

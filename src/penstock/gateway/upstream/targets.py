@@ -81,7 +81,7 @@ class Targets:
         self._catalog = catalog
         self._clock = clock
         self._fleet: Fleet | None = None
-        self._targets: dict[int, Target] = {}  # by the identity of the deployment, which the target keeps alive
+        self._targets: dict[tuple[str, str], Target] = {}
 
     def clear(self) -> None:
         """Prepare all targets again: settings have changed."""
@@ -92,11 +92,11 @@ class Targets:
         fleet = self._catalog.fleet
         if fleet is not self._fleet:
             self._use_fleet(fleet)
-        target = self._targets.get(id(deployment))
+        key = (deployment.server.name, deployment.model.name)
+        target = self._targets.get(key)
         if target is None:
-            server = deployment.server.name
-            target = self._targets[id(deployment)] = self._factory.create(
-                deployment, self._catalog.load_of(server), self.breakers.get(server, deployment.model.name)
+            target = self._targets[key] = self._factory.create(
+                deployment, self._catalog.load_of(deployment.server.name), self.breakers.get(*key)
             )
         return target
 

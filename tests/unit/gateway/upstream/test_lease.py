@@ -9,7 +9,7 @@ from penstock.domain.fleet import Deployment, Model, Server
 from penstock.gateway.client import CancellableSource
 from penstock.gateway.fleet.server_load import ServerLoad
 from penstock.gateway.request_context import RequestContext
-from penstock.gateway.upstream.lease import Lease, LeaseDesk
+from penstock.gateway.upstream.lease import Lease, LeaseContext
 from penstock.gateway.upstream.resilience.registry import BreakerRegistry
 from penstock.gateway.upstream.targets import Target, Targets, Timeouts
 from tests.unit.gateway.recording_client import RecordingClient
@@ -27,7 +27,9 @@ class Bench:
         self.breakers = breakers.get("a", "m")
         self.target = Target(deployment, unused, unused, Timeouts(), self.load, self.breakers, unused)
         self.reported: list[str] = []
-        self.desk = LeaseDesk(Targets(unused, unused, breakers, self.read_clock), self.reported.append, self.read_clock)
+        self.leases = LeaseContext(
+            Targets(unused, unused, breakers, self.read_clock), self.reported.append, self.read_clock
+        )
         self.client = RecordingClient()
         self.ctx = RequestContext(self.client, unused, 0.0)
         self.now = 10.0
@@ -37,7 +39,7 @@ class Bench:
 
     def run(self, error: Exception | None = None) -> Lease:
         """Take a lease, check that it holds everything, and end its block, by `error` if there is one."""
-        with Lease(self.desk, self.ctx, self.target) as lease:
+        with Lease(self.leases, self.ctx, self.target) as lease:
             self.client.upstream = CancellableSource(lambda _: None)
             assert self.load.running == 1
             assert self.load.swap_queue.running == {"m": 1}

@@ -4,10 +4,10 @@ import re
 
 from penstock.domain.complexity import Level, RequestProfile, TaskType
 from penstock.domain.content import Chat, Completion, Content, Image
+from penstock.domain.request import BYTES_PER_TOKEN
 from penstock.gateway.routing.complexity.classifier import Classifier
 from penstock.gateway.routing.complexity.conversation import find_conversation_floor, raise_level_for_context
 
-BYTES_PER_TOKEN = 4
 """For English, and about for Russian too: two bytes a letter, and tokens of two or three letters."""
 IMAGE_TOKENS = 800
 _RUSSIAN = re.compile("[а-яёА-ЯЁ]")

@@ -27,8 +27,8 @@ class Relay(Outcome[PenstockError | None]):
 
     # Slots, all of them set in __init__: the interpreter finds such attributes by position, not by name.
     __slots__ = (
-        "_error_parts", "_is_started", "_provenance_headers", "call", "client", "connection", "content_type",
-        "endpoint", "error_body", "piece_count", "retry_after", "status", "usage",
+        "_error_parts", "_error_size", "_is_started", "_provenance_headers", "call", "client", "connection",
+        "content_type", "endpoint", "error_body", "piece_count", "retry_after", "status", "usage",
     )  # fmt: skip
 
     def __init__(self, ctx: RequestContext, provenance_headers: bytes) -> None:
@@ -60,6 +60,7 @@ class Relay(Outcome[PenstockError | None]):
         self.content_type = headers.get(b"content-type", b"")
         if status >= 300:
             self._error_parts = []
+            self._error_size = 0
             self.retry_after = _parse_retry_after(headers.get(b"retry-after", b""))
             return
         self._start(headers.get(b"content-length"))
@@ -67,8 +68,9 @@ class Relay(Outcome[PenstockError | None]):
     def on_body(self, data: bytes) -> None:
         """Relay a piece of the response."""
         if self._error_parts is not None:
-            if sum(map(len, self._error_parts)) < MAX_ERROR_BYTES:
+            if self._error_size < MAX_ERROR_BYTES:
                 self._error_parts.append(data)
+                self._error_size += len(data)
             return
         try:
             self._relay_data(data)

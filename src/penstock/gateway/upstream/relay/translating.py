@@ -7,14 +7,13 @@ from dataclasses import replace
 from penstock.dialects.base import Renderer
 from penstock.domain.errors import PenstockError, UpstreamCut
 from penstock.domain.fleet import Deployment
-from penstock.domain.request import Call
+from penstock.domain.request import BYTES_PER_TOKEN, Call
 from penstock.domain.response import Chunk, Usage, assemble_response
 from penstock.engines.base import FetchFunction, ResponseReader
 from penstock.gateway.request_context import RequestContext
 from penstock.gateway.upstream.provenance import Origin
 from penstock.gateway.upstream.relay.base import Relay
 
-BYTES_PER_TOKEN = 4
 """Rule of thumb for Latin text and common vocabularies, for servers that report no usage."""
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from penstock.domain.backoff import backoff_delay
 from penstock.domain.errors import (
     ClientGone,
     ClientStalled,
@@ -20,7 +21,6 @@ from penstock.domain.errors import (
     UpstreamGarbage,
     UpstreamTimeout,
 )
-from penstock.gateway.upstream.resilience.backoff import backoff_delay
 
 CLOSED, OPEN, HALF_OPEN = range(3)
 STATE_NAMES = ("closed", "open", "half-open")

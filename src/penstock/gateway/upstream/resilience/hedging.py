@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
-from penstock.domain.errors import ClientGone, PenstockError
+from penstock.domain.errors import ClientGone, PenstockError, create_internal_error
 from penstock.gateway.client import Client, RoutingHints, Source, fed_by
 from penstock.gateway.coroutine_runner import Outcome, run_now
 
@@ -219,7 +219,7 @@ async def run_hedged(
 
 
 async def _run_to_end(race: HedgeRace, attempt: HedgedClient, run_attempt: RunAttempt) -> None:
-    error: PenstockError | None = PenstockError("The gateway failed. Its log has the reason.")
+    error: PenstockError | None = create_internal_error()
     try:
         error = await run_attempt(attempt)
     except PenstockError as failure:

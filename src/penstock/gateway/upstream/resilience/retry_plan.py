@@ -6,7 +6,7 @@ Pure: clock and randomness are handed in.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from penstock.gateway.upstream.resilience.backoff import retry_delay
+from penstock.domain.backoff import retry_delay
 from penstock.gateway.upstream.resilience.breaker import Breaker, BreakerPair
 from penstock.gateway.upstream.resilience.retry_budget import RetryBudget
 

@@ -13,7 +13,7 @@ from penstock.domain.fleet import Model
 from penstock.domain.provenance import Provenance
 from penstock.gateway.request_context import RequestContext
 from penstock.gateway.upstream.provenance import Origin
-from penstock.gateway.upstream.relay.base import Relay
+from penstock.gateway.upstream.relay.base import MAX_ERROR_BYTES, Relay
 from penstock.gateway.upstream.relay.factory import create_passthrough_relay, create_translating_relay
 from tests.support.raw_client import chat
 from tests.support.raw_engine import (
@@ -186,3 +186,12 @@ def test_a_stream_that_ends_by_closing_needs_its_end_marker():
     done = feed(create_relay("openai.chat", client, stream=True), head + event("a"), lost=True)
     assert isinstance(done.value, UpstreamCut)
     assert b"error" in client.body
+
+
+def test_an_endless_error_body_in_single_bytes_is_cut_at_the_limit_in_linear_time() -> None:
+    relay = create_relay("openai.chat", RecordingClient(), stream=False)
+    relay.on_head(500, {})
+    for _ in range(5 * MAX_ERROR_BYTES):  # quadratic time would take minutes
+        relay.on_body(b"x")
+    relay.on_end(True)
+    assert len(relay.error_body) == MAX_ERROR_BYTES

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.gateway.upstream.resilience.backoff import backoff_delay, retry_delay
+from penstock.domain.backoff import backoff_delay, retry_delay
 
 
 def test_the_delay_doubles_up_to_its_maximum():

@@ -11,7 +11,7 @@ from penstock.gateway.routing.complexity.classifier import Classifier
 from penstock.serving.origin_policy import OriginPolicy
 
 
-class GatewayState:
+class LiveGatewayStatus:
     """The `GatewayStatus` of a gateway."""
 
     def __init__(self, gateway: Gateway) -> None:
@@ -69,7 +69,7 @@ def build_api_dependencies(gateway: Gateway, origin_policy: OriginPolicy) -> Api
         engines=gateway.engines,
         dialects=gateway.dialects,
         fetch=gateway.fetch,
-        gateway=GatewayState(gateway),
+        gateway=LiveGatewayStatus(gateway),
         is_origin_allowed=origin_policy.is_origin_allowed,
         clock=time.monotonic,
         wall=time.time,
