@@ -11,7 +11,7 @@ from typing import TypeAlias
 Json: TypeAlias = bytes
 
 
-@dataclass(slots=True, unsafe_hash=True)
+@dataclass(slots=True)
 class Text:
     """A text in a message."""
 
@@ -59,7 +59,7 @@ class ToolCall:
     arguments: str
 
 
-@dataclass(slots=True, unsafe_hash=True)
+@dataclass(slots=True)
 class Message:
     """A message. `role` is system, developer, user, assistant or tool; a tool's result has the id of its call."""
 
@@ -116,7 +116,7 @@ class Thinking:
     budget: int | None = None
 
 
-@dataclass(slots=True, unsafe_hash=True)
+@dataclass(slots=True)
 class Sampling:
     """Sampling parameters; None is the engine's default. `n` is the number of choices."""
 
@@ -135,7 +135,7 @@ class Sampling:
     top_logprobs: int | None = None
 
 
-@dataclass(slots=True, unsafe_hash=True)
+@dataclass(slots=True)
 class Chat:
     """A conversation to continue.
 

@@ -9,7 +9,8 @@ class Provenance:
 
     Times are seconds. `model` is the server's name for the model, `requested` the name that the caller sent. `reason`
     is a short sentence on the routing decision. `warning` is set when a substitute answered. `resumed` counts the
-    servers that continued an interrupted stream. Not frozen: the response's own times are filled in when it has ended.
+    servers that continued an interrupted stream. Not frozen: relays set the response's
+    times when it is complete, and `resumed` when another server continues it.
     """
 
     request_id: str

@@ -1,7 +1,7 @@
 """Responses of engines: a stream of chunks, or the complete response.
 
-No object is changed after it is created. Classes that every call needs are not declared frozen, since that doubles the
-cost of creation.
+Objects are not changed once they are handed on. Classes that every call needs are not declared frozen, since that
+doubles the cost of creation.
 """
 
 from collections.abc import Iterable
@@ -74,7 +74,7 @@ class Chunk:
     thinking_signature: str = ""
 
 
-@dataclass(slots=True, unsafe_hash=True)
+@dataclass(slots=True)
 class Choice:
     """One of the alternatives that a request with `n` > 1 gets."""
 
@@ -89,7 +89,7 @@ class Choice:
     thinking_signature: str = ""
 
 
-@dataclass(slots=True, unsafe_hash=True)
+@dataclass(slots=True)
 class ModelResponse:
     """A complete response: choices by index, or vectors. `steps` are texts on an agent's progress."""
 

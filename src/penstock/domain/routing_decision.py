@@ -1,7 +1,7 @@
 """Routing decisions: the deployments that may answer a call, in the order to try them, and the reasons.
 
-All of these are immutable by convention. `Candidate` and `Decision` are made for every call, and a frozen dataclass
-takes twice as long to make.
+All of these are immutable by convention. `Candidate` and `Decision` are created for every call, and a frozen dataclass
+takes twice as long to create.
 """
 
 import enum
@@ -65,7 +65,7 @@ class Reason:
     text: str = ""
 
 
-@dataclass(slots=True, unsafe_hash=True)
+@dataclass(slots=True)
 class Candidate:
     """A deployment and its cost in seconds: the expected time to the first token, plus preferences.
 
@@ -86,7 +86,7 @@ class Candidate:
         return 1.0 / (1.0 + max(0.0, self.cost)) / (1 + self.tier)
 
 
-@dataclass(slots=True, unsafe_hash=True)
+@dataclass(slots=True)
 class Decision:
     """Candidates, best first. `warning` is set if the first is not what the caller asked for.
 

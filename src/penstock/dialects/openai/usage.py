@@ -89,15 +89,25 @@ def _parse_response_usage(body: bytes) -> Usage | None:
 
 
 def _to_usage(counts: UsageObject | None, timings: Timings | None) -> Usage | None:
-    usage = None
+    prompt_seconds = completion_seconds = 0.0
+    if timings is not None:
+        prompt_seconds, completion_seconds = timings.prompt_ms / 1e3, timings.predicted_ms / 1e3
     if counts is not None and counts.prompt_tokens is not None:
-        usage = Usage(counts.prompt_tokens, counts.completion_tokens or 0)
-        if counts.prompt_tokens_details is not None:
-            usage.cached_tokens = counts.prompt_tokens_details.cached_tokens or 0
-        if counts.completion_tokens_details is not None:
-            usage.reasoning_tokens = counts.completion_tokens_details.reasoning_tokens or 0
-    elif timings is not None:
-        usage = Usage(timings.cache_n + timings.prompt_n, timings.predicted_n, timings.cache_n)
-    if usage is not None and timings is not None:
-        usage.prompt_seconds, usage.completion_seconds = timings.prompt_ms / 1e3, timings.predicted_ms / 1e3
-    return usage
+        prompt_details, completion_details = counts.prompt_tokens_details, counts.completion_tokens_details
+        return Usage(
+            counts.prompt_tokens,
+            counts.completion_tokens or 0,
+            cached_tokens=(prompt_details.cached_tokens or 0) if prompt_details is not None else 0,
+            reasoning_tokens=(completion_details.reasoning_tokens or 0) if completion_details is not None else 0,
+            prompt_seconds=prompt_seconds,
+            completion_seconds=completion_seconds,
+        )
+    if timings is None:
+        return None
+    return Usage(
+        timings.cache_n + timings.prompt_n,
+        timings.predicted_n,
+        timings.cache_n,
+        prompt_seconds=prompt_seconds,
+        completion_seconds=completion_seconds,
+    )
