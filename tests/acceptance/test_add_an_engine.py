@@ -116,7 +116,7 @@ def test_a_server_of_the_new_kind_answers_clients_of_every_dialect(
 ) -> None:
     settings = checkout.files["penstock.yaml"].replace(DOCUMENTED_PORT, str(simulated_server))
     with gateway(tmp_path / "gateway", settings, variables=checkout.variables) as running:
-        running.wait_for_line(f"Server gpu (http://localhost:{simulated_server}): 1 models")
+        running.wait_for_line(f"Server gpu (http://localhost:{simulated_server}): 1 model")
         (model,) = running.get("/v1/models").json()["data"]
         messages = [{"role": "user", "content": "Hello"}]
         request = {"model": model["id"], "messages": messages, "max_tokens": 5, "stream": False}
@@ -136,4 +136,4 @@ def test_the_new_kind_has_its_own_environment_variable(
 ) -> None:
     variables = {**checkout.variables, "SGLANG_URL": f"localhost:{simulated_server}"}
     with gateway(tmp_path / "gateway", variables=variables) as running:
-        running.wait_for_line(f"Server sglang (http://localhost:{simulated_server}): 1 models")
+        running.wait_for_line(f"Server sglang (http://localhost:{simulated_server}): 1 model")

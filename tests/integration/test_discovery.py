@@ -98,7 +98,7 @@ async def test_a_default_address_joins_when_it_answers_and_stays(away, caplog):
         await w.wait_until(state_is("localhost", State.UP))
         await away.stop()
         await w.wait_until(state_is("localhost", State.DOWN))
-    assert f"Server localhost ({away.url}): 1 models" in caplog.text
+    assert f"Server localhost ({away.url}): 1 model" in caplog.text
 
 
 async def test_each_change_of_a_servers_state_is_logged_once(good, caplog):
@@ -122,7 +122,7 @@ async def test_a_loading_server_gets_no_calls_until_it_is_ready(caplog):
         assert w.status("a").state is State.LOADING
         tiny.fault = ""
         await w.wait_until(state_is("a", State.UP))
-    assert "Server a is ready: 1 models" in caplog.text
+    assert "Server a is ready: 1 model" in caplog.text
 
 
 async def test_a_failed_call_causes_a_probe_at_once(good):
@@ -173,7 +173,7 @@ async def test_an_unexpected_engine_error_is_logged_once_with_its_type(good, cap
         await w.wait_for_probes(5)
         assert w.status("a").state is State.DOWN
     errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
-    assert errors == ["Looking at server a failed: ZeroDivisionError: boom"]
+    assert errors == ["The probe of server a failed: ZeroDivisionError: boom."]
     assert "in inspect_server" in caplog.text  # where in the program
 
 

@@ -21,10 +21,12 @@ async def test_a_drained_server_is_listed_as_draining_and_gets_no_calls(caplog):
         assert w.watcher.enable_server("a")
         assert w.status("a").is_up
         assert w.catalog.fleet.deployments["m"][0].is_up
-    lines = [r.getMessage() for r in caplog.records if r.getMessage().startswith("Server a gets")]
+    lines = [
+        r.getMessage() for r in caplog.records if r.getMessage().startswith(("Server a is drained", "Server a gets"))
+    ]
     assert lines == [
-        "Server a gets no new calls; those that run there come to their end",
-        "Server a gets calls again",
+        "Server a is drained: it gets no new calls, and running calls complete.",
+        "Server a gets new calls again.",
     ]
 
 

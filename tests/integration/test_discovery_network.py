@@ -234,7 +234,7 @@ async def test_a_failed_search_is_logged_once_and_repeated(fake, caplog):
     async with WatchedFleet() as w, run_search(w, mdns, LanSearchSettings(mdns=True), hostnames=("gpu.local",)):
         mdns.publish(OLLAMA_SERVICE, service(fake))
         await w.wait_until(state_is("GPU-box", State.UP))
-    assert sum("Looking for servers on the network failed" in r.getMessage() for r in caplog.records) == 1
+    assert sum("The search for servers on the network failed" in r.getMessage() for r in caplog.records) == 1
 
 
 async def test_no_task_runs_when_the_search_is_disabled():

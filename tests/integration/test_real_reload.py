@@ -85,7 +85,7 @@ async def test_a_server_joins_without_a_running_stream_being_dropped(
             assert "other1" not in running.servers()
             running.settings.write_text(fleet(slow, other), encoding="utf-8")
             running.wait_for_line(reload(running))
-            running.wait_for_line(f"Server other1 ({other.url}): 1 models")
+            running.wait_for_line(f"Server other1 ({other.url}): 1 model")
             body = {"model": "gemma3:1b", "messages": MESSAGES, "stream": False}
             assert (await client.post("/api/chat", json=body)).json()["message"]["content"] == SAID
             said += [piece async for piece in pieces]
@@ -102,7 +102,7 @@ async def test_the_stream_of_a_removed_server_completes(slow: Simulator, other: 
             said = [await anext(pieces)]
             running.settings.write_text(fleet(other), encoding="utf-8")
             running.wait_for_line(by_signal(running))
-            running.wait_for_line(f"Server primary ({other.url}): 1 models")
+            running.wait_for_line(f"Server primary ({other.url}): 1 model")
             assert (await client.post("/api/chat", json=SLOW)).status_code == 404
             said += [piece async for piece in pieces]
         assert "".join(said) == SAID
@@ -135,8 +135,8 @@ def test_the_log_reports_each_server_and_a_summary(llama_a: Running, slow: Simul
         log = running.lines()
         assert "Discovering Ollama, llama.cpp servers and models..." in log
         for name, url in (("primary", slow.url), ("llamacpp", llama_a.url)):
-            assert re.search(rf"INFO - Server {name} \({re.escape(url)}\): 1 models, \d+ms\n", log)
-        assert re.search(r"WARNING - Server away \(http://127\.0\.0\.1:9\) does not answer: .*refused; check that", log)
+            assert re.search(rf"INFO - Server {name} \({re.escape(url)}\): 1 model, \d+ms\n", log)
+        assert re.search(r"WARNING - Server away \(http://127\.0\.0\.1:9\) does not answer: .*refused. Check that", log)
         assert "penstock.yaml:1" in log
         assert "Discovery complete: 2/3 servers available, 2 unique models" in log
         assert running.post("/chat", {"message": ASK, "model": "tiny"}).json()["response"] == SENTENCE

@@ -184,7 +184,7 @@ class GatewayProtocol(PipelinedProtocol):
         error = sys.exception()
         cause = error.__context__ if error is not None else None
         if cause is not None and not isinstance(cause, PenstockError):
-            log.error("Reading a request failed unexpectedly", exc_info=cause)
+            log.error("A request could not be read because of an error in the gateway.", exc_info=cause)
         if isinstance(cause, PenstockError):
             self.reject_request(cause)
         else:

@@ -42,11 +42,11 @@ class DiscoveryLog:
         elif previous.state is State.UNKNOWN:
             _log_found(status)
         elif status.state is State.DOWN:
-            log.warning("Server %s is down: %s", name, status.error)
+            log.warning("Server %s is down: %s.", name, status.error.removesuffix("."))
         elif status.state is State.LOADING:
-            log.info("Server %s is loading a model", name)
+            log.info("Server %s is loading a model.", name)
         else:
-            log.info("Server %s is %s: %s", name, _describe_return(previous), _describe_size(status))
+            log.info("Server %s is %s: %s.", name, _describe_return(previous), _describe_size(status))
 
     def log_unexpected_error(self, watched: WatchedServer, error: Exception | None) -> None:
         """Log an unexpected probe error once, with its traceback."""
@@ -56,7 +56,7 @@ class DiscoveryLog:
         description = f"{type(error).__name__}: {error}"
         if description != watched.unexpected_error:
             watched.unexpected_error = description
-            log.error("Looking at server %s failed: %s", watched.server.name, description, exc_info=error)
+            log.error("The probe of server %s failed: %s.", watched.server.name, description, exc_info=error)
 
 
 def _log_found(status: ServerStatus) -> None:
@@ -66,7 +66,7 @@ def _log_found(status: ServerStatus) -> None:
 def _warn_of_unreachable(status: ServerStatus) -> None:
     server = status.server
     setting = server.setting or "its address in the settings (`penstock check-config` shows it)"
-    line = "Server %s (%s) does not answer: %s; check that it runs, and %s"
+    line = "Server %s (%s) does not answer: %s. Check that it runs, and %s."
     log.warning(line, server.name, ", ".join(server.urls), status.error.removesuffix("."), setting)
 
 
@@ -75,4 +75,5 @@ def _describe_return(previous: ServerStatus) -> str:
 
 
 def _describe_size(status: ServerStatus) -> str:
-    return f"{len(status.models)} models, {status.response_time * 1000:.0f}ms"
+    models = "1 model" if len(status.models) == 1 else f"{len(status.models)} models"
+    return f"{models}, {status.response_time * 1000:.0f}ms"

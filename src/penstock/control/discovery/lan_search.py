@@ -114,7 +114,7 @@ class LanSearch:
             try:
                 await self._search_once()
             except Exception:
-                log.exception("Looking for servers on the network failed")
+                log.exception("The search for servers on the network failed.")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._interval):
                     await self._wake.wait()
@@ -187,7 +187,7 @@ class LanSearch:
 
     async def _scan_hosts(self, hosts: tuple[str, ...]) -> None:
         hits = await port_scan.scan_hosts(hosts, OLLAMA_PORT, self._connect)
-        log.debug("Scanned %d addresses, %d accept connections", len(hosts), len(hits))
+        log.debug("%d of %d scanned addresses accept connections.", len(hits), len(hosts))
         if hits != self._scan_hits:
             self._scan_hits = hits
             self._wake.set()
@@ -201,8 +201,8 @@ class LanSearch:
         for gateway in self.other_gateways:
             if gateway not in self._logged_gateways:
                 self._logged_gateways.add(gateway)
-                use = "it is not used, unless llm.providers.openai.servers names it"
-                log.info("Another gateway is on the network: %s (%s); %s", gateway.name, gateway.url, use)
+                use = "It is not used unless llm.providers.openai.servers lists it."
+                log.info("Another gateway is on the network: %s (%s). %s", gateway.name, gateway.url, use)
 
 
 def _get_version(service: Service) -> str:

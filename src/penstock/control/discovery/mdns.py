@@ -74,7 +74,7 @@ class Mdns:
         try:
             addresses = await self._library.resolve_host(zeroconf.zeroconf, name, fresh, self._timeout)
         except Exception as error:  # from the library, or because the network is gone
-            log.debug("mDNS could not resolve %s: %s", name, error)
+            log.debug("mDNS could not resolve %s: %s.", name, error)
             return ()
         return tuple(filter(_is_usable_address, addresses))
 
@@ -126,7 +126,7 @@ class Mdns:
             zeroconf = self._library.open_sockets(self._interfaces)
             self._library.add_listener(zeroconf.zeroconf, self._on_records)
         except Exception as error:  # no package, no network, or the port is taken
-            log.warning("mDNS is not available, so .local names and announced servers are not found: %s", error)
+            log.warning("mDNS is not available, so .local names and announced servers are not found: %s.", error)
             return None
         return zeroconf
 
@@ -188,10 +188,10 @@ class Mdns:
             try:
                 await (await zeroconf.async_register_service(info, allow_name_change=True))
             except Exception as error:  # from the library or the network
-                log.warning("This gateway could not be announced on the local network: %s", error)
+                log.warning("This gateway could not be announced on the local network: %s.", error)
                 return
             self._registered = announcement, info
-            log.info("Announced on the local network: %s", info.name.removesuffix("."))
+            log.info("This gateway is announced on the local network as %s.", info.name.removesuffix("."))
 
     def _report_services(self) -> None:
         if self.on_services_changed and not self._is_stopped:
@@ -205,7 +205,7 @@ class Mdns:
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            log.warning("mDNS: %s: %s", type(error).__name__, error)
+            log.warning("A background task of mDNS failed: %s: %s.", type(error).__name__, error)
 
 
 def is_address_record(update: "RecordUpdate") -> bool:

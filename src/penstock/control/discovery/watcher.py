@@ -166,8 +166,10 @@ class Watcher:
             return False
         if drained != (name in self._drained):
             self._drained ^= {name}
-            change = "gets no new calls; those that run there come to their end" if drained else "gets calls again"
-            logger.info("Server %s %s", name, change)
+            change = (
+                "is drained: it gets no new calls, and running calls complete" if drained else "gets new calls again"
+            )
+            logger.info("Server %s %s.", name, change)
             self._publish()
         return True
 
@@ -262,7 +264,8 @@ class Watcher:
             self._log.log_state_change(previous, watched.status)
         else:
             schedule.finish_without_server(now, self._choose_search_interval(), self._random())
-            logger.debug("Nothing at %s: %s", watched.server.url, watched.status.error or "no model")
+            reason = watched.status.error.removesuffix(".") or "no model"
+            logger.debug("No server was found at %s: %s.", watched.server.url, reason)
             watched.status = ServerStatus(watched.server)
         watched.probed.set()
         self._publish()
@@ -295,7 +298,7 @@ class Watcher:
             try:
                 self.on_real_server(watched.status)
             except Exception:
-                logger.exception("Removing the simulated servers failed")
+                logger.exception("The simulated servers could not be removed.")
 
     # Publishing
 

@@ -37,17 +37,17 @@ class _HistogramFamily:
 _HISTOGRAM_FAMILIES = (
     _HistogramFamily(
         "gen_ai_server_request_duration_seconds",
-        "From a call's arrival to the end of its answer, of calls that ended well.",
+        "Time from the arrival of a call to the end of its response, for successful calls.",
         lambda series: [((), series.duration)],
     ),
     _HistogramFamily(
         "gen_ai_server_time_to_first_token_seconds",
-        "From a call's arrival to the first piece of its answer.",
+        "Time from the arrival of a call to the first byte of its response body.",
         lambda series: [((), series.first_byte)],
     ),
     _HistogramFamily(
         "gen_ai_client_token_usage",
-        "Tokens of a call's prompt (input) and answer (output).",
+        "Tokens of a call: prompt (input) and response (output).",
         lambda series: [
             ((("gen_ai_token_type", "input"),), series.prompt_tokens),
             ((("gen_ai_token_type", "output"),), series.completion_tokens),
@@ -71,7 +71,7 @@ def render_metrics(all_series: Mapping[SeriesKey, Series], gauges: Iterable[Gaug
 
 
 def _append_call_counters(lines: list[str], all_series: Mapping[SeriesKey, Series]) -> None:
-    _append_heading(lines, "penstock_requests_total", "Calls that have ended, by their outcome.", "counter")
+    _append_heading(lines, "penstock_requests_total", "Calls that have ended, by outcome.", "counter")
     for key, series in all_series.items():
         for code, count in series.calls_by_code.items():
             labels = _render_labels((("wire", key.wire), ("model", key.model), ("server", key.server), ("code", code)))
@@ -80,9 +80,7 @@ def _append_call_counters(lines: list[str], all_series: Mapping[SeriesKey, Serie
     for server, series in merge_by(all_series.items(), lambda key: key.server).items():
         if series.retries:
             lines.append(f"penstock_retries_total{{{_render_labels((('server', server),))}}} {series.retries}")
-    _append_heading(
-        lines, "penstock_fallbacks_total", "Calls that were answered by another server than the first.", "counter"
-    )
+    _append_heading(lines, "penstock_fallbacks_total", "Calls that needed more than one attempt.", "counter")
     lines.append(f"penstock_fallbacks_total {sum(series.fallbacks for series in all_series.values())}")
 
 

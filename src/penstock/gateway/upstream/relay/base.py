@@ -22,7 +22,7 @@ class Relay(Outcome[PenstockError | None]):
     """Common part of all relays: the response's head, error responses, and the outcome.
 
     `provenance_headers` are the header lines that say who responded. `error_body` and `retry_after` are those of an
-    error response. `is_started` is True once this relay has written to the client.
+    error response. `_is_started` is True once this relay has written to the client.
     """
 
     # Slots, all of them set in __init__: the interpreter finds such attributes by position, not by name.
@@ -77,7 +77,7 @@ class Relay(Outcome[PenstockError | None]):
         except PenstockError as error:
             self._stop(error)
         except Exception as error:
-            log.exception("cannot read a response in %s", self.endpoint.wire)
+            log.exception("A response for %s could not be read.", self.endpoint.wire)
             self._stop(unreadable_response(error))
 
     def on_end(self, is_delimited: bool) -> None:
@@ -91,7 +91,7 @@ class Relay(Outcome[PenstockError | None]):
         except PenstockError as error:
             self.on_failure(error)
         except Exception as error:
-            log.exception("cannot finish a response in %s", self.endpoint.wire)
+            log.exception("The end of a response for %s could not be delivered.", self.endpoint.wire)
             self.on_failure(unreadable_response(error))
 
     def on_failure(self, error: PenstockError) -> None:

@@ -77,7 +77,7 @@ class PollingRelay(TranslatingRelay):
         except asyncio.CancelledError:
             failure = cancelled_by
         except Exception as error:
-            log.exception("cannot read the state of a run of %s", deployment.server.name)
+            log.exception("The state of a run on %s could not be read.", deployment.server.name)
             failure = unreadable_response(error)
         self.on_failure(failure)
         raise failure

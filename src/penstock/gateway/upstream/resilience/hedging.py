@@ -225,7 +225,7 @@ async def _run_to_end(race: HedgeRace, attempt: HedgedClient, run_attempt: RunAt
     except PenstockError as failure:
         error = failure
     except Exception:
-        log.exception("a hedged attempt failed in the gateway itself")
+        log.exception("A hedged attempt failed because of an error in the gateway.")
     race.end_attempt(attempt, error)
 
 
