@@ -26,8 +26,7 @@ from penstock.serving import pipelining, routes
 from penstock.serving.context import ServingContext
 from penstock.serving.origin_policy import OriginPolicy
 from penstock.serving.protocol import GatewayProtocol
-from penstock.serving.server import ListenOptions, apply_origin_policy, bind_socket
-from penstock.serving.server import Server as HttpServer
+from penstock.serving.server import HttpServer, ListenOptions, apply_origin_policy, bind_socket
 from tests.support.raw_client import RawClient
 
 

@@ -20,8 +20,16 @@ from penstock.serving import routes
 from penstock.serving.context import ServingContext
 from penstock.serving.origin_policy import OriginPolicy
 from penstock.serving.protocol import GatewayProtocol
-from penstock.serving.server import App, ListenOptions, Receive, Scope, Send, apply_origin_policy, bind_socket
-from penstock.serving.server import Server as HttpServer
+from penstock.serving.server import (
+    App,
+    HttpServer,
+    ListenOptions,
+    Receive,
+    Scope,
+    Send,
+    apply_origin_policy,
+    bind_socket,
+)
 from penstock.storage.data_dir import DataDirInUseError, claim_data_dir
 
 log = logging.getLogger("penstock")

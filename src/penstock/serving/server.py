@@ -46,7 +46,7 @@ class ListenOptions:
     backlog: int = 8192
 
 
-class Server(uvicorn.Server):
+class HttpServer(uvicorn.Server):
     """uvicorn's server. `on_stop` is called when a stop is requested, before it drains."""
 
     def __init__(
