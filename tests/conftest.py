@@ -1,4 +1,4 @@
-"""What holds for every test, and real model servers for a whole test run, each started by the first that asks."""
+"""Isolation of every test, and real model servers for a complete test run, each started when it is first needed."""
 
 import os
 import shutil
@@ -67,7 +67,7 @@ def llama_a() -> Iterator[Running]:
 
 @pytest.fixture(scope="session")
 def llama_b() -> Iterator[Running]:
-    """The other one."""
+    """The other one of the two."""
     yield from _run(real_engines.llama_server(), "llamacpp")
 
 
@@ -89,7 +89,7 @@ def vllm() -> Iterator[Running]:
 
 @pytest.fixture(scope="session")
 def simulators() -> Iterator[Simulators]:
-    """Where a test, or a fixture, starts simulated engines."""
+    """Simulated engines that a test or a fixture starts."""
     running = Simulators()
     yield running
     running.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.gateway_process import environment, eventually, gateway
+from tests.support.gateway_process import build_environment, run_gateway_process, wait_until
 from tests.support.real_engines import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +36,7 @@ class Checkout:
         return {"PYTHONPATH": str(self.folder / "src")}
 
     def run(self, *command: str) -> str:
-        variables = {**os.environ, **environment(self.folder, self.variables)}
+        variables = {**os.environ, **build_environment(self.folder, self.variables)}
         done = subprocess.run(
             command, cwd=self.folder, env=variables, capture_output=True, text=True, check=False, timeout=120
         )
@@ -70,13 +70,13 @@ def simulated_server(checkout: Checkout) -> Iterator[int]:
         process = subprocess.Popen(
             [sys.executable, "-m", "penstock", *words],
             cwd=checkout.folder,
-            env=environment(checkout.folder, checkout.variables),
+            env=build_environment(checkout.folder, checkout.variables),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
         )
     try:
-        eventually(
+        wait_until(
             lambda: str(port) in log.read_text() or process.poll() is not None, START_SECONDS, "it did not start"
         )
         assert process.poll() is None, log.read_text()
@@ -103,7 +103,7 @@ def test_the_documented_code_keeps_the_house_rules(checkout: Checkout) -> None:
 def test_the_documented_unit_test_passes(checkout: Checkout) -> None:
     (command,) = [command for command in checkout.commands if command[0].endswith("pytest")]
     assert "1 passed" in checkout.run(
-        sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *command[1:], "-o", "addopts="
+        *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider"), *command[1:], "-o", "addopts="
     )
 
 
@@ -115,7 +115,7 @@ def test_a_server_of_the_new_kind_answers_clients_of_every_dialect(
     checkout: Checkout, simulated_server: int, tmp_path: Path
 ) -> None:
     settings = checkout.files["penstock.yaml"].replace(DOCUMENTED_PORT, str(simulated_server))
-    with gateway(tmp_path / "gateway", settings, variables=checkout.variables) as running:
+    with run_gateway_process(tmp_path / "gateway", settings, variables=checkout.variables) as running:
         running.wait_for_line(f"Server gpu (http://localhost:{simulated_server}): 1 model")
         (model,) = running.get("/v1/models").json()["data"]
         messages = [{"role": "user", "content": "Hello"}]
@@ -135,5 +135,5 @@ def test_the_new_kind_has_its_own_environment_variable(
     checkout: Checkout, simulated_server: int, tmp_path: Path
 ) -> None:
     variables = {**checkout.variables, "SGLANG_URL": f"localhost:{simulated_server}"}
-    with gateway(tmp_path / "gateway", variables=variables) as running:
+    with run_gateway_process(tmp_path / "gateway", variables=variables) as running:
         running.wait_for_line(f"Server sglang (http://localhost:{simulated_server}): 1 model")

@@ -55,7 +55,7 @@ def penstock(tmp_path: Path) -> Penstock:
 
 
 @contextlib.contextmanager
-def started(folder: Path, words: Sequence[str]) -> Iterator["subprocess.Popen[str]"]:
+def run_in_background(folder: Path, words: Sequence[str]) -> Iterator["subprocess.Popen[str]"]:
     """A command that goes on until the end of the block."""
     process = subprocess.Popen(
         words, cwd=folder, env=variables(folder, {}), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -267,7 +267,7 @@ with claim_data_dir(Path(sys.argv[1])):
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
 def test_reload_signals_the_gateway_of_the_data_folder(penstock: Penstock, tmp_path: Path) -> None:
-    with started(tmp_path, [sys.executable, "-c", HOLD_UNTIL_HANGUP, str(tmp_path / "data")]) as gateway:
+    with run_in_background(tmp_path, [sys.executable, "-c", HOLD_UNTIL_HANGUP, str(tmp_path / "data")]) as gateway:
         assert gateway.stdout is not None
         assert gateway.stdout.readline() == "held\n"
         result = penstock("reload")
@@ -280,7 +280,7 @@ def test_reload_signals_the_gateway_of_the_data_folder(penstock: Penstock, tmp_p
 @pytest.mark.parametrize("kind", ["ollama", "vllm", "llamacpp", "mlx", "victoria"])
 def test_a_simulated_server_prints_its_address_and_answers_there(tmp_path: Path, kind: str) -> None:
     words = [sys.executable, "-m", "penstock", "sim", "--kind", kind, "--port", "0", "--models", "gemma3:1b"]
-    with started(tmp_path, words) as simulator:
+    with run_in_background(tmp_path, words) as simulator:
         assert simulator.stdout is not None
         line = simulator.stdout.readline()
         assert line.startswith(f"Simulated {kind} at http://127.0.0.1:")
@@ -295,7 +295,7 @@ def test_a_simulated_server_prints_its_address_and_answers_there(tmp_path: Path,
 
 def test_a_simulated_server_uses_its_options(tmp_path: Path) -> None:
     words = "sim --kind llamacpp --port 0 --cold-start --load-seconds 3600 --max-loaded 1 --queue-limit 0 --seed 7"
-    with started(tmp_path, [sys.executable, "-m", "penstock", *words.split()]) as simulator:
+    with run_in_background(tmp_path, [sys.executable, "-m", "penstock", *words.split()]) as simulator:
         assert simulator.stdout is not None
         port = int(simulator.stdout.readline().partition("127.0.0.1:")[2].partition(":")[0])
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
@@ -305,7 +305,9 @@ def test_a_simulated_server_uses_its_options(tmp_path: Path) -> None:
 
 
 def test_a_simulated_server_on_a_taken_port_fails_in_one_line(penstock: Penstock, tmp_path: Path) -> None:
-    with started(tmp_path, [sys.executable, "-m", "penstock", "sim", "--kind", "ollama", "--port", "0"]) as first:
+    with run_in_background(
+        tmp_path, [sys.executable, "-m", "penstock", "sim", "--kind", "ollama", "--port", "0"]
+    ) as first:
         assert first.stdout is not None
         port = first.stdout.readline().partition("127.0.0.1:")[2].partition(":")[0]
         result = penstock("sim", "--kind", "vllm", "--port", port)

@@ -14,18 +14,18 @@ from tests.acceptance.distributed import (
     GREETING,
     LOCAL,
     REMOTE,
-    SAID,
+    SIM_TEXT,
     SURFACES,
     SYSTEM,
     WARNING,
     Route,
     ask,
-    at_once,
-    route,
-    routed,
-    written,
+    instant_ollama,
+    parse_route,
+    render_fleet_settings,
+    run_distributed_gateway,
 )
-from tests.support.gateway_process import Gateway, eventually, gateway
+from tests.support.gateway_process import Gateway, run_gateway_process, wait_until
 from tests.support.real_engines import free_port
 from tests.support.simulators import Simulators
 
@@ -34,15 +34,15 @@ ENGLISH = "Write an authorization system with JWT, refresh tokens and rate limit
 IMPATIENT = "server: {timeouts: {connect: 1, first_byte: 1}}\n"
 
 
-def warned(running: Gateway, local: Simulator) -> None:
+def check_warning(running: Gateway, local: Simulator) -> None:
     """The document's fourth example, word for word."""
     answer = ask(running, SYSTEM)
-    assert route(answer) == LESSER
-    told = answer.json()
-    assert (told["success"], told["message"], told["warning"]) == (True, SAID, WARNING)
-    assert told["metadata"]["server_used"] == local.url
-    assert told["metadata"]["fallback"] is True
-    assert told["metadata"]["used_fast_model"] is True
+    assert parse_route(answer) == LESSER
+    body = answer.json()
+    assert (body["success"], body["message"], body["warning"]) == (True, SIM_TEXT, WARNING)
+    assert body["metadata"]["server_used"] == local.url
+    assert body["metadata"]["fallback"] is True
+    assert body["metadata"]["used_fast_model"] is True
     assert answer.headers["x-penstock-fallback"] == "true"
     running.wait_for_line("Distributed routing: qwen2.5:1.5b @ localhost (fallback: True)")
 
@@ -50,23 +50,23 @@ def warned(running: Gateway, local: Simulator) -> None:
 @pytest.fixture
 def local(simulators: Simulators) -> Iterator[Simulator]:
     """The laptop."""
-    simulator = simulators.start(at_once(*LOCAL))
+    simulator = simulators.start(instant_ollama(*LOCAL))
     yield simulator
     simulators.stop(simulator)
 
 
-def beside(local: Simulator, remote: str) -> str:
-    return written({"remote": (remote, "PRIMARY"), "localhost": (local.url, "SECONDARY")}, IMPATIENT)
+def render_settings(local: Simulator, remote: str) -> str:
+    return render_fleet_settings({"remote": (remote, "PRIMARY"), "localhost": (local.url, "SECONDARY")}, IMPATIENT)
 
 
 def test_a_server_that_is_down_at_the_start_is_replaced_with_a_warning(local: Simulator, tmp_path: Path) -> None:
-    with gateway(tmp_path, beside(local, f"http://127.0.0.1:{free_port()}")) as running:
-        warned(running, local)
-        assert "Discovery complete: 1/2 servers available, 3 unique models" in running.lines()
+    with run_gateway_process(tmp_path, render_settings(local, f"http://127.0.0.1:{free_port()}")) as running:
+        check_warning(running, local)
+        assert "Discovery complete: 1/2 servers available, 3 unique models" in running.read_log()
         for path in SURFACES:
-            assert route(ask(running, SYSTEM, path)) == LESSER
+            assert parse_route(ask(running, SYSTEM, path)) == LESSER
         greeted = ask(running, GREETING)
-        assert (route(greeted).level, route(greeted).server) == ("trivial", "localhost")
+        assert (parse_route(greeted).level, parse_route(greeted).server) == ("trivial", "localhost")
         assert "warning" not in greeted.json()  # it is what fits
         assert "warning" in ask(running, EXPLANATION).json()
 
@@ -74,15 +74,15 @@ def test_a_server_that_is_down_at_the_start_is_replaced_with_a_warning(local: Si
 def test_a_server_that_died_since_the_last_probe_is_replaced_with_a_warning(
     simulators: Simulators, local: Simulator, tmp_path: Path
 ) -> None:
-    remote = simulators.start(at_once(*REMOTE))
-    with gateway(tmp_path, beside(local, remote.url)) as running:
-        assert route(ask(running, SYSTEM)).server == "remote"
+    remote = simulators.start(instant_ollama(*REMOTE))
+    with run_gateway_process(tmp_path, render_settings(local, remote.url)) as running:
+        assert parse_route(ask(running, SYSTEM)).server == "remote"
         simulators.stop(remote)
-        warned(running, local)
+        check_warning(running, local)
         for path in SURFACES:  # now it is known
-            assert route(ask(running, SYSTEM, path)) == LESSER
-        eventually(lambda: running.servers()["remote"]["state"] == "down", 10, "nobody noticed")
-        warned(running, local)
+            assert parse_route(ask(running, SYSTEM, path)) == LESSER
+        wait_until(lambda: running.list_servers()["remote"]["state"] == "down", 10, "nobody noticed")
+        check_warning(running, local)
 
 
 @pytest.mark.parametrize(
@@ -91,19 +91,19 @@ def test_a_server_that_died_since_the_last_probe_is_replaced_with_a_warning(
 def test_a_server_that_dies_during_the_call_is_replaced_with_a_warning(
     simulators: Simulators, local: Simulator, tmp_path: Path, fault: str
 ) -> None:
-    options = at_once(*REMOTE)
+    options = instant_ollama(*REMOTE)
     dying = replace(options, faults=Faults.parse(f"{fault}=1,scope=generation"))
     remote = simulators.start(dying)
-    with gateway(tmp_path, beside(local, remote.url)) as running:
-        assert running.servers()["remote"]["state"] == "up"
-        warned(running, local)
+    with run_gateway_process(tmp_path, render_settings(local, remote.url)) as running:
+        assert running.list_servers()["remote"]["state"] == "up"
+        check_warning(running, local)
         for path in SURFACES:
-            assert route(ask(running, SYSTEM, path)) == LESSER
+            assert parse_route(ask(running, SYSTEM, path)) == LESSER
     simulators.stop(remote)
 
 
 def test_the_warning_is_in_the_language_of_the_question(local: Simulator, tmp_path: Path) -> None:
-    with gateway(tmp_path, beside(local, f"http://127.0.0.1:{free_port()}")) as running:
+    with run_gateway_process(tmp_path, render_settings(local, f"http://127.0.0.1:{free_port()}")) as running:
         assert ask(running, ENGLISH).json()["warning"] == "A simplified model is being used"
         assert ask(running, ENGLISH, "/chat").json()["warning"] == "A simplified model is being used"
         assert ask(running, SYSTEM, "/chat").json()["warning"] == WARNING
@@ -112,8 +112,8 @@ def test_the_warning_is_in_the_language_of_the_question(local: Simulator, tmp_pa
 def test_a_named_model_that_is_unavailable_is_not_replaced(
     simulators: Simulators, local: Simulator, tmp_path: Path
 ) -> None:
-    remote = simulators.start(at_once(*REMOTE))
-    with gateway(tmp_path, beside(local, remote.url)) as running:
+    remote = simulators.start(instant_ollama(*REMOTE))
+    with run_gateway_process(tmp_path, render_settings(local, remote.url)) as running:
         simulators.stop(remote)
         answer = ask(running, SYSTEM, model="qwen2.5-coder:14b")
         assert answer.status_code in (502, 503)
@@ -122,39 +122,41 @@ def test_a_named_model_that_is_unavailable_is_not_replaced(
 
 
 def test_with_no_server_left_the_error_names_each_server(simulators: Simulators, tmp_path: Path) -> None:
-    with routed(simulators, tmp_path) as (running, servers):
+    with run_distributed_gateway(simulators, tmp_path) as (running, servers):
         simulators.stop(servers.remote)
         simulators.stop(servers.local)
-        eventually(lambda: ask(running, SYSTEM).status_code == 503, 10, "no 503")
-        told = ask(running, SYSTEM).json()
-        assert told["success"] is False
-        assert "remote" in told["error"]
-        assert "localhost" in told["error"]
+        wait_until(lambda: ask(running, SYSTEM).status_code == 503, 10, "no 503")
+        body = ask(running, SYSTEM).json()
+        assert body["success"] is False
+        assert "remote" in body["error"]
+        assert "localhost" in body["error"]
 
 
 def test_a_server_that_recovers_is_used_again(simulators: Simulators, local: Simulator, tmp_path: Path) -> None:
-    remote = simulators.start(at_once(*REMOTE))
-    with gateway(tmp_path, beside(local, remote.url)) as running:
+    remote = simulators.start(instant_ollama(*REMOTE))
+    with run_gateway_process(tmp_path, render_settings(local, remote.url)) as running:
         port = remote.port
         simulators.stop(remote)
-        warned(running, local)
-        again = simulators.start(replace(at_once(*REMOTE), port=port))
-        eventually(lambda: route(ask(running, SYSTEM)).server == "remote", 10, "it gets nothing though it is back")
+        check_warning(running, local)
+        again = simulators.start(replace(instant_ollama(*REMOTE), port=port))
+        wait_until(
+            lambda: parse_route(ask(running, SYSTEM)).server == "remote", 10, "it gets nothing though it is back"
+        )
         simulators.stop(again)
 
 
 def test_streams_have_no_warning_but_name_the_server(local: Simulator, tmp_path: Path) -> None:
-    with gateway(tmp_path, beside(local, f"http://127.0.0.1:{free_port()}")) as running:
+    with run_gateway_process(tmp_path, render_settings(local, f"http://127.0.0.1:{free_port()}")) as running:
         for path in ("/v1/chat/completions", "/api/chat", "/v1/messages"):
             answer = ask(running, SYSTEM, path, stream=True)
-            assert route(answer) == LESSER
+            assert parse_route(answer) == LESSER
             assert answer.headers["x-penstock-fallback"] == "true"
         lines = ask(running, SYSTEM, "/api/chat", stream=True).text.splitlines()
         assert json.loads(lines[-1])["done"] is True
 
 
 def test_all_examples_are_answered_by_the_laptop_alone(local: Simulator, tmp_path: Path) -> None:
-    with gateway(tmp_path, beside(local, f"http://127.0.0.1:{free_port()}")) as running:
+    with run_gateway_process(tmp_path, render_settings(local, f"http://127.0.0.1:{free_port()}")) as running:
         for text, wanted in EXAMPLES.items():
-            found = route(ask(running, text))
+            found = parse_route(ask(running, text))
             assert (found.level, found.server) == (wanted.level, "localhost")

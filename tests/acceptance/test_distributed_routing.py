@@ -17,21 +17,21 @@ from tests.acceptance.distributed import (
     GREETING,
     LOCAL,
     REMOTE,
-    SAID,
+    SIM_TEXT,
     SURFACES,
     SYSTEM,
     Fleet,
     Route,
     ask,
-    at_once,
-    bodies,
-    goes,
-    messages,
-    route,
-    routed,
-    written,
+    build_bodies,
+    build_messages,
+    instant_ollama,
+    parse_route,
+    render_fleet_settings,
+    route_text,
+    run_distributed_gateway,
 )
-from tests.support.gateway_process import Gateway, gateway
+from tests.support.gateway_process import Gateway, run_gateway_process
 from tests.support.simulators import Simulators
 
 each_example = pytest.mark.parametrize("text", EXAMPLES, ids=["a greeting", "an explanation", "a system"])
@@ -41,7 +41,7 @@ METADATA = ("model", "provider", "distributed_routing", "server_used", "complexi
 @pytest.fixture(scope="module")
 def pair(simulators: Simulators, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, Fleet]]:
     """A gateway before the two servers, which answer without delay."""
-    with routed(simulators, tmp_path_factory.mktemp("pair")) as both:
+    with run_distributed_gateway(simulators, tmp_path_factory.mktemp("pair")) as both:
         yield both
 
 
@@ -54,7 +54,7 @@ def running(pair: tuple[Gateway, Fleet]) -> Gateway:
 @each_example
 def test_each_example_is_routed_as_documented_in_every_api(running: Gateway, path: str, text: str) -> None:
     wanted = EXAMPLES[text]
-    assert route(ask(running, text, path)) == Route(wanted.level, wanted.model, wanted.server)
+    assert parse_route(ask(running, text, path)) == Route(wanted.level, wanted.model, wanted.server)
 
 
 @each_example
@@ -62,7 +62,7 @@ def test_each_example_is_routed_as_documented_in_every_api(running: Gateway, pat
 def test_streams_are_routed_alike(running: Gateway, path: str, text: str) -> None:
     wanted = EXAMPLES[text]
     answer = ask(running, text, path, stream=True)
-    assert route(answer) == Route(wanted.level, wanted.model, wanted.server)
+    assert parse_route(answer) == Route(wanted.level, wanted.model, wanted.server)
     assert len(answer.text.splitlines()) > 3  # in pieces
 
 
@@ -70,22 +70,25 @@ def test_streams_are_routed_alike(running: Gateway, path: str, text: str) -> Non
 def test_the_examples_are_routed_alike_in_any_order(simulators: Simulators, tmp_path: Path, paced: bool) -> None:
     orders = list(itertools.permutations(EXAMPLES))
     random.Random(4).shuffle(orders)
-    with routed(simulators, tmp_path, paced=paced) as (fresh, _):
+    with run_distributed_gateway(simulators, tmp_path, paced=paced) as (fresh, _):
         for number, order in enumerate(orders):
             for text in order:
                 path = SURFACES[number % len(SURFACES)]
                 wanted = EXAMPLES[text]
-                assert route(ask(fresh, text, path)) == Route(wanted.level, wanted.model, wanted.server), (order, path)
+                assert parse_route(ask(fresh, text, path)) == Route(wanted.level, wanted.model, wanted.server), (
+                    order,
+                    path,
+                )
 
 
 def test_a_fitting_model_answers_whatever_was_used_before(simulators: Simulators, tmp_path: Path) -> None:
     """One that is in memory may come before one that would have to be loaded."""
     fitting = {"trivial": {*LOCAL, *REMOTE}, "moderate": set(REMOTE), "complex": {"qwen2.5-coder:14b", "llama3.3:70b"}}
-    with routed(simulators, tmp_path) as (fresh, _):
+    with run_distributed_gateway(simulators, tmp_path) as (fresh, _):
         for model in (*REMOTE, *LOCAL):
-            assert route(ask(fresh, GREETING, model=model)).model == model
+            assert parse_route(ask(fresh, GREETING, model=model)).model == model
             for text, wanted in EXAMPLES.items():
-                answer = route(ask(fresh, text))
+                answer = parse_route(ask(fresh, text))
                 assert answer.level == wanted.level
                 assert answer.model in fitting[wanted.level], model
 
@@ -93,7 +96,7 @@ def test_a_fitting_model_answers_whatever_was_used_before(simulators: Simulators
 def test_the_metadata_are_as_documented(pair: tuple[Gateway, Fleet]) -> None:
     running, servers = pair
     answer = running.post("/api/v1/chat", {"message": GREETING}).json()
-    assert (answer["success"], answer["message"]) == (True, SAID)
+    assert (answer["success"], answer["message"]) == (True, SIM_TEXT)
     assert {key: answer["metadata"][key] for key in METADATA} == {
         "model": "gemma3:1b",
         "provider": "ollama",
@@ -110,15 +113,15 @@ def test_the_metadata_are_as_documented(pair: tuple[Gateway, Fleet]) -> None:
 def test_the_metadata_contain_level_task_type_and_reason(pair: tuple[Gateway, Fleet], text: str) -> None:
     running, servers = pair
     wanted = EXAMPLES[text]
-    told = running.post("/chat", {"message": text}).json()["metadata"]
-    assert (told["complexity_level"], told["task_type"], told["model"]) == (
+    metadata = running.post("/chat", {"message": text}).json()["metadata"]
+    assert (metadata["complexity_level"], metadata["task_type"], metadata["model"]) == (
         wanted.level,
         wanted.task_type,
         wanted.model,
     )
-    assert told["server_used"] == (servers.local if wanted.server == "localhost" else servers.remote).url
-    assert told["used_fast_model"] is (wanted.level == "trivial")
-    assert told["reason"].startswith(f"{wanted.level} {wanted.task_type}: ")
+    assert metadata["server_used"] == (servers.local if wanted.server == "localhost" else servers.remote).url
+    assert metadata["used_fast_model"] is (wanted.level == "trivial")
+    assert metadata["reason"].startswith(f"{wanted.level} {wanted.task_type}: ")
 
 
 def test_the_headers_contain_the_reason(running: Gateway) -> None:
@@ -142,14 +145,14 @@ def test_the_headers_contain_the_reason(running: Gateway) -> None:
 def test_a_model_class_overrides_the_classification(
     running: Gateway, path: str, model: str, wanted: tuple[str, str]
 ) -> None:
-    found = route(ask(running, GREETING, path, model=model))
+    found = parse_route(ask(running, GREETING, path, model=model))
     assert (found.model, found.server) == wanted
 
 
 @pytest.mark.parametrize("mode", ["fast", "balanced", "powerful", "code"])
 def test_the_mode_of_a_message_is_a_model_class_too(running: Gateway, mode: str) -> None:
-    by_mode = route(ask(running, SYSTEM, mode=mode))
-    assert by_mode == route(ask(running, SYSTEM, model=f"auto:{mode}"))
+    by_mode = parse_route(ask(running, SYSTEM, mode=mode))
+    assert by_mode == parse_route(ask(running, SYSTEM, model=f"auto:{mode}"))
 
 
 def test_an_unknown_model_class_is_rejected_with_the_known_ones(running: Gateway) -> None:
@@ -164,12 +167,12 @@ def test_an_unknown_model_class_is_rejected_with_the_known_ones(running: Gateway
 )
 def test_a_named_model_answers_without_a_classification(running: Gateway, path: str, model: str, server: str) -> None:
     for text in (GREETING, SYSTEM):
-        assert route(ask(running, text, path, model=model)) == Route("", model, server)
+        assert parse_route(ask(running, text, path, model=model)) == Route("", model, server)
 
 
 def test_a_short_follow_up_keeps_the_model_of_the_conversation(running: Gateway) -> None:
     history = [{"role": "user", "content": SYSTEM}, {"role": "assistant", "content": "Вот код: …"}]
-    found = route(ask(running, "Продолжай", history=history))
+    found = parse_route(ask(running, "Продолжай", history=history))
     assert (found.level in ("moderate", "complex"), found.server) == (True, "remote")
 
 
@@ -180,17 +183,17 @@ def test_images_and_tools_go_to_models_that_support_them(running: Gateway) -> No
         {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{pixel}"}},
     ]
     answer = running.post("/v1/chat/completions", {"model": "auto", "messages": [{"role": "user", "content": seen}]})
-    assert route(answer).model == "gemma3:12b"
+    assert parse_route(answer).model == "gemma3:12b"
     tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
     answer = running.post(
-        "/v1/chat/completions", {"model": "auto", "messages": messages("Какая погода?"), "tools": [tool]}
+        "/v1/chat/completions", {"model": "auto", "messages": build_messages("Какая погода?"), "tools": [tool]}
     )
-    assert route(answer).model not in ("gemma3:12b", "gemma3:1b", "phi3:3b")
+    assert parse_route(answer).model not in ("gemma3:12b", "gemma3:1b", "phi3:3b")
 
 
 def test_the_log_has_the_documented_lines(simulators: Simulators, tmp_path: Path) -> None:
     many = (*REMOTE, *(f"tiny{number}:0.5b" for number in range(11)))
-    main, local = simulators.start(at_once(*many)), simulators.start(at_once(*LOCAL))
+    main, local = simulators.start(instant_ollama(*many)), simulators.start(instant_ollama(*LOCAL))
     settings = (
         "llm:\n  providers:\n    ollama:\n      enabled: true\n"
         f"      base_url: {main.url}\n"
@@ -198,11 +201,11 @@ def test_the_log_has_the_documented_lines(simulators: Simulators, tmp_path: Path
         f"        - {{name: localhost, url: '{local.url}', priority: SECONDARY}}\n"
         "      distributed_mode: true\n      auto_discover: false\n"
     )
-    with gateway(tmp_path, settings) as running:
-        assert goes(running, GREETING) == ("gemma3:1b", "localhost")
-        assert goes(running, EXPLANATION) == ("gemma3:12b", "primary")
+    with run_gateway_process(tmp_path, settings) as running:
+        assert route_text(running, GREETING) == ("gemma3:1b", "localhost")
+        assert route_text(running, EXPLANATION) == ("gemma3:12b", "primary")
         running.wait_for_line("gemma3:12b @ primary")
-        lines = [line.partition(" INFO - ")[2] for line in running.lines().splitlines()]
+        lines = [line.partition(" INFO - ")[2] for line in running.read_log().splitlines()]
     simulators.stop(main)
     simulators.stop(local)
     assert "Discovering Ollama servers and models..." in lines
@@ -211,10 +214,10 @@ def test_the_log_has_the_documented_lines(simulators: Simulators, tmp_path: Path
     assert "Discovery complete: 2/2 servers available, 18 unique models" in lines
     assert "Distributed routing: gemma3:1b @ localhost (fallback: False)" in lines
     assert "Distributed routing: gemma3:12b @ primary (fallback: False)" in lines
-    said = [
+    messages = [
         lines.index(line) for line in lines if line.startswith(("Discovering", "Discovery complete", "Distributed"))
     ]
-    assert said == sorted(said)
+    assert messages == sorted(messages)
     assert not [line for line in lines if GREETING in line or "Singleton" in line]
 
 
@@ -233,31 +236,33 @@ def test_the_log_has_the_documented_lines(simulators: Simulators, tmp_path: Path
     ],
 )
 def test_greetings_explanations_code_and_reasoning_go_to_their_models(running: Gateway, text: str, model: str) -> None:
-    assert goes(running, text) == (model, "localhost" if model in LOCAL else "remote")
+    assert route_text(running, text) == (model, "localhost" if model in LOCAL else "remote")
 
 
 def test_many_calls_at_once_get_fitting_models_without_a_warning(simulators: Simulators, tmp_path: Path) -> None:
-    with routed(simulators, tmp_path, paced=True) as (fresh, _), ThreadPoolExecutor(18) as crowd:
+    with run_distributed_gateway(simulators, tmp_path, paced=True) as (fresh, _), ThreadPoolExecutor(18) as crowd:
         texts = [*EXAMPLES] * 6
         answers = list(crowd.map(lambda text: ask(fresh, text), texts))
     assert all("warning" not in answer.json() for answer in answers)
-    found = [(text, route(answer)) for text, answer in zip(texts, answers, strict=True)]
+    found = [(text, parse_route(answer)) for text, answer in zip(texts, answers, strict=True)]
     assert {one.level for text, one in found if text == SYSTEM} == {"complex"}
     assert {one.model for text, one in found if text == SYSTEM} <= {"qwen2.5-coder:14b", "llama3.3:70b"}
     assert {one.model for text, one in found if text == EXPLANATION} <= {*REMOTE}
 
 
 def test_two_gpu_servers_get_the_calls_that_their_models_suit(simulators: Simulators, tmp_path: Path) -> None:
-    code = simulators.start(at_once("qwen2.5-coder:14b", "qwen2.5-coder:7b"))
-    chat = simulators.start(at_once("gemma3:12b", "llama3.1:8b"))
+    code = simulators.start(instant_ollama("qwen2.5-coder:14b", "qwen2.5-coder:7b"))
+    chat = simulators.start(instant_ollama("gemma3:12b", "llama3.1:8b"))
     urls = {"code_server": (code.url, "PRIMARY"), "chat_server": (chat.url, "PRIMARY")}
-    with gateway(tmp_path, written(urls)) as running:
+    with run_gateway_process(tmp_path, render_fleet_settings(urls)) as running:
         for _ in range(3):
-            assert goes(running, SYSTEM)[1] == "code_server"
-            assert goes(running, "Напиши на Python функцию, которая находит простые числа до n")[1] == "code_server"
-            assert goes(running, GREETING)[1] == "chat_server"
-            assert goes(running, EXPLANATION)[1] == "chat_server"
-            assert goes(running, "Explain why the sky is blue and how sunsets become red")[1] == "chat_server"
+            assert route_text(running, SYSTEM)[1] == "code_server"
+            assert (
+                route_text(running, "Напиши на Python функцию, которая находит простые числа до n")[1] == "code_server"
+            )
+            assert route_text(running, GREETING)[1] == "chat_server"
+            assert route_text(running, EXPLANATION)[1] == "chat_server"
+            assert route_text(running, "Explain why the sky is blue and how sunsets become red")[1] == "chat_server"
     simulators.stop(code)
     simulators.stop(chat)
 
@@ -266,9 +271,9 @@ ORDINARY = ("llama3.1:8b", "gemma3:1b", "gemma3:12b", "qwen2.5-coder:14b")
 
 
 def ordinary(running: Gateway) -> None:
-    """LLM_MODEL answers whatever is asked, and nothing is judged."""
+    """Check that LLM_MODEL answers everything and that nothing is classified."""
     for text, path in itertools.product(EXAMPLES, SURFACES):
-        assert route(ask(running, text, path)) == Route("", "llama3.1:8b", "only")
+        assert parse_route(ask(running, text, path)) == Route("", "llama3.1:8b", "only")
     answer = running.post("/api/v1/chat", {"message": GREETING}).json()
     assert answer["success"] is True
     assert {key: answer["metadata"][key] for key in ("distributed_routing", "complexity_level", "fallback")} == {
@@ -282,57 +287,62 @@ def ordinary(running: Gateway) -> None:
 def test_without_distributed_mode_the_configured_model_answers_everything(
     simulators: Simulators, tmp_path: Path
 ) -> None:
-    only, other = simulators.start(at_once(*ORDINARY)), simulators.start(at_once(*LOCAL))
+    only, other = simulators.start(instant_ollama(*ORDINARY)), simulators.start(instant_ollama(*LOCAL))
     urls = {"only": (only.url, "PRIMARY"), "other": (other.url, "SECONDARY")}
-    with gateway(tmp_path, written(urls, distributed_mode="false")) as running:
+    with run_gateway_process(tmp_path, render_fleet_settings(urls, distributed_mode="false")) as running:
         ordinary(running)
     simulators.stop(only)
     simulators.stop(other)
 
 
 def test_with_a_single_server_the_configured_model_answers_everything(simulators: Simulators, tmp_path: Path) -> None:
-    only = simulators.start(at_once(*ORDINARY))
-    with gateway(tmp_path, written({"only": (only.url, "PRIMARY")})) as running:
+    only = simulators.start(instant_ollama(*ORDINARY))
+    with run_gateway_process(tmp_path, render_fleet_settings({"only": (only.url, "PRIMARY")})) as running:
         ordinary(running)
-        assert route(ask(running, SYSTEM, model="auto:code")).model == "qwen2.5-coder:14b"  # asked for, it is chosen
+        assert (
+            parse_route(ask(running, SYSTEM, model="auto:code")).model == "qwen2.5-coder:14b"
+        )  # asked for, it is chosen
     simulators.stop(only)
 
 
-def asked(simulator: Simulator) -> int:
-    """How many generations it was asked for."""
+def count_generations(simulator: Simulator) -> int:
+    """Return how many generations the simulator was asked for."""
     generating = ("/api/chat", "/api/generate", "/v1/chat/completions", "/v1/completions")
     return sum(simulator.counters.requests.get(path, 0) for path in generating)
 
 
 def test_a_fallback_server_gets_no_call_while_another_can_answer(simulators: Simulators, tmp_path: Path) -> None:
-    remote, local = simulators.start(at_once(*REMOTE)), simulators.start(at_once(*LOCAL))
-    backup = simulators.start(at_once(*REMOTE, *LOCAL, "tinyllama:1.1b"))
+    remote, local = simulators.start(instant_ollama(*REMOTE)), simulators.start(instant_ollama(*LOCAL))
+    backup = simulators.start(instant_ollama(*REMOTE, *LOCAL, "tinyllama:1.1b"))
     urls = {
         "backup_gpu": (backup.url, "FALLBACK"),
         "localhost": (local.url, "SECONDARY"),
         "remote": (remote.url, "PRIMARY"),
     }
-    with gateway(tmp_path, written(urls)) as running:
+    with run_gateway_process(tmp_path, render_fleet_settings(urls)) as running:
         for _ in range(3):
             for text, path in zip(EXAMPLES, SURFACES, strict=False):
-                assert route(ask(running, text, path)).server == EXAMPLES[text].server
+                assert parse_route(ask(running, text, path)).server == EXAMPLES[text].server
             for model in (*REMOTE, *LOCAL):
-                assert route(ask(running, GREETING, model=model)).server != "backup_gpu"
-        assert asked(backup) == 0
-        assert route(ask(running, GREETING, model="tinyllama:1.1b")).server == "backup_gpu"  # nobody else has it
+                assert parse_route(ask(running, GREETING, model=model)).server != "backup_gpu"
+        assert count_generations(backup) == 0
+        assert parse_route(ask(running, GREETING, model="tinyllama:1.1b")).server == "backup_gpu"  # nobody else has it
         simulators.stop(remote)
-        assert goes(running, EXPLANATION) == ("gemma3:12b", "backup_gpu")  # rather than a lesser model elsewhere
-        assert goes(running, GREETING) == ("gemma3:1b", "localhost")
+        assert route_text(running, EXPLANATION) == ("gemma3:12b", "backup_gpu")  # rather than a lesser model elsewhere
+        assert route_text(running, GREETING) == ("gemma3:1b", "localhost")
     for simulator in (local, backup):
         simulators.stop(simulator)
 
 
 def test_a_slightly_worse_model_is_preferred_to_a_fallback_server(simulators: Simulators, tmp_path: Path) -> None:
-    main, backup = simulators.start(at_once("llama3.3:70b")), simulators.start(at_once("qwen2.5-coder:14b"))
+    main, backup = (
+        simulators.start(instant_ollama("llama3.3:70b")),
+        simulators.start(instant_ollama("qwen2.5-coder:14b")),
+    )
     urls = {"main": (main.url, "PRIMARY"), "backup": (backup.url, "FALLBACK")}
-    with gateway(tmp_path, written(urls)) as running:
-        assert goes(running, SYSTEM) == ("llama3.3:70b", "main")
-    assert asked(backup) == 0
+    with run_gateway_process(tmp_path, render_fleet_settings(urls)) as running:
+        assert route_text(running, SYSTEM) == ("llama3.3:70b", "main")
+    assert count_generations(backup) == 0
     simulators.stop(main)
     simulators.stop(backup)
 
@@ -340,7 +350,7 @@ def test_a_slightly_worse_model_is_preferred_to_a_fallback_server(simulators: Si
 def test_no_text_of_a_request_is_in_the_log(running: Gateway) -> None:
     for text in EXAMPLES:
         for path in SURFACES:
-            assert running.post(path, bodies(text)[path]).status_code == 200
-    log = running.lines()
+            assert running.post(path, build_bodies(text)[path]).status_code == 200
+    log = running.read_log()
     assert not [text for text in EXAMPLES if text in log or json.dumps(text) in log]
-    assert SAID not in log
+    assert SIM_TEXT not in log

@@ -25,15 +25,15 @@ from tests.acceptance.distributed import (
     WARNING,
     Fleet,
     ask,
-    at_once,
-    bodies,
-    fleet,
-    messages,
-    routed,
+    build_bodies,
+    build_messages,
+    instant_ollama,
+    run_distributed_gateway,
+    run_fleet,
 )
 from tests.support.gateway import run_gateway as in_process
 from tests.support.gateway import server_settings
-from tests.support.gateway_process import Gateway, environment, gateway
+from tests.support.gateway_process import Gateway, build_environment, run_gateway_process
 from tests.support.raw_client import post
 from tests.support.real_engines import free_port
 from tests.support.simulators import Simulators
@@ -48,7 +48,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.fixture(scope="module")
 def pair(simulators: Simulators, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, Fleet]]:
     """A gateway before the two servers, with the models of the examples in memory."""
-    with routed(simulators, tmp_path_factory.mktemp("explained")) as both:
+    with run_distributed_gateway(simulators, tmp_path_factory.mktemp("explained")) as both:
         for text in EXAMPLES:
             assert ask(both[0], text).status_code == 200
         yield both
@@ -67,7 +67,7 @@ def penstock(tmp_path: Path) -> Run:
         return subprocess.run(
             [sys.executable, "-m", "penstock", *words],
             cwd=tmp_path,
-            env=environment(tmp_path, variables),
+            env=build_environment(tmp_path, variables),
             input=text,
             capture_output=True,
             encoding="utf-8",
@@ -78,12 +78,12 @@ def penstock(tmp_path: Path) -> Run:
     return run
 
 
-def explained(running: Gateway, body: dict[str, Any], **headers: str) -> Any:
+def explain(running: Gateway, body: dict[str, Any], **headers: str) -> Any:
     answer = running.post("/api/route", body, **headers)
     assert answer.status_code == 200, answer.text
-    told = answer.json()
-    assert set(told) >= KEYS
-    return told
+    explanation = answer.json()
+    assert set(explanation) >= KEYS
+    return explanation
 
 
 def requests(simulator: Simulator) -> int:
@@ -94,39 +94,39 @@ def requests(simulator: Simulator) -> int:
 
 @pytest.mark.parametrize("text", EXAMPLES, ids=["a greeting", "an explanation", "a system"])
 @pytest.mark.parametrize(
-    "written",
+    "build_body",
     [
         lambda text: {"message": text},
         lambda text: {"text": text, "model": "auto"},
-        lambda text: {"messages": messages(text)},
-        lambda text: {"model": "auto", "messages": messages(text), "stream": True, "max_tokens": 5},
+        lambda text: {"messages": build_messages(text)},
+        lambda text: {"model": "auto", "messages": build_messages(text), "stream": True, "max_tokens": 5},
         lambda text: {"message": text, "history": [], "context": "Отвечай кратко."},
     ],
 )
 def test_the_explanation_is_the_decision_that_would_be_made(
-    running: Gateway, text: str, written: Callable[[str], dict[str, Any]]
+    running: Gateway, text: str, build_body: Callable[[str], dict[str, Any]]
 ) -> None:
-    told, wanted = explained(running, written(text)), EXAMPLES[text]
-    assert (told["complexity_level"], told["task_type"]) == (wanted.level, wanted.task_type)
-    assert (told["model"], told["server"], told["warning"], told["fallback"]) == (
+    explanation, wanted = explain(running, build_body(text)), EXAMPLES[text]
+    assert (explanation["complexity_level"], explanation["task_type"]) == (wanted.level, wanted.task_type)
+    assert (explanation["model"], explanation["server"], explanation["warning"], explanation["fallback"]) == (
         wanted.model,
         wanted.server,
         None,
         False,
     )
-    assert set(told["scores"]) == {"trivial", "simple", "moderate", "complex"}
-    assert sum(told["scores"].values()) == pytest.approx(1, abs=0.001)
-    first, *others = told["candidates"]
+    assert set(explanation["scores"]) == {"trivial", "simple", "moderate", "complex"}
+    assert sum(explanation["scores"].values()) == pytest.approx(1, abs=0.001)
+    first, *others = explanation["candidates"]
     assert (first["model"], first["server"]) == (wanted.model, wanted.server)
-    ranks = [(each["tier"], each["cost_seconds"]) for each in told["candidates"]]
+    ranks = [(each["tier"], each["cost_seconds"]) for each in explanation["candidates"]]
     assert ranks == sorted(ranks)
-    assert first["score"] == max(each["score"] for each in told["candidates"])
+    assert first["score"] == max(each["score"] for each in explanation["candidates"])
     assert {each["model"] for each in others} | {wanted.model} == {*REMOTE, *LOCAL}  # every one is accounted for
 
 
 def test_every_candidate_has_reasons_that_add_up_to_its_cost(running: Gateway) -> None:
     for text in EXAMPLES:
-        for each in explained(running, {"message": text})["candidates"]:
+        for each in explain(running, {"message": text})["candidates"]:
             assert {reason["signal"] for reason in each["reasons"]} >= {"fit", "priority", "queue", "residency"}
             assert all(reason["text"] for reason in each["reasons"])
             total = sum(reason["cost_seconds"] for reason in each["reasons"])
@@ -136,27 +136,31 @@ def test_every_candidate_has_reasons_that_add_up_to_its_cost(running: Gateway) -
 
 
 def test_a_model_that_is_too_big_is_explained_as_such(running: Gateway) -> None:
-    told = {each["model"]: each for each in explained(running, {"message": GREETING})["candidates"]}
+    candidates = {each["model"]: each for each in explain(running, {"message": GREETING})["candidates"]}
     fit = {
         name: next(reason["cost_seconds"] for reason in each["reasons"] if reason["signal"] == "fit")
-        for name, each in told.items()
+        for name, each in candidates.items()
     }
     assert fit["gemma3:12b"] > fit["gemma3:1b"]
-    assert told["gemma3:12b"]["cost_seconds"] > told["gemma3:1b"]["cost_seconds"]
+    assert candidates["gemma3:12b"]["cost_seconds"] > candidates["gemma3:1b"]["cost_seconds"]
 
 
 def test_for_a_named_model_only_the_server_is_selected(running: Gateway) -> None:
-    told = explained(running, {"message": SYSTEM, "model": "gemma3:1b"})
-    assert (told["model"], told["server"], told["requested_model"]) == ("gemma3:1b", "localhost", "gemma3:1b")
-    assert (told["complexity_level"], told["task_type"], told["scores"]) == (None, None, None)
-    assert [each["model"] for each in told["candidates"]] == ["gemma3:1b"]
+    explanation = explain(running, {"message": SYSTEM, "model": "gemma3:1b"})
+    assert (explanation["model"], explanation["server"], explanation["requested_model"]) == (
+        "gemma3:1b",
+        "localhost",
+        "gemma3:1b",
+    )
+    assert (explanation["complexity_level"], explanation["task_type"], explanation["scores"]) == (None, None, None)
+    assert [each["model"] for each in explanation["candidates"]] == ["gemma3:1b"]
 
 
 def test_an_explanation_sends_nothing_to_a_server_and_changes_nothing(pair: tuple[Gateway, Fleet]) -> None:
     running, servers = pair
     before = requests(servers.remote), requests(servers.local)
     kept = running.get("/api/decisions").json()["total"]
-    answers = [explained(running, {"message": text}) for text in EXAMPLES for _ in range(3)]
+    answers = [explain(running, {"message": text}) for text in EXAMPLES for _ in range(3)]
     assert (requests(servers.remote), requests(servers.local)) == before
     assert running.get("/api/decisions").json()["total"] == kept
     assert answers[0] == answers[1] == answers[2]
@@ -165,28 +169,31 @@ def test_an_explanation_sends_nothing_to_a_server_and_changes_nothing(pair: tupl
 def test_the_request_itself_gets_the_explained_decision(running: Gateway) -> None:
     texts = ["Hi there!", "Переведи на английский: кошка", "Prove that the square root of 2 is irrational", SECRET]
     for text in texts:
-        told, done = explained(running, {"message": text}), ask(running, text)
-        assert (told["model"], told["server"], told["complexity_level"], told["reason"]) == tuple(
-            done.headers[f"x-penstock-{name}"] for name in ("model", "server", "complexity", "reason")
-        )
+        explanation, answer = explain(running, {"message": text}), ask(running, text)
+        assert (
+            explanation["model"],
+            explanation["server"],
+            explanation["complexity_level"],
+            explanation["reason"],
+        ) == tuple(answer.headers[f"x-penstock-{name}"] for name in ("model", "server", "complexity", "reason"))
 
 
 def test_without_the_big_server_the_explanation_has_the_warning(simulators: Simulators, tmp_path: Path) -> None:
-    with fleet(simulators) as servers, gateway(tmp_path, servers.settings) as running:
+    with run_fleet(simulators) as servers, run_gateway_process(tmp_path, servers.settings) as running:
         simulators.stop(servers.remote)
         assert ask(running, SYSTEM).json()["warning"] == WARNING
-        told = explained(running, {"message": SYSTEM})
-        assert (told["model"], told["server"], told["warning"], told["fallback"]) == (
+        explanation = explain(running, {"message": SYSTEM})
+        assert (explanation["model"], explanation["server"], explanation["warning"], explanation["fallback"]) == (
             "qwen2.5:1.5b",
             "localhost",
             WARNING,
             True,
         )
-        assert told["candidates"][-1]["standing"].endswith("away")
+        assert explanation["candidates"][-1]["standing"].endswith("away")
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "code", "said"),
+    ("body", "status", "code", "message"),
     [
         ({}, 400, "invalid_request", "`message` is missing"),
         ({"text": " "}, 400, "invalid_request", "`text`"),
@@ -202,16 +209,16 @@ def test_without_the_big_server_the_explanation_has_the_warning(simulators: Simu
     ],
 )
 def test_an_invalid_question_is_rejected_with_the_reason(
-    running: Gateway, body: Any, status: int, code: str, said: str
+    running: Gateway, body: Any, status: int, code: str, message: str
 ) -> None:
     answer = running.post("/api/route", body)
-    told = answer.json()
-    assert (answer.status_code, told["success"], told["code"]) == (status, False, code)
-    assert said in told["error"]
+    error = answer.json()
+    assert (answer.status_code, error["success"], error["code"]) == (status, False, code)
+    assert message in error["error"]
 
 
 def test_a_question_may_set_max_wait(running: Gateway) -> None:
-    assert explained(running, {"message": SYSTEM}, **{"x-penstock-max-wait": "3600"})["server"] == "remote"
+    assert explain(running, {"message": SYSTEM}, **{"x-penstock-max-wait": "3600"})["server"] == "remote"
     refused = running.post("/api/route", {"message": SYSTEM}, **{"x-penstock-max-wait": "0"})
     assert (refused.status_code, refused.json()["code"]) == (429, "wait_too_long")
     wrong = running.post("/api/route", {"message": SYSTEM}, **{"x-penstock-max-wait": "soon"})
@@ -221,11 +228,14 @@ def test_a_question_may_set_max_wait(running: Gateway) -> None:
 def test_the_last_decisions_are_listed_newest_first(running: Gateway) -> None:
     for text in EXAMPLES:
         for path in SURFACES:
-            assert running.post(path, bodies(text)[path], **{"x-request-id": f"{path}-{len(text)}"}).status_code == 200
-    told = running.get(f"/api/decisions?limit={len(SURFACES)}").json()
-    assert told["total"] >= len(SURFACES) * len(EXAMPLES)
-    assert [one["request_id"] for one in told["decisions"]] == [f"{path}-{len(SYSTEM)}" for path in reversed(SURFACES)]
-    for one in told["decisions"]:
+            assert (
+                running.post(path, build_bodies(text)[path], **{"x-request-id": f"{path}-{len(text)}"}).status_code
+                == 200
+            )
+    body = running.get(f"/api/decisions?limit={len(SURFACES)}").json()
+    assert body["total"] >= len(SURFACES) * len(EXAMPLES)
+    assert [one["request_id"] for one in body["decisions"]] == [f"{path}-{len(SYSTEM)}" for path in reversed(SURFACES)]
+    for one in body["decisions"]:
         wanted = EXAMPLES[SYSTEM]
         assert (one["complexity_level"], one["task_type"], one["model"], one["server"]) == (
             wanted.level,
@@ -240,7 +250,7 @@ def test_the_last_decisions_are_listed_newest_first(running: Gateway) -> None:
         assert one["candidates"][0]["model"] == wanted.model
         ranks = [(each["tier"], each["cost_seconds"]) for each in one["candidates"]]
         assert ranks == sorted(ranks)
-    assert {one["wire"] for one in told["decisions"]} >= {"service.routed", "openai.chat", "ollama.chat"}
+    assert {one["wire"] for one in body["decisions"]} >= {"service.routed", "openai.chat", "ollama.chat"}
 
 
 def test_decisions_contain_no_text_of_the_request(running: Gateway) -> None:
@@ -253,11 +263,11 @@ def test_decisions_contain_no_text_of_the_request(running: Gateway) -> None:
 
 async def test_a_decision_record_does_not_keep_the_request() -> None:
     async with (
-        Simulator(at_once("gemma3:1b")) as only,
-        in_process(server_settings("only", only.url, "ollama"), look=True) as here,
+        Simulator(instant_ollama("gemma3:1b")) as only,
+        in_process(server_settings("only", only.url, "ollama"), probe=True) as here,
     ):
         for path in ("/api/v1/chat", "/v1/chat/completions", "/api/chat"):
-            body = bodies(SECRET)[path] | {"model": "gemma3:1b"}
+            body = build_bodies(SECRET)[path] | {"model": "gemma3:1b"}
             assert (await here.send_request(post(path, body))).status == 200
         records = here.gateway.decision_log.records
         assert len(records) == 3
@@ -272,7 +282,7 @@ def test_a_wrong_number_of_decisions_is_refused(running: Gateway, limit: str) ->
 
 
 def test_failed_calls_are_listed_too(simulators: Simulators, tmp_path: Path) -> None:
-    with fleet(simulators) as servers, gateway(tmp_path, servers.settings) as running:
+    with run_fleet(simulators) as servers, run_gateway_process(tmp_path, servers.settings) as running:
         simulators.stop(servers.remote)
         assert ask(running, SYSTEM).status_code == 200
         [made] = running.get("/api/decisions").json()["decisions"]
@@ -301,8 +311,8 @@ def test_penstock_route_prints_the_choice_and_every_candidate(running: Gateway, 
     result = penstock("route", SYSTEM, "--url", running.url)
     assert (result.returncode, result.stderr) == (0, "")
     head, _, table = result.stdout.partition("\n\n")
-    said = dict(line.split(maxsplit=1) for line in head.splitlines())
-    assert (said["Level"], said["Task"], said["Choice"]) == ("complex", "code", "qwen2.5-coder:14b @ remote")
+    fields = dict(line.split(maxsplit=1) for line in head.splitlines())
+    assert (fields["Level"], fields["Task"], fields["Choice"]) == ("complex", "code", "qwen2.5-coder:14b @ remote")
     rows = [line for line in table.splitlines() if line[:2] in ("* ", "  ") and line[2] != " "]
     assert rows[0].split() == ["candidate", "server", "score", "seconds", "standing"]
     assert next(row.split()[:3] for row in rows if row.startswith("*"))[1:] == ["qwen2.5-coder:14b", "remote"]
@@ -316,8 +326,8 @@ def test_penstock_route_finds_the_gateway_by_the_settings(running: Gateway, pens
     port = running.url.rpartition(":")[2]
     result = penstock("route", "-", "--json", text=EXPLANATION, VLLM_OLLAMA_PORT=port)
     assert (result.returncode, result.stderr) == (0, "")
-    told = json.loads(result.stdout)
-    assert (told["model"], told["server"]) == ("gemma3:12b", "remote")
+    explanation = json.loads(result.stdout)
+    assert (explanation["model"], explanation["server"]) == ("gemma3:12b", "remote")
     named = penstock("route", EXPLANATION, "--model", "phi3:3b", VLLM_OLLAMA_PORT=port)
     assert "phi3:3b @ localhost" in named.stdout
     assert "Level" not in named.stdout
@@ -343,7 +353,7 @@ def test_penstock_route_prints_the_gateways_own_message(running: Gateway, pensto
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["route"], "Missing argument 'TEXT'"),
         (["route", " "], "The text is empty"),
@@ -353,10 +363,10 @@ def test_penstock_route_prints_the_gateways_own_message(running: Gateway, pensto
         (["classify", "extra"], "extra"),
     ],
 )
-def test_wrong_usage_is_reported_in_one_line(penstock: Run, words: list[str], said: str) -> None:
+def test_wrong_usage_is_reported_in_one_line(penstock: Run, words: list[str], message: str) -> None:
     result = penstock(*words)
     assert result.returncode == 2
-    assert said in one_line(result)
+    assert message in one_line(result)
 
 
 def test_penstock_route_reports_a_server_that_is_not_a_gateway(penstock: Run) -> None:
@@ -391,8 +401,8 @@ def test_penstock_classify_classifies_line_by_line_in_order(penstock: Run) -> No
     lines = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in EXAMPLES)
     result = penstock("classify", text=lines)
     assert (result.returncode, result.stderr) == (0, "")
-    told = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [(one["level"], one["task_type"]) for one in told] == [
+    results = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(one["level"], one["task_type"]) for one in results] == [
         (one.level, one.task_type) for one in EXAMPLES.values()
     ]
     wrong = penstock("classify", text="привет\n")

@@ -7,8 +7,8 @@ from typing import Any, Final
 import pytest
 
 from penstock.sim import Faults, SimOptions, Simulator
-from tests.support.gateway_process import ASK, Gateway, gateway
-from tests.support.simulators import SAID, Simulators
+from tests.support.gateway_process import ASK, Gateway, run_gateway_process
+from tests.support.simulators import SIM_TEXT, Simulators
 
 DOWN: Final = "http://127.0.0.1:9"
 MODEL: Final = "mlx-community/Qwen2.5-7B-Instruct-4bit"
@@ -32,66 +32,70 @@ def running(
     bystander: Simulator, sim_victoria: Simulator, sim_mlx: Simulator, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gateway]:
     folder = tmp_path_factory.mktemp("agent")
-    with gateway(folder, settings(bystander.url, sim_victoria.url, sim_mlx.url)) as running:
+    with run_gateway_process(folder, settings(bystander.url, sim_victoria.url, sim_mlx.url)) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def reserve(bystander: Simulator, sim_mlx: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+def only_mlx(bystander: Simulator, sim_mlx: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A gateway whose Victoria is away."""
-    with gateway(tmp_path_factory.mktemp("reserve"), settings(bystander.url, DOWN, sim_mlx.url)) as running:
+    with run_gateway_process(
+        tmp_path_factory.mktemp("only mlx"), settings(bystander.url, DOWN, sim_mlx.url)
+    ) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def forsaken(bystander: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+def only_ollama(bystander: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A gateway of which only Ollama is up."""
-    with gateway(tmp_path_factory.mktemp("forsaken"), settings(bystander.url, DOWN, "http://127.0.0.1:10")) as running:
+    with run_gateway_process(
+        tmp_path_factory.mktemp("only ollama"), settings(bystander.url, DOWN, "http://127.0.0.1:10")
+    ) as running:
         yield running
 
 
 @pytest.fixture(autouse=True)
-def ollama_is_left_alone(bystander: Simulator) -> Iterator[None]:
+def check_that_ollama_is_unused(bystander: Simulator) -> Iterator[None]:
     """But for the looks that every server gets, Ollama hears nothing."""
     yield
     assert set(bystander.counters.requests) <= {"/api/tags", "/api/ps", "/api/version", "/api/show"}
     assert bystander.counters.started == 0
 
 
-def events(text: str) -> list[tuple[str, dict[str, Any]]]:
+def parse_events(text: str) -> list[tuple[str, dict[str, Any]]]:
     """The events of a stream and their data."""
-    told = []
+    found = []
     for block in text.strip().split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
-        told.append((fields["event"], json.loads(fields["data"])))
-    return told
+        found.append((fields["event"], json.loads(fields["data"])))
+    return found
 
 
 def test_a_message_is_answered_by_victoria(running: Gateway) -> None:
     answer = running.post("/api/chat/send", {"content": ASK})
     assert answer.status_code == 200
-    told = answer.json()
-    assert (told["status"], told["content"], told["provider"]) == ("success", SAID, "victoria")
+    body = answer.json()
+    assert (body["status"], body["content"], body["provider"]) == ("success", SIM_TEXT, "victoria")
     assert answer.headers["x-penstock-server"] == "victoria"
 
 
 def test_a_stream_has_steps_then_the_answer_then_the_end(running: Gateway) -> None:
-    told = events(running.stream("/api/chat/stream", {"content": ASK}))
-    kinds = [kind for kind, _ in told]
+    events = parse_events(running.stream("/api/chat/stream", {"content": ASK}))
+    kinds = [kind for kind, _ in events]
     assert (kinds[0], kinds[-1]) == ("start", "end")
-    assert told[0][1]["provider"] == "victoria"
-    steps = [data["step"] for kind, data in told if kind == "step"]
+    assert events[0][1]["provider"] == "victoria"
+    steps = [data["step"] for kind, data in events if kind == "step"]
     assert {"Читаю цель", "Выбираю эксперта", "Пишу ответ"} <= set(steps)
     assert kinds.count("chunk") > 10
-    assert "".join(data["content"] for kind, data in told if kind == "chunk") == SAID
-    assert told[-1][1]["status"] == "success"
+    assert "".join(data["content"] for kind, data in events if kind == "chunk") == SIM_TEXT
+    assert events[-1][1]["status"] == "success"
 
 
 def test_a_clarification_is_a_step(running: Gateway) -> None:
-    told = events(running.stream("/api/chat/stream", {"content": "[уточни] Сделай отчёт"}))
-    assert "Что именно должно получиться?" in told[-2][1]["step"]
-    whole = running.post("/api/chat/send", {"content": "[уточни] Сделай отчёт"}).json()
-    assert "Что именно должно получиться?" in whole["steps"][-1]
+    events = parse_events(running.stream("/api/chat/stream", {"content": "[уточни] Сделай отчёт"}))
+    assert "Что именно должно получиться?" in events[-2][1]["step"]
+    response = running.post("/api/chat/send", {"content": "[уточни] Сделай отчёт"}).json()
+    assert "Что именно должно получиться?" in response["steps"][-1]
 
 
 def test_a_plan_comes_from_victoria(running: Gateway) -> None:
@@ -101,17 +105,17 @@ def test_a_plan_comes_from_victoria(running: Gateway) -> None:
 
 def test_without_victoria_mlx_answers(running: Gateway, sim_victoria: Simulator) -> None:
     before = sim_victoria.counters.started
-    told = running.post("/api/chat/send", {"content": ASK, "use_victoria": False}).json()
-    assert (told["content"], told["provider"], told["model"]) == (SAID, "mlx", MODEL)
-    streamed = events(running.stream("/api/chat/stream", {"content": ASK, "use_victoria": False}))
-    assert "".join(data["content"] for kind, data in streamed if kind == "chunk") == SAID
+    body = running.post("/api/chat/send", {"content": ASK, "use_victoria": False}).json()
+    assert (body["content"], body["provider"], body["model"]) == (SIM_TEXT, "mlx", MODEL)
+    streamed = parse_events(running.stream("/api/chat/stream", {"content": ASK, "use_victoria": False}))
+    assert "".join(data["content"] for kind, data in streamed if kind == "chunk") == SIM_TEXT
     assert sim_victoria.counters.started == before
 
 
-def test_mlx_replaces_an_unreachable_victoria(reserve: Gateway) -> None:
-    told = reserve.post("/api/chat/send", {"content": ASK}).json()
-    assert (told["content"], told["provider"], told["metadata"]["fallback"]) == (SAID, "mlx", True)
-    (_, start), *_ = events(reserve.stream("/api/chat/stream", {"content": ASK}))
+def test_mlx_replaces_an_unreachable_victoria(only_mlx: Gateway) -> None:
+    body = only_mlx.post("/api/chat/send", {"content": ASK}).json()
+    assert (body["content"], body["provider"], body["metadata"]["fallback"]) == (SIM_TEXT, "mlx", True)
+    (_, start), *_ = parse_events(only_mlx.stream("/api/chat/stream", {"content": ASK}))
     assert (start["provider"], start["fallback"]) == ("mlx", True)
 
 
@@ -120,31 +124,33 @@ def test_mlx_replaces_a_victoria_that_fails_before_its_first_byte(
 ) -> None:
     broken = simulators.start(SimOptions.instant("victoria"))
     broken.faults = Faults(status_500=1, scope="generation")
-    with gateway(tmp_path_factory.mktemp("broken"), settings(bystander.url, broken.url, sim_mlx.url)) as running:
-        told = running.post("/api/chat/send", {"content": ASK}).json()
-        assert (told["content"], told["provider"]) == (SAID, "mlx")
-        streamed = events(running.stream("/api/chat/stream", {"content": ASK}))
-        assert "".join(data["content"] for kind, data in streamed if kind == "chunk") == SAID
+    with run_gateway_process(
+        tmp_path_factory.mktemp("broken"), settings(bystander.url, broken.url, sim_mlx.url)
+    ) as running:
+        body = running.post("/api/chat/send", {"content": ASK}).json()
+        assert (body["content"], body["provider"]) == (SIM_TEXT, "mlx")
+        streamed = parse_events(running.stream("/api/chat/stream", {"content": ASK}))
+        assert "".join(data["content"] for kind, data in streamed if kind == "chunk") == SIM_TEXT
     simulators.stop(broken)
 
 
-def test_status_and_models_list_only_the_chain(running: Gateway, reserve: Gateway) -> None:
+def test_status_and_models_list_only_the_chain(running: Gateway, only_mlx: Gateway) -> None:
     status = running.get("/api/chat/status").json()
     assert {name: link["status"] for name, link in status.items()} == {"victoria": "healthy", "mlx": "healthy"}
-    away = reserve.get("/api/chat/status").json()["victoria"]
+    away = only_mlx.get("/api/chat/status").json()["victoria"]
     assert (away["status"], away["url"]) == ("unhealthy", DOWN)
     assert away["what_to_do"]
     assert [model["name"] for model in running.get("/api/chat/models").json()["models"]] == [MODEL]
 
 
-def test_with_only_ollama_up_the_response_is_503_with_a_message(forsaken: Gateway) -> None:
-    answer = forsaken.post("/api/chat/send", {"content": ASK})
+def test_with_only_ollama_up_the_response_is_503_with_a_message(only_ollama: Gateway) -> None:
+    answer = only_ollama.post("/api/chat/send", {"content": ASK})
     assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
     assert DOWN in answer.json()["detail"]
     assert "ollama" not in answer.json()["detail"].lower()
-    streamed = forsaken.post("/api/chat/stream", {"content": ASK})
+    streamed = only_ollama.post("/api/chat/stream", {"content": ASK})
     assert streamed.status_code == 503
-    assert [kind for kind, _ in events(streamed.text)] == ["error", "end"]
+    assert [kind for kind, _ in parse_events(streamed.text)] == ["error", "end"]
 
 
 def test_an_unknown_field_is_refused_with_the_nearest_name(running: Gateway) -> None:

@@ -32,11 +32,11 @@ async def aclient(target: Target) -> AsyncIterator[anthropic.AsyncAnthropic]:
         yield client
 
 
-def text_of(message: anthropic.types.Message | anthropic.types.ParsedMessage[Any]) -> str:
+def join_text(message: anthropic.types.Message | anthropic.types.ParsedMessage[Any]) -> str:
     return "".join(block.text for block in message.content if block.type == "text")
 
 
-def spent(usage: anthropic.types.Usage) -> int:
+def count_prompt_tokens(usage: anthropic.types.Usage) -> int:
     """Tokens of the prompt, those from a cache included."""
     return usage.input_tokens + (usage.cache_read_input_tokens or 0)
 
@@ -44,9 +44,9 @@ def spent(usage: anthropic.types.Usage) -> int:
 @every_engine
 def test_responds_with_the_engines_text(client: anthropic.Anthropic, target: Target) -> None:
     message = client.messages.create(model=target.model, max_tokens=MANY, messages=MESSAGES)
-    assert text_of(message) == target.text
+    assert join_text(message) == target.text
     assert (message.stop_reason, message.role, message.model) == ("end_turn", "assistant", target.model)
-    assert spent(message.usage) > 0 < message.usage.output_tokens
+    assert count_prompt_tokens(message.usage) > 0 < message.usage.output_tokens
 
 
 @every_engine
@@ -54,16 +54,16 @@ def test_streams_the_engines_text(client: anthropic.Anthropic, target: Target) -
     with client.messages.stream(model=target.model, max_tokens=MANY, messages=MESSAGES) as stream:
         pieces = list(stream.text_stream)
         final = stream.get_final_message()
-    assert "".join(pieces) == text_of(final) == target.text
+    assert "".join(pieces) == join_text(final) == target.text
     assert len(pieces) > 10
     assert final.stop_reason == "end_turn"
-    assert spent(final.usage) > 0 < final.usage.output_tokens
+    assert count_prompt_tokens(final.usage) > 0 < final.usage.output_tokens
 
 
 @every_engine
 async def test_the_asynchronous_client_gets_the_same(aclient: anthropic.AsyncAnthropic, target: Target) -> None:
     message = await aclient.messages.create(model=target.model, max_tokens=MANY, messages=MESSAGES)
-    assert text_of(message) == target.text
+    assert join_text(message) == target.text
     events = await aclient.messages.create(model=target.model, max_tokens=MANY, messages=MESSAGES, stream=True)
     kinds = [event.type async for event in events]
     assert kinds[:2] == ["message_start", "content_block_start"]
@@ -78,20 +78,20 @@ def test_calls_a_tool_and_responds_after_its_result(client: anthropic.Anthropic,
     assert call.type == "tool_use"
     assert (call.name, dict(call.input).keys(), message.stop_reason) == (TOOL_NAME, {"city"}, "tool_use")
     result = {"type": "tool_result", "tool_use_id": call.id, "content": "солнечно"}
-    told = [*MESSAGES, {"role": "assistant", "content": message.content}, {"role": "user", "content": [result]}]
-    after = client.messages.create(messages=told, **asked)
-    assert (text_of(after), after.stop_reason) == (target.text, "end_turn")
+    messages = [*MESSAGES, {"role": "assistant", "content": message.content}, {"role": "user", "content": [result]}]
+    after = client.messages.create(messages=messages, **asked)
+    assert (join_text(after), after.stop_reason) == (target.text, "end_turn")
 
 
 @able_to("tools")
 async def test_streams_a_complete_tool_call_in_fragments(aclient: anthropic.AsyncAnthropic, target: Target) -> None:
     asked: dict[str, Any] = {"model": target.model, "max_tokens": MANY, "messages": MESSAGES, "tools": [TOOL]}
-    (whole,) = (await aclient.messages.create(**asked)).content
+    (unstreamed,) = (await aclient.messages.create(**asked)).content
     async with aclient.messages.stream(**asked) as stream:
         pieces = [event.partial_json async for event in stream if event.type == "input_json"]
         (call,) = (await stream.get_final_message()).content
-    assert call.type == whole.type == "tool_use"
-    assert (call.name, call.input) == (TOOL_NAME, whole.input)
+    assert call.type == unstreamed.type == "tool_use"
+    assert (call.name, call.input) == (TOOL_NAME, unstreamed.input)
     assert "".join(pieces)
 
 
@@ -99,7 +99,7 @@ async def test_streams_a_complete_tool_call_in_fragments(aclient: anthropic.Asyn
 def test_a_token_limit_ends_the_response_with_that_reason(client: anthropic.Anthropic, target: Target) -> None:
     message = client.messages.create(model=target.model, max_tokens=3, messages=MESSAGES)
     assert message.stop_reason == "max_tokens"
-    assert target.text.startswith(text_of(message))
+    assert target.text.startswith(join_text(message))
     assert message.usage.output_tokens == 3
 
 
@@ -107,7 +107,7 @@ def test_a_token_limit_ends_the_response_with_that_reason(client: anthropic.Anth
 def test_stops_at_a_stop_sequence(client: anthropic.Anthropic, target: Target) -> None:
     asked: dict[str, Any] = {"model": target.model, "max_tokens": MANY, "messages": MESSAGES}
     message = client.messages.create(stop_sequences=["мир"], **asked)
-    assert text_of(message) == target.text.partition("мир")[0]
+    assert join_text(message) == target.text.partition("мир")[0]
     if target.title == "vLLM":  # the others do not tell why they have stopped
         assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", "мир")
     else:
@@ -120,8 +120,8 @@ def test_a_system_prompt_and_earlier_turns_reach_the_engine(client: anthropic.An
     asked: dict[str, Any] = {"model": target.model, "max_tokens": MANY}
     short = client.messages.create(messages=MESSAGES, **asked)
     long = client.messages.create(messages=turns, system="Отвечай кратко и по делу.", **asked)
-    assert text_of(long) == target.text
-    assert spent(long.usage) > spent(short.usage)
+    assert join_text(long) == target.text
+    assert count_prompt_tokens(long.usage) > count_prompt_tokens(short.usage)
 
 
 @every_engine
@@ -135,7 +135,7 @@ def test_counts_tokens(client: anthropic.Anthropic, target: Target) -> None:
 def test_counts_exactly_if_the_engine_can(client: anthropic.Anthropic, target: Target) -> None:
     asked: dict[str, Any] = {"model": target.model, "messages": MESSAGES, "system": "Отвечай кратко."}
     counted = client.messages.count_tokens(**asked).input_tokens
-    assert counted == spent(client.messages.create(max_tokens=3, **asked).usage)
+    assert counted == count_prompt_tokens(client.messages.create(max_tokens=3, **asked).usage)
 
 
 @every_engine

@@ -74,16 +74,16 @@ def test_calls_a_tool_and_responds_after_its_result(client: ollama.Client, targe
     (call,) = answer.message.tool_calls
     assert (call.function.name, call.function.arguments.keys()) == (TOOL_NAME, {"city"})
     assert answer.done_reason == "stop"
-    told = [*MESSAGES, answer.message, {"role": "tool", "tool_name": TOOL_NAME, "content": "солнечно"}]
-    assert client.chat(model=target.model, messages=told, tools=[TOOL]).message.content == target.text
+    messages = [*MESSAGES, answer.message, {"role": "tool", "tool_name": TOOL_NAME, "content": "солнечно"}]
+    assert client.chat(model=target.model, messages=messages, tools=[TOOL]).message.content == target.text
 
 
 @able_to("tools")
 async def test_streams_a_tool_call_in_one_piece(aclient: ollama.AsyncClient, target: Target) -> None:
-    (whole,) = (await aclient.chat(model=target.model, messages=MESSAGES, tools=[TOOL])).message.tool_calls or []
+    (unstreamed,) = (await aclient.chat(model=target.model, messages=MESSAGES, tools=[TOOL])).message.tool_calls or []
     stream = await aclient.chat(model=target.model, messages=MESSAGES, tools=[TOOL], stream=True)
     calls = [call async for line in stream for call in line.message.tool_calls or []]
-    assert [call.function for call in calls] == [whole.function]
+    assert [call.function for call in calls] == [unstreamed.function]
 
 
 @able_to("schema")
@@ -91,8 +91,8 @@ def test_follows_a_json_schema(client: ollama.Client, target: Target) -> None:
     answer = client.chat(
         model=target.model, messages=MESSAGES, format=SCHEMA, options={"temperature": 0, "num_predict": 60}
     )
-    told = msgspec.json.decode(answer.message.content or "", type=dict[str, bool])
-    assert told.keys() == {"sunny"}
+    content = msgspec.json.decode(answer.message.content or "", type=dict[str, bool])
+    assert content.keys() == {"sunny"}
 
 
 @able_to("stop", "length")
@@ -132,18 +132,18 @@ def test_lists_and_describes_models_and_loaded_ones(client: ollama.Client, targe
     listed = {(model.model or "").removesuffix(":latest"): model for model in client.list().models}
     assert target.model in listed
     assert len(listed[target.model].digest or "") == 64
-    shown = client.show(target.model)
-    assert "completion" in (shown.capabilities or [])
-    assert shown.details is not None
+    details = client.show(target.model)
+    assert "completion" in (details.capabilities or [])
+    assert details.details is not None
     assert all(model.model for model in client.ps().models)
 
 
 @targets(["llamacpp"])
 def test_a_llama_cpp_model_is_described_correctly(client: ollama.Client, target: Target) -> None:
-    shown = client.show(target.model)
-    assert {"completion", "tools"} <= set(shown.capabilities or [])
-    assert shown.modelinfo is not None
-    assert 32_768 in shown.modelinfo.values()
+    details = client.show(target.model)
+    assert {"completion", "tools"} <= set(details.capabilities or [])
+    assert details.modelinfo is not None
+    assert 32_768 in details.modelinfo.values()
     (running,) = client.ps().models
     assert (running.model or "").removesuffix(":latest") == target.model
     assert running.context_length == 32_768
@@ -212,8 +212,8 @@ def test_embeds_on_llama_cpp(embedder: Target) -> None:
 
 @targets(["ollama_sim"])
 def test_pulls_a_model_with_progress_and_lists_it(client: ollama.Client, target: Target) -> None:
-    said = [line.status for line in client.pull("gemma3:1b", stream=True)]
-    assert (said[0], said[-1]) == ("pulling manifest", "success")
+    statuses = [line.status for line in client.pull("gemma3:1b", stream=True)]
+    assert (statuses[0], statuses[-1]) == ("pulling manifest", "success")
     assert client.chat(model="gemma3:1b", messages=MESSAGES).message.content == target.text
     client.copy("gemma3:1b", "mine")
     assert client.chat(model="mine", messages=MESSAGES).message.content == target.text

@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from penstock.sim import Simulator
 from tests.acceptance.conftest import EMBEDDER, Target, able_to, every_engine, targets
-from tests.support.gateway_process import ASK, Gateway, configured, gateway
+from tests.support.gateway_process import ASK, Gateway, render_settings, run_gateway_process
 from tests.support.real_engines import TOOL_NAME
 
 MESSAGES: Final[Any] = [{"role": "user", "content": ASK}]
@@ -86,9 +86,9 @@ async def test_the_asynchronous_client_gets_the_same(aclient: openai.AsyncOpenAI
 @every_engine
 def test_a_stream_helper_of_the_client_understands_the_stream(client: openai.OpenAI, target: Target) -> None:
     with client.chat.completions.stream(model=target.model, messages=MESSAGES) as stream:
-        said = "".join(event.delta for event in stream if event.type == "content.delta")
+        text = "".join(event.delta for event in stream if event.type == "content.delta")
         final = stream.get_final_completion()
-    assert said == final.choices[0].message.content == target.text
+    assert text == final.choices[0].message.content == target.text
 
 
 @able_to("completion")
@@ -119,22 +119,22 @@ def test_calls_a_tool_and_responds_after_its_result(client: openai.OpenAI, targe
     (call,) = choice.message.tool_calls
     assert call.type == "function"
     assert (call.function.name, json.loads(call.function.arguments).keys()) == (TOOL_NAME, {"city"})
-    told: Any = [*MESSAGES, choice.message, {"role": "tool", "tool_call_id": call.id, "content": "солнечно"}]
-    after = client.chat.completions.create(model=target.model, messages=told, tools=[TOOL])
+    messages: Any = [*MESSAGES, choice.message, {"role": "tool", "tool_call_id": call.id, "content": "солнечно"}]
+    after = client.chat.completions.create(model=target.model, messages=messages, tools=[TOOL])
     assert after.choices[0].message.content == target.text
     assert after.choices[0].finish_reason == "stop"
 
 
 @able_to("tools")
 def test_streams_a_complete_tool_call_in_fragments(client: openai.OpenAI, target: Target) -> None:
-    whole = client.chat.completions.create(model=target.model, messages=MESSAGES, tools=[TOOL]).choices[0].message
+    unstreamed = client.chat.completions.create(model=target.model, messages=MESSAGES, tools=[TOOL]).choices[0].message
     with client.chat.completions.stream(model=target.model, messages=MESSAGES, tools=[TOOL]) as stream:
         pieces = [event.arguments_delta for event in stream if event.type == "tool_calls.function.arguments.delta"]
         final = stream.get_final_completion().choices[0]
     assert final.finish_reason == "tool_calls"
     assert final.message.tool_calls is not None
-    assert whole.tool_calls is not None
-    ((call,), (expected,)) = (final.message.tool_calls, whole.tool_calls)
+    assert unstreamed.tool_calls is not None
+    ((call,), (expected,)) = (final.message.tool_calls, unstreamed.tool_calls)
     assert expected.type == "function"
     assert call.id
     assert (call.function.name, call.function.arguments) == (expected.function.name, expected.function.arguments)
@@ -148,9 +148,9 @@ def test_follows_a_json_schema(client: openai.OpenAI, target: Target) -> None:
     answer = client.chat.completions.create(
         model=target.model, messages=MESSAGES, response_format=form, temperature=0, max_tokens=60
     )
-    told = json.loads(answer.choices[0].message.content or "")
-    assert told.keys() == {"sunny"}
-    assert isinstance(told["sunny"], bool)
+    content = json.loads(answer.choices[0].message.content or "")
+    assert content.keys() == {"sunny"}
+    assert isinstance(content["sunny"], bool)
 
 
 @able_to("stop")
@@ -173,9 +173,9 @@ def test_takes_a_seed(client: openai.OpenAI, target: Target) -> None:
 def test_a_token_limit_ends_the_response_with_that_reason(client: openai.OpenAI, target: Target, limit: str) -> None:
     asked: dict[str, Any] = {limit: 3}
     answer = client.chat.completions.create(model=target.model, messages=MESSAGES, **asked)
-    said = answer.choices[0].message.content or ""
-    assert 0 < len(said) < 20
-    assert target.text.startswith(said)
+    text = answer.choices[0].message.content or ""
+    assert 0 < len(text) < 20
+    assert target.text.startswith(text)
     assert answer.choices[0].finish_reason == "length"
     assert answer.usage is not None
     assert answer.usage.completion_tokens == 3
@@ -219,13 +219,13 @@ def test_responds(client: openai.OpenAI, target: Target) -> None:
 
 @every_engine
 async def test_responds_event_by_event(aclient: openai.AsyncOpenAI, target: Target) -> None:
-    said, kinds = "", []
+    text, kinds = "", []
     async with aclient.responses.stream(model=target.model, input=ASK) as stream:
         async for event in stream:
             kinds.append(event.type)
-            said += event.delta if event.type == "response.output_text.delta" else ""
+            text += event.delta if event.type == "response.output_text.delta" else ""
         final = await stream.get_final_response()
-    assert said == final.output_text == target.text
+    assert text == final.output_text == target.text
     assert (kinds[0], kinds[-1]) == ("response.created", "response.completed")
     assert final.usage is not None
     assert final.usage.output_tokens > 0
@@ -237,8 +237,8 @@ def test_responds_with_a_tool_call_and_after_its_result(client: openai.OpenAI, t
     (call,) = client.responses.create(model=target.model, input=ASK, tools=[tool]).output
     assert call.type == "function_call"
     assert (call.name, json.loads(call.arguments).keys()) == (TOOL_NAME, {"city"})
-    told: Any = [*MESSAGES, call, {"type": "function_call_output", "call_id": call.call_id, "output": "солнечно"}]
-    assert client.responses.create(model=target.model, input=told, tools=[tool]).output_text == target.text
+    messages: Any = [*MESSAGES, call, {"type": "function_call_output", "call_id": call.call_id, "output": "солнечно"}]
+    assert client.responses.create(model=target.model, input=messages, tools=[tool]).output_text == target.text
     with client.responses.stream(model=target.model, input=ASK, tools=[tool]) as stream:
         pieces = [event.delta for event in stream if event.type == "response.function_call_arguments.delta"]
         (streamed,) = stream.get_final_response().output
@@ -303,7 +303,7 @@ def test_embeds_on_llama_cpp_as_the_server_itself_does(embedder: Target) -> None
     assert through.usage.prompt_tokens > 0
 
 
-def _floats(vector: list[float] | str) -> list[float]:
+def _decode_floats(vector: list[float] | str) -> list[float]:
     """The client leaves base64 as it is when it was asked for by name."""
     if not isinstance(vector, str):
         return vector
@@ -316,7 +316,7 @@ def test_embeds_on_ollama(ollama_sim: Target, form: Any) -> None:
     asked = {} if form is None else {"encoding_format": form}
     with openai.OpenAI(base_url=f"{ollama_sim.url}/v1", api_key="any", max_retries=0) as client:
         answer = client.embeddings.create(model=EMBEDDER, input=["one", "два"], **asked)
-    one, other = (_floats(row.embedding) for row in answer.data)
+    one, other = (_decode_floats(row.embedding) for row in answer.data)
     assert len(one) == len(other)
     assert one != other
     direct = httpx.post(f"{ollama_sim.direct}/api/embed", json={"model": EMBEDDER, "input": "one"}, trust_env=False)
@@ -326,9 +326,9 @@ def test_embeds_on_ollama(ollama_sim: Target, form: Any) -> None:
 def test_an_embedding_model_behind_vllm_embeds_with_unchanged_bytes(
     sim_vllm_embeddings: Simulator, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    settings = configured("vllm", sim_vllm_embeddings.url)
+    settings = render_settings("vllm", sim_vllm_embeddings.url)
     with (
-        gateway(tmp_path_factory.mktemp("vllm-embeddings"), settings) as running,
+        run_gateway_process(tmp_path_factory.mktemp("vllm-embeddings"), settings) as running,
         openai.OpenAI(base_url=f"{running.url}/v1", api_key="any", max_retries=0) as client,
         openai.OpenAI(base_url=f"{sim_vllm_embeddings.url}/v1", api_key="any", max_retries=0) as direct,
     ):

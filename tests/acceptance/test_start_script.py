@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from penstock.sim import Simulator
-from tests.support.gateway_process import eventually
+from tests.support.gateway_process import wait_until
 from tests.support.isolation import MACHINE
 from tests.support.real_engines import SENTENCE, Running, free_port
 
@@ -33,14 +33,14 @@ pytestmark = pytest.mark.timeout(INSTALLING + 60)
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
-    """A start script that stays in the foreground, and what it has said so far."""
+class RunningScript:
+    """A start script that runs in the foreground, and its output so far."""
 
     process: "subprocess.Popen[bytes]"
     log: Path
     url: str
 
-    def said(self) -> str:
+    def read_log(self) -> str:
         return self.log.read_text("utf-8", "replace")
 
     def get(self, path: str) -> httpx.Response:
@@ -50,7 +50,7 @@ class Started:
         return httpx.post(f"{self.url}{path}", json=body, timeout=30, trust_env=False)
 
     def press_ctrl_c(self) -> int:
-        """What a terminal does on Ctrl-C; the exit code."""
+        """Send the signal of Ctrl-C to the process group; return the exit code."""
         os.killpg(self.process.pid, signal.SIGINT)
         return self.process.wait(timeout=20)
 
@@ -90,8 +90,8 @@ class Checkout:
         )
 
     @contextlib.contextmanager
-    def started(self, *words: str, **variables: str) -> Iterator[Started]:
-        """Run the script in the foreground, on a free port, until it has told the address."""
+    def run_in_foreground(self, *words: str, **variables: str) -> Iterator[RunningScript]:
+        """Run the script in the foreground, on a free port, until it has printed the address."""
         port, log = free_port(), self.home / f"log-{time.monotonic_ns()}"
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -103,24 +103,24 @@ class Checkout:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        started = Started(process, log, f"http://127.0.0.1:{port}")
+        script = RunningScript(process, log, f"http://127.0.0.1:{port}")
         try:
-            eventually(
-                lambda: "Penstock answers at" in started.said() or process.poll() is not None,
+            wait_until(
+                lambda: "Penstock answers at" in script.read_log() or process.poll() is not None,
                 INSTALLING,
                 f"no address within {INSTALLING:.0f} s",
             )
-            assert process.poll() is None, started.said()
-            yield started
+            assert process.poll() is None, script.read_log()
+            yield script
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            print(started.said())
+            print(script.read_log())
 
 
-def configured(kind: str, url: str) -> str:
-    """A settings file that names this server."""
+def render_settings(kind: str, url: str) -> str:
+    """Render a settings file that names this server."""
     return f'llm: {{providers: {{{kind}: {{servers: [{{name: mine, url: "{url}"}}]}}}}}}\n'
 
 
@@ -132,7 +132,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
 
 
 @pytest.fixture(autouse=True)
-def unconfigured(checkout: Checkout) -> None:
+def without_settings(checkout: Checkout) -> None:
     checkout.configure(None)
 
 
@@ -140,57 +140,57 @@ def unconfigured(checkout: Checkout) -> None:
 def test_with_one_llama_server_configured_every_api_answers_at_the_printed_address(
     checkout: Checkout, llama_a: Running
 ) -> None:
-    checkout.configure(configured("llamacpp", llama_a.url))
-    with checkout.started() as started:
-        assert f"Penstock answers at {started.url} (healthy)" in started.said()
-        assert f"mine: llamacpp at {llama_a.url}, up, 1 model: tiny" in started.said()
-        assert started.get("/health").status_code == 200
-        assert [model["name"] for model in started.get("/models").json()["models"]] == ["tiny"]
-        assert started.post("/chat", {"message": "Привет!", "model": "tiny"}).json()["response"] == SENTENCE
+    checkout.configure(render_settings("llamacpp", llama_a.url))
+    with checkout.run_in_foreground() as script:
+        assert f"Penstock answers at {script.url} (healthy)" in script.read_log()
+        assert f"mine: llamacpp at {llama_a.url}, up, 1 model: tiny" in script.read_log()
+        assert script.get("/health").status_code == 200
+        assert [model["name"] for model in script.get("/models").json()["models"]] == ["tiny"]
+        assert script.post("/chat", {"message": "Привет!", "model": "tiny"}).json()["response"] == SENTENCE
         chat = {"model": "tiny", "messages": [{"role": "user", "content": "Привет!"}]}
-        assert started.post("/v1/chat/completions", chat).json()["choices"][0]["message"]["content"] == SENTENCE
-        assert started.press_ctrl_c() == 0
+        assert script.post("/v1/chat/completions", chat).json()["choices"][0]["message"]["content"] == SENTENCE
+        assert script.press_ctrl_c() == 0
 
 
 def test_a_second_start_installs_nothing(checkout: Checkout) -> None:
-    checkout.configure(configured("vllm", "http://127.0.0.1:9"))
-    with checkout.started():
+    checkout.configure(render_settings("vllm", "http://127.0.0.1:9"))
+    with checkout.run_in_foreground():
         pass  # the first one, whichever test that was
-    with checkout.started() as started:
-        assert "Installing" not in started.said()
+    with checkout.run_in_foreground() as script:
+        assert "Installing" not in script.read_log()
 
 
 def test_without_configuration_and_servers_it_prints_the_address_of_a_simulation(checkout: Checkout) -> None:
-    with checkout.started() as started:
-        assert "No model server was found: two simulated ones answer" in started.said()
-        assert "ollama pull" not in started.said()
-        health = started.get("/health")
+    with checkout.run_in_foreground() as script:
+        assert "No model server was found: two simulated ones answer" in script.read_log()
+        assert "ollama pull" not in script.read_log()
+        health = script.get("/health")
         assert (health.status_code, health.json()["simulated"]) == (200, True)
-        answer = started.post("/chat", {"message": "Привет!"}).json()
+        answer = script.post("/chat", {"message": "Привет!"}).json()
         assert answer["response"].startswith("[simulated]")
 
 
 def test_with_a_configured_server_that_is_down_it_starts_and_says_what_to_do(checkout: Checkout) -> None:
     port = free_port()
     away = f"http://127.0.0.1:{port}"
-    with checkout.started(OLLAMA_URL=away) as started:
-        assert f"Penstock answers at {started.url} (unhealthy)" in started.said()
-        assert f"primary: tried {away}: Cannot connect to {away}: connection refused." in started.said()
-        assert "Start it (`ollama serve`), or set OLLAMA_URL to the address where it runs." in started.said()
-        assert started.get("/health").status_code == 503
+    with checkout.run_in_foreground(OLLAMA_URL=away) as script:
+        assert f"Penstock answers at {script.url} (unhealthy)" in script.read_log()
+        assert f"primary: tried {away}: Cannot connect to {away}: connection refused." in script.read_log()
+        assert "Start it (`ollama serve`), or set OLLAMA_URL to the address where it runs." in script.read_log()
+        assert script.get("/health").status_code == 503
 
 
 def test_it_prints_how_to_get_the_key_models_that_an_ollama_server_lacks(
     checkout: Checkout, sim_ollama: Simulator
 ) -> None:
-    with checkout.started(OLLAMA_URL=sim_ollama.url, LLM_MODEL="qwen3:14b") as started:
-        told = [line.strip() for line in started.said().splitlines() if "ollama pull" in line]
+    with checkout.run_in_foreground(OLLAMA_URL=sim_ollama.url, LLM_MODEL="qwen3:14b") as script:
+        commands = [line.strip() for line in script.read_log().splitlines() if "ollama pull" in line]
     where = f"OLLAMA_HOST={sim_ollama.url}"
-    assert told == [f"{where} ollama pull {model}" for model in ("bge-m3", "gpt-oss:20b", "qwen3:14b")]
+    assert commands == [f"{where} ollama pull {model}" for model in ("bge-m3", "gpt-oss:20b", "qwen3:14b")]
 
 
 def test_detached_it_runs_until_stop(checkout: Checkout) -> None:
-    checkout.configure(configured("vllm", "http://127.0.0.1:9"))
+    checkout.configure(render_settings("vllm", "http://127.0.0.1:9"))
     port = str(free_port())
     start = checkout.run("--detach", VLLM_OLLAMA_PORT=port)
     try:

@@ -1,4 +1,4 @@
-"""What people get without a checkout: the wheel, installed into an empty environment."""
+"""The package without a checkout: the wheel, installed into an empty environment."""
 
 import re
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.gateway_process import environment, eventually
+from tests.support.gateway_process import build_environment, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,7 +33,7 @@ def _answers(url: str) -> bool:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
-    run_uv("build", "--wheel", "--no-build-isolation", "--python", sys.executable, "-o", folder, ROOT)
+    run_uv("build", "--wheel", "--no-build-isolation", *("--python", sys.executable), *("-o", folder), ROOT)
     (built,) = folder.glob("*.whl")
     return built
 
@@ -60,16 +60,16 @@ def test_installed_into_an_empty_environment_it_serves(wheel: Path, tmp_path: Pa
         demo = subprocess.Popen(
             [empty / "bin" / "penstock", "demo", "--port", "0"],
             cwd=tmp_path,
-            env=environment(tmp_path),
+            env=build_environment(tmp_path),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
         )
     try:
-        eventually(lambda: "listens on" in log.read_text() or demo.poll() is not None, 30, "it did not start")
+        wait_until(lambda: "listens on" in log.read_text() or demo.poll() is not None, 30, "it did not start")
         found = re.search(r"listens on (\S+)", log.read_text())
         assert found, log.read_text()
-        eventually(lambda: _answers(f"{found[1]}/livez"), 10, "it listens but does not answer")
+        wait_until(lambda: _answers(f"{found[1]}/livez"), 10, "it listens but does not answer")
         with httpx.Client(base_url=found[1], timeout=30, trust_env=False) as client:
             assert client.get("/health").json()["simulated"] is True
             assert "<html" in client.get("/", headers={"accept": "text/html"}).text

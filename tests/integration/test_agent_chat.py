@@ -12,7 +12,7 @@ import pytest
 from penstock.gateway.upstream.relay import polling
 from penstock.sim import Faults, SimOptions, Simulator
 from tests.support.gateway import RunningGateway, run_gateway, server_settings, wait_until
-from tests.support.raw_client import Answer, RawClient, get, post, turn
+from tests.support.raw_client import Answer, RawClient, get, post, run_event_loop
 from tests.support.raw_engine import RawEngine, Turn, chunk, chunked_head, response
 
 SEND = post("/api/chat/send", {"content": "go"})
@@ -21,13 +21,13 @@ ONLY_MLX = post("/api/chat/send", {"content": "go", "use_victoria": False})
 NOT_FOUND = response(b'{"detail":"Not Found"}', status="404 Not Found")
 
 
-def events(answer: Answer) -> list[tuple[str, dict[str, Any]]]:
+def parse_events(answer: Answer) -> list[tuple[str, dict[str, Any]]]:
     names = [line[7:].decode() for line in answer.body.splitlines() if line.startswith(b"event: ")]
     return list(zip(names, map(msgspec.json.decode, answer.data), strict=True))
 
 
-def spoken(answer: Answer) -> str:
-    return "".join(data.get("content", "") for name, data in events(answer) if name == "chunk")
+def join_chunks(answer: Answer) -> str:
+    return "".join(data.get("content", "") for name, data in parse_events(answer) if name == "chunk")
 
 
 @dataclass
@@ -46,23 +46,23 @@ class Agent:
             accepted = b'{"task_id":"t1","status":"queued","status_url":"/run/status/t1"}'
             await turn.send(response(accepted, status="202 Accepted"))
         elif path == "/run/status/t1":
-            told = self.statuses[min(self.looks, len(self.statuses) - 1)]
+            status = self.statuses[min(self.looks, len(self.statuses) - 1)]
             self.looks += 1
-            if isinstance(told, bytes):
-                await turn.send(told)
+            if isinstance(status, bytes):
+                await turn.send(status)
             else:
-                await turn.send(response(json.dumps(told).encode()))
+                await turn.send(response(json.dumps(status).encode()))
         elif path.startswith("/run"):
             await turn.send(response(b'{"status":"success","output":"at once"}'))
         else:
             await turn.send(NOT_FOUND)
 
 
-def under_way(stage: str) -> dict[str, str]:
+def running_status(stage: str) -> dict[str, str]:
     return {"status": "running", "stage": stage}
 
 
-def done(output: Any = "the answer") -> dict[str, Any]:
+def completed_status(output: Any = "the answer") -> dict[str, Any]:
     return {"status": "completed", "stage": "completed", "output": output, "error": None}
 
 
@@ -107,27 +107,32 @@ async def chain(request: pytest.FixtureRequest) -> AsyncIterator[Chain]:
 
 
 async def test_a_long_run_is_polled_until_it_ends_and_its_stages_are_steps(chain: Chain):
-    chain.agent.statuses = [under_way("Reading"), under_way("Reading"), under_way("Writing"), done()]
+    chain.agent.statuses = [
+        running_status("Reading"),
+        running_status("Reading"),
+        running_status("Writing"),
+        completed_status(),
+    ]
     answer = await chain.ask()
-    told = events(answer)
-    assert [name for name, _ in told] == ["start", "step", "step", "chunk", "end"]
-    assert [data["step"] for name, data in told if name == "step"] == ["Reading", "Writing"]
-    assert told[0][1]["provider"] == "victoria"
-    assert spoken(answer) == "the answer"
-    assert told[-1][1]["status"] == "success"
+    events = parse_events(answer)
+    assert [name for name, _ in events] == ["start", "step", "step", "chunk", "end"]
+    assert [data["step"] for name, data in events if name == "step"] == ["Reading", "Writing"]
+    assert events[0][1]["provider"] == "victoria"
+    assert join_chunks(answer) == "the answer"
+    assert events[-1][1]["status"] == "success"
     assert chain.agent.looks == 4
     assert not chain.mlx.counters.requests
 
 
 async def test_an_unstreamed_response_waits_for_a_long_run_too(chain: Chain):
-    chain.agent.statuses = [under_way("Reading"), done()]
-    told = (await chain.ask(SEND)).json
-    assert (told["status"], told["content"], told["provider"]) == ("success", "the answer", "victoria")
-    assert told["steps"] == ["Reading"]
+    chain.agent.statuses = [running_status("Reading"), completed_status()]
+    body = (await chain.ask(SEND)).json
+    assert (body["status"], body["content"], body["provider"]) == ("success", "the answer", "victoria")
+    assert body["steps"] == ["Reading"]
 
 
 async def test_other_apis_get_the_answer_of_a_long_run_too(chain: Chain):
-    chain.agent.statuses = [under_way("Reading"), done()]
+    chain.agent.statuses = [running_status("Reading"), completed_status()]
     answer = await chain.ask(post("/api/v1/chat", {"message": "go", "model": "m", "provider": "victoria"}))
     assert answer.json["message"] == "the answer"
 
@@ -135,24 +140,24 @@ async def test_other_apis_get_the_answer_of_a_long_run_too(chain: Chain):
 async def test_a_version_without_asynchronous_runs_is_supported(chain: Chain):
     chain.agent.accepts = False
     assert (await chain.ask(SEND)).json["content"] == "at once"
-    assert spoken(await chain.ask()) == "at once"
+    assert join_chunks(await chain.ask()) == "at once"
     assert chain.agent.looks == 0
 
 
 async def test_an_unsupported_path_is_not_requested_again(chain: Chain):
-    chain.agent.statuses = [done()]
+    chain.agent.statuses = [completed_status()]
     for _ in range(3):
-        assert spoken(await chain.ask()) == "the answer"
+        assert join_chunks(await chain.ask()) == "the answer"
     assert chain.agent.asked.count("/stream") == 1
     assert chain.agent.asked.count("/run?async_mode=true") == 3
 
 
 async def test_a_clarification_is_a_step(chain: Chain):
     question = {"status": "needs_clarification", "clarification_questions": ["Which?"], "original_goal": "go"}
-    chain.agent.statuses = [under_way("Reading"), question]
-    told = events(await chain.ask())
-    assert "Which?" in [data["step"] for name, data in told if name == "step"][-1]
-    assert told[-1][1]["status"] == "success"
+    chain.agent.statuses = [running_status("Reading"), question]
+    events = parse_events(await chain.ask())
+    assert "Which?" in [data["step"] for name, data in events if name == "step"][-1]
+    assert events[-1][1]["status"] == "success"
     chain.agent.looks = 0
     assert "Which?" in (await chain.ask(SEND)).json["content"]
 
@@ -161,37 +166,37 @@ async def test_a_clarification_is_a_step(chain: Chain):
 async def test_mlx_answers_when_a_run_fails_before_its_first_byte(chain: Chain, end: Any):
     chain.agent.statuses = [{"status": "running"}, end]
     answer = await chain.ask()
-    assert spoken(answer) == "from MLX"
-    assert events(answer)[0][1]["fallback"] is True
+    assert join_chunks(answer) == "from MLX"
+    assert parse_events(answer)[0][1]["fallback"] is True
 
 
 async def test_a_run_that_fails_after_its_first_step_ends_with_an_error(chain: Chain):
-    chain.agent.statuses = [under_way("Reading"), {"status": "failed", "error": "no memory"}]
-    told = events(await chain.ask())
-    assert [name for name, _ in told] == ["start", "step", "error", "end"]
-    assert "no memory" in told[2][1]["message"]
-    assert told[-1][1]["status"] == "error"
+    chain.agent.statuses = [running_status("Reading"), {"status": "failed", "error": "no memory"}]
+    events = parse_events(await chain.ask())
+    assert [name for name, _ in events] == ["start", "step", "error", "end"]
+    assert "no memory" in events[2][1]["message"]
+    assert events[-1][1]["status"] == "error"
     assert not chain.mlx.counters.requests
 
 
 async def test_a_failed_poll_does_not_end_a_run(chain: Chain):
-    chain.agent.statuses = [under_way("Reading"), BUSY, BUSY, done()]
-    assert spoken(await chain.ask()) == "the answer"
+    chain.agent.statuses = [running_status("Reading"), BUSY, BUSY, completed_status()]
+    assert join_chunks(await chain.ask()) == "the answer"
 
 
 async def test_a_run_that_cannot_be_polled_any_more_is_abandoned(chain: Chain):
     chain.agent.statuses = [{"status": "running"}, BUSY]
-    assert spoken(await chain.ask()) == "from MLX"
+    assert join_chunks(await chain.ask()) == "from MLX"
     assert chain.agent.looks == 1 + polling.MAX_FAILED_POLLS + 1
 
 
 @pytest.mark.parametrize("chain", [0.3], indirect=True)
 async def test_a_run_that_never_ends_is_abandoned_after_its_time_limit(chain: Chain):
-    chain.agent.statuses = [under_way("Thinking")]
-    told = events(await chain.ask())
-    assert [name for name, _ in told] == ["start", "step", "error", "end"]
-    assert (told[2][1]["code"], told[2][1]["status"]) == ("upstream_timeout", 504)
-    assert "0.3 s" in told[2][1]["message"]
+    chain.agent.statuses = [running_status("Thinking")]
+    events = parse_events(await chain.ask())
+    assert [name for name, _ in events] == ["start", "step", "error", "end"]
+    assert (events[2][1]["code"], events[2][1]["status"]) == ("upstream_timeout", 504)
+    assert "0.3 s" in events[2][1]["message"]
 
 
 @pytest.mark.parametrize("request_", [SEND, STREAM], ids=["send", "stream"])
@@ -203,7 +208,7 @@ async def test_the_run_of_a_disconnected_client_is_not_polled_any_more(chain: Ch
     client.close()
     await chain.gateway.wait_until_idle()
     looks = chain.agent.looks
-    await turn(100)
+    await run_event_loop(100)
     assert chain.agent.looks == looks
     assert chain.gateway.gateway.catalog.loads["victoria"].consecutive_failures == 0
     assert not chain.mlx.counters.requests
@@ -230,19 +235,19 @@ async def test_a_broken_stream_is_not_restarted_on_mlx(chain: Chain):
         turn.reset()
 
     chain.engine.script = breaks
-    told = events(await chain.ask())
-    assert [name for name, _ in told] == ["start", "chunk", "error", "end"]
+    events = parse_events(await chain.ask())
+    assert [name for name, _ in events] == ["start", "chunk", "error", "end"]
     assert not chain.mlx.counters.requests
 
 
 async def test_victoria_gets_no_call_if_the_request_excludes_it(chain: Chain):
-    told = (await chain.ask(ONLY_MLX)).json
-    assert (told["content"], told["provider"]) == ("from MLX", "mlx")
+    body = (await chain.ask(ONLY_MLX)).json
+    assert (body["content"], body["provider"]) == ("from MLX", "mlx")
     assert not chain.agent.asked
 
 
 async def test_no_agent_chat_request_reaches_ollama(chain: Chain):
-    chain.agent.statuses = [done()]
+    chain.agent.statuses = [completed_status()]
     for request in (SEND, STREAM, ONLY_MLX, get("/api/chat/status"), get("/api/chat/models")):
         assert (await chain.ask(request)).status == 200
     await chain.ask(post("/api/chat/plan", {"content": "go"}))
@@ -265,9 +270,9 @@ async def test_ollama_gets_no_call_even_if_it_is_the_only_server_up():
             )
             streamed = await gateway.send_request(STREAM)
             assert streamed.status == 503
-            assert [name for name, _ in events(streamed)] == ["error", "end"]
-            assert "Neither Victoria nor the MLX API server is available" in events(streamed)[0][1]["message"]
-            assert url in events(streamed)[0][1]["message"]
+            assert [name for name, _ in parse_events(streamed)] == ["error", "end"]
+            assert "Neither Victoria nor the MLX API server is available" in parse_events(streamed)[0][1]["message"]
+            assert url in parse_events(streamed)[0][1]["message"]
             plan = await gateway.send_request(post("/api/chat/plan", {"content": "go"}))
             assert plan.status == 503
         assert not ollama.counters.requests
@@ -278,8 +283,8 @@ async def test_a_simulated_victoria_without_a_stream_reports_its_stages():
     async with Simulator(replace(slow, text="as simulated")) as victoria:
         async with run_gateway(server_settings("v", victoria.url, "victoria")) as gateway:
             answer = await gateway.send_request(STREAM)
-        assert spoken(answer) == "as simulated"
-        steps = [data["step"] for name, data in events(answer) if name == "step"]
+        assert join_chunks(answer) == "as simulated"
+        steps = [data["step"] for name, data in parse_events(answer) if name == "step"]
         assert steps
         assert set(steps) <= {"Reading the goal", "Choosing an expert", "Writing the answer"}
 
@@ -288,8 +293,8 @@ async def test_a_simulated_victoria_that_fails_in_a_stream_ends_it_with_an_error
     async with Simulator(SimOptions.instant("victoria")) as victoria:
         victoria.faults = Faults(crash_middle=1, scope="generation")
         async with run_gateway(server_settings("v", victoria.url, "victoria")) as gateway:
-            told = events(await gateway.send_request(STREAM))
-    assert [name for name, _ in told][-2:] == ["error", "end"]
+            events = parse_events(await gateway.send_request(STREAM))
+    assert [name for name, _ in events][-2:] == ["error", "end"]
 
 
 async def test_an_older_mlx_gets_only_one_chat_request():

@@ -135,7 +135,7 @@ async def web(url) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture(autouse=True)
-def as_found(deps) -> Iterator[None]:
+def reset_fleet(deps) -> Iterator[None]:
     """Each test finds the fleet as it was first seen."""
     catalog = deps.catalog
     before = catalog.fleet.statuses
@@ -146,7 +146,7 @@ def as_found(deps) -> Iterator[None]:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def metered(deps) -> AsyncIterator[tuple[Meter, httpx.AsyncClient]]:
+async def metered_api(deps) -> AsyncIterator[tuple[Meter, httpx.AsyncClient]]:
     """The API with a meter of its own."""
     own = replace(deps, meter=Meter())
     async with serving(own) as address, httpx.AsyncClient(base_url=address) as client:
@@ -233,8 +233,8 @@ async def test_servers_are_listed_with_their_activity(deps, web):
 
 
 @pytest.mark.parametrize("path", ["/stats", "/v1/stats"])
-async def test_stats_count_finished_calls(metered, path):
-    meter, web = metered
+async def test_stats_count_finished_calls(metered_api, path):
+    meter, web = metered_api
     meter.series_of("gemma3:1b", "localhost")["openai.chat"].record(CallOutcome("ok", 4, 6, 10.0, 10.2, 11.0))
     meter.series_of("", "")["openai.chat"].record(CallOutcome("no_server", 0, 0, 10.0, 0.0, 10.1))
     meter.series_of("gemma3:1b", "localhost")["openai.chat"].count_retry()
@@ -253,8 +253,8 @@ async def test_stats_count_finished_calls(metered, path):
     assert data["host"]["cpus"] >= 1
 
 
-async def test_every_metric_is_declared_once_and_routing_has_its_own(metered):
-    _, web = metered
+async def test_every_metric_is_declared_once_and_routing_has_its_own(metered_api):
+    _, web = metered_api
     text = (await web.get("/metrics")).text
     declared = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
     assert len(declared) == len(set(declared))
@@ -262,8 +262,8 @@ async def test_every_metric_is_declared_once_and_routing_has_its_own(metered):
     assert 'penstock_server_waiting{server="' in text
 
 
-async def test_metrics_are_prometheus_text_with_servers_and_calls(metered):
-    meter, web = metered
+async def test_metrics_are_prometheus_text_with_servers_and_calls(metered_api):
+    meter, web = metered_api
     meter.series_of("m", "vllm")["openai.chat"].record(CallOutcome("ok", 0, 0, 10.0, 10.2, 11.0))
     answer = await web.get("/metrics")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -514,7 +514,7 @@ async def test_answers_are_unescaped_utf8_and_not_kept_by_caches(deps, web):
     assert 'server="сервер"' in (await web.get("/metrics")).text
 
 
-class Asked:
+class ApiRequest:
     """One request given to the application as a server gives it, and what came of it."""
 
     def __init__(self, app, method: str, path: str, query: bytes, headers: list[tuple[bytes, bytes]], body: bytes):
@@ -582,7 +582,7 @@ APP = build_app(build_dependencies(FLEET, nowhere))
     body=st.one_of(st.binary(max_size=60), st.text(max_size=30).map(lambda text: json.dumps({"model": text}).encode())),
 )
 async def test_no_request_makes_the_api_fail(method, path, query, headers, body):
-    asked = Asked(APP, method, path, query, list(headers.items()), body)
+    asked = ApiRequest(APP, method, path, query, list(headers.items()), body)
     status, answer = await asked.answer()
     assert status < 500
     assert status < 400 or json.loads(answer)

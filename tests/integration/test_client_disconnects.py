@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from tests.support.gateway import RunningGateway, run_gateway, server_settings, wait_until
-from tests.support.raw_client import RawClient, chat, post, turn
+from tests.support.raw_client import RawClient, chat, post, run_event_loop
 from tests.support.raw_engine import (
     END,
     RawEngine,
@@ -44,7 +44,7 @@ async def flood(turn: Turn) -> None:
         await asyncio.sleep(0)
 
 
-async def gone(engine: RawEngine, gateway: RunningGateway) -> None:
+async def check_disconnected(engine: RawEngine, gateway: RunningGateway) -> None:
     """Both ends let go within a second, and nobody is blamed."""
     await asyncio.wait_for(asyncio.gather(*(line.gone.wait() for line in engine.lines)), 1)
     await gateway.wait_until_idle()
@@ -61,7 +61,7 @@ async def test_disconnecting_before_the_first_byte(kind: str, way: str):
         await engine.asked.wait()
         assert gateway.list_leftovers() == {"calls": 1, "slots": 1, "busy connections": 1, "connecting": 0}
         getattr(client, way)()
-        await gone(engine, gateway)
+        await check_disconnected(engine, gateway)
 
 
 @pytest.mark.parametrize("kind", REQUESTS)
@@ -73,9 +73,9 @@ async def test_disconnecting_after_the_response_head(kind: str):
         client = await RawClient.to(gateway.port)
         await client.send(REQUESTS[kind])
         await engine.asked.wait()
-        await turn()
+        await run_event_loop()
         client.close()
-        await gone(engine, gateway)
+        await check_disconnected(engine, gateway)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -88,7 +88,7 @@ async def test_disconnecting_in_the_middle_of_a_stream(kind: str, way: str):
         while b"one" not in client.received:
             await client.more()
         getattr(client, way)()
-        await gone(engine, gateway)
+        await check_disconnected(engine, gateway)
 
 
 async def test_disconnecting_from_a_fast_stream():
@@ -99,7 +99,7 @@ async def test_disconnecting_from_a_fast_stream():
             await client.more()
         client.received.clear()
         client.close()
-        await gone(engine, gateway)
+        await check_disconnected(engine, gateway)
 
 
 async def test_disconnecting_from_a_stream_without_reading_it():
@@ -108,7 +108,7 @@ async def test_disconnecting_from_a_stream_without_reading_it():
         await client.send(STREAM)
         await wait_until(lambda: gateway.unsent_bytes > 65536)
         client.reset()
-        await gone(engine, gateway)
+        await check_disconnected(engine, gateway)
 
 
 async def test_disconnecting_in_the_middle_of_an_unstreamed_response():
@@ -118,12 +118,12 @@ async def test_disconnecting_in_the_middle_of_an_unstreamed_response():
         await client.send(CHAT)
         await client.more()
         client.close()
-        await gone(engine, gateway)
+        await check_disconnected(engine, gateway)
 
 
 async def test_disconnecting_while_the_engine_is_being_connected_to():
-    with socket.create_server(("127.0.0.1", 0)) as deaf:  # it takes a connection, and never says hello in TLS
-        url = f"https://127.0.0.1:{deaf.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # it takes a connection, and never says hello in TLS
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
         async with run_gateway(server_settings("a", url)) as gateway:
             client = await RawClient.to(gateway.port)
             await client.send(CHAT)
@@ -150,7 +150,7 @@ async def test_requests_queued_by_a_disconnected_client_are_never_sent():
         await client.send(CHAT * 5)
         await engine.asked.wait()
         client.close()
-        await gone(engine, gateway)
+        await check_disconnected(engine, gateway)
         assert len(engine.requests) == 1
 
 
@@ -172,7 +172,7 @@ async def test_disconnecting_before_the_first_server_refuses_prevents_a_second_a
         client.close()
         await gateway.wait_until_idle()
         go_on.set()
-        await turn()
+        await run_event_loop()
         assert not second.requests
 
 
@@ -185,8 +185,8 @@ async def test_disconnecting_does_not_disturb_another_call_on_a_reused_connectio
         await go_on.wait()
         await GOOD(turn)
 
-    with socket.create_server(("127.0.0.1", 0)) as deaf:
-        url = f"https://127.0.0.1:{deaf.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
         async with (
             RawEngine(in_order(refusal, late)) as first,
             run_gateway(server_settings("a", first.url), server_settings("b", url, priority="FALLBACK")) as gateway,
@@ -206,7 +206,7 @@ async def test_disconnecting_does_not_disturb_another_call_on_a_reused_connectio
             assert first.accepted == 1
             impatient.close()
             await wait_until(lambda: not gateway.list_leftovers()["connecting"])
-            await turn()
+            await run_event_loop()
             go_on.set()
             assert (await other).text == "hello"
 
@@ -217,7 +217,7 @@ async def test_a_disconnect_counts_as_such_and_not_as_an_error():
         await client.send(CHAT)
         await engine.asked.wait()
         client.close()
-        await gone(engine, gateway)
+        await check_disconnected(engine, gateway)
         counted = gateway.gateway.meter.take_snapshot(0.0).all
         assert (counted.disconnects, counted.errors) == (1, 0)
 
@@ -236,7 +236,7 @@ async def test_a_hundred_clients_may_disconnect_at_any_moment():
         for _ in range(100):
             client = await RawClient.to(gateway.port)
             await client.send(dice.choice(list(REQUESTS.values())) * dice.randint(1, 3))
-            await turn(dice.randint(0, 12))
+            await run_event_loop(dice.randint(0, 12))
             getattr(client, dice.choice(WAYS))()
         await gateway.wait_until_idle()
         await wait_until(lambda: not gateway.connections)

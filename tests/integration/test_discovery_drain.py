@@ -60,11 +60,11 @@ async def test_only_existing_servers_can_be_drained():
 
 
 async def test_a_configured_server_replaces_a_found_one_of_the_same_name():
-    async with FakeServer("x") as found, FakeServer("y") as told, WatchedFleet() as w:
+    async with FakeServer("x") as found, FakeServer("y") as configured, WatchedFleet() as w:
         w.watcher.set_found_servers([listing_server("a", found, is_configured=False)])
         await w.wait_until(state_is("a", State.UP))
 
-        w.watcher.set_servers([listing_server("a", told)])
+        w.watcher.set_servers([listing_server("a", configured)])
 
-        await w.wait_until(lambda fleet: fleet.statuses[0].is_up and fleet.statuses[0].url == told.url)
+        await w.wait_until(lambda fleet: fleet.statuses[0].is_up and fleet.statuses[0].url == configured.url)
         assert w.names == ["a"]

@@ -80,7 +80,7 @@ def every_loopback_address_is_another_machine(monkeypatch: pytest.MonkeyPatch) -
     )
 
 
-def gone(name: str):
+def is_gone(name: str):
     return lambda fleet: not any(status.server.name == name for status in fleet.statuses)
 
 
@@ -105,7 +105,7 @@ async def test_an_announced_server_joins_and_leaves_when_it_stops(fake):
         assert w.status("GPU-box").is_up  # it says nothing any more, but it answers
 
         await fake.stop()
-        await w.wait_until(gone("GPU-box"))
+        await w.wait_until(is_gone("GPU-box"))
 
 
 async def test_a_configured_server_is_not_found_under_another_name(fake):
@@ -175,7 +175,7 @@ async def test_only_configured_subnets_are_scanned(fake, monkeypatch):
         active.apply(LanSearchSettings(subnets=("127.0.0.0/29",)))
         await w.wait_until(state_is(fake.host, State.UP))
         active.apply(LanSearchSettings(mdns=True))
-        await w.wait_until(gone(fake.host))
+        await w.wait_until(is_gone(fake.host))
     assert contacted == [f"127.0.0.{n}" for n in range(1, 7)]
 
 
@@ -215,7 +215,7 @@ async def test_a_reload_that_disables_the_search_removes_found_servers(fake):
 
         active.apply(LanSearchSettings())
 
-        await w.wait_until(gone("GPU-box"))
+        await w.wait_until(is_gone("GPU-box"))
         assert mdns.announced is None
         assert mdns.browsed == set()
 

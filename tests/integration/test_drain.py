@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.chat_endpoints import STREAMING_ENDPOINTS
 from tests.support.gateway import wait_until
-from tests.support.gateway_process import Gateway, gateway
+from tests.support.gateway_process import Gateway, run_gateway_process
 from tests.support.raw_client import BrokenAnswerError, RawClient, chat, get, post
 from tests.support.raw_engine import DONE, END, RawEngine, Turn, chunk, chunked_head, completion, event, response
 
@@ -26,7 +26,7 @@ CHAT = post("/v1/chat/completions", chat())
 
 @dataclass
 class Slow:
-    """An engine that answers when it is told to; probes at once."""
+    """An engine that answers when the test allows it; probes at once."""
 
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -44,25 +44,25 @@ class Slow:
 
 @dataclass
 class Working:
-    """A Victoria of the version before streams: she takes a task, and ends it when she is told to."""
+    """A Victoria of the version before streams: it takes a task and ends it when the test allows it."""
 
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __call__(self, turn: Turn) -> None:
         path, missing = turn.request.path, response(b"{}", status="404 Not Found")
-        told = b'{"status":"running","stage":"begun"}'
+        status = b'{"status":"running","stage":"begun"}'
         if self.go_on.is_set():
-            told = b'{"status":"completed","output":" and ended"}'
+            status = b'{"status":"completed","output":" and ended"}'
         known = {
             "/health": response(b'{"status":"ok","agent":"Victoria"}'),
             "/run?async_mode=true": response(b'{"task_id":"t","status":"queued"}', status="202 Accepted"),
-            "/run/status/t": response(told),
+            "/run/status/t": response(status),
         }
         await turn.send(known.get(path, missing))
 
 
 @dataclass
-class Started:
+class GatewayProcess:
     gateway: Gateway
     engine: RawEngine
     slow: Slow
@@ -94,7 +94,7 @@ class Started:
         return await asyncio.wait_for(asyncio.to_thread(self.gateway.process.wait, within), within + 1)
 
     async def refuses(self) -> bool:
-        """Whether new connections are refused by now."""
+        """Return True if new connections are refused by now."""
         try:
             client = await RawClient.to(self.port)
         except OSError:
@@ -110,148 +110,148 @@ class Started:
 
 
 @pytest.fixture
-async def started(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Started]:
+async def gateway(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[GatewayProcess]:
     """A gateway in a process of its own, in front of one slow engine; `drain_seconds` may be a parameter."""
     drain = getattr(request, "param", 30)
     slow = Slow()
     async with RawEngine(slow) as engine, RawEngine(Working(slow.go_on)) as victoria:
         providers = {"vllm": {"servers": [{"name": "a", "url": engine.url}]}, "victoria": {"url": victoria.url}}
         settings = json.dumps({"llm": {"providers": providers}, "server": {"drain_seconds": drain}})
-        process = gateway(tmp_path / "gateway", settings)
+        process = run_gateway_process(tmp_path / "gateway", settings)
         running = await asyncio.to_thread(process.__enter__)
         try:
-            yield Started(running, engine, slow)
+            yield GatewayProcess(running, engine, slow)
         finally:
             await asyncio.to_thread(process.__exit__, None, None, None)
 
 
-async def test_running_responses_complete_and_the_exit_code_is_0(started: Started):
-    streamed, whole = await started.begin(STREAM), await started.begin(CHAT)
-    idle = await RawClient.to(started.port)
+async def test_running_responses_complete_and_the_exit_code_is_0(gateway: GatewayProcess):
+    streamed, unstreamed = await gateway.begin(STREAM), await gateway.begin(CHAT)
+    idle = await RawClient.to(gateway.port)
     await idle.send(get("/livez"))
     assert (await idle.answer()).status == 200
-    started.signal()
-    await started.until_it_refuses()
-    assert await idle.closed()
-    assert started.gateway.process.poll() is None
-    started.slow.go_on.set()
+    gateway.signal()
+    await gateway.until_it_refuses()
+    assert await idle.is_closed_by_peer()
+    assert gateway.gateway.process.poll() is None
+    gateway.slow.go_on.set()
     assert (await streamed.answer()).text == "begun and ended"
-    assert (await whole.answer()).text == "answered"
-    assert await started.exit_code() == 0
-    for client in (streamed, whole, idle):
+    assert (await unstreamed.answer()).text == "answered"
+    assert await gateway.exit_code() == 0
+    for client in (streamed, unstreamed, idle):
         client.close()
 
 
-async def test_new_requests_are_rejected_while_draining(started: Started):
-    streamed = await started.begin(STREAM)
-    kept = [await RawClient.to(started.port) for _ in range(5)]
+async def test_new_requests_are_rejected_while_draining(gateway: GatewayProcess):
+    streamed = await gateway.begin(STREAM)
+    kept = [await RawClient.to(gateway.port) for _ in range(5)]
     for client in kept:
         head, _, body = CHAT.partition(b"\r\n\r\n")
         await client.send(head + b"\r\nexpect: 100-continue\r\n\r\n" + body[:-1])
         assert (await client.answer()).status == 100
-    calls = started.calls
-    started.signal()
-    await started.until_it_refuses()
+    calls = gateway.calls
+    gateway.signal()
+    await gateway.until_it_refuses()
     for client in kept:  # their requests had begun, so their connections are still there
         await client.send(CHAT[-1:])
         answer = await client.answer()
         assert (answer.status, answer.json["error"]["code"]) == (503, "shutting_down")
         assert answer.headers["connection"] == "close"
         client.close()
-    assert started.calls == calls
-    started.slow.go_on.set()
+    assert gateway.calls == calls
+    gateway.slow.go_on.set()
     assert (await streamed.answer()).text == "begun and ended"
-    assert await started.exit_code() == 0
+    assert await gateway.exit_code() == 0
     streamed.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_an_idle_gateway_stops_at_once(started: Started, number: int):
+async def test_an_idle_gateway_stops_at_once(gateway: GatewayProcess, number: int):
     begin = time.monotonic()
-    started.signal(number)
-    assert await started.exit_code() == 0
+    gateway.signal(number)
+    assert await gateway.exit_code() == 0
     assert time.monotonic() - begin < 3
-    assert "Traceback" not in started.gateway.lines()
+    assert "Traceback" not in gateway.gateway.read_log()
 
 
 @pytest.mark.parametrize("numbers", [(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, signal.SIGINT)])
-async def test_a_second_signal_stops_at_once(started: Started, numbers: tuple[int, int]):
-    streamed = await started.begin(STREAM)
-    started.signal(numbers[0])
-    await started.until_it_refuses()
-    assert started.gateway.process.poll() is None
+async def test_a_second_signal_stops_at_once(gateway: GatewayProcess, numbers: tuple[int, int]):
+    streamed = await gateway.begin(STREAM)
+    gateway.signal(numbers[0])
+    await gateway.until_it_refuses()
+    assert gateway.gateway.process.poll() is None
     begin = time.monotonic()
-    started.signal(numbers[1])
-    assert await started.exit_code() == 0
+    gateway.signal(numbers[1])
+    assert await gateway.exit_code() == 0
     assert time.monotonic() - begin < 3
     streamed.close()
-    assert "Traceback" not in started.gateway.lines()
+    assert "Traceback" not in gateway.gateway.read_log()
 
 
-@pytest.mark.parametrize("started", [1], indirect=True)
-async def test_a_response_that_exceeds_the_drain_time_ends_with_an_error(started: Started):
-    streamed = await started.begin(STREAM)
-    started.signal()
+@pytest.mark.parametrize("gateway", [1], indirect=True)
+async def test_a_response_that_exceeds_the_drain_time_ends_with_an_error(gateway: GatewayProcess):
+    streamed = await gateway.begin(STREAM)
+    gateway.signal()
     answer = await streamed.answer()
     assert answer.status == 200
     assert "stopping" in STREAMING_ENDPOINTS["openai"].find_error(answer)
-    assert await started.exit_code() == 0
+    assert await gateway.exit_code() == 0
     streamed.close()
-    assert "Traceback" not in started.gateway.lines()
+    assert "Traceback" not in gateway.gateway.read_log()
 
 
-async def _agent(started: Started) -> RawClient:
+async def _agent(gateway: GatewayProcess) -> RawClient:
     """An agent's run that has begun to say what it does."""
-    client = await RawClient.to(started.port)
+    client = await RawClient.to(gateway.port)
     await client.send(post("/api/chat/stream", {"content": "go"}))
     while b"begun" not in client.received:
         await client.more()
     return client
 
 
-async def test_a_polled_agent_run_completes(started: Started):
-    client = await _agent(started)
-    started.signal()
-    await started.until_it_refuses()
-    started.slow.go_on.set()
+async def test_a_polled_agent_run_completes(gateway: GatewayProcess):
+    client = await _agent(gateway)
+    gateway.signal()
+    await gateway.until_it_refuses()
+    gateway.slow.go_on.set()
     answer = await client.answer()
     assert b" and ended" in answer.body
     assert b"event: error" not in answer.body
-    assert await started.exit_code() == 0
+    assert await gateway.exit_code() == 0
     client.close()
 
 
-@pytest.mark.parametrize("started", [0.5], indirect=True)
-async def test_a_polled_agent_run_that_exceeds_the_drain_time_ends_with_an_error(started: Started):
-    client = await _agent(started)
-    started.signal()
+@pytest.mark.parametrize("gateway", [0.5], indirect=True)
+async def test_a_polled_agent_run_that_exceeds_the_drain_time_ends_with_an_error(gateway: GatewayProcess):
+    client = await _agent(gateway)
+    gateway.signal()
     answer = await client.answer()
-    assert (answer.status, answer.whole) == (200, True)
+    assert (answer.status, answer.complete) == (200, True)
     error, end = map(json.loads, answer.data[-2:])
     assert "stopping" in error["message"]
     assert end["status"] == "error"
-    assert await started.exit_code() == 0
+    assert await gateway.exit_code() == 0
     client.close()
-    assert "Traceback" not in started.gateway.lines()
+    assert "Traceback" not in gateway.gateway.read_log()
 
 
-async def test_a_disconnected_client_does_not_delay_the_stop(started: Started):
-    streamed = await started.begin(STREAM)
-    started.signal()
-    await started.until_it_refuses()
+async def test_a_disconnected_client_does_not_delay_the_stop(gateway: GatewayProcess):
+    streamed = await gateway.begin(STREAM)
+    gateway.signal()
+    await gateway.until_it_refuses()
     streamed.close()
-    assert await started.exit_code() == 0
+    assert await gateway.exit_code() == 0
 
 
-async def test_queued_pipelined_requests_are_rejected_while_draining(started: Started):
-    client = await started.begin(CHAT * 3)
-    started.signal()
-    await started.until_it_refuses()
-    started.slow.go_on.set()
+async def test_queued_pipelined_requests_are_rejected_while_draining(gateway: GatewayProcess):
+    client = await gateway.begin(CHAT * 3)
+    gateway.signal()
+    await gateway.until_it_refuses()
+    gateway.slow.go_on.set()
     assert (await client.answer()).text == "answered"
     with contextlib.suppress(BrokenAnswerError):
         while True:
             assert (await client.answer()).status == 503
-    assert await started.exit_code() == 0
-    assert started.calls == 1
+    assert await gateway.exit_code() == 0
+    assert gateway.calls == 1
     client.close()

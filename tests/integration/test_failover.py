@@ -38,10 +38,10 @@ OLLAMA_SAYS = {
 VICTORIA_SAYS = {"/run": b'{"status":"success","output":"good"}'}
 
 
-async def speak(turn: Turn) -> None:
+async def answer_in_dialect(turn: Turn) -> None:
     """Answer as an engine of any kind does."""
-    whole = (VLLM_SAYS | OLLAMA_SAYS | VICTORIA_SAYS).get(turn.request.path)
-    if whole is None:
+    body = (VLLM_SAYS | OLLAMA_SAYS | VICTORIA_SAYS).get(turn.request.path)
+    if body is None:
         await turn.send(response(b'{"detail":"Not Found"}', status="404 Not Found"))
         return
     streamed = turn.request.json.get("stream")
@@ -52,11 +52,11 @@ async def speak(turn: Turn) -> None:
             chunked_head("application/x-ndjson") + b"".join(map(chunk, ollama_lines("good"))) + b"0\r\n\r\n"
         )
     else:
-        await turn.send(response(whole))
+        await turn.send(response(body))
 
 
 @pytest.fixture
-def refused() -> Iterator[Callable[[], str]]:
+def make_refusing_address() -> Iterator[Callable[[], str]]:
     """Makes addresses where nobody listens, and nobody can begin to."""
     with contextlib.ExitStack() as held:
 
@@ -69,10 +69,10 @@ def refused() -> Iterator[Callable[[], str]]:
 
 
 @pytest.mark.parametrize("name", CHAT_ENDPOINTS)
-async def test_a_refused_connection_is_retried_on_another_server_in_every_dialect(name: str, refused):
+async def test_a_refused_connection_is_retried_on_another_server_in_every_dialect(name: str, make_refusing_address):
     surface: ChatEndpoint = CHAT_ENDPOINTS[name]
-    async with RawEngine(speak) as good:
-        dead = server_settings("dead", refused(), surface.kind)
+    async with RawEngine(answer_in_dialect) as good:
+        dead = server_settings("dead", make_refusing_address(), surface.kind)
         async with run_gateway(dead, server_settings("good", good.url, surface.kind, priority="SECONDARY")) as gateway:
             answer = await gateway.send_request(surface.request)
             assert answer.status == 200
@@ -86,7 +86,7 @@ async def test_a_stream_that_fails_before_its_first_byte_is_retried_on_another_s
     surface: StreamingEndpoint = STREAMING_ENDPOINTS[name]
     async with (
         RawEngine(says_and("reset", chunked_head())) as bad,
-        RawEngine(speak) as good,
+        RawEngine(answer_in_dialect) as good,
         run_gateway(
             server_settings("bad", bad.url, surface.kind),
             server_settings("good", good.url, surface.kind, priority="SECONDARY"),
@@ -122,7 +122,7 @@ BAD_WAYS: dict[str, Script] = {
 async def test_any_failure_before_the_first_byte_is_retried_on_another_server(way: str):
     async with (
         RawEngine(BAD_WAYS[way]) as bad,
-        RawEngine(speak) as good,
+        RawEngine(answer_in_dialect) as good,
         run_gateway(
             server_settings("bad", bad.url, first_byte=0.2, idle=0.2),
             server_settings("good", good.url, priority="SECONDARY"),
@@ -142,7 +142,7 @@ async def test_the_callers_own_error_is_not_retried_on_another_server(name: str,
     complaint = b'{"error":{"message":"temperature is too high","type":"BadRequestError","param":"temperature"}}'
     async with (
         RawEngine(says(response(complaint, status=status))) as first,
-        RawEngine(speak) as second,
+        RawEngine(answer_in_dialect) as second,
         run_gateway(server_settings("a", first.url), server_settings("b", second.url, priority="SECONDARY")) as gateway,
     ):
         answer = await gateway.send_request(CHAT_ENDPOINTS[name].request)
@@ -160,7 +160,7 @@ async def test_a_stream_that_fails_after_its_first_byte_ends_with_an_error_and_n
     cut = says_and(then, head + (ollama if surface.kind == "ollama" else openai))
     async with (
         RawEngine(cut) as bad,
-        RawEngine(speak) as good,
+        RawEngine(answer_in_dialect) as good,
         run_gateway(
             server_settings("bad", bad.url, surface.kind),
             server_settings("good", good.url, surface.kind, priority="SECONDARY"),
@@ -170,7 +170,7 @@ async def test_a_stream_that_fails_after_its_first_byte_ends_with_an_error_and_n
         await client.send(surface.request)
         answer = await client.answer()
         assert answer.status == 200
-        assert answer.whole
+        assert answer.complete
         assert b"one" in answer.body
         assert "middle of its response" in surface.find_error(answer)
         assert not good.requests
@@ -182,20 +182,20 @@ async def test_a_large_response_that_fails_after_its_first_byte_cuts_the_connect
     half = response(completion("x" * 600_000))[:400_000]
     async with (
         RawEngine(says_and("close", half)) as bad,
-        RawEngine(speak) as good,
+        RawEngine(answer_in_dialect) as good,
         run_gateway(
             server_settings("bad", bad.url), server_settings("good", good.url, priority="SECONDARY")
         ) as gateway,
     ):
         answer = await gateway.send_request(CHAT)
-        assert not answer.whole
+        assert not answer.complete
         assert not good.requests
 
 
 @pytest.mark.parametrize("name", CHAT_ENDPOINTS)
-async def test_when_every_server_refuses_each_is_named(name: str, refused):
+async def test_when_every_server_refuses_each_is_named(name: str, make_refusing_address):
     surface: ChatEndpoint = CHAT_ENDPOINTS[name]
-    urls = [refused(), refused()]
+    urls = [make_refusing_address(), make_refusing_address()]
     async with run_gateway(*(server_settings(f"s{i}", url, surface.kind) for i, url in enumerate(urls))) as gateway:
         answer = await gateway.send_request(surface.request)
         message = surface.check_error(answer, 503, "no_server")
@@ -241,11 +241,11 @@ async def test_when_every_server_is_full_the_shortest_wait_is_reported():
         assert answer.headers["retry-after"] == "4"
 
 
-async def test_of_several_failures_the_most_informative_is_reported(refused):
+async def test_of_several_failures_the_most_informative_is_reported(make_refusing_address):
     missing = response(b'{"error":{"message":"no such model"}}', status="404 Not Found")
     async with RawEngine(says(response(b"boom", status="500 Oops"))) as broken, RawEngine(says(missing)) as other:
         servers = (
-            server_settings("dead", refused()),
+            server_settings("dead", make_refusing_address()),
             server_settings("broken", broken.url, priority="SECONDARY"),
             server_settings("other", other.url, priority="FALLBACK"),
         )
@@ -286,7 +286,7 @@ async def test_servers_are_tried_by_priority():
 async def test_a_model_is_not_pulled_twice():
     async with (
         RawEngine(says_and("close")) as first,
-        RawEngine(speak) as second,
+        RawEngine(answer_in_dialect) as second,
         run_gateway(server_settings("a", first.url, "ollama"), server_settings("b", second.url, "ollama")) as gateway,
     ):
         answer = await gateway.send_request(post("/api/pull", {"model": "m", "stream": False}))
@@ -294,9 +294,9 @@ async def test_a_model_is_not_pulled_twice():
         assert len(first.requests) + len(second.requests) == 1
 
 
-async def test_with_vllm_down_the_ollama_pool_answers_with_a_warning(refused):
-    async with RawEngine(speak) as ollama:
-        servers = (server_settings("v", refused()), server_settings("o", ollama.url, "ollama"))
+async def test_with_vllm_down_the_ollama_pool_answers_with_a_warning(make_refusing_address):
+    async with RawEngine(answer_in_dialect) as ollama:
+        servers = (server_settings("v", make_refusing_address()), server_settings("o", ollama.url, "ollama"))
         async with run_gateway(*servers, llm=LlmSettings(mode="vllm", model="m")) as gateway:
             answer = await gateway.send_request(post("/chat", {"message": "hi"}))
             assert answer.status == 200
@@ -316,8 +316,10 @@ async def test_with_the_language_model_off_every_dialect_reports_it():
 
 
 @pytest.mark.parametrize("name", [name for name in CHAT_ENDPOINTS if name != "agent"])
-async def test_an_unknown_model_is_reported_with_similar_names(name: str, refused):
+async def test_an_unknown_model_is_reported_with_similar_names(name: str, make_refusing_address):
     surface: ChatEndpoint = CHAT_ENDPOINTS[name]
-    async with run_gateway(server_settings("a", refused(), surface.kind), models=("llama3.1:8b", "qwen3")) as gateway:
+    async with run_gateway(
+        server_settings("a", make_refusing_address(), surface.kind), models=("llama3.1:8b", "qwen3")
+    ) as gateway:
         answer = await gateway.send_request(post(surface.path, surface.body | {"model": "llama3:8b"}))
         assert "llama3.1:8b" in surface.check_error(answer, 404, "model_not_found")

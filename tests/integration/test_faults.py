@@ -95,10 +95,10 @@ WAYS = (
 )
 
 
-def judge(way: Way, answer: Answer) -> str:
-    """How an answer ended: `well`, or `broken` with its dialect's error at the end. Anything else fails."""
+def classify_outcome(way: Way, answer: Answer) -> str:
+    """Return how a response ended: `well`, or `broken` with its dialect's error at the end. Fail on anything else."""
     assert answer.status == 200, f"{way.name}: {answer}"
-    assert answer.whole, f"{way.name}: {answer}"
+    assert answer.complete, f"{way.name}: {answer}"
     try:
         error = way.error(answer) if way.error else ""
     except (AssertionError, KeyError, ValueError, IndexError):
@@ -109,9 +109,9 @@ def judge(way: Way, answer: Answer) -> str:
     return "well"
 
 
-def _judged(way: Way, answer: Answer) -> str:
+def _find_outcome(way: Way, answer: Answer) -> str:
     try:
-        return judge(way, answer)
+        return classify_outcome(way, answer)
     except (AssertionError, LookupError, ValueError) as wrong:
         return f"WRONG: {wrong!r}: {answer}"
 
@@ -127,7 +127,7 @@ async def call(gateway: RunningGateway, kept: list[RawClient], dice: random.Rand
     try:
         await client.send(way.request)
         answer = await client.answer(10)
-        ended = _judged(way, answer)
+        ended = _find_outcome(way, answer)
         keep = ended == "well" and dice.random() < 0.7
     finally:
         if keep:
@@ -138,8 +138,8 @@ async def call(gateway: RunningGateway, kept: list[RawClient], dice: random.Rand
     tally["from another server"] += answer.headers["x-penstock-fallback"] == "true"
 
 
-@pytest.mark.parametrize("look", [False, True], ids=["unwatched", "watched"])
-async def test_none_of_a_thousand_faults_reaches_a_client_before_its_first_byte(look: bool, capsys):
+@pytest.mark.parametrize("probe", [False, True], ids=["unwatched", "watched"])
+async def test_none_of_a_thousand_faults_reaches_a_client_before_its_first_byte(probe: bool, capsys):
     dice = random.Random(2026)
     tally: Counter[str] = Counter()
     sims = {name: Simulator(SimOptions.instant(kind, "m", text=TEXT, slots=64)) for name, kind in FAULTY.items()}
@@ -152,11 +152,11 @@ async def test_none_of_a_thousand_faults_reaches_a_client_before_its_first_byte(
         def dealt() -> int:
             return sum(sum(sim.counters.faults.values()) for sim in sims.values())
 
-        async with run_gateway(*servers, look=look) as gateway:
+        async with run_gateway(*servers, probe=probe) as gateway:
             for sim in sims.values():
                 sim.faults = PROBABILITIES
             kept: list[RawClient] = []
-            wanted = WANTED // (4 if look else 1)
+            wanted = WANTED // (4 if probe else 1)
 
             async def work() -> None:
                 while dealt() < wanted:

@@ -123,7 +123,7 @@ async def test_a_hundred_close_races_send_nothing_twice():
 
         for _ in range(10):
             for answer in await asyncio.gather(*(one() for _ in range(10))):
-                assert answer.whole
+                assert answer.complete
                 assert answer.text == text
                 assert answer.data.count(b"[DONE]") == 1
         await gateway.wait_until_idle()

@@ -21,7 +21,7 @@ from tests.support.raw_engine import (
     says,
 )
 
-MOST = 1_500_000
+MAX_BUFFERED_BYTES = 1_500_000
 """Bytes that the gateway may hold for a client: its own limit, what the loop reads at once, and a kernel's worth."""
 WORD = "word " * 200
 CHAT = post("/v1/chat/completions", chat())
@@ -56,7 +56,7 @@ class Flood:
             turn.close()
 
 
-async def settled(gateway: RunningGateway, flood: Flood) -> None:
+async def wait_until_paused(gateway: RunningGateway, flood: Flood) -> None:
     """Wait until the engine is stopped by nobody's reading."""
     while True:
         before = flood.pushed
@@ -81,18 +81,18 @@ async def test_a_client_that_stops_reading_pauses_its_server_until_it_reads_agai
     async with RawEngine(flood) as engine, run_gateway(server_settings("a", engine.url, kind)) as gateway:
         client = await gateway.connect_slow_client()
         await client.send(request)
-        await settled(gateway, flood)
+        await wait_until_paused(gateway, flood)
         assert not flood.done.is_set()
-        assert gateway.unsent_bytes < MOST
+        assert gateway.unsent_bytes < MAX_BUFFERED_BYTES
         most = 0
         reading = asyncio.create_task(client.answer(20))
         while not reading.done():
             most = max(most, gateway.unsent_bytes)
             await asyncio.sleep(0)
         answer = await reading
-        assert answer.whole
+        assert answer.complete
         assert answer.body.count(WORD.encode()) == 30_000
-        assert most < MOST
+        assert most < MAX_BUFFERED_BYTES
 
 
 async def test_a_large_response_is_forwarded_at_the_clients_pace():
@@ -111,7 +111,7 @@ async def test_a_large_response_is_forwarded_at_the_clients_pace():
         await wait_until(lambda: sent > 1_000_000)
         for _ in range(20):
             await asyncio.sleep(0.01)
-            assert gateway.unsent_bytes < MOST
+            assert gateway.unsent_bytes < MAX_BUFFERED_BYTES
         assert sent < len(large)
         assert len((await client.answer(20)).text) == 40_000_000
 
@@ -126,7 +126,7 @@ async def test_a_client_that_reads_slowly_gets_everything():
             for _ in range(40):
                 await client.more()
         answer = await client.answer(20)
-        assert answer.whole
+        assert answer.complete
         assert answer.body.count(WORD.encode()) == 3000
 
 
@@ -144,7 +144,7 @@ async def test_a_client_that_never_reads_is_disconnected_after_the_idle_limit(wa
         await wait_until(lambda: not gateway.connections)
         assert gateway.gateway.catalog.loads["a"].consecutive_failures == 0
         answer = await client.answer()
-        assert not answer.whole or "transfer-encoding" not in answer.headers
+        assert not answer.complete or "transfer-encoding" not in answer.headers
         assert gateway.gateway.meter.take_snapshot(0.0).codes == {"client_stalled": 1}
 
 
@@ -166,7 +166,7 @@ async def test_unread_responses_do_not_grow_the_memory(together: bool):
         for _ in range(30):
             await asyncio.sleep(0.01)
             most = max(most, gateway.unsent_bytes)
-        assert most < MOST
+        assert most < MAX_BUFFERED_BYTES
         assert len(engine.requests) < 20
         for _ in range(100):
             assert len((await client.answer()).text) == 150_000
@@ -183,7 +183,7 @@ async def test_unread_error_responses_do_not_grow_the_memory():
         for _ in range(60):
             await asyncio.sleep(0.005)
             most = max(most, gateway.unsent_bytes)
-        assert most < MOST
+        assert most < MAX_BUFFERED_BYTES
         for _ in range(30_000):
             assert (await client.answer()).status == 404
         await sending
@@ -197,8 +197,8 @@ async def test_a_slow_client_does_not_delay_others():
             stuck = [await gateway.connect_slow_client() for _ in range(10)]
             for client in stuck:
                 await client.send(STREAM)
-            await settled(gateway, flood)
-            assert gateway.unsent_bytes < 10 * MOST
+            await wait_until_paused(gateway, flood)
+            assert gateway.unsent_bytes < 10 * MAX_BUFFERED_BYTES
             engine.script = big(10)
             for _ in range(20):
                 assert (await gateway.send_request(CHAT, 2)).status == 200

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.support.chat_endpoints import CHAT_ENDPOINTS
 from tests.support.gateway import run_gateway, server_settings, wait_until
-from tests.support.raw_client import BrokenAnswerError, chat, connected, get, post
+from tests.support.raw_client import BrokenAnswerError, chat, get, open_client, post
 from tests.support.raw_engine import RawEngine, Turn, completion, response, says
 
 ANSWER = completion("hello")
@@ -99,33 +99,33 @@ async def test_ambiguous_framing_is_rejected_and_the_connection_closed(how: str,
     if pieces == "in pieces" and len(data) < 4000:
         parts = [data[:20], data[20:70], data[70:]]
     async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
-        async with connected(gateway.port) as client:
+        async with open_client(gateway.port) as client:
             with contextlib.suppress(ConnectionError):  # it may be closed before all is sent
                 await client.send(*parts)
             answer = await client.answer()
             assert answer.status == 400
             assert answer.headers["connection"] == "close"
-            told = answer.json
-            code = told["error"]["code"] if "error" in told else told["code"]
+            body = answer.json
+            code = body["error"]["code"] if "error" in body else body["code"]
             assert code == "invalid_request"
-            assert await client.closed(), "something else was answered too"
+            assert await client.is_closed_by_peer(), "something else was answered too"
         assert not engine.requests
 
 
 @pytest.mark.parametrize("how", ["two lengths", "chunked twice", "no host", "a space before the colon", "two hosts"])
 @pytest.mark.parametrize("path", ["/health", "/v1/models", "/api/show"])
 async def test_ambiguous_framing_is_rejected_for_asgi_routes(how: str, path: str):
-    async with run_gateway() as gateway, connected(gateway.port) as client:
+    async with run_gateway() as gateway, open_client(gateway.port) as client:
         await client.send(SMUGGLED[how].replace(b"/v1/chat/completions", path.encode()) + get("/livez"))
         assert (await client.answer()).status == 400
-        assert await client.closed()
+        assert await client.is_closed_by_peer()
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(noise=st.binary(min_size=1, max_size=300))
 async def test_random_bytes_affect_only_their_own_connection(noise: bytes):
     async with run_gateway() as gateway:
-        async with connected(gateway.port) as client:
+        async with open_client(gateway.port) as client:
             await client.send(noise)
             client.half_close()
             try:
@@ -145,7 +145,7 @@ async def test_a_head_of_almost_64_kib_is_accepted():
 
 
 async def test_an_endless_head_is_rejected():
-    async with run_gateway() as gateway, connected(gateway.port) as client:
+    async with run_gateway() as gateway, open_client(gateway.port) as client:
         await client.send(b"POST / HTTP/1.1\r\nHost: a.local\r\nX: ")
         sent = 0
         while not client.received and sent < 10_000_000:
@@ -167,23 +167,23 @@ async def test_an_endless_head_is_rejected():
 @pytest.mark.parametrize("name", ["openai", "anthropic", "ollama", "service", "distributed", "agent"])
 async def test_a_body_over_the_limit_is_rejected_by_its_content_length(name: str):
     surface = CHAT_ENDPOINTS[name]
-    async with run_gateway(max_body=2_000_000) as gateway, connected(gateway.port) as client:
+    async with run_gateway(max_body=2_000_000) as gateway, open_client(gateway.port) as client:
         await client.send(post(surface.path, b"", length=False, headers=("content-length: 2000001",)))
         answer = await client.answer()
         assert "server.max_body" in surface.check_error(answer, 413, "body_too_large")
         assert answer.headers["connection"] == "close"
-        assert await client.closed()
+        assert await client.is_closed_by_peer()
 
 
 @pytest.mark.parametrize("name", ["openai", "anthropic", "ollama", "service"])
 async def test_a_chunked_body_is_rejected_as_soon_as_it_exceeds_the_limit(name: str):
     surface = CHAT_ENDPOINTS[name]
-    async with run_gateway(max_body=100_000) as gateway, connected(gateway.port) as client:
+    async with run_gateway(max_body=100_000) as gateway, open_client(gateway.port) as client:
         await client.send(post(surface.path, b"", length=False, headers=("transfer-encoding: chunked",)))
         for _ in range(4):
             await client.send(b"7530\r\n" + b" " * 30_000 + b"\r\n")
         surface.check_error(await client.answer(), 413, "body_too_large")
-        assert await client.closed()
+        assert await client.is_closed_by_peer()
 
 
 async def test_a_body_of_exactly_the_limit_is_accepted():
@@ -194,7 +194,7 @@ async def test_a_body_of_exactly_the_limit_is_accepted():
 
 
 async def test_a_rejected_client_that_is_still_sending_can_read_the_response():
-    async with run_gateway(max_body=100_000) as gateway, connected(gateway.port) as client:
+    async with run_gateway(max_body=100_000) as gateway, open_client(gateway.port) as client:
         await client.send(post("/v1/chat/completions", b"", length=False, headers=("content-length: 3000000",)))
         for _ in range(30):
             await client.send(b" " * 100_000)
@@ -301,10 +301,10 @@ async def test_a_preflight_request_is_answered():
 
 async def test_bytes_after_a_rejection_are_ignored():
     async with RawEngine(Turn.hang) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
-        async with connected(gateway.port) as client:
+        async with open_client(gateway.port) as client:
             await client.send(post("/v1/chat/completions", chat(), host="evil.example") + CHAT)
             assert (await client.answer()).status == 403
             await client.send(CHAT)
-            assert await client.closed()
+            assert await client.is_closed_by_peer()
         await wait_until(lambda: not gateway.connections)
         assert not engine.requests

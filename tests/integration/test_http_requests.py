@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.support.chat_endpoints import CHAT_ENDPOINTS
 from tests.support.gateway import RunningGateway, run_gateway, server_settings, wait_until
-from tests.support.raw_client import RawClient, chat, connected, get, post, turn
+from tests.support.raw_client import RawClient, chat, get, open_client, post, run_event_loop
 from tests.support.raw_engine import (
     RawEngine,
     Turn,
@@ -36,8 +36,8 @@ STREAM = post("/v1/chat/completions", chat(stream=True))
 async def echo(turn: Turn) -> None:
     """Answer with what the user said, streamed if asked."""
     asked = turn.request.json
-    said = asked["messages"][-1]["content"]
-    await turn.send(stream(*said.split(" ")) if asked.get("stream") else response(completion(said)))
+    text = asked["messages"][-1]["content"]
+    await turn.send(stream(*text.split(" ")) if asked.get("stream") else response(completion(text)))
 
 
 def say(text: str, **more) -> bytes:
@@ -87,7 +87,7 @@ async def test_each_request_of_a_connection_gets_its_own_response(gateway, asked
 
 
 async def test_a_repeated_head_with_an_incomplete_body_waits_for_the_rest(gateway):
-    async with connected(gateway.port) as client:
+    async with open_client(gateway.port) as client:
         for text in ("one", "two", "three"):
             request = say(text)
             await client.send(request[:-3], request[-3:])
@@ -95,7 +95,7 @@ async def test_a_repeated_head_with_an_incomplete_body_waits_for_the_rest(gatewa
 
 
 async def test_garbage_after_a_repeated_request_closes_the_connection(gateway):
-    async with connected(gateway.port) as client:
+    async with open_client(gateway.port) as client:
         for text in ("one", "two"):
             await client.send(say(text))
             assert (await client.answer()).status == 200
@@ -107,7 +107,7 @@ async def test_garbage_after_a_repeated_request_closes_the_connection(gateway):
 # One request in many forms
 
 
-def chunked(body: bytes, sizes: list[int], *, path: str = "/v1/chat/completions", trailer: bytes = b"") -> bytes:
+def post_chunked(body: bytes, sizes: list[int], *, path: str = "/v1/chat/completions", trailer: bytes = b"") -> bytes:
     head = post(path, b"", length=False, headers=("transfer-encoding: chunked",))
     parts = [
         body[start:end] for start, end in itertools.pairwise(sorted({0, len(body), *(s % len(body) for s in sizes)}))
@@ -120,22 +120,22 @@ def chunked(body: bytes, sizes: list[int], *, path: str = "/v1/chat/completions"
 async def test_a_request_may_arrive_in_any_pieces(pair: Pair, cuts: list[int], sizes: list[int], data):
     pair.engine.script = echo
     body = json.dumps(chat("any pieces")).encode()
-    request = data.draw(st.sampled_from([say("any pieces"), chunked(body, sizes)]))
-    async with connected(pair.gateway.port) as client:
+    request = data.draw(st.sampled_from([say("any pieces"), post_chunked(body, sizes)]))
+    async with open_client(pair.gateway.port) as client:
         await client.send(*pieces_of(request, cuts))
         assert (await client.answer()).text == "any pieces"
 
 
 async def test_chunks_may_have_extensions_and_trailers(gateway: RunningGateway):
     body = json.dumps(chat("extended")).encode()
-    request = chunked(body, [5, 9], trailer=b"X-Checksum: 1\r\n").replace(b"5\r\n", b'5;name="a b";x\r\n', 1)
+    request = post_chunked(body, [5, 9], trailer=b"X-Checksum: 1\r\n").replace(b"5\r\n", b'5;name="a b";x\r\n', 1)
     answer = await gateway.send_request(request)
     assert answer.text == "extended"
 
 
 async def test_a_chunked_body_is_forwarded_with_its_length(pair: Pair, gateway: RunningGateway):
     body = json.dumps(chat("counted")).encode()
-    await gateway.send_request(chunked(body, [3, 30, 33]))
+    await gateway.send_request(post_chunked(body, [3, 30, 33]))
     [asked] = pair.engine.requests
     assert asked.body == body
     assert asked.headers["content-length"] == str(len(body))
@@ -172,7 +172,7 @@ async def test_header_names_are_case_insensitive(gateway: RunningGateway):
 
 @pytest.mark.parametrize("offer", ["Upgrade: h2c", "Upgrade: websocket", "Upgrade: TLS/1.0, x"])
 async def test_an_upgrade_header_is_ignored(gateway: RunningGateway, offer: str):
-    async with connected(gateway.port) as client:
+    async with open_client(gateway.port) as client:
         headers = ("connection: Upgrade, HTTP2-Settings", offer, "http2-settings: AAMAAABkAAQAAP__")
         await client.send(post("/v1/chat/completions", chat("one"), headers=headers) + say("two"))
         assert (await client.answer()).text == "one"
@@ -183,16 +183,16 @@ async def test_an_upgrade_header_is_ignored(gateway: RunningGateway, offer: str)
 
 async def test_expect_100_continue_is_answered_before_the_body_is_sent(gateway: RunningGateway):
     head, body = say("waited", stream=True).split(b"\r\n\r\n", 1)
-    async with connected(gateway.port) as client:
+    async with open_client(gateway.port) as client:
         await client.send(head + b"\r\nexpect: 100-continue\r\n\r\n")
         assert (await client.answer()).status == 100
-        assert await client.silent()
+        assert await client.is_silent()
         await client.send(body)
         assert (await client.answer()).text == "waited"
 
 
 async def test_expect_100_continue_of_a_rejected_request_is_not_answered(gateway: RunningGateway):
-    async with connected(gateway.port) as client:
+    async with open_client(gateway.port) as client:
         headers = ("expect: 100-continue", "content-length: 99999999999")
         await client.send(post("/v1/chat/completions", b"", length=False, headers=headers))
         assert (await client.answer()).status == 413
@@ -207,9 +207,9 @@ async def test_expect_100_continue_waits_for_its_turn(pair: Pair, gateway: Runni
 
     pair.engine.script = late
     head, body = say("second").split(b"\r\n\r\n", 1)
-    async with connected(gateway.port) as client:
+    async with open_client(gateway.port) as client:
         await client.send(say("first"), head + b"\r\nexpect: 100-continue\r\n\r\n")
-        assert await client.silent()
+        assert await client.is_silent()
         go_on.set()
         assert (await client.answer()).text == "first"
         assert (await client.answer()).status == 100
@@ -227,13 +227,13 @@ async def test_expect_100_continue_of_http_1_0_is_ignored(gateway: RunningGatewa
 
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_client_of_http_1_0_gets_no_chunks_and_a_closed_connection(gateway: RunningGateway, streamed: bool):
-    async with connected(gateway.port) as client:
+    async with open_client(gateway.port) as client:
         await client.send(post("/v1/chat/completions", chat("to the old", stream=streamed), version="1.0"))
         answer = await client.answer()
         assert "transfer-encoding" not in answer.headers
         assert answer.headers["connection"] == "close"
         assert answer.text == ("totheold" if streamed else "to the old")
-        assert await client.closed()
+        assert await client.is_closed_by_peer()
 
 
 async def test_a_client_of_http_1_0_may_omit_the_host(gateway: RunningGateway):
@@ -251,7 +251,7 @@ async def test_a_broken_stream_of_http_1_0_ends_with_the_error(pair: Pair, gatew
 
 
 async def test_a_connection_serves_many_requests(gateway: RunningGateway):
-    async with connected(gateway.port) as client:
+    async with open_client(gateway.port) as client:
         for i in range(50):
             await client.send(say(f"{i} a", stream=i % 2 == 1))
             assert (await client.answer()).text.replace(" ", "") == f"{i}a"
@@ -259,18 +259,18 @@ async def test_a_connection_serves_many_requests(gateway: RunningGateway):
 
 
 async def test_connection_close_is_respected_and_later_requests_are_ignored(pair: Pair, gateway: RunningGateway):
-    async with connected(gateway.port) as client:
+    async with open_client(gateway.port) as client:
         closing = post("/v1/chat/completions", chat("last"), headers=("connection: close",))
         await client.send(closing + say("too late") + get("/livez"))
         answer = await client.answer()
         assert (answer.text, answer.headers["connection"]) == ("last", "close")
-        assert await client.closed()
-    await turn()
+        assert await client.is_closed_by_peer()
+    await run_event_loop()
     assert len(pair.engine.requests) == 1
 
 
 async def test_a_bad_request_leaves_the_connection_open_when_its_end_is_clear(gateway: RunningGateway):
-    async with connected(gateway.port) as client:
+    async with open_client(gateway.port) as client:
         for body in (b"not JSON", b"{}", b'{"model":"m"}', b"", b"[" * 10_000, b"\xff\xfe"):
             await client.send(post("/v1/chat/completions", body))
             CHAT_ENDPOINTS["openai"].check_error(await client.answer(), 400, "invalid_request")
@@ -287,31 +287,31 @@ async def test_garbage_after_a_request_does_not_affect_its_response(pair: Pair, 
         await turn.send(stream("and", "sound")[len(chunked_head()) :])
 
     pair.engine.script = late
-    async with connected(gateway.port) as client:
+    async with open_client(gateway.port) as client:
         await client.send(STREAM)
         while b"safe" not in client.received:
             await client.more()
         await client.send(b"\x00\xffgarbage\r\n\r\n" * 20)
         go_on.set()
         assert (await client.answer()).text == "safeandsound"
-        assert await client.closed()
+        assert await client.is_closed_by_peer()
 
 
 async def test_garbage_after_an_asgi_request_does_not_affect_its_response(gateway: RunningGateway):
-    async with connected(gateway.port) as client:
+    async with open_client(gateway.port) as client:
         await client.send(get("/v1/models") + b"garbage\r\n\r\n")
         answer = await client.answer()
         assert answer.status == 200
         assert answer.json["data"][0]["id"] == "m"
-        assert await client.closed()
+        assert await client.is_closed_by_peer()
 
 
 async def test_an_invalid_body_of_an_asgi_request_is_rejected(gateway: RunningGateway):
-    async with connected(gateway.port) as client:
+    async with open_client(gateway.port) as client:
         head = post("/api/show", b"", length=False, headers=("transfer-encoding: chunked",))
         await client.send(head + chunk(b'{"model":'), b"zz\r\n")
         assert (await client.answer()).status == 400
-        assert await client.closed()
+        assert await client.is_closed_by_peer()
 
 
 async def test_an_invalid_body_of_a_queued_asgi_request_is_rejected_in_order(pair: Pair, gateway: RunningGateway):
@@ -322,21 +322,21 @@ async def test_an_invalid_body_of_a_queued_asgi_request_is_rejected_in_order(pai
         await echo(turn)
 
     pair.engine.script = late
-    async with connected(gateway.port) as client:
+    async with open_client(gateway.port) as client:
         head = post("/api/show", b"", length=False, headers=("transfer-encoding: chunked",))
         await client.send(say("first"), head + chunk(b'{"model":'), b"zz\r\n")
-        assert await client.silent()
+        assert await client.is_silent()
         go_on.set()
         assert (await client.answer()).text == "first"
         assert (await client.answer()).status == 400
-        assert await client.closed()
+        assert await client.is_closed_by_peer()
 
 
 # Pipelining
 
 
 async def test_pipelined_requests_are_answered_in_order(gateway: RunningGateway):
-    async with connected(gateway.port) as client:
+    async with open_client(gateway.port) as client:
         asked = [
             say("one"),
             get("/livez"),
@@ -369,9 +369,9 @@ async def test_any_mixture_of_requests_is_answered_in_order(pair: Pair, kinds: l
         "asgi": lambda i: get("/api/version"),
         "missing": lambda i: say("", model=f"x{i}"),
         "invalid": lambda i: post("/v1/chat/completions", b"{"),
-        "chunked": lambda i: chunked(json.dumps(chat(f"c{i}")).encode(), [i, 2 * i]),
+        "chunked": lambda i: post_chunked(json.dumps(chat(f"c{i}")).encode(), [i, 2 * i]),
     }
-    async with connected(pair.gateway.port) as client:
+    async with open_client(pair.gateway.port) as client:
         sending = asyncio.create_task(
             client.send(*pieces_of(b"".join(requests[kind](i) for i, kind in enumerate(kinds)), cuts))
         )
@@ -386,7 +386,7 @@ async def test_any_mixture_of_requests_is_answered_in_order(pair: Pair, kinds: l
                 if kind == "missing":
                     assert f"x{i}" in answer.json["error"]["message"]
         await sending
-        assert await client.silent(0.005)
+        assert await client.is_silent(0.005)
 
 
 async def test_a_thousand_pipelined_requests_are_answered(pair: Pair, gateway: RunningGateway):
@@ -397,7 +397,7 @@ async def test_a_thousand_pipelined_requests_are_answered(pair: Pair, gateway: R
 
     pair.engine.script = first_waits
     many = b"".join(say(f"n{i}") if i % 3 else say("", model="none") for i in range(1, 1001))
-    async with connected(gateway.port) as client:
+    async with open_client(gateway.port) as client:
         sending = asyncio.create_task(client.send(many))
         for i in range(1, 1001):
             answer = await client.answer()
@@ -413,11 +413,11 @@ async def test_reading_pauses_when_too_many_requests_are_pipelined(pair: Pair, g
         await echo(turn)
 
     pair.engine.script = late
-    async with connected(gateway.port) as client:
+    async with open_client(gateway.port) as client:
         flood = say("x" * 1000) * 20_000
         sending = asyncio.create_task(client.send(flood))
         await wait_until(lambda: gateway.connections and gateway.connections[0].flow.read_paused)
-        await turn(20)
+        await run_event_loop(20)
         waiting = gateway.connections[0].pipeline
         assert sum(cycle.body_size for cycle, _ in waiting) < 1_000_000
         sending.cancel()

@@ -5,7 +5,7 @@ import asyncio
 from penstock.serving.idle_sweep import PROGRESS_BYTES, sweep_connection
 from tests.support.chat_endpoints import CHAT_ENDPOINTS
 from tests.support.gateway import RunningGateway, run_gateway, server_settings, wait_until
-from tests.support.raw_client import chat, connected, get, post, turn
+from tests.support.raw_client import chat, get, open_client, post, run_event_loop
 from tests.support.raw_engine import DONE, END, RawEngine, Turn, chunk, chunked_head, completion, event, response, says
 
 ANSWER = completion("hello")
@@ -30,28 +30,28 @@ class SweepClock:
                 sweep_connection(
                     connection, self._now, self._http._options.keep_alive, self._http._options.request_timeout
                 )
-            await turn()
+            await run_event_loop()
 
 
 async def test_an_idle_connection_is_closed_after_a_while():
     async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         clock = SweepClock(gateway)
         for first in (b"", CHAT, get("/livez"), STREAM[:0] + get("/nothing")):
-            async with connected(gateway.port) as client:
+            async with open_client(gateway.port) as client:
                 if first:
                     await client.send(first)
                     await client.answer()
                 await wait_until(lambda: gateway.connections)
                 await clock.advance(74)
-                assert await client.silent(0.01)
+                assert await client.is_silent(0.01)
                 await clock.advance(4)
-                assert await client.closed()
+                assert await client.is_closed_by_peer()
 
 
 async def test_a_connection_in_use_is_not_idle():
     async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         clock = SweepClock(gateway)
-        async with connected(gateway.port) as client:
+        async with open_client(gateway.port) as client:
             for _ in range(4):
                 await client.send(CHAT)
                 assert (await client.answer()).body == ANSWER
@@ -72,7 +72,7 @@ async def test_a_long_response_does_not_count_as_idle_time():
 
     async with RawEngine(slow) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         clock = SweepClock(gateway)
-        async with connected(gateway.port) as client:
+        async with open_client(gateway.port) as client:
             await client.send(STREAM)
             await engine.asked.wait()
             await clock.advance(600)
@@ -87,42 +87,42 @@ async def test_a_long_response_does_not_count_as_idle_time():
 async def test_a_body_that_does_not_arrive_is_answered_with_408():
     for name in ("openai", "anthropic", "ollama", "service"):
         surface = CHAT_ENDPOINTS[name]
-        async with run_gateway() as gateway, connected(gateway.port) as client:
+        async with run_gateway() as gateway, open_client(gateway.port) as client:
             clock = SweepClock(gateway)
             await client.send(surface.request[:-5])
             await wait_until(lambda: gateway.connections and gateway.connections[0].cycle is not None)
             await clock.advance(110)
-            assert await client.silent(0.01)
+            assert await client.is_silent(0.01)
             await clock.advance(15)
             answer = await client.answer()
             surface.check_error(answer, 408, "client_stalled")
             assert answer.headers["connection"] == "close"
-            assert await client.closed()
+            assert await client.is_closed_by_peer()
 
 
 async def test_a_head_that_does_not_arrive_is_answered_with_408():
-    async with run_gateway() as gateway, connected(gateway.port) as client:
+    async with run_gateway() as gateway, open_client(gateway.port) as client:
         clock = SweepClock(gateway)
         await client.send(b"POST /v1/chat/completions HTTP/1.1\r\nhost:")
         await wait_until(lambda: gateway.connections and gateway.connections[0].incomplete_request())
         await clock.advance(125)
         answer = await client.answer()
         assert (answer.status, answer.json["code"]) == (408, "client_stalled")
-        assert await client.closed()
+        assert await client.is_closed_by_peer()
 
 
 async def test_a_body_for_an_asgi_route_that_does_not_arrive_is_answered_with_408():
-    async with run_gateway() as gateway, connected(gateway.port) as client:
+    async with run_gateway() as gateway, open_client(gateway.port) as client:
         clock = SweepClock(gateway)
         await client.send(post("/api/show", b"{", length=False, headers=("content-length: 50",)))
         await wait_until(lambda: gateway.connections and gateway.connections[0].incomplete_request())
         await clock.advance(125)
         assert (await client.answer()).status == 408
-        assert await client.closed()
+        assert await client.is_closed_by_peer()
 
 
 async def test_a_body_that_arrives_too_slowly_is_answered_with_408():
-    async with run_gateway() as gateway, connected(gateway.port) as client:
+    async with run_gateway() as gateway, open_client(gateway.port) as client:
         clock = SweepClock(gateway)
         await client.send(post("/v1/chat/completions", b"", length=False, headers=("content-length: 100000",)))
         for _ in range(13):
@@ -135,7 +135,7 @@ async def test_a_large_body_may_take_long_while_it_makes_progress():
     async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         clock = SweepClock(gateway)
         body = CHAT.partition(b"\r\n\r\n")[2].ljust(10 * PROGRESS_BYTES)
-        async with connected(gateway.port) as client:
+        async with open_client(gateway.port) as client:
             request = post("/v1/chat/completions", body)
             for at in range(0, len(request), PROGRESS_BYTES):
                 await client.send(request[at : at + PROGRESS_BYTES])
@@ -146,7 +146,7 @@ async def test_a_large_body_may_take_long_while_it_makes_progress():
 async def test_the_request_timeout_begins_with_the_request_not_with_the_connection():
     async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url), keep_alive=1000) as gateway:
         clock = SweepClock(gateway)
-        async with connected(gateway.port) as client:
+        async with open_client(gateway.port) as client:
             await client.send(CHAT)
             await client.answer()
             await clock.advance(500)
@@ -159,11 +159,11 @@ async def test_the_request_timeout_begins_with_the_request_not_with_the_connecti
 async def test_a_long_call_does_not_count_against_the_client():
     async with RawEngine(Turn.hang) as engine, run_gateway(server_settings("a", engine.url, first_byte=1e9)) as gateway:
         clock = SweepClock(gateway)
-        async with connected(gateway.port) as client:
+        async with open_client(gateway.port) as client:
             await client.send(CHAT)
             await engine.asked.wait()
             await clock.advance(1000)
-            assert await client.silent(0.01)
+            assert await client.is_silent(0.01)
             assert gateway.list_leftovers()["calls"] == 1
 
 
@@ -208,7 +208,7 @@ async def test_the_sweep_notices_a_disconnect_while_reading_is_paused():
         await client.send(CHAT * 100)
         await wait_until(lambda: gateway.connections and gateway.connections[0].flow.read_paused)
         client.close()
-        await turn(20)
+        await run_event_loop(20)
         await clock.advance(1)
         await gateway.wait_until_idle()
         assert len(engine.requests) == 1

@@ -23,7 +23,7 @@ ASK = post("/v1/chat/completions", chat())
 
 
 @contextlib.asynccontextmanager
-async def simulated(host: str, port: int = 0, text: str = TEXT) -> AsyncIterator[Simulator]:
+async def run_simulator(host: str, port: int = 0, text: str = TEXT) -> AsyncIterator[Simulator]:
     options = replace(SimOptions.instant("ollama", "m", text=text), host=host, port=port, tokens_per_second=15.0)
     async with Simulator(options) as simulator:
         yield simulator
@@ -40,7 +40,7 @@ def port_of(simulator: Simulator) -> int:
     return int(simulator.url.rpartition(":")[2])
 
 
-async def begun(here: RunningGateway) -> "asyncio.Task[str]":
+async def start_stream(here: RunningGateway) -> "asyncio.Task[str]":
     """A stream whose first words have come."""
     client = await here.connect_client()
     await client.send(STREAM)
@@ -63,12 +63,12 @@ def url(here: RunningGateway) -> str:
 
 
 async def test_running_streams_continue_when_a_server_gets_a_new_address(lan_host):
-    async with simulated("127.0.0.2") as old, simulated("127.0.0.3", port_of(old), "moved") as new:
+    async with run_simulator("127.0.0.2") as old, run_simulator("127.0.0.3", port_of(old), "moved") as new:
         await lan_host.announce("127.0.0.2")
         one = server_settings("gpu", f"http://{lan_host.host}:{port_of(old)}", "ollama")
-        async with run_gateway(one, look=True) as here:
+        async with run_gateway(one, probe=True) as here:
             assert url(here) == old.url
-            stream = await begun(here)
+            stream = await start_stream(here)
 
             await lan_host.move("127.0.0.3")
 
@@ -78,13 +78,13 @@ async def test_running_streams_continue_when_a_server_gets_a_new_address(lan_hos
 
 
 async def test_streams_of_a_drained_server_complete_and_new_calls_use_another_server():
-    async with simulated("127.0.0.1") as first, simulated("127.0.0.1", text="second") as second:
+    async with run_simulator("127.0.0.1") as first, run_simulator("127.0.0.1", text="second") as second:
         servers = (
             server_settings("a", first.url, "ollama"),
             server_settings("b", second.url, "ollama", priority="SECONDARY"),
         )
-        async with run_gateway(*servers, look=True) as here:
-            stream = await begun(here)
+        async with run_gateway(*servers, probe=True) as here:
+            stream = await start_stream(here)
             assert (first.speed_model.counters.started, second.speed_model.counters.started) == (1, 0)
 
             here.gateway.watcher.drain_server("a")
@@ -98,13 +98,13 @@ async def test_streams_of_a_drained_server_complete_and_new_calls_use_another_se
 
 
 async def test_streams_of_a_removed_server_complete():
-    async with simulated("127.0.0.1") as first, simulated("127.0.0.1", text="second") as second:
+    async with run_simulator("127.0.0.1") as first, run_simulator("127.0.0.1", text="second") as second:
         servers = (
             server_settings("a", first.url, "ollama"),
             server_settings("b", second.url, "ollama", priority="SECONDARY"),
         )
-        async with run_gateway(*servers, look=True) as here:
-            stream = await begun(here)
+        async with run_gateway(*servers, probe=True) as here:
+            stream = await start_stream(here)
 
             here.gateway.apply(replace(here.gateway.settings, servers=servers[1:]))
 

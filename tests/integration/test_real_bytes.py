@@ -1,4 +1,4 @@
-"""Where client and engine speak the same API, the gateway changes no byte of what either says."""
+"""The gateway changes no byte if client and engine speak the same API."""
 
 import re
 from typing import Final
@@ -7,7 +7,7 @@ import httpx
 import msgspec
 import pytest
 
-from tests.support.gateway_process import ASK, configured, gateway
+from tests.support.gateway_process import ASK, render_settings, run_gateway_process
 from tests.support.real_engines import SENTENCE, Running
 
 MESSAGES: Final = [{"role": "user", "content": ASK}]
@@ -26,7 +26,7 @@ VARYING: Final = re.compile(
 )
 
 
-def told(stream: bytes) -> list[object]:
+def parse_stream(stream: bytes) -> list[object]:
     """A stream's text, reasons and usage."""
     events = [msgspec.json.decode(line[6:]) for line in stream.splitlines() if line.startswith(b"data: {")]
     choices = [choice for event in events for choice in event["choices"]]
@@ -43,7 +43,10 @@ def test_the_engines_response_arrives_byte_for_byte(
     chat = {"model": engine.model, "messages": MESSAGES, "temperature": 0, "max_tokens": 200}
     streamed = {**chat, "stream": True, "stream_options": {"include_usage": True}}
     prompt = {"model": engine.model, "prompt": ASK, "temperature": 0, "max_tokens": 20}
-    with gateway(folder, configured(kind, engine.url)) as running, httpx.Client(timeout=60, trust_env=False) as client:
+    with (
+        run_gateway_process(folder, render_settings(kind, engine.url)) as running,
+        httpx.Client(timeout=60, trust_env=False) as client,
+    ):
         for path, body in (
             ("/v1/chat/completions", chat),
             ("/v1/chat/completions", streamed),
@@ -53,7 +56,9 @@ def test_the_engines_response_arrives_byte_for_byte(
             direct = client.post(engine.url + path, json=body)
             through = client.post(running.url + path, json=body)
             if kind == "vllm" and body.get("stream"):
-                assert told(through.content) == told(direct.content)  # how it groups tokens depends on its load
+                assert parse_stream(through.content) == parse_stream(
+                    direct.content
+                )  # how it groups tokens depends on its load
             else:
                 assert VARYING.sub(b"", through.content) == VARYING.sub(b"", direct.content), path
             assert len(through.content) > 100
@@ -66,7 +71,7 @@ def test_a_field_that_only_llama_cpp_knows_reaches_it(
     llama_a: Running, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     body = {"model": "tiny", "messages": MESSAGES, "stream": True, "timings_per_token": True, "n_probs": 2}
-    with gateway(tmp_path_factory.mktemp("unknown"), configured("llamacpp", llama_a.url)) as running:
+    with run_gateway_process(tmp_path_factory.mktemp("unknown"), render_settings("llamacpp", llama_a.url)) as running:
         plain = running.stream("/v1/chat/completions", body)
         assert plain.count('"timings"') > 20
         assert plain.count('"top_logprobs"') > 20
@@ -78,7 +83,7 @@ def test_a_field_that_only_llama_cpp_knows_reaches_it(
 @pytest.mark.engine("vllm")
 def test_a_field_that_only_vllm_knows_reaches_it(vllm: Running, tmp_path_factory: pytest.TempPathFactory) -> None:
     body = {"model": "tiny", "messages": MESSAGES, "return_token_ids": True, "max_tokens": 4, "temperature": 0}
-    with gateway(tmp_path_factory.mktemp("unknown"), configured("vllm", vllm.url)) as running:
+    with run_gateway_process(tmp_path_factory.mktemp("unknown"), render_settings("vllm", vllm.url)) as running:
         answer = running.post("/v1/chat/completions", body).json()
         assert len(answer["choices"][0]["token_ids"]) == 4
 
@@ -87,8 +92,8 @@ def test_a_field_that_only_vllm_knows_reaches_it(vllm: Running, tmp_path_factory
 def test_an_alias_becomes_the_engines_own_name_and_nothing_else_changes(
     vllm: Running, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    settings = configured("vllm", vllm.url) + 'models: {aliases: {"llama3.1:8b": ["tiny"]}}\n'
-    with gateway(tmp_path_factory.mktemp("alias"), settings) as running:
+    settings = render_settings("vllm", vllm.url) + 'models: {aliases: {"llama3.1:8b": ["tiny"]}}\n'
+    with run_gateway_process(tmp_path_factory.mktemp("alias"), settings) as running:
         for name in ("llama3.1:8b", "tiny", "Tiny:latest"):
             answer = running.post("/v1/chat/completions", {"model": name, "messages": MESSAGES, "max_tokens": 200})
             assert answer.json()["choices"][0]["message"]["content"] == SENTENCE, name

@@ -27,7 +27,7 @@ async def test_a_burst_leaves_few_connections_to_a_server_that_counts_them(heade
         asked = [asyncio.create_task(gateway.send_request(CHAT)) for _ in range(MANY)]
         await wait_until(lambda: len(engine.requests) == MANY)
         all_are_there.set()
-        assert {told.status for told in await asyncio.gather(*asked)} == {200}
+        assert {each.status for each in await asyncio.gather(*asked)} == {200}
         await wait_until(lambda: len(engine.lines) == kept)
         engine.script = answer
         assert (await gateway.send_request(CHAT)).status == 200

@@ -9,16 +9,16 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from tests.support.gateway_process import ASK, STEP, Gateway, configured, gateway
+from tests.support.gateway_process import ASK, STEP, Gateway, render_settings, run_gateway_process
 from tests.support.real_engines import Running
 
 AT_WORK: Final = {"llamacpp": "llamacpp:requests_processing", "vllm": "vllm:num_requests_running"}
 MADE: Final = {"llamacpp": "llamacpp:tokens_predicted_total", "vllm": "vllm:generation_tokens_total"}
-PATIENCE: Final = 30.0  # seconds for a busy machine's engine to begin
+TIMEOUT_SECONDS: Final = 30.0  # seconds for a busy machine's engine to begin
 ENDLESS: Final = {"ignore_eos": True, "max_tokens": 30_000}
 MESSAGES: Final = [{"role": "user", "content": ASK}]
 STREAMED: Final = ("/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses", "/api/chat")
-WHOLE: Final = ("/v1/messages", "/v1/responses", "/api/chat")
+UNSTREAMED: Final = ("/v1/messages", "/v1/responses", "/api/chat")
 CALLS: Final[dict[str, dict[str, Any]]] = {
     "/v1/chat/completions": {"model": "tiny", "messages": MESSAGES, **ENDLESS},
     "/v1/completions": {"model": "tiny", "prompt": ASK, **ENDLESS},
@@ -30,18 +30,18 @@ CALLS: Final[dict[str, dict[str, Any]]] = {
 
 @pytest.fixture(scope="module")
 def before_llama_cpp(llama_a: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with gateway(tmp_path_factory.mktemp("llamacpp"), configured("llamacpp", llama_a.url)) as running:
+    with run_gateway_process(tmp_path_factory.mktemp("llamacpp"), render_settings("llamacpp", llama_a.url)) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def before_vllm(vllm: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with gateway(tmp_path_factory.mktemp("vllm"), configured("vllm", vllm.url)) as running:
+    with run_gateway_process(tmp_path_factory.mktemp("vllm"), render_settings("vllm", vllm.url)) as running:
         yield running
 
 
-async def told(engine: Running, client: httpx.AsyncClient, gauge: str) -> float:
-    """What the engine's own metrics say."""
+async def read_gauge(engine: Running, client: httpx.AsyncClient, gauge: str) -> float:
+    """Read a gauge from the engine's own metrics."""
     text = (await client.get(f"{engine.url}/metrics")).text
     found = re.findall(rf"^{gauge}(?:{{.*}})? ([\d.e+]+)$", text, re.MULTILINE)
     assert found, text[:2000]
@@ -50,17 +50,17 @@ async def told(engine: Running, client: httpx.AsyncClient, gauge: str) -> float:
 
 async def until_at_work(engine: Running, client: httpx.AsyncClient, number: int) -> None:
     """Wait until it is busy with so many."""
-    deadline = time.monotonic() + PATIENCE
-    while await told(engine, client, AT_WORK[engine.engine]) != number:
-        assert time.monotonic() < deadline, f"not {number} at work within {PATIENCE} s"
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while await read_gauge(engine, client, AT_WORK[engine.engine]) != number:
+        assert time.monotonic() < deadline, f"not {number} at work within {TIMEOUT_SECONDS} s"
         await asyncio.sleep(STEP)
 
 
 async def hang_up(engine: Running, running: Gateway, path: str, body: dict[str, Any]) -> float:
     """Begin a call, hang up in the middle of it; the tokens that the engine has made when it has stopped."""
-    async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as watch:
-        before = await told(engine, watch, MADE[engine.engine])
-        async with httpx.AsyncClient(base_url=running.url, trust_env=False, timeout=PATIENCE) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=TIMEOUT_SECONDS) as watch:
+        before = await read_gauge(engine, watch, MADE[engine.engine])
+        async with httpx.AsyncClient(base_url=running.url, trust_env=False, timeout=TIMEOUT_SECONDS) as client:
             if body.get("stream"):
                 async with client.stream("POST", path, json=body) as response:
                     assert response.status_code == 200, await response.aread()
@@ -71,15 +71,17 @@ async def hang_up(engine: Running, running: Gateway, path: str, body: dict[str, 
                 call.cancel()
                 await asyncio.gather(call, return_exceptions=True)
         await until_at_work(engine, watch, 0)
-        return await told(engine, watch, MADE[engine.engine]) - before
+        return await read_gauge(engine, watch, MADE[engine.engine]) - before
 
 
 @pytest.mark.engine("llamacpp")
-@pytest.mark.parametrize(("path", "stream"), [*((path, True) for path in STREAMED), *((path, False) for path in WHOLE)])
+@pytest.mark.parametrize(
+    ("path", "stream"), [*((path, True) for path in STREAMED), *((path, False) for path in UNSTREAMED)]
+)
 async def test_hanging_up_stops_llama_cpp(llama_a: Running, before_llama_cpp: Gateway, path: str, stream: bool) -> None:
     """But for an unstreamed answer in its own API, which it makes to the end, whoever asks."""
     assert await hang_up(llama_a, before_llama_cpp, path, {**CALLS[path], "stream": stream}) < 30_000 / 2
-    seen = before_llama_cpp.servers()["llamacpp1"]
+    seen = before_llama_cpp.list_servers()["llamacpp1"]
     assert (seen["running"], seen["state"]) == (0, "up")  # a client that leaves blames nobody
 
 
@@ -89,4 +91,4 @@ async def test_hanging_up_stops_llama_cpp(llama_a: Running, before_llama_cpp: Ga
 async def test_hanging_up_stops_vllm(vllm: Running, before_vllm: Gateway, path: str, stream: bool) -> None:
     body = {**CALLS[path], "stream": stream, "max_tokens": 1900}
     assert await hang_up(vllm, before_vllm, path, body) < 1900 / 2
-    assert before_vllm.servers()["vllm1"]["running"] == 0
+    assert before_vllm.list_servers()["vllm1"]["running"] == 0

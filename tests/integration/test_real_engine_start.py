@@ -94,12 +94,12 @@ def test_calls_the_tool_it_is_given(engine: Running) -> None:
 
 def test_responds_after_the_tools_result(engine: Running) -> None:
     call = {"id": "call-1", "type": "function", "function": {"name": TOOL_NAME, "arguments": '{"city": "Paris"}'}}
-    told = [
+    messages = [
         *ASK,
         {"role": "assistant", "content": "", "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "call-1", "content": "sunny"},
     ]
-    assert chat(engine, messages=told, tools=[WEATHER])["choices"][0]["message"]["content"] == SENTENCE
+    assert chat(engine, messages=messages, tools=[WEATHER])["choices"][0]["message"]["content"] == SENTENCE
 
 
 @pytest.mark.engine("llamacpp")
@@ -169,7 +169,7 @@ def test_a_missing_engine_is_reported_with_how_to_get_it(tmp_path: Path, monkeyp
     monkeypatch.setattr(real_engines, "ENGINES", tmp_path)
     (tmp_path / "mlx.reason").write_text("no wheel for this machine\n", "utf-8")
     with pytest.raises(real_engines.NotInstalledError, match=r"mlx: no wheel for this machine; .*install\.py mlx"):
-        real_engines.installed("mlx")
+        real_engines.load_receipt("mlx")
 
 
 @pytest.mark.engine("llamacpp")

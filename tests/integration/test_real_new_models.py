@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from penstock.control.discovery.schedule import MIN_PROBE_GAP
 from penstock.sim import Faults, SimOptions, Simulator
-from tests.support.gateway_process import Gateway, gateway
+from tests.support.gateway_process import Gateway, run_gateway_process
 
 ASK = [{"role": "user", "content": "Привет!"}]
 
@@ -24,14 +24,14 @@ async def engine() -> AsyncIterator[Simulator]:
 async def running(engine: Simulator, tmp_path: Path) -> AsyncIterator[Gateway]:
     settings = f"llm: {{providers: {{ollama: {{base_url: '{engine.url}'}}}}}}\n"
     loop = asyncio.get_running_loop()
-    context = gateway(tmp_path / "gateway", settings)
+    context = run_gateway_process(tmp_path / "gateway", settings)
     started = await loop.run_in_executor(None, context.__enter__)
     await asyncio.sleep(MIN_PROBE_GAP + 0.1)  # what was seen within that time is not looked at again
     yield started
     await loop.run_in_executor(None, context.__exit__, None, None, None)
 
 
-def looks(engine: Simulator) -> int:
+def count_probes(engine: Simulator) -> int:
     return engine.counters.requests.get("/api/tags", 0)
 
 
@@ -56,7 +56,7 @@ async def test_a_model_pulled_through_the_gateway_is_listed_and_answers_at_once(
 async def test_many_calls_for_an_unknown_model_cost_the_server_one_probe_a_second(
     engine: Simulator, running: Gateway
 ) -> None:
-    before = looks(engine)
+    before = count_probes(engine)
     async with httpx.AsyncClient(base_url=running.url, trust_env=False) as client:
         body = {"model": "none-of-them", "messages": ASK}
         began = asyncio.get_running_loop().time()
@@ -64,7 +64,7 @@ async def test_many_calls_for_an_unknown_model_cost_the_server_one_probe_a_secon
         answers += [await asyncio.gather(*(client.post("/api/chat", json=body) for _ in range(10)))]
         took = asyncio.get_running_loop().time() - began
     assert {answer.status_code for some in answers for answer in some} == {404}
-    assert looks(engine) - before <= 2 + took
+    assert count_probes(engine) - before <= 2 + took
 
 
 async def test_a_server_that_hangs_delays_the_answer_for_a_moment_only(engine: Simulator, running: Gateway) -> None:

@@ -1,4 +1,4 @@
-"""What a gateway says of its servers, and how it takes new settings: no stream is dropped, no mistake is taken."""
+"""Reload of settings by a running gateway: no stream is dropped, and invalid settings are rejected."""
 
 import asyncio
 import json
@@ -15,9 +15,9 @@ import httpx
 import pytest
 
 from penstock.sim import SimOptions, Simulator
-from tests.support.gateway_process import ASK, Gateway, environment, eventually, gateway
+from tests.support.gateway_process import ASK, Gateway, build_environment, run_gateway_process, wait_until
 from tests.support.real_engines import SENTENCE, Running
-from tests.support.simulators import SAID, Simulators
+from tests.support.simulators import SIM_TEXT, Simulators
 
 MESSAGES: Final = [{"role": "user", "content": ASK}]
 SLOW: Final = {"model": "llama3.1:8b", "messages": MESSAGES}
@@ -26,7 +26,7 @@ SLOW: Final = {"model": "llama3.1:8b", "messages": MESSAGES}
 @pytest.fixture(scope="module")
 def slow(simulators: Simulators) -> Iterator[Simulator]:
     """An Ollama that needs about three seconds for what it says."""
-    options = replace(SimOptions.instant("ollama", "llama3.1:8b", text=SAID), tokens_per_second=8.0)
+    options = replace(SimOptions.instant("ollama", "llama3.1:8b", text=SIM_TEXT), tokens_per_second=8.0)
     running = simulators.start(options)
     yield running
     simulators.stop(running)
@@ -34,7 +34,7 @@ def slow(simulators: Simulators) -> Iterator[Simulator]:
 
 @pytest.fixture(scope="module")
 def other(simulators: Simulators) -> Iterator[Simulator]:
-    running = simulators.start(SimOptions.instant("ollama", "gemma3:1b", text=SAID))
+    running = simulators.start(SimOptions.instant("ollama", "gemma3:1b", text=SIM_TEXT))
     yield running
     simulators.stop(running)
 
@@ -44,7 +44,7 @@ def fleet(first: Simulator, *more: Simulator) -> str:
     return f"llm: {{providers: {{ollama: {{base_url: '{first.url}', additional_servers: [{others}]}}}}}}\n"
 
 
-async def words(response: httpx.Response) -> AsyncIterator[str]:
+async def stream_pieces(response: httpx.Response) -> AsyncIterator[str]:
     """The text of an Ollama stream, piece by piece; it must end as it should."""
     line: dict[str, Any] = {}
     async for raw in response.aiter_lines():
@@ -60,10 +60,10 @@ def by_signal(running: Gateway) -> str:
 
 def by_command(running: Gateway) -> str:
     command = [sys.executable, "-m", "penstock", "reload"]
-    told = subprocess.run(
-        command, cwd=running.folder, env=environment(running.folder), capture_output=True, text=True, check=True
+    done = subprocess.run(
+        command, cwd=running.folder, env=build_environment(running.folder), capture_output=True, text=True, check=True
     )
-    assert str(running.process.pid) in told.stdout
+    assert str(running.process.pid) in done.stdout
     return "Settings reloaded (SIGHUP)"
 
 
@@ -75,52 +75,52 @@ def by_the_file_alone(running: Gateway) -> str:
 async def test_a_server_joins_without_a_running_stream_being_dropped(
     slow: Simulator, other: Simulator, tmp_path: Path, reload: Callable[[Gateway], str]
 ) -> None:
-    with gateway(tmp_path / "gateway", fleet(slow)) as running:
+    with run_gateway_process(tmp_path / "gateway", fleet(slow)) as running:
         async with (
             httpx.AsyncClient(base_url=running.url, trust_env=False, timeout=30) as client,
             client.stream("POST", "/api/chat", json=SLOW) as stream,
         ):
-            pieces = words(stream)
-            said = [await anext(pieces)]
-            assert "other1" not in running.servers()
+            pieces = stream_pieces(stream)
+            received = [await anext(pieces)]
+            assert "other1" not in running.list_servers()
             running.settings.write_text(fleet(slow, other), encoding="utf-8")
             running.wait_for_line(reload(running))
             running.wait_for_line(f"Server other1 ({other.url}): 1 model")
             body = {"model": "gemma3:1b", "messages": MESSAGES, "stream": False}
-            assert (await client.post("/api/chat", json=body)).json()["message"]["content"] == SAID
-            said += [piece async for piece in pieces]
-        assert "".join(said) == SAID
+            assert (await client.post("/api/chat", json=body)).json()["message"]["content"] == SIM_TEXT
+            received += [piece async for piece in pieces]
+        assert "".join(received) == SIM_TEXT
 
 
 async def test_the_stream_of_a_removed_server_completes(slow: Simulator, other: Simulator, tmp_path: Path) -> None:
-    with gateway(tmp_path / "gateway", fleet(slow)) as running:
+    with run_gateway_process(tmp_path / "gateway", fleet(slow)) as running:
         async with (
             httpx.AsyncClient(base_url=running.url, trust_env=False, timeout=30) as client,
             client.stream("POST", "/api/chat", json=SLOW) as stream,
         ):
-            pieces = words(stream)
-            said = [await anext(pieces)]
+            pieces = stream_pieces(stream)
+            received = [await anext(pieces)]
             running.settings.write_text(fleet(other), encoding="utf-8")
             running.wait_for_line(by_signal(running))
             running.wait_for_line(f"Server primary ({other.url}): 1 model")
             assert (await client.post("/api/chat", json=SLOW)).status_code == 404
-            said += [piece async for piece in pieces]
-        assert "".join(said) == SAID
+            received += [piece async for piece in pieces]
+        assert "".join(received) == SIM_TEXT
 
 
 def test_a_bad_file_is_refused_and_the_old_settings_stay(slow: Simulator, other: Simulator, tmp_path: Path) -> None:
-    with gateway(tmp_path / "gateway", fleet(slow)) as running:
+    with run_gateway_process(tmp_path / "gateway", fleet(slow)) as running:
         running.settings.write_text(fleet(slow, other).replace("additional_servers", "aditional_servers"), "utf-8")
         running.wait_for_line("Settings not reloaded")
-        assert "additional_servers" in running.lines()  # the nearest name there is
-        assert "penstock.yaml:1" in running.lines()
-        assert list(running.servers()) == ["primary"]
+        assert "additional_servers" in running.read_log()  # the nearest name there is
+        assert "penstock.yaml:1" in running.read_log()
+        assert list(running.list_servers()) == ["primary"]
         assert running.get("/health").status_code == 200
         running.settings.write_text("llm: [", encoding="utf-8")
-        eventually(lambda: running.lines().count("Settings not reloaded") == 2, 10, "a broken file is not noticed")
+        wait_until(lambda: running.read_log().count("Settings not reloaded") == 2, 10, "a broken file is not noticed")
         running.settings.write_text(fleet(slow, other), encoding="utf-8")
         running.wait_for_line("Settings reloaded")
-        eventually(lambda: set(running.servers()) == {"primary", "other1"}, 5, "the mended file is not taken")
+        wait_until(lambda: set(running.list_servers()) == {"primary", "other1"}, 5, "the mended file is not taken")
 
 
 @pytest.mark.engine("llamacpp")
@@ -131,8 +131,8 @@ def test_the_log_reports_each_server_and_a_summary(llama_a: Running, slow: Simul
             f"llamacpp: {{url: '{llama_a.url}'}}",
         )
     )
-    with gateway(tmp_path / "gateway", settings + "}}\n") as running:
-        log = running.lines()
+    with run_gateway_process(tmp_path / "gateway", settings + "}}\n") as running:
+        log = running.read_log()
         assert "Discovering Ollama, llama.cpp servers and models..." in log
         for name, url in (("primary", slow.url), ("llamacpp", llama_a.url)):
             assert re.search(rf"INFO - Server {name} \({re.escape(url)}\): 1 model, \d+ms\n", log)
@@ -145,8 +145,8 @@ def test_the_log_reports_each_server_and_a_summary(llama_a: Running, slow: Simul
 
 def test_a_log_of_json_lines_has_the_same_in_fields(slow: Simulator, tmp_path: Path) -> None:
     variables = {"PENSTOCK_LOG_FORMAT": "json"}
-    with gateway(tmp_path / "gateway", fleet(slow), variables=variables) as running:
-        lines = [json.loads(line) for line in running.lines().splitlines()]
+    with run_gateway_process(tmp_path / "gateway", fleet(slow), variables=variables) as running:
+        lines = [json.loads(line) for line in running.read_log().splitlines()]
     assert any("Discovery complete: 1/1" in line["message"] for line in lines)
     assert all({"time", "level", "message"} <= line.keys() for line in lines)
 
@@ -154,14 +154,14 @@ def test_a_log_of_json_lines_has_the_same_in_fields(slow: Simulator, tmp_path: P
 async def test_a_gateway_that_is_stopped_completes_its_streams_and_exits_cleanly(
     slow: Simulator, tmp_path: Path
 ) -> None:
-    with gateway(tmp_path / "gateway", fleet(slow)) as running:
+    with run_gateway_process(tmp_path / "gateway", fleet(slow)) as running:
         async with (
             httpx.AsyncClient(base_url=running.url, trust_env=False, timeout=30) as client,
             client.stream("POST", "/api/chat", json=SLOW) as stream,
         ):
-            pieces = words(stream)
-            said = [await anext(pieces)]
+            pieces = stream_pieces(stream)
+            received = [await anext(pieces)]
             running.process.send_signal(signal.SIGTERM)
-            said += [piece async for piece in pieces]
-        assert "".join(said) == SAID
+            received += [piece async for piece in pieces]
+        assert "".join(received) == SIM_TEXT
         assert await asyncio.to_thread(running.process.wait, 10) == 0

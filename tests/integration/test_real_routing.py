@@ -1,4 +1,4 @@
-"""Who answers: LLM_MODE, names of models, two servers with one model, and a server that dies at work."""
+"""Routing to real servers: LLM_MODE, model names, two servers with one model, and a server that dies during calls."""
 
 import asyncio
 import signal
@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from penstock.sim import SimOptions
-from tests.support.gateway_process import ASK, Gateway, configured, eventually, gateway
+from tests.support.gateway_process import ASK, Gateway, render_settings, run_gateway_process, wait_until
 from tests.support.real_engines import SENTENCE, Running, llama_server
-from tests.support.simulators import SAID, Simulators
+from tests.support.simulators import SIM_TEXT, Simulators
 
 DOWN: Final = "http://127.0.0.1:9"
 MESSAGES: Final = [{"role": "user", "content": ASK}]
@@ -35,15 +35,15 @@ def both(vllm: str, ollama: str) -> str:
 
 
 def test_the_ollama_pool_replaces_vllm_with_a_warning(simulators: Simulators, tmp_path: Path) -> None:
-    pool = simulators.start(SimOptions.instant("ollama", "llama3.1:8b", text=SAID))
-    with gateway(tmp_path / "gateway", both(DOWN, pool.url), variables=VLLM_FIRST) as running:
+    pool = simulators.start(SimOptions.instant("ollama", "llama3.1:8b", text=SIM_TEXT))
+    with run_gateway_process(tmp_path / "gateway", both(DOWN, pool.url), variables=VLLM_FIRST) as running:
         for route in ("/chat", "/api/v1/chat"):
             answer = running.post(route, {"message": ASK})
-            told = answer.json()
-            assert (told.get("response") or told["message"]) == SAID
-            assert "vLLM" in told["warning"]
-            assert "llama3.1:8b" in told["warning"]
-            assert (told["metadata"]["provider"], told["metadata"]["fallback"]) == ("ollama", True)
+            body = answer.json()
+            assert (body.get("response") or body["message"]) == SIM_TEXT
+            assert "vLLM" in body["warning"]
+            assert "llama3.1:8b" in body["warning"]
+            assert (body["metadata"]["provider"], body["metadata"]["fallback"]) == ("ollama", True)
             assert answer.headers["x-penstock-fallback"] == "true"
         running.wait_for_line("Distributed routing: llama3.1:8b @ primary (fallback: True)")
         assert running.get("/health").json()["status"] == "degraded"
@@ -52,44 +52,48 @@ def test_the_ollama_pool_replaces_vllm_with_a_warning(simulators: Simulators, tm
 
 @pytest.mark.engine("vllm")
 def test_vllm_that_is_up_answers_all_calls(vllm: Running, simulators: Simulators, tmp_path: Path) -> None:
-    pool = simulators.start(SimOptions.instant("ollama", "tiny", text=SAID))
-    with gateway(tmp_path / "gateway", both(vllm.url, pool.url), variables=VLLM_FIRST) as running:
-        told = running.post("/chat", {"message": ASK, "max_tokens": 100}).json()
-        assert (told["response"], told["metadata"]["provider"], told.get("warning")) == (SENTENCE, "vllm", None)
+    pool = simulators.start(SimOptions.instant("ollama", "tiny", text=SIM_TEXT))
+    with run_gateway_process(tmp_path / "gateway", both(vllm.url, pool.url), variables=VLLM_FIRST) as running:
+        body = running.post("/chat", {"message": ASK, "max_tokens": 100}).json()
+        assert (body["response"], body["metadata"]["provider"], body.get("warning")) == (SENTENCE, "vllm", None)
         assert pool.counters.started == 0
     simulators.stop(pool)
 
 
 def test_a_vllm_that_fails_before_its_first_byte_is_replaced(simulators: Simulators, tmp_path: Path) -> None:
     broken = simulators.start(SimOptions.instant("vllm", "tiny"))
-    pool = simulators.start(SimOptions.instant("ollama", "tiny", text=SAID))
-    with gateway(tmp_path / "gateway", both(broken.url, pool.url), variables=VLLM_FIRST) as running:
+    pool = simulators.start(SimOptions.instant("ollama", "tiny", text=SIM_TEXT))
+    with run_gateway_process(tmp_path / "gateway", both(broken.url, pool.url), variables=VLLM_FIRST) as running:
         simulators.stop(broken)
-        told = running.post("/chat", {"message": ASK}).json()
-        assert (told["response"], told["metadata"]["provider"], told["metadata"]["fallback"]) == (SAID, "ollama", True)
-        assert told["warning"] == "vLLM cannot answer; tiny:latest of the Ollama pool answered"
-        assert told["metadata"]["reason"] == "another server failed"
+        body = running.post("/chat", {"message": ASK}).json()
+        assert (body["response"], body["metadata"]["provider"], body["metadata"]["fallback"]) == (
+            SIM_TEXT,
+            "ollama",
+            True,
+        )
+        assert body["warning"] == "vLLM cannot answer; tiny:latest of the Ollama pool answered"
+        assert body["metadata"]["reason"] == "another server failed"
     simulators.stop(pool)
 
 
 def test_another_model_that_answers_is_named(simulators: Simulators, tmp_path: Path) -> None:
-    broken = simulators.start(SimOptions.instant("ollama", "gemma3:1b", text=SAID))
-    good = simulators.start(SimOptions.instant("ollama", "mistral:7b", text=SAID))
+    broken = simulators.start(SimOptions.instant("ollama", "gemma3:1b", text=SIM_TEXT))
+    good = simulators.start(SimOptions.instant("ollama", "mistral:7b", text=SIM_TEXT))
     servers = f"additional_servers: [{{name: good, url: '{good.url}'}}]"
     settings = f"llm: {{providers: {{ollama: {{base_url: '{broken.url}', {servers}}}}}}}\n"
-    with gateway(tmp_path / "gateway", settings) as running:
+    with run_gateway_process(tmp_path / "gateway", settings) as running:
         simulators.stop(broken)
-        told = running.post("/chat", {"message": ASK}).json()
-        assert (told["response"], told["model"]) == (SAID, "mistral:7b")
-        assert told["metadata"]["fallback"] is True
-        assert told["metadata"]["server_used"] == good.url
+        body = running.post("/chat", {"message": ASK}).json()
+        assert (body["response"], body["model"]) == (SIM_TEXT, "mistral:7b")
+        assert body["metadata"]["fallback"] is True
+        assert body["metadata"]["server_used"] == good.url
     simulators.stop(good)
 
 
 @pytest.mark.engine("llamacpp")
 def test_llm_mode_none_is_reported_by_every_api(llama_a: Running, tmp_path: Path) -> None:
-    settings = configured("llamacpp", llama_a.url)
-    with gateway(tmp_path / "gateway", settings, variables={"LLM_MODE": "none"}) as running:
+    settings = render_settings("llamacpp", llama_a.url)
+    with run_gateway_process(tmp_path / "gateway", settings, variables={"LLM_MODE": "none"}) as running:
         for route, body in BODIES.items():
             answer = running.post(route, body)
             assert answer.status_code == 503, route
@@ -102,14 +106,16 @@ def test_llm_mode_none_is_reported_by_every_api(llama_a: Running, tmp_path: Path
 
 
 def test_models_are_found_by_name_by_alias_and_without_their_tag(simulators: Simulators, tmp_path: Path) -> None:
-    engine = simulators.start(SimOptions.instant("ollama", "bge-m3:latest", "gemma3:1b", "mistral:latest", text=SAID))
+    engine = simulators.start(
+        SimOptions.instant("ollama", "bge-m3:latest", "gemma3:1b", "mistral:latest", text=SIM_TEXT)
+    )
     settings = f"llm: {{providers: {{ollama: {{base_url: '{engine.url}'}}}}}}\n"
     settings += 'models: {aliases: {"house-model": ["gemma3:1b"]}}\n'
-    with gateway(tmp_path / "gateway", settings) as running:
+    with run_gateway_process(tmp_path / "gateway", settings) as running:
         for name in ("gemma3:1b", "GEMMA3:1B", "house-model", "mistral", "mistral:latest"):
             for route in ("/v1/chat/completions", "/api/chat"):
                 answer = running.post(route, {"model": name, "messages": MESSAGES, "stream": False})
-                assert (answer.status_code, SAID in answer.text) == (200, True), (name, route)
+                assert (answer.status_code, SIM_TEXT in answer.text) == (200, True), (name, route)
         answer = running.post("/v1/chat/completions", {"model": "gema3:1b", "messages": MESSAGES})
         assert answer.status_code == 404
         assert "gemma3:1b" in answer.json()["error"]["message"]
@@ -120,7 +126,7 @@ def test_models_are_found_by_name_by_alias_and_without_their_tag(simulators: Sim
 @pytest.mark.engine("llamacpp")
 async def test_two_servers_with_one_model_share_the_load(llama_a: Running, llama_b: Running, tmp_path: Path) -> None:
     body = {"model": "tiny", "messages": MESSAGES, "max_tokens": 60, "ignore_eos": True}
-    with gateway(tmp_path / "gateway", configured("llamacpp", llama_a.url, llama_b.url)) as running:
+    with run_gateway_process(tmp_path / "gateway", render_settings("llamacpp", llama_a.url, llama_b.url)) as running:
         async with httpx.AsyncClient(base_url=running.url, trust_env=False, timeout=60) as client:
             answers = await asyncio.gather(*(client.post("/v1/chat/completions", json=body) for _ in range(24)))
     assert {answer.status_code for answer in answers} == {200}
@@ -135,22 +141,22 @@ async def test_killing_a_server_shows_no_client_an_error_before_its_first_byte(t
     with (
         llama_server() as doomed,
         llama_server() as other,
-        gateway(tmp_path / "gateway", configured("llamacpp", doomed.url, other.url)) as running,
+        run_gateway_process(tmp_path / "gateway", render_settings("llamacpp", doomed.url, other.url)) as running,
     ):
         async with httpx.AsyncClient(base_url=running.url, trust_env=False, timeout=60) as client:
-            streamed, whole = asyncio.Event(), asyncio.Event()
+            streamed, unstreamed = asyncio.Event(), asyncio.Event()
             calls = [
                 asyncio.create_task(_post_streamed(client, {**long, "stream": True}, streamed))
                 if number % 2
-                else asyncio.create_task(_post_unstreamed(client, long, whole))
+                else asyncio.create_task(_post_unstreamed(client, long, unstreamed))
                 for number in range(50)
             ]
             await streamed.wait()
-            await whole.wait()
+            await unstreamed.wait()
             doomed.process.send_signal(signal.SIGKILL)
             outcomes = Counter(await asyncio.gather(*calls))
         running.wait_for_line("Server llamacpp1 is down")
-        servers = running.servers()
+        servers = running.list_servers()
         assert [servers[name]["running"] for name in ("llamacpp1", "llamacpp2")] == [0, 0]
     assert outcomes["whole"] == 25
     assert outcomes["streamed"] + outcomes["cut after its first byte"] == 25, outcomes
@@ -166,30 +172,33 @@ async def _post_unstreamed(client: httpx.AsyncClient, body: dict[str, Any], one_
     return "whole"
 
 
-async def _post_streamed(client: httpx.AsyncClient, body: dict[str, Any], one_has_begun: asyncio.Event) -> str:
+async def _post_streamed(client: httpx.AsyncClient, body: dict[str, Any], first_started: asyncio.Event) -> str:
     async with client.stream("POST", "/v1/chat/completions", json=body) as response:
         if response.status_code != 200:
             return (await response.aread()).decode()
         lines = []
         async for line in response.aiter_lines():
             lines.append(line)
-            one_has_begun.set()
-    told = [line for line in lines if line.startswith("data: ")]
-    if told[-1] == "data: [DONE]":
+            first_started.set()
+    events = [line for line in lines if line.startswith("data: ")]
+    if events[-1] == "data: [DONE]":
         return "streamed"
-    return "cut after its first byte" if '"error"' in told[-1] and len(told) > 1 else "\n".join(told)
+    return "cut after its first byte" if '"error"' in events[-1] and len(events) > 1 else "\n".join(events)
 
 
 @pytest.mark.engine("llamacpp")
 @pytest.mark.usefixtures("llama_a")
 def test_a_server_that_recovers_is_used_again(tmp_path: Path) -> None:
-    with llama_server() as first, gateway(tmp_path / "gateway", configured("llamacpp", first.url)) as running:
+    with (
+        llama_server() as first,
+        run_gateway_process(tmp_path / "gateway", render_settings("llamacpp", first.url)) as running,
+    ):
         first.process.send_signal(signal.SIGKILL)
         first.process.wait()
         assert running.post("/v1/chat/completions", BODIES["/v1/chat/completions"]).status_code == 503
         with llama_server(port=first.port):
-            eventually(lambda: said(running) == SENTENCE, 10, "the server that came back is not used")
+            wait_until(lambda: ask_chat(running) == SENTENCE, 10, "the server that came back is not used")
 
 
-def said(running: Gateway) -> object:
+def ask_chat(running: Gateway) -> object:
     return running.post("/chat", {"message": ASK}).json()["response"]

@@ -54,7 +54,7 @@ def _events(answer: Answer) -> list[Any]:
     return [msgspec.json.decode(data) for data in answer.data if data != b"[DONE]"]
 
 
-def _resumed(answer: Answer) -> int:
+def _count_resumptions(answer: Answer) -> int:
     return max([int(line[19:]) for line in answer.body.splitlines() if line.startswith(b": penstock resumed=")] or [0])
 
 
@@ -69,7 +69,7 @@ def _openai(answer: Answer) -> tuple[str, int]:
     assert answer.data[-1] == b"[DONE]"
     [usage] = [one["usage"] for one in events if one.get("usage")]
     assert usage["completion_tokens"] >= len([delta for delta in deltas if delta.get("content")])
-    return "".join(delta.get("content") or "" for delta in deltas), _resumed(answer)
+    return "".join(delta.get("content") or "" for delta in deltas), _count_resumptions(answer)
 
 
 def _completions(answer: Answer) -> tuple[str, int]:
@@ -78,7 +78,7 @@ def _completions(answer: Answer) -> tuple[str, int]:
     choices = [choice for one in events for choice in one["choices"]]
     assert [choice["finish_reason"] for choice in choices if choice["finish_reason"]] == ["stop"]
     assert answer.data.count(b"[DONE]") == 1
-    return "".join(choice["text"] for choice in choices), _resumed(answer)
+    return "".join(choice["text"] for choice in choices), _count_resumptions(answer)
 
 
 def _anthropic(answer: Answer) -> tuple[str, int]:
@@ -86,8 +86,8 @@ def _anthropic(answer: Answer) -> tuple[str, int]:
     kinds = Counter(one["type"] for one in events)
     assert kinds["message_start"] == kinds["message_stop"] == kinds["content_block_start"] == 1
     assert "error" not in kinds
-    said = [one["delta"].get("text", "") for one in events if one["type"] == "content_block_delta"]
-    return "".join(said), _resumed(answer)
+    texts = [one["delta"].get("text", "") for one in events if one["type"] == "content_block_delta"]
+    return "".join(texts), _count_resumptions(answer)
 
 
 def _responses(answer: Answer) -> tuple[str, int]:
@@ -96,15 +96,15 @@ def _responses(answer: Answer) -> tuple[str, int]:
     assert [one["sequence_number"] for one in events] == list(range(len(events)))
     text = "".join(one["delta"] for one in events if one["type"] == "response.output_text.delta")
     assert events[-1]["response"]["output"][0]["content"][0]["text"] == text
-    return text, _resumed(answer)
+    return text, _count_resumptions(answer)
 
 
 def _ollama(answer: Answer) -> tuple[str, int]:
     *lines, last = answer.lines
     assert last["done"] is True
     assert not any(line["done"] for line in lines)
-    said = [line["message"]["content"] if "message" in line else line["response"] for line in answer.lines]
-    return "".join(said), last.get("penstock", {"resumed": 0})["resumed"]
+    texts = [line["message"]["content"] if "message" in line else line["response"] for line in answer.lines]
+    return "".join(texts), last.get("penstock", {"resumed": 0})["resumed"]
 
 
 MORE = {"resume": True, "stream": True}
@@ -130,7 +130,7 @@ async def call(gateway: RunningGateway, dice: random.Random, tally: Counter[str]
     reset_breakers(gateway.gateway.failover.breakers)
     answer = await gateway.send_request(way.request, 10)
     assert answer.status == 200, f"{way.name}: {answer}"
-    assert answer.whole, f"{way.name}: {answer}"
+    assert answer.complete, f"{way.name}: {answer}"
     try:
         text, resumed = way.read(answer)
     except (AssertionError, LookupError, ValueError) as wrong:
@@ -222,9 +222,9 @@ async def test_a_stream_that_reached_its_token_limit_ends_without_another_server
 
 
 async def test_a_complete_text_is_closed_without_another_server():
-    whole = HEAD + chunk(event("All of it.")) + chunk(event(finish="stop"))
+    complete = HEAD + chunk(event("All of it.")) + chunk(event(finish="stop"))
     async with (
-        RawEngine(says_and("reset", whole)) as bad,
+        RawEngine(says_and("reset", complete)) as bad,
         RawEngine(says(rest("never"))) as good,
         run_gateway(server_settings("a", bad.url), server_settings("b", good.url, priority="SECONDARY")) as gateway,
     ):
@@ -261,11 +261,11 @@ async def test_a_stream_that_must_not_be_resumed_ends_with_an_error(body: dict[s
 @pytest.mark.parametrize("name", STREAMING_ENDPOINTS)
 async def test_a_stream_that_no_server_can_resume_ends_with_an_error_in_its_dialect(name: str):
     surface = STREAMING_ENDPOINTS[name]
-    begun = HEAD + chunk(event("one"))
+    partial = HEAD + chunk(event("one"))
     if surface.kind == "ollama":
-        begun = chunked_head("application/x-ndjson") + chunk(ollama_lines("one", "two")[0])
+        partial = chunked_head("application/x-ndjson") + chunk(ollama_lines("one", "two")[0])
     async with (
-        RawEngine(says_and("reset", begun)) as bad,
+        RawEngine(says_and("reset", partial)) as bad,
         RawEngine(says(response(b"", status="500 Internal Server Error"))) as worse,
         run_gateway(
             server_settings("a", bad.url, surface.kind),
@@ -273,7 +273,7 @@ async def test_a_stream_that_no_server_can_resume_ends_with_an_error_in_its_dial
         ) as gateway,
     ):
         answer = await gateway.send_request(post(surface.path, surface.body | {"resume": True}))
-        assert answer.whole
+        assert answer.complete
         assert b"one" in answer.body
         assert surface.find_error(answer)
         assert len(worse.requests) == 1
@@ -293,15 +293,15 @@ async def test_a_client_that_disconnects_from_a_resumed_stream_leaves_nothing_be
 
 
 async def test_a_text_that_an_engine_starts_again_is_not_sent_twice():
-    begun = ["It is a truth universally acknowledged, that a single man in possession", " of a good fortune,"]
-    first = HEAD + b"".join(chunk(event(word)) for word in begun)
+    partial = ["It is a truth universally acknowledged, that a single man in possession", " of a good fortune,"]
+    first = HEAD + b"".join(chunk(event(word)) for word in partial)
     async with (
         RawEngine(says_and("reset", first)) as bad,
-        RawEngine(says(rest(begun[0][:30], begun[0][30:], begun[1], " must be"))) as good,
+        RawEngine(says(rest(partial[0][:30], partial[0][30:], partial[1], " must be"))) as good,
         run_gateway(server_settings("a", bad.url), server_settings("b", good.url, priority="SECONDARY")) as gateway,
     ):
         answer = await gateway.send_request(ASKED)
-        assert answer.text == "".join(begun) + " must be"
+        assert answer.text == "".join(partial) + " must be"
 
 
 async def test_a_continuation_that_starts_with_thinking_is_not_sent():
@@ -316,14 +316,16 @@ async def test_a_continuation_that_starts_with_thinking_is_not_sent():
         assert b"error" in answer.data[-1]
 
 
-@pytest.mark.parametrize(("said", "goes_on"), [({}, True), ({"resume": False}, False)], ids=["silent", "refused"])
-async def test_a_stream_is_resumed_if_settings_allow_it_unless_the_caller_refuses(said: dict[str, bool], goes_on: bool):
+@pytest.mark.parametrize(("fields", "is_resumed"), [({}, True), ({"resume": False}, False)], ids=["unset", "refused"])
+async def test_a_stream_is_resumed_if_settings_allow_it_unless_the_caller_refuses(
+    fields: dict[str, bool], is_resumed: bool
+):
     async with (
         RawEngine(says_and("reset", BROKEN)) as bad,
         RawEngine(says(rest(" time."))) as good,
         run_gateway(server_settings("a", bad.url), server_settings("b", good.url, priority="SECONDARY")) as gateway,
     ):
         gateway.gateway.failover.defaults = replace(gateway.gateway.failover.defaults, resume=True)
-        answer = await gateway.send_request(post("/v1/chat/completions", chat(stream=True, **said)))
-        assert (answer.text == "Once upon a time.") is goes_on
-        assert bool(good.requests) is goes_on
+        answer = await gateway.send_request(post("/v1/chat/completions", chat(stream=True, **fields)))
+        assert (answer.text == "Once upon a time.") is is_resumed
+        assert bool(good.requests) is is_resumed

@@ -37,7 +37,7 @@ async def fleet(*sims: Simulator) -> AsyncIterator[RunningGateway]:
         )
         for place, sim in enumerate(sims)
     ]
-    async with run_gateway(*servers, look=True) as gateway:
+    async with run_gateway(*servers, probe=True) as gateway:
         gateway.gateway.failover.targets.breakers = BreakerRegistry(random.Random(1).random, POLICY)
         gateway.gateway.failover.forget()
         for watched in gateway.gateway.watcher._watched.values():
@@ -50,7 +50,7 @@ def up(gateway: RunningGateway, name: str) -> bool:
     return any(status.is_up for status in gateway.gateway.catalog.fleet.statuses if status.server.name == name)
 
 
-def asked(sim: Simulator) -> int:
+def count_calls(sim: Simulator) -> int:
     return sim.counters.requests.get("/v1/chat/completions", 0)
 
 
@@ -71,10 +71,10 @@ async def test_a_dead_server_gets_no_calls_and_a_recovered_one_gets_them_in_ten_
         first.faults = Faults(**{way: 1.0})
         while up(gateway, "a"):
             assert await ask(gateway) == "b"  # nobody notices
-        seen = asked(first)
+        seen = count_calls(first)
         for _ in range(50):
             assert await ask(gateway) == "b"
-        assert asked(first) == seen
+        assert count_calls(first) == seen
         first.faults = Faults()
         gateway.gateway.catalog.loads["a"].last_failed_at = 0.0  # it has been dead for long
         loop = asyncio.get_running_loop()
@@ -90,7 +90,7 @@ async def test_a_server_that_dies_under_load_gets_few_more_calls():
         first.faults = Faults(status_500=1.0, scope="generation")
         for _ in range(100):
             assert await ask(gateway) == "b"
-        assert asked(first) < 20
+        assert count_calls(first) < 20
         assert gateway.gateway.failover.breakers.list_states()["a", ""] == "closed"
 
 

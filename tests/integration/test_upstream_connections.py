@@ -9,7 +9,7 @@ import pytest
 
 from penstock.gateway.upstream.transport.pool import Pool
 from tests.support.gateway import RunningGateway, run_gateway, server_settings, wait_until
-from tests.support.raw_client import chat, connected, post
+from tests.support.raw_client import chat, open_client, post
 from tests.support.raw_engine import (
     DONE,
     END,
@@ -239,12 +239,12 @@ async def test_bytes_after_a_response_never_reach_a_client(extra: str):
     async with (
         RawEngine(EXTRA[extra]) as engine,
         run_gateway(server_settings("a", engine.url)) as gateway,
-        connected(gateway.port) as client,
+        open_client(gateway.port) as client,
     ):
         for _ in range(3):
             await client.send(CHAT)
             assert (await client.answer()).body == ANSWER
-        assert await client.silent()
+        assert await client.is_silent()
 
 
 @pytest.mark.parametrize("tail", [b"\r\n", b"\n", b"\r\n\r\n"])
@@ -252,12 +252,12 @@ async def test_empty_lines_after_a_stream_never_reach_a_client(tail: bytes):
     async with (
         RawEngine(says(stream("a", "b") + tail)) as engine,
         run_gateway(server_settings("a", engine.url)) as gateway,
-        connected(gateway.port) as client,
+        open_client(gateway.port) as client,
     ):
         for _ in range(2):
             await client.send(STREAM)
             assert (await client.answer()).text == "ab"
-        assert await client.silent()
+        assert await client.is_silent()
         assert not client.received
 
 
@@ -266,7 +266,7 @@ async def test_bytes_after_a_stream_never_reach_a_client(tail: bytes):
     async with (
         RawEngine(says(chunked_head() + chunk(event("a")), stream("b")[len(chunked_head()) :] + tail)) as engine,
         run_gateway(server_settings("a", engine.url)) as gateway,
-        connected(gateway.port) as client,
+        open_client(gateway.port) as client,
     ):
         await client.send(STREAM)
         answer = await client.answer()
@@ -282,7 +282,7 @@ async def test_a_stream_cut_in_the_middle_of_a_chunk_ends_with_a_well_framed_err
     script = says_and("close", chunked_head() + chunk(event("one")) * many, half)
     async with RawEngine(script) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         answer = await gateway.send_request(STREAM)
-        assert answer.whole
+        assert answer.complete
         assert len(answer.data) == many + 1
         assert b'"code":"upstream_error"' in answer.data[-1]
         assert b"never" not in answer.body
@@ -297,7 +297,7 @@ async def test_a_chunk_too_large_to_buffer_is_forwarded_in_pieces_and_cut_visibl
         assert (await gateway.send_request(STREAM)).body == event("one") + large
         engine.script = says_and("close", chunked_head() + chunk(event("one")), chunk(large)[:-9])
         answer = await gateway.send_request(STREAM)
-        assert not answer.whole
+        assert not answer.complete
 
 
 SLOWED = {
@@ -320,7 +320,7 @@ async def test_a_client_too_slow_for_the_end_of_its_response_leaves_no_paused_co
         await wait_until(lambda: engine.requests and gateway.unsent_bytes > 65536)
         drain = asyncio.create_task(slow.answer())
         await gateway.wait_until_idle()
-        assert (await drain).whole
+        assert (await drain).complete
         engine.script = GOOD
         for _ in range(2):
             assert (await gateway.send_request(CHAT, 2)).body == ANSWER
@@ -447,11 +447,11 @@ async def test_an_address_that_is_configured_again_keeps_connections_again():
     async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         hold = asyncio.Event()
 
-        async def held(turn):
+        async def wait_for_hold(turn):
             await hold.wait()
             await GOOD(turn)
 
-        engine.script = held
+        engine.script = wait_for_hold
         running_call = asyncio.create_task(gateway.send_request(CHAT))
         await wait_until(lambda: engine.requests)
         gateway.gateway.pools.retain(lambda url: False)

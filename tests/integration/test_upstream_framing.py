@@ -43,10 +43,10 @@ class Pair:
     engine: RawEngine
     gateway: RunningGateway
 
-    async def whole(self, path: str = "/v1/chat/completions") -> Answer:
+    async def request_response(self, path: str = "/v1/chat/completions") -> Answer:
         return await self.gateway.send_request(post(path, chat()))
 
-    async def stream(self, path: str = "/v1/chat/completions", **more) -> Answer:
+    async def request_stream(self, path: str = "/v1/chat/completions", **more) -> Answer:
         return await self.gateway.send_request(post(path, chat(stream=True), **more))
 
 
@@ -70,7 +70,7 @@ def chunks(data: bytes, size: int = 7) -> bytes:
     return b"".join(chunk(data[at : at + size]) for at in range(0, len(data), size)) + END
 
 
-WHOLE = {
+UNSTREAMED = {
     "with its length": says(response(ANSWER)),
     "with length zero-padded": says(head(f"Content-Length: 000{len(ANSWER)}") + ANSWER),
     "chunked": says(head("Transfer-Encoding: chunked") + chunks(ANSWER)),
@@ -104,13 +104,13 @@ WHOLE = {
 }
 
 
-@pytest.mark.parametrize("how", WHOLE)
+@pytest.mark.parametrize("how", UNSTREAMED)
 async def test_an_unstreamed_response_reaches_the_client(openai: Pair, how: str):
-    openai.engine.script = WHOLE[how]
-    answer = await openai.whole()
+    openai.engine.script = UNSTREAMED[how]
+    answer = await openai.request_response()
     assert (answer.status, answer.body) == (200, ANSWER)
     assert answer.headers["content-length"] == str(len(ANSWER))
-    again = await openai.whole()  # what the first left behind does the next no harm
+    again = await openai.request_response()  # what the first left behind does the next no harm
     assert again.body == ANSWER
 
 
@@ -148,19 +148,19 @@ STREAMS = {
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
 async def test_a_stream_reaches_the_client(openai: Pair, how: str, version: str):
     openai.engine.script = STREAMS[how]
-    answer = await openai.stream(version=version)
+    answer = await openai.request_stream(version=version)
     assert answer.status == 200
     assert answer.body.removeprefix(b": keepalive\n\n") == EVENTS
     assert answer.text == TEXT
     assert answer.headers.get("transfer-encoding") == ("chunked" if version == "1.1" else None)
-    again = await openai.stream()
+    again = await openai.request_stream()
     assert again.text == TEXT
 
 
 @pytest.mark.parametrize("how", STREAMS)
 async def test_a_translated_stream_has_the_same_text(openai: Pair, how: str):
     openai.engine.script = STREAMS[how]
-    answer = await openai.stream("/api/chat")
+    answer = await openai.request_stream("/api/chat")
     assert answer.headers["content-type"] == "application/x-ndjson"
     assert "".join(line["message"]["content"] for line in answer.lines) == TEXT
     assert answer.lines[-1]["done"] is True
@@ -174,21 +174,21 @@ split_in_any_way = settings(max_examples=100, suppress_health_check=[HealthCheck
 @given(cuts=cuts, framing=st.sampled_from([response(ANSWER), head("Transfer-Encoding: chunked") + chunks(ANSWER)]))
 async def test_any_split_of_an_unstreamed_response_gives_the_same_body(openai: Pair, cuts: list[int], framing: bytes):
     openai.engine.script = says(*pieces_of(framing, cuts))
-    assert (await openai.whole()).body == ANSWER
+    assert (await openai.request_response()).body == ANSWER
 
 
 @split_in_any_way
 @given(cuts=cuts, size=st.integers(1, 400))
 async def test_any_split_of_a_passed_through_stream_gives_the_same_body(openai: Pair, cuts: list[int], size: int):
     openai.engine.script = says(*pieces_of(SSE + chunks(EVENTS, size), cuts))
-    assert (await openai.stream()).body == EVENTS
+    assert (await openai.request_stream()).body == EVENTS
 
 
 @split_in_any_way
 @given(cuts=cuts, size=st.integers(1, 400))
 async def test_any_split_of_a_translated_stream_gives_the_same_text(openai: Pair, cuts: list[int], size: int):
     openai.engine.script = says(*pieces_of(SSE + chunks(EVENTS, size), cuts))
-    lines = (await openai.stream("/api/chat")).lines
+    lines = (await openai.request_stream("/api/chat")).lines
     assert "".join(line["message"]["content"] for line in lines) == TEXT
 
 
@@ -199,17 +199,17 @@ async def test_any_split_of_an_ollama_stream_gives_the_same_lines(
 ):
     lines = b"".join(ollama_lines(*words))
     ollama.engine.script = says(*pieces_of(chunked_head("application/x-ndjson") + chunks(lines, size), cuts))
-    assert (await ollama.stream("/api/chat")).body == lines
-    assert (await ollama.stream()).text == "".join(words)
+    assert (await ollama.request_stream("/api/chat")).body == lines
+    assert (await ollama.request_stream()).text == "".join(words)
 
 
-@pytest.mark.parametrize("body", [response(ANSWER), stream(*WORDS)], ids=["whole", "stream"])
+@pytest.mark.parametrize("body", [response(ANSWER), stream(*WORDS)], ids=["response", "stream"])
 async def test_a_head_may_be_split_anywhere(openai: Pair, body: bytes):
-    streamed = b"event-stream" in body
-    expected = EVENTS if streamed else ANSWER
+    is_stream = b"event-stream" in body
+    expected = EVENTS if is_stream else ANSWER
     for at in range(1, body.index(b"\r\n\r\n") + 6):
         openai.engine.script = says(body[:at], body[at:])
-        answer = await (openai.stream() if streamed else openai.whole())
+        answer = await (openai.request_stream() if is_stream else openai.request_response())
         assert answer.body == expected, f"split after {body[:at]!r}"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.chat_endpoints import CHAT_ENDPOINTS, STREAMING_ENDPOINTS
 from tests.support.gateway import run_gateway, server_settings, wait_until
-from tests.support.raw_client import chat, post, turn
+from tests.support.raw_client import chat, post, run_event_loop
 from tests.support.raw_engine import (
     DONE,
     END,
@@ -70,7 +70,7 @@ async def test_a_stream_that_stops_ends_with_an_error(name: str):
     ):
         answer = await gateway.send_request(surface.request)
         assert answer.status == 200
-        assert answer.whole
+        assert answer.complete
         assert b"one" in answer.body
         assert "sent nothing more in time" in surface.find_error(answer)
         [line] = engine.lines or [None]
@@ -130,7 +130,7 @@ async def test_an_agents_stream_that_stops_ends_with_an_error_event():
         run_gateway(server_settings("a", engine.url, "victoria", **SHORT)) as gateway,
     ):
         answer = await gateway.send_request(post("/api/chat/stream", {"content": "hi"}))
-        assert (answer.status, answer.whole) == (200, True)
+        assert (answer.status, answer.complete) == (200, True)
         start, one, error, end = map(msgspec.json.decode, answer.data)
         assert (start["provider"], one["content"]) == ("victoria", "one")
         assert (error["code"], error["status"], error["retryable"]) == ("upstream_timeout", 504, True)
@@ -188,8 +188,8 @@ async def test_the_first_byte_has_a_limit_of_its_own():
 
 
 async def test_a_server_that_accepts_no_connection_is_a_504():
-    with socket.create_server(("127.0.0.1", 0)) as deaf:  # it takes a connection, and never says hello in TLS
-        url = f"https://127.0.0.1:{deaf.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # it takes a connection, and never says hello in TLS
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
         async with run_gateway(server_settings("a", url), connect=0.2) as gateway:
             answer = await gateway.send_request(CHAT)
             message = CHAT_ENDPOINTS["openai"].check_error(answer, 504, "upstream_timeout")
@@ -197,15 +197,15 @@ async def test_a_server_that_accepts_no_connection_is_a_504():
 
 
 async def test_a_server_whose_queue_of_connections_is_full_is_a_504():
-    with socket.socket() as deaf, contextlib.ExitStack() as crowd:
-        deaf.bind(("127.0.0.1", 0))
-        deaf.listen(0)
+    with socket.socket() as listener, contextlib.ExitStack() as crowd:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
         for _ in range(4):  # from then on the system drops what knocks
             one = crowd.enter_context(socket.socket())
             one.setblocking(False)
-            one.connect_ex(deaf.getsockname())
+            one.connect_ex(listener.getsockname())
         async with run_gateway(
-            server_settings("a", f"http://127.0.0.1:{deaf.getsockname()[1]}"), connect=0.2
+            server_settings("a", f"http://127.0.0.1:{listener.getsockname()[1]}"), connect=0.2
         ) as gateway:
             for surface in (CHAT_ENDPOINTS["openai"], CHAT_ENDPOINTS["service"]):
                 message = surface.check_error(await gateway.send_request(surface.request), 504, "upstream_timeout")
@@ -232,6 +232,6 @@ async def test_bytes_after_a_timeout_reach_no_client():
     async with RawEngine(late) as engine, run_gateway(server_settings("a", engine.url, **SHORT)) as gateway:
         assert (await gateway.send_request(CHAT)).status == 504
         go_on.set()
-        await turn()
+        await run_event_loop()
         engine.script = says(response(completion("in time")))
         assert (await gateway.send_request(CHAT)).text == "in time"

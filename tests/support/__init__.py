@@ -1,1 +1,1 @@
-"""What the tests share: servers to talk to and the means to talk to them."""
+"""Servers, clients and settings that the tests share."""

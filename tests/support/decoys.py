@@ -1,8 +1,8 @@
-"""Servers on the usual ports that answer like real ones, and write down everybody who comes.
+"""Servers on the usual ports that answer like real ones, and log every connection.
 
     python -m tests.support.decoys --log FILE
 
-They stand for what users run beside the tests: no test may meet them, so the log must stay empty.
+They stand for servers that users run beside the tests: no test may reach them, so the log must stay empty.
 Standard library only.
 """
 
@@ -35,7 +35,7 @@ ANSWERS: Final[dict[str, Any]] = {
 
 
 class _Decoy(ThreadingHTTPServer):
-    """One port; each connection is written down, whether it asks for something or not."""
+    """One port; each connection is logged, with or without a request."""
 
     daemon_threads = True
 
@@ -80,7 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Keep quiet; the log has it."""
+        """Print nothing; the decoy logs each request itself."""
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Small model servers that misbehave on demand, and a watcher over them whose looks are quick."""
+"""Small model servers that misbehave on demand, and a watcher that probes them at short intervals."""
 
 import asyncio
 import json
@@ -113,7 +113,7 @@ class FakeServer:
 
 
 async def fetch(server: Server, url: str, what: FetchRequest, seconds: float) -> FetchResponse:
-    """A client just good enough for tests, with the contract of the real one."""
+    """Fetch as the real client does, but with the least code that tests need."""
     try:
         async with asyncio.timeout(seconds):
             return await _fetch(url, what)
@@ -143,7 +143,7 @@ async def _fetch(url: str, what: FetchRequest) -> FetchResponse:
 
 
 class WatchedFleet:
-    """A watcher over a catalog that tells when it publishes. Looks are quick, so that tests are."""
+    """A watcher over a catalog that signals each publication. It probes at short intervals to keep tests fast."""
 
     def __init__(self, *servers: Server, interval: float = 0.05, first_retry: float = 0.02, **more: object) -> None:
         self.catalog = RecordingCatalog()
@@ -182,7 +182,7 @@ class WatchedFleet:
                 await self.catalog.published.wait()
 
     async def wait_for_probes(self, many: int) -> None:
-        """Wait until so many more looks have been published."""
+        """Wait until so many more probes have been published."""
         until = self.catalog.publish_count + many
         await self.wait_until(lambda _: self.catalog.publish_count >= until)
 

@@ -1,4 +1,4 @@
-"""A whole gateway in this process, on a free port, in front of the given servers."""
+"""A complete gateway in this process, on a free port, in front of the given servers."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ from tests.support.raw_client import RawClient
 
 @dataclass(slots=True)
 class RunningGateway:
-    """A gateway that answers at `url`; what it holds may be looked at."""
+    """A gateway that answers at `url`; tests may inspect its state."""
 
     gateway: Gateway
     http: HttpServer
@@ -50,13 +50,13 @@ class RunningGateway:
         return [one for one in self.http.server_state.connections if isinstance(one, GatewayProtocol)]
 
     async def connect_client(self) -> RawClient:
-        """A connection to it, closed when the gateway ends."""
+        """Open a connection that is closed when the gateway ends."""
         client = await RawClient.to(self.port)
         self._clients.append(client)
         return client
 
     async def connect_slow_client(self) -> RawClient:
-        """A connection through which a few kilobytes pass unread: the gateway soon feels that its client is slow."""
+        """Open a connection that buffers only a few kilobytes: the gateway soon notices that its client is slow."""
         before = set(self.connections)
         client = await RawClient.to(self.port, receive_buffer=4096)
         self._clients.append(client)
@@ -68,11 +68,11 @@ class RunningGateway:
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes that wait in the gateway's memory for clients to read."""
+        """Return the bytes in the gateway's memory that clients have not read yet."""
         return sum(connection.transport.get_write_buffer_size() for connection in self.connections)
 
     async def send_request(self, request: bytes, patience: float = 5.0) -> Any:
-        """One request on a connection of its own; the answer."""
+        """Send one request on a connection of its own; return the response."""
         client = await RawClient.to(self.port)
         try:
             await client.send(request)
@@ -81,7 +81,7 @@ class RunningGateway:
             client.close()
 
     def list_leftovers(self) -> dict[str, int]:
-        """What calls hold now: all zero when nothing runs."""
+        """List the resources that calls hold now: all zero when nothing runs."""
         gateway = self.gateway
         return {
             "calls": gateway.pipeline.running,
@@ -91,7 +91,7 @@ class RunningGateway:
         }
 
     async def wait_until_idle(self, within: float = 1.0) -> None:
-        """Wait until nothing of any call is left; AssertionError that says what is."""
+        """Wait until no call holds anything; raise AssertionError with the leftovers."""
         try:
             await wait_until(lambda: not any(self.list_leftovers().values()), within)
         except TimeoutError:
@@ -99,7 +99,7 @@ class RunningGateway:
 
 
 async def wait_until(condition: Callable[[], object], within: float = 5.0) -> None:
-    """Wait for what the gateway is about to do. Raises TimeoutError."""
+    """Wait until the condition holds. Raises TimeoutError."""
     async with asyncio.timeout(within):
         while not condition():  # noqa: ASYNC110  what is waited for is told by nobody
             await asyncio.sleep(0.002)
@@ -115,7 +115,7 @@ def server_settings(
     idle: float = 10.0,
     **more: Any,
 ) -> ServerSettings:
-    """Settings of one server."""
+    """Return the settings of one server."""
     timeouts = TimeoutSettings(connect, first_byte, idle, None)
     return ServerSettings(name, kind, (url,), timeouts=timeouts, **more)  # type: ignore[arg-type]
 
@@ -124,7 +124,7 @@ def server_settings(
 async def run_gateway(
     *servers: ServerSettings,
     models: tuple[str, ...] = ("m",),
-    look: bool = False,
+    probe: bool = False,
     aliases: dict[str, tuple[str, ...]] | None = None,
     connect: float = 5.0,
     llm: LlmSettings | None = None,
@@ -135,7 +135,7 @@ async def run_gateway(
     origins: tuple[str, ...] = (),
     tidy: bool = True,
 ) -> AsyncIterator[RunningGateway]:
-    """Run a gateway. Its servers have `models` and are up, or are looked at (`look`) as in real life.
+    """Run a gateway. Its servers have `models` and are up, or are probed (`probe`) as in production.
 
     At the end everything that calls took must have been returned within a second (`tidy`), and no task is left.
     """
@@ -163,7 +163,7 @@ async def run_gateway(
         lambda path, error: failures.render(path, error, ""),
     )
     http = HttpServer(app, protocol, ListenOptions(keep_alive=keep_alive, request_timeout=patience), gateway.drain)
-    if look:
+    if probe:
         await gateway.start()
     else:
         known = {watched.server.name: watched.server for watched in gateway.watcher._watched.values()}
@@ -198,5 +198,5 @@ async def run_gateway(
 
 
 def tasks_since(before: set[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
-    """Tasks that have been started since and still run; not the one that asks."""
+    """Return tasks that were started since and still run, without the current one."""
     return {task for task in asyncio.all_tasks() - before if not task.done() and task is not asyncio.current_task()}

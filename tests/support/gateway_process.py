@@ -1,9 +1,9 @@
 """A gateway as a user starts it: `penstock serve` in a process, a folder and a data folder of its own.
 
     with gateway(folder, "llm: …") as running:
-        ...  # running.url answers; running.lines() is its log
+        ...  # running.url answers; running.read_log() is its log
 
-The folder is the process's working directory, so that nothing of the machine's own settings is read.
+The folder is the process's working directory, so that the machine's own settings are not read.
 """
 
 import contextlib
@@ -23,9 +23,9 @@ import httpx
 from tests.support.real_engines import free_port
 
 KEPT: Final = ("PATH", "PYTHONPATH", "SYSTEMROOT", "LANG", "USUAL_PORTS_FOLDER")
-PATIENCE: Final = 20.0  # seconds until it must have started
+START_SECONDS: Final = 20.0  # until it must have started
 ASK: Final = "Привет! Как дела?"
-STEP: Final = 0.02  # seconds between two looks at something outside this process
+STEP: Final = 0.02  # seconds between two polls of something outside this process
 
 _LISTENS = re.compile(r"listens on (http://[\w.:\[\]]+)")
 
@@ -58,40 +58,40 @@ class Gateway:
             return client.post(path, json=body, headers=headers)
 
     def stream(self, path: str, body: Any, **headers: str) -> str:
-        """The whole text of a streamed answer, as it came."""
+        """Return the complete text of a streamed response, as received."""
         with self.http as client, client.stream("POST", path, json=body, headers=headers) as response:
             text = response.read().decode()
             assert response.status_code == 200, text
             return text
 
-    def lines(self) -> str:
-        """What it has said so far."""
+    def read_log(self) -> str:
+        """Return its log so far."""
         return self.log.read_text("utf-8", "replace")
 
-    def wait_for_line(self, said: str, patience: float = 10.0) -> None:
-        """Until its log has these words."""
-        eventually(lambda: said in self.lines(), patience, f"the gateway's log has not said: {said}")
+    def wait_for_line(self, text: str, patience: float = 10.0) -> None:
+        """Wait until its log contains this text."""
+        wait_until(lambda: text in self.read_log(), patience, f"the gateway's log does not contain: {text}")
 
-    def servers(self) -> dict[str, dict[str, Any]]:
+    def list_servers(self) -> dict[str, dict[str, Any]]:
         """`/api/models/servers` by name."""
         return {server["name"]: server for server in self.get("/api/models/servers").json()["servers"]}
 
 
-def eventually(condition: Callable[[], bool], patience: float, otherwise: str) -> None:
-    """Look until it is so; AssertionError with `otherwise` when it has not come within `patience` seconds."""
+def wait_until(condition: Callable[[], bool], patience: float, otherwise: str) -> None:
+    """Poll the condition; raise AssertionError with `otherwise` if it does not hold within `patience` seconds."""
     deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, otherwise
         time.sleep(STEP)
 
 
-def configured(kind: str, *urls: str) -> str:
-    """A settings file that names these servers of a kind."""
+def render_settings(kind: str, *urls: str) -> str:
+    """Render a settings file that names these servers of a kind."""
     servers = ", ".join(f'{{name: {kind}{number}, url: "{url}"}}' for number, url in enumerate(urls, 1))
     return f"llm: {{providers: {{{kind}: {{servers: [{servers}]}}}}}}\n"
 
 
-def environment(folder: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
+def build_environment(folder: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the variables of a command that must not depend on the machine.
 
     A PYTHONPATH in `more` is put before the present one, which holds the guard of the usual ports.
@@ -104,7 +104,7 @@ def environment(folder: Path, more: Mapping[str, str] | None = None) -> dict[str
 
 
 @contextlib.contextmanager
-def gateway(
+def run_gateway_process(
     folder: Path, settings: str | None = None, *, variables: Mapping[str, str] | None = None, command: str = "serve"
 ) -> Iterator[Gateway]:
     """Start it on a free port with `settings` as its `penstock.yaml` (None: no file), and end it afterwards.
@@ -119,7 +119,7 @@ def gateway(
         process = subprocess.Popen(
             [sys.executable, "-m", "penstock", command, "--port", str(port)],
             cwd=folder,
-            env=environment(folder, variables),
+            env=build_environment(folder, variables),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -133,22 +133,22 @@ def gateway(
 
 
 def _wait_until_it_listens(process: "subprocess.Popen[bytes]", log: Path) -> str:
-    """The address, once `/livez` answers there."""
-    deadline = time.monotonic() + PATIENCE
+    """Return the address, once `/livez` answers there."""
+    deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
-        said = log.read_text("utf-8", "replace")
-        assert process.poll() is None, f"the gateway ended with status {process.returncode}:\n{said}"
-        found = _LISTENS.search(said)
+        output = log.read_text("utf-8", "replace")
+        assert process.poll() is None, f"the gateway ended with status {process.returncode}:\n{output}"
+        found = _LISTENS.search(output)
         if found is not None:
             with contextlib.suppress(httpx.TransportError):
                 if httpx.get(f"{found[1]}/livez", trust_env=False).status_code == 200:
                     return found[1]
         time.sleep(STEP)
-    raise AssertionError(f"the gateway did not start within {PATIENCE:.0f} s:\n{said}")
+    raise AssertionError(f"the gateway did not start within {START_SECONDS:.0f} s:\n{output}")
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Ask it to stop; what it still says to anybody is cut after a moment."""
+    """Ask it to stop; kill it if it still runs after a moment."""
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(signal.SIGTERM)
     try:

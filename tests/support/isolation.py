@@ -1,4 +1,4 @@
-"""What keeps a test run apart from the machine: its variables, its working directory, the ports of model servers."""
+"""Isolation of a test run from the machine: its variables, its working directory, the ports of model servers."""
 
 import os
 import sys
@@ -36,7 +36,7 @@ def isolate() -> None:
 
 
 class UsualPorts:
-    """The usual ports of model servers as one test sees them: nobody listens, but for what it puts there."""
+    """The usual ports of model servers as one test sees them: nothing listens there unless the test redirects it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

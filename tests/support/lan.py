@@ -41,7 +41,7 @@ class LanHost:
         )
 
     async def announce(self, *addresses: str, **more) -> None:
-        """Announce a service, and return when the last announcement is sent: a later one would undo a `leave`."""
+        """Announce a service and wait for the last announcement: a later one would undo a `leave`."""
         announced = await self._zeroconf.async_register_service(
             self.service_info(*addresses, **more), cooperating_responders=True
         )
@@ -58,7 +58,7 @@ class LanHost:
 
 
 class CallbackWaiter:
-    """Lets a test wait for what a callback tells."""
+    """Lets a test wait for a call of a callback."""
 
     def __init__(self) -> None:
         self._came = asyncio.Event()

@@ -1,4 +1,4 @@
-"""A client on a bare socket: it sends exactly the given bytes in the given pieces, and reads only when it is told to.
+"""A client on a bare socket: it sends exactly the given bytes in the given pieces, and reads only on request.
 
 Answers are read strictly: framing that HTTP/1.1 does not allow is a failure of the gateway.
 """
@@ -14,21 +14,21 @@ from typing import Any
 
 import msgspec
 
-PATIENCE = 5.0
+TIMEOUT_SECONDS = 5.0
 
 
 class BrokenAnswerError(AssertionError):
-    """What came is not an answer, or not all of one."""
+    """The bytes received are not a response, or an incomplete one."""
 
 
 @dataclass(slots=True)
 class Answer:
-    """One answer. `whole` is False when the connection ended before it did; header names are in lower case."""
+    """One response. `complete` is False if the connection ended before it did; header names are in lower case."""
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
-    whole: bool = True
+    complete: bool = True
 
     @property
     def json(self) -> Any:
@@ -64,7 +64,7 @@ class RawClient:
 
     @classmethod
     async def to(cls, port: int, host: str = "127.0.0.1", *, receive_buffer: int = 0) -> "RawClient":
-        """Connect; a small `receive_buffer` (bytes) lets the other side feel soon that nobody reads."""
+        """Connect; with a small `receive_buffer` (bytes) the other side soon notices that nothing is read."""
         sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -78,20 +78,20 @@ class RawClient:
         return cls(sock)
 
     async def send(self, *pieces: bytes) -> None:
-        """Send each piece by itself: the loop turns in between, so that the other side sees them apart."""
+        """Send each piece by itself: the event loop runs in between, so that they arrive separately."""
         for piece in pieces:
-            await asyncio.wait_for(self._loop.sock_sendall(self.sock, piece), PATIENCE)
-            await turn()
+            await asyncio.wait_for(self._loop.sock_sendall(self.sock, piece), TIMEOUT_SECONDS)
+            await run_event_loop()
 
-    async def more(self, patience: float = PATIENCE) -> bytes:
+    async def more(self, patience: float = TIMEOUT_SECONDS) -> bytes:
         """Receive what is there, at least a byte; b"" at the end. Raises TimeoutError, ConnectionResetError."""
         data = await asyncio.wait_for(self._loop.sock_recv(self.sock, 1 << 18), patience)
         self.received += data
         self.ended = self.ended or not data
         return data
 
-    async def rest(self, patience: float = PATIENCE) -> bytes:
-        """Everything until the other side closes, however it does."""
+    async def rest(self, patience: float = TIMEOUT_SECONDS) -> bytes:
+        """Read everything until the other side closes, cleanly or not."""
         try:
             while await self.more(patience):
                 pass
@@ -100,12 +100,12 @@ class RawClient:
         data, self.received = self.received, bytearray()
         return bytes(data)
 
-    async def answer(self, patience: float = PATIENCE, *, head_only: bool = False) -> Answer:
+    async def answer(self, patience: float = TIMEOUT_SECONDS, *, head_only: bool = False) -> Answer:
         """Read the next answer; interim ones (1xx) are returned like any other."""
         while (end := self.received.find(b"\r\n\r\n")) < 0:
-            if not await self._filled(patience):
+            if not await self._receive_more(patience):
                 raise BrokenAnswerError(f"the connection ended after {bytes(self.received)!r}")
-        answer = _head(self._cut(end, 4))
+        answer = _parse_head(self._cut(end, 4))
         if head_only or answer.status < 200 or answer.status in (204, 304):
             return answer
         if answer.headers.get("transfer-encoding") == "chunked":
@@ -116,7 +116,7 @@ class RawClient:
             answer.body = await self.rest(patience)
         return answer
 
-    async def _filled(self, patience: float) -> bool:
+    async def _receive_more(self, patience: float) -> bool:
         try:
             return bool(await self.more(patience))
         except ConnectionResetError:
@@ -125,17 +125,17 @@ class RawClient:
 
     async def _exactly(self, answer: Answer, length: int, patience: float) -> None:
         while len(self.received) < length:
-            if not await self._filled(patience):
-                answer.whole = False
+            if not await self._receive_more(patience):
+                answer.complete = False
                 length = len(self.received)
                 break
         answer.body = self._cut(length)
 
     async def _chunks(self, answer: Answer, patience: float) -> None:
         parts: list[bytes] = []
-        while answer.whole:
+        while answer.complete:
             line = await self._line(answer, patience)
-            if not answer.whole:
+            if not answer.complete:
                 break
             size = re.fullmatch(rb"([0-9a-fA-F]+)(;.*)?", line)
             if size is None:
@@ -145,55 +145,55 @@ class RawClient:
                 while await self._line(answer, patience):  # trailers
                     pass
                 break
-            while len(self.received) < length + 2 and answer.whole:
-                answer.whole = await self._filled(patience)
+            while len(self.received) < length + 2 and answer.complete:
+                answer.complete = await self._receive_more(patience)
             parts.append(self._cut(length))
-            if answer.whole and (end := self._cut(2)) != b"\r\n":
+            if answer.complete and (end := self._cut(2)) != b"\r\n":
                 raise BrokenAnswerError(f"a chunk ends with {end!r}")
         answer.body = b"".join(parts)
 
     async def _line(self, answer: Answer, patience: float) -> bytes:
         while (end := self.received.find(b"\r\n")) < 0:
-            if not await self._filled(patience):
-                answer.whole = False
+            if not await self._receive_more(patience):
+                answer.complete = False
                 return b""
         return self._cut(end, 2)
 
     def _cut(self, length: int, then: int = 0) -> bytes:
-        """Take so many bytes from the front of what was received, and pass over those that follow."""
+        """Take so many bytes from the received ones, and skip `then` bytes after them."""
         data = bytes(self.received[:length])
         del self.received[: length + then]
         return data
 
-    async def silent(self, seconds: float = 0.05) -> bool:
-        """Whether nothing comes for a while, and the connection stays open."""
+    async def is_silent(self, seconds: float = 0.05) -> bool:
+        """Return True if nothing arrives for a while and the connection stays open."""
         try:
             await self.more(seconds)
         except TimeoutError:
             return True
         return False
 
-    async def closed(self, patience: float = PATIENCE) -> bool:
-        """Whether the other side closes the connection without another byte."""
+    async def is_closed_by_peer(self, patience: float = TIMEOUT_SECONDS) -> bool:
+        """Return True if the other side closes the connection without another byte."""
         return await self.rest(patience) == b""
 
     def half_close(self) -> None:
-        """Send no more, but go on reading."""
+        """Send no more, but keep reading."""
         self.sock.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
-        """Hang up with an RST."""
+        """Close the connection with an RST."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self.sock.close()
 
 
 @asynccontextmanager
-async def connected(port: int, *, receive_buffer: int = 0) -> AsyncIterator[RawClient]:
-    """A connection that is closed at the end of the block."""
+async def open_client(port: int, *, receive_buffer: int = 0) -> AsyncIterator[RawClient]:
+    """Open a connection that is closed at the end of the block."""
     client = await RawClient.to(port, receive_buffer=receive_buffer)
     try:
         yield client
@@ -201,13 +201,13 @@ async def connected(port: int, *, receive_buffer: int = 0) -> AsyncIterator[RawC
         client.close()
 
 
-async def turn(times: int = 3) -> None:
-    """Let the event loop look at its sockets."""
+async def run_event_loop(times: int = 3) -> None:
+    """Let the event loop poll its sockets."""
     for _ in range(times):
         await asyncio.sleep(0)
 
 
-def _head(head: bytes) -> Answer:
+def _parse_head(head: bytes) -> Answer:
     status, *lines = head.split(b"\r\n")
     match = re.fullmatch(rb"HTTP/1\.1 (\d{3}) [\x20-\x7e]*", status)
     if match is None:
@@ -232,7 +232,7 @@ def post(
     version: str = "1.1",
     length: bool = True,
 ) -> bytes:
-    """The bytes of a POST; a body that is not bytes becomes JSON."""
+    """Return the bytes of a POST; a body that is not bytes becomes JSON."""
     data = body if isinstance(body, bytes) else msgspec.json.encode(body)
     lines = [f"POST {path} HTTP/{version}", f"host: {host}", "content-type: application/json", *headers]
     if length:
@@ -241,10 +241,10 @@ def post(
 
 
 def get(path: str, *, headers: tuple[str, ...] = (), host: str = "127.0.0.1", method: str = "GET") -> bytes:
-    """The bytes of a request without a body."""
+    """Return the bytes of a request without a body."""
     return "\r\n".join((f"{method} {path} HTTP/1.1", f"host: {host}", *headers)).encode() + b"\r\n\r\n"
 
 
 def chat(text: str = "hi", *, stream: bool = False, model: str = "m", **more: Any) -> dict[str, Any]:
-    """The body of an OpenAI, Anthropic or Ollama chat."""
+    """Return the body of an OpenAI, Anthropic or Ollama chat."""
     return {"model": model, "messages": [{"role": "user", "content": text}], "stream": stream} | more

@@ -1,4 +1,4 @@
-"""A scriptable engine: it says exactly the given bytes in the given pieces, and can hang, drip, cut or reset.
+"""A scriptable engine: it sends exactly the given bytes in the given pieces, and can hang, drip, cut or reset.
 
 A script is `async def script(turn: Turn)`, run for every request; what it leaves open stays open. `Turn.gone` tells
 when the other side hung up.
@@ -16,12 +16,12 @@ from typing import Any, Self
 
 import msgspec
 
-from tests.support.raw_client import turn as loop_turns
+from tests.support.raw_client import run_event_loop as loop_turns
 
 
 @dataclass(slots=True)
 class Request:
-    """What the engine was asked. Header names are in lower case."""
+    """Request that the engine received. Header names are in lower case."""
 
     method: str
     path: str
@@ -35,7 +35,7 @@ class Request:
 
 
 class Line(asyncio.Protocol):
-    """One accepted connection; requests on it are answered one after the other."""
+    """One accepted connection; its requests are answered one after the other."""
 
     def __init__(self, engine: "RawEngine", number: int) -> None:
         self.engine = engine
@@ -77,7 +77,7 @@ class Line(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._drained.set()
 
-    async def drained(self) -> None:
+    async def drain(self) -> None:
         """Wait until the other side has taken most of what was written."""
         await self._drained.wait()
 
@@ -117,7 +117,7 @@ class Line(asyncio.Protocol):
 
 
 class Turn:
-    """One request, and what to do about it."""
+    """One request, and the ways to answer it."""
 
     def __init__(self, line: Line, request: Request) -> None:
         self.line = line
@@ -125,7 +125,7 @@ class Turn:
         self.gone = line.gone
 
     async def send(self, *pieces: bytes) -> None:
-        """Each piece by itself, so that the other side sees them apart."""
+        """Send each piece by itself, so that the other side receives them separately."""
         for piece in pieces:
             if self.gone.is_set():
                 return
@@ -133,20 +133,20 @@ class Turn:
             await loop_turns()
 
     async def push(self, data: bytes) -> bool:
-        """Send and wait until the other side takes it; False when it is gone."""
+        """Send and wait until the other side takes it; return False if it has disconnected."""
         if self.gone.is_set():
             return False
         self.line.transport.write(data)
-        await self.line.drained()
+        await self.line.drain()
         return not self.gone.is_set()
 
     def close(self) -> None:
-        """End the connection with a FIN, after what was sent."""
+        """End the connection with a FIN, after the bytes sent."""
         self.line.ours_closed = True
         self.line.transport.close()
 
     def half_close(self) -> None:
-        """Send a FIN, but go on listening."""
+        """Send a FIN, but keep reading."""
         self.line.transport.write_eof()
 
     def reset(self) -> None:
@@ -157,7 +157,7 @@ class Turn:
         self.line.transport.abort()
 
     async def hang(self) -> None:
-        """Say nothing until the other side hangs up."""
+        """Send nothing until the other side disconnects."""
         await self.gone.wait()
 
 
@@ -192,7 +192,7 @@ class RawEngine:
             await asyncio.sleep(0)
 
     def deafen(self) -> None:
-        """Accept no more connections; the port stays unused."""
+        """Accept no more connections; nothing else gets the port."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -215,7 +215,7 @@ class RawEngine:
 
 
 def says(*pieces: bytes) -> Script:
-    """Send these pieces, and leave the connection open."""
+    """Return a script that sends these pieces and leaves the connection open."""
 
     async def script(turn: Turn) -> None:
         await turn.send(*pieces)
@@ -224,7 +224,7 @@ def says(*pieces: bytes) -> Script:
 
 
 def says_and(then: str, *pieces: bytes) -> Script:
-    """Send these pieces, then `close`, `reset`, `half_close` or `hang`."""
+    """Return a script that sends these pieces, then calls `close`, `reset`, `half_close` or `hang`."""
 
     async def script(turn: Turn) -> None:
         await turn.send(*pieces)
@@ -237,7 +237,7 @@ def says_and(then: str, *pieces: bytes) -> Script:
 
 
 def in_order(*scripts: Script) -> Script:
-    """The first script for the first request, and so on; the last one for all that follow."""
+    """Return a script that uses the first one for the first request, and so on; the last one for all that follow."""
     left = list(scripts)
 
     async def script(turn: Turn) -> None:
@@ -252,13 +252,13 @@ def in_order(*scripts: Script) -> Script:
 def response(
     body: bytes, *, status: str = "200 OK", content_type: str = "application/json", headers: Iterable[str] = ()
 ) -> bytes:
-    """An answer with its length."""
+    """Return a response with its length."""
     lines = [f"HTTP/1.1 {status}", f"Content-Type: {content_type}", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
 def chunked_head(content_type: str = "text/event-stream", *, headers: Iterable[str] = ()) -> bytes:
-    """The head of a chunked answer."""
+    """Return the head of a chunked response."""
     lines = ["HTTP/1.1 200 OK", f"Content-Type: {content_type}", "Transfer-Encoding: chunked", *headers]
     return "\r\n".join(lines).encode() + b"\r\n\r\n"
 
@@ -271,7 +271,7 @@ END = b"0\r\n\r\n"
 
 
 def completion(text: str = "hello", model: str = "m") -> bytes:
-    """An OpenAI chat answer."""
+    """Return an OpenAI chat response."""
     message = {"role": "assistant", "content": text}
     return msgspec.json.encode(
         {
@@ -286,28 +286,28 @@ def completion(text: str = "hello", model: str = "m") -> bytes:
 
 
 def event(text: str | None = None, *, finish: str | None = None, model: str = "m") -> bytes:
-    """One event of an OpenAI chat stream."""
+    """Return one event of an OpenAI chat stream."""
     delta = {} if text is None else {"content": text}
-    whole = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": model}
-    whole["choices"] = [{"index": 0, "delta": delta, "finish_reason": finish}]
-    return b"data: " + msgspec.json.encode(whole) + b"\n\n"
+    data = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": model}
+    data["choices"] = [{"index": 0, "delta": delta, "finish_reason": finish}]
+    return b"data: " + msgspec.json.encode(data) + b"\n\n"
 
 
 DONE = b"data: [DONE]\n\n"
 
 
 def stream_events(*words: str) -> list[bytes]:
-    """The events of a whole OpenAI chat stream."""
+    """Return the events of a complete OpenAI chat stream."""
     return [*(event(word) for word in words), event(finish="stop"), DONE]
 
 
 def stream(*words: str) -> bytes:
-    """A whole chunked OpenAI chat stream, an event a chunk."""
+    """Return a complete chunked OpenAI chat stream, one event per chunk."""
     return chunked_head() + b"".join(chunk(one) for one in stream_events(*words)) + END
 
 
 def ollama_lines(*words: str, model: str = "m") -> list[bytes]:
-    """The lines of a whole Ollama chat stream."""
+    """Return the lines of a complete Ollama chat stream."""
     line = {"model": model, "created_at": "2025-01-01T00:00:00Z"}
     lines = [line | {"message": {"role": "assistant", "content": word}, "done": False} for word in words]
     end = {"message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "stop"}
@@ -316,13 +316,13 @@ def ollama_lines(*words: str, model: str = "m") -> list[bytes]:
 
 
 def pieces_of(data: bytes, cuts: Iterable[int]) -> list[bytes]:
-    """`data` cut at these places."""
+    """Return `data` cut at these offsets."""
     at = sorted({cut % (len(data) + 1) for cut in cuts} | {0, len(data)})
     return [data[start:end] for start, end in itertools.pairwise(at)]
 
 
 def squeeze(data: bytes) -> bytes:
-    """Without chunk framing: what a body that came chunked says."""
+    """Remove the chunk framing from a chunked body."""
     out = b""
     while data:
         size, _, rest = data.partition(b"\r\n")

@@ -50,7 +50,7 @@ class NotInstalledError(Exception):
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """How to start what the installer left, from `<name>.json`."""
+    """Command that starts an installed engine, from `<name>.json`."""
 
     version: str
     program: str
@@ -71,8 +71,8 @@ class Running:
     text: str = SENTENCE
 
 
-def installed(name: str) -> Receipt:
-    """The receipt of an installed engine, or of `model`; NotInstalledError when it is absent or told to be left out."""
+def load_receipt(name: str) -> Receipt:
+    """Return the receipt of an installed engine, or of `model`; raise NotInstalledError if it is absent or excluded."""
     if name == "vllm" and os.environ.get("PENSTOCK_TEST_SKIP_VLLM") == "1":
         raise NotInstalledError("vllm: PENSTOCK_TEST_SKIP_VLLM=1")
     try:
@@ -93,7 +93,7 @@ def llama_server(
 
     `alias` is the model's name, or several with commas between; `extra` are further options of `llama-server`.
     """
-    model = Path(installed("model").program) / "tiny.gguf"
+    model = Path(load_receipt("model").program) / "tiny.gguf"
     size = 512 if embeddings else CONTEXT
     options = ["--model", str(model), "--alias", alias, "--parallel", str(slots), "--ctx-size", str(size * slots)]
     options += ["--threads", "1", "--metrics", "--offline", "--no-warmup"]
@@ -106,7 +106,7 @@ def llama_server(
 @contextlib.contextmanager
 def mlx_server(*, port: int | None = None, extra: Sequence[str] = ()) -> Iterator[Running]:
     """`mlx_lm.server`, ready in about 2 s. It knows its model by the folder's path, and as `default_model`."""
-    model = installed("model").program
+    model = load_receipt("model").program
     with _serve("mlx", ["--model", model, *extra], model, port, patience=60) as running:
         yield running
 
@@ -114,7 +114,7 @@ def mlx_server(*, port: int | None = None, extra: Sequence[str] = ()) -> Iterato
 @contextlib.contextmanager
 def vllm_server(*, port: int | None = None, extra: Sequence[str] = ()) -> Iterator[Running]:
     """VLLM on the CPU, with tools: 2 GB of memory and half a minute until it answers, so start one for many tests."""
-    model = installed("model").program
+    model = load_receipt("model").program
     options = ["serve", model, "--served-model-name", "tiny", "--dtype", "float32", "--enforce-eager"]
     options += ["--distributed-executor-backend", "uni"]
     options += ["--max-model-len", str(VLLM_CONTEXT), "--max-num-seqs", "8"]
@@ -124,7 +124,7 @@ def vllm_server(*, port: int | None = None, extra: Sequence[str] = ()) -> Iterat
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on now."""
+    """Return a loopback port on which nothing listens now."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
@@ -133,7 +133,7 @@ def free_port() -> int:
 @contextlib.contextmanager
 def _serve(engine: str, options: Sequence[str], model: str, port: int | None, *, patience: float) -> Iterator[Running]:
     """Start an installed server, wait until `/health` answers 200, and end it and all its children afterwards."""
-    receipt = installed(engine)
+    receipt = load_receipt(engine)
     port = port or free_port()
     with contextlib.ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"penstock-{engine}-")))
@@ -149,11 +149,19 @@ def _serve(engine: str, options: Sequence[str], model: str, port: int | None, *,
             _wait_until_healthy(process, port, patience)
         except RuntimeError as error:
             raise RuntimeError(f"{engine} {error}\n{log.read_text('utf-8', 'replace')[-8000:]}") from None
-        yield Running(engine, receipt.version, f"http://127.0.0.1:{port}", port, model, process, log)
+        yield Running(
+            engine=engine,
+            version=receipt.version,
+            url=f"http://127.0.0.1:{port}",
+            port=port,
+            model=model,
+            process=process,
+            log=log,
+        )
 
 
 def _folders(home: Path) -> dict[str, str]:
-    """The folders and settings in which servers keep caches; `mlx_lm.server` lists no models without the first."""
+    """Return folders and settings for caches of servers; `mlx_lm.server` lists no models without the first."""
     (home / "hub").mkdir()
     return {
         "HF_HOME": str(home),
@@ -169,7 +177,7 @@ def _folders(home: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _process(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in a group of its own; the group dies with this block, and with this process if that is killed."""
+    """Run a process in a group of its own; the group ends with this block, and with this process if that is killed."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,

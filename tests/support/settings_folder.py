@@ -50,11 +50,11 @@ class SettingsFolder:
         return only
 
 
-def configured(settings: Settings) -> list[str]:
+def list_configured(settings: Settings) -> list[str]:
     """Names of the servers that are configured, not merely probed."""
     return [server.name for server in settings.servers if server.configured]
 
 
-def server(settings: Settings, name: str) -> ServerSettings:
+def find_server(settings: Settings, name: str) -> ServerSettings:
     (found,) = (each for each in settings.servers if each.name == name)
     return found

@@ -9,7 +9,7 @@ from penstock.sim import SimOptions, Simulator
 
 T = TypeVar("T")
 
-SAID: Final = "Отвечаю с другой машины: привет, мир — 世界 🙂 café, and a few words of English."
+SIM_TEXT: Final = "Отвечаю с другой машины: привет, мир — 世界 🙂 café, and a few words of English."
 """What simulated engines are told to say, so that it is not mistaken for a real one's text."""
 
 

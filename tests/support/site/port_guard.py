@@ -46,7 +46,7 @@ def find_port(port: int) -> int | None:
 
 def _guard_connect(connect: Callable[..., Any], *, is_raising: bool) -> Callable[..., Any]:
     @functools.wraps(connect)
-    def guarded(self: socket.socket, address: Any) -> Any:
+    def connect_guarded(self: socket.socket, address: Any) -> Any:
         is_internet = self.family in (socket.AF_INET, socket.AF_INET6) and self.type == socket.SOCK_STREAM
         if not is_internet or address[1] not in USUAL_PORTS:
             return connect(self, address)
@@ -57,8 +57,8 @@ def _guard_connect(connect: Callable[..., Any], *, is_raising: bool) -> Callable
             raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
         return errno.ECONNREFUSED
 
-    guarded.is_guarded = True  # type: ignore[attr-defined]
-    return guarded
+    connect_guarded.is_guarded = True  # type: ignore[attr-defined]
+    return connect_guarded
 
 
 def _guard_uvloop(uvloop: ModuleType) -> None:
@@ -66,7 +66,7 @@ def _guard_uvloop(uvloop: ModuleType) -> None:
     create_connection = uvloop.Loop.create_connection
 
     @functools.wraps(create_connection)
-    async def guarded(self: Any, factory: Any, host: Any = None, port: Any = None, **options: Any) -> Any:
+    async def create_guarded(self: Any, factory: Any, host: Any = None, port: Any = None, **options: Any) -> Any:
         if port in USUAL_PORTS:
             port = find_port(port)
             if port is None:
@@ -74,7 +74,7 @@ def _guard_uvloop(uvloop: ModuleType) -> None:
             host = LOOPBACK
         return await create_connection(self, factory, host, port, **options)
 
-    uvloop.Loop.create_connection = guarded
+    uvloop.Loop.create_connection = create_guarded
 
 
 class _UvloopFinder(importlib.abc.MetaPathFinder):

@@ -8,7 +8,7 @@ import yaml
 
 from penstock.config.environment import OTHER_VARIABLES, list_variables
 from penstock.config.file_schema import ServerEntry
-from tests.support.settings_folder import KINDS, SettingsFolder, configured
+from tests.support.settings_folder import KINDS, SettingsFolder, list_configured
 
 VARIABLES = list_variables(KINDS)
 ROOT = Path(__file__).parents[3]
@@ -17,7 +17,7 @@ EXAMPLE = (ROOT / "penstock.example.yaml").read_text(encoding="utf-8")
 SAME_KEYS = re.compile(r"llm\.providers\.(llamacpp|mlx|openai|victoria)\.|auth\.roles\.(priority|test_user)\.")
 
 
-def documented() -> dict[str, str]:
+def list_documented_keys() -> dict[str, str]:
     """Every key that has a row of its own, with its default."""
     rows: dict[str, str] = {}
     section = ""
@@ -42,7 +42,7 @@ def test_every_variable_is_listed_with_its_key() -> None:
 
 
 def test_every_key_is_in_the_reference_with_its_default(folder: SettingsFolder) -> None:
-    rows = documented()
+    rows = list_documented_keys()
     for key, entry in folder.load().effective_values.items():
         if SAME_KEYS.match(key):
             continue
@@ -55,25 +55,25 @@ def test_the_reference_has_no_unknown_key(folder: SettingsFolder) -> None:
     known = set(folder.load().effective_values) | {
         f"llm.providers.*.servers[].{name}" for name in ServerEntry.model_fields
     }
-    assert set(documented()) <= known
+    assert set(list_documented_keys()) <= known
 
 
 def test_every_key_of_a_server_is_in_the_reference() -> None:
-    rows = documented()
+    rows = list_documented_keys()
     for name in ServerEntry.model_fields:
         assert f"llm.providers.*.servers[].{name}" in rows
 
 
 def test_the_example_is_valid(folder: SettingsFolder) -> None:
     settings = folder.load(EXAMPLE)
-    assert configured(settings) == ["primary"]
+    assert list_configured(settings) == ["primary"]
     assert settings.warnings == ()
 
 
 def test_the_example_is_valid_with_everything_uncommented(folder: SettingsFolder) -> None:
     full = re.sub(r"^(\s*)#(?=[\w\"-])", r"\1", EXAMPLE, flags=re.MULTILINE)
     settings = folder.load(full)
-    assert configured(settings) == ["primary", "backup_gpu", "gpu", "llamacpp", "mlx", "cloud", "victoria"]
+    assert list_configured(settings) == ["primary", "backup_gpu", "gpu", "llamacpp", "mlx", "cloud", "victoria"]
     assert settings.server.max_body == 32 * 2**20
 
 

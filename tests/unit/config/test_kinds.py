@@ -9,7 +9,7 @@ from penstock.config.kinds import sort_kinds
 from penstock.config.load import load_settings
 from penstock.config.settings import Settings
 from penstock.domain.server_kind import KindDefaults
-from tests.support.settings_folder import KINDS, server
+from tests.support.settings_folder import KINDS, find_server
 
 NEW_KINDS = {
     "triton": KindDefaults(
@@ -32,7 +32,7 @@ def load_error(folder: Path, text: str) -> ConfigError:
 
 
 def test_a_new_kind_has_a_section_with_the_defaults_that_it_declares(tmp_path: Path) -> None:
-    triton = server(load(tmp_path, "llm: {providers: {triton: {url: gpu/v2, api_key: k}}}"), "triton")
+    triton = find_server(load(tmp_path, "llm: {providers: {triton: {url: gpu/v2, api_key: k}}}"), "triton")
     assert (triton.kind, triton.urls, triton.max_concurrent, triton.api_key) == (
         "triton",
         ("http://gpu:9001",),
@@ -44,7 +44,7 @@ def test_a_new_kind_has_a_section_with_the_defaults_that_it_declares(tmp_path: P
 
 def test_a_new_kind_has_the_variables_that_it_declares(tmp_path: Path) -> None:
     settings = load(tmp_path, TRITON_URL="http://gpu:1")
-    assert server(settings, "triton").urls == ("http://gpu:1",)
+    assert find_server(settings, "triton").urls == ("http://gpu:1",)
     assert settings.effective_values["llm.providers.triton.url"].source == "environment TRITON_URL"
 
 

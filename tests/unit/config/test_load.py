@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from penstock.config.environment import list_variables
 from penstock.config.load import find_files_to_watch
 from penstock.config.resolve import find_default_data_dir
-from tests.support.settings_folder import KINDS, SettingsFolder, configured, server
+from tests.support.settings_folder import KINDS, SettingsFolder, find_server, list_configured
 
 VARIABLES = list_variables(KINDS)
 PORT = st.none() | st.integers(1, 65535)
@@ -150,7 +150,7 @@ def test_nothing_configured_leaves_the_usual_addresses_to_be_probed(folder: Sett
         "mlx": ("http://localhost:11435",),
         "victoria": ("http://localhost:8010",),
     }
-    assert configured(settings) == []
+    assert list_configured(settings) == []
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_demo_leaves_out_every_configured_model_server(folder: SettingsFolder) -
     )
     assert settings.demo
     assert not settings.anything_configured
-    assert configured(settings) == []
+    assert list_configured(settings) == []
     assert settings.server.port == 9000
 
 
@@ -280,7 +280,7 @@ def test_a_reference_may_stand_for_a_number_or_a_flag_or_text(folder: SettingsFo
 
 def test_an_optional_key_whose_reference_is_empty_is_not_set(folder: SettingsFolder) -> None:
     settings = folder.load("llm: {providers: {openai: {servers: [{url: 'http://x:1', api_key: '${KEY:-}'}]}}}\n")
-    assert server(settings, "openai").api_key is None
+    assert find_server(settings, "openai").api_key is None
 
 
 def test_a_misspelt_variable_with_our_prefix_causes_a_warning(folder: SettingsFolder) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.settings_folder import SettingsFolder, configured, server
+from tests.support.settings_folder import SettingsFolder, find_server, list_configured
 
 DISTRIBUTED = """
 llm:
@@ -55,7 +55,7 @@ def test_the_distributed_example_yields_three_servers(folder: SettingsFolder) ->
         "http://ollama-server.local:11434",
         "http://ollama.local:11434",
     )
-    assert configured(settings) == ["primary", "localhost", "backup_gpu"]
+    assert list_configured(settings) == ["primary", "localhost", "backup_gpu"]
     assert settings.distributed
     assert settings.auto_discover
     assert settings.anything_configured
@@ -63,7 +63,7 @@ def test_the_distributed_example_yields_three_servers(folder: SettingsFolder) ->
 
 def test_the_example_may_stand_in_the_backend_folder(folder: SettingsFolder) -> None:
     folder.write(DISTRIBUTED, "backend/config/config.yaml")
-    assert len(configured(folder.load())) == 3
+    assert len(list_configured(folder.load())) == 3
 
 
 def test_two_servers_of_equal_priority_need_no_main_one(folder: SettingsFolder) -> None:
@@ -75,14 +75,14 @@ ollama:
     - {name: chat_server, url: http://192.168.178.101:11434, priority: primary}
 """)
     )
-    assert configured(settings) == ["code_server", "chat_server"]
+    assert list_configured(settings) == ["code_server", "chat_server"]
     assert {one.priority for one in settings.servers if one.configured} == {"PRIMARY"}
-    assert not server(settings, "localhost").configured
+    assert not find_server(settings, "localhost").configured
 
 
 @pytest.mark.parametrize("url", ["http://gpu:11434", "gpu", "http://localhost:11435"])
 def test_localhost_joins_as_secondary_when_the_main_server_is_elsewhere(folder: SettingsFolder, url: str) -> None:
-    localhost = server(folder.load(OLLAMA_URL=url), "localhost")
+    localhost = find_server(folder.load(OLLAMA_URL=url), "localhost")
     assert (localhost.urls, localhost.priority, localhost.configured) == (
         ("http://localhost:11434",),
         "SECONDARY",
@@ -108,11 +108,11 @@ def test_localhost_as_another_address_of_the_main_server_is_not_a_second_server(
 
 def test_additional_servers_are_secondary_unless_configured_otherwise(folder: SettingsFolder) -> None:
     settings = folder.load(providers("ollama: {base_url: a, additional_servers: [{name: b, url: b}]}"))
-    assert server(settings, "b").priority == "SECONDARY"
+    assert find_server(settings, "b").priority == "SECONDARY"
 
 
 def test_fallback_addresses_without_a_main_one_belong_to_localhost(folder: SettingsFolder) -> None:
-    primary = server(folder.load(providers("ollama: {fallback_urls: [ollama.local]}")), "primary")
+    primary = find_server(folder.load(providers("ollama: {fallback_urls: [ollama.local]}")), "primary")
     assert primary.urls == ("http://localhost:11434", "http://ollama.local:11434")
     assert primary.configured
 
@@ -144,7 +144,7 @@ vllm:
       timeout: 900
 """)
     )
-    big = server(settings, "big")
+    big = find_server(settings, "big")
     assert (big.kind, big.urls, big.api_key) == ("vllm", ("https://gpu.example.com/llm",), "sk-secret")
     assert (big.priority, big.max_concurrent, big.models, big.verify_tls) == ("FALLBACK", 64, ("a/b", "c"), str(ca))
     assert (big.timeouts.total, big.timeouts.first_byte, big.timeouts.connect) == (900, 900, 5)
@@ -153,7 +153,7 @@ vllm:
 
 def test_certificates_may_be_left_unchecked(folder: SettingsFolder) -> None:
     settings = folder.load(providers("openai: {url: 'https://x', verify_tls: false}"))
-    assert server(settings, "openai").verify_tls is False
+    assert find_server(settings, "openai").verify_tls is False
 
 
 def test_a_certificate_file_that_is_missing_stops_the_start(folder: SettingsFolder) -> None:
@@ -168,7 +168,7 @@ def test_servers_without_names_are_named_after_their_kind(folder: SettingsFolder
 llamacpp: {servers: [{url: "a:1"}, {url: "a:2"}, {name: llamacpp-2, url: "a:3"}, {url: "a:4"}]}
 """)
     )
-    assert configured(settings) == ["llamacpp", "llamacpp-3", "llamacpp-2", "llamacpp-4"]
+    assert list_configured(settings) == ["llamacpp", "llamacpp-3", "llamacpp-2", "llamacpp-4"]
 
 
 @pytest.mark.parametrize("kind", ["vllm", "llamacpp", "mlx", "openai", "victoria"])
@@ -195,13 +195,13 @@ def test_a_provider_that_is_turned_on_is_at_its_usual_address(folder: SettingsFo
 
 
 def test_an_explicit_mode_makes_its_provider_configured(folder: SettingsFolder) -> None:
-    assert configured(folder.load(LLM_MODE="vllm")) == ["vllm"]
-    assert configured(folder.load(LLM_MODE="ollama")) == ["primary"]
+    assert list_configured(folder.load(LLM_MODE="vllm")) == ["vllm"]
+    assert list_configured(folder.load(LLM_MODE="ollama")) == ["primary"]
 
 
 def test_with_the_models_turned_off_nothing_is_probed_by_default(folder: SettingsFolder) -> None:
     assert folder.load(LLM_MODE="none").servers == ()
-    assert configured(folder.load(LLM_MODE="none", OLLAMA_URL="http://gpu")) == ["primary"]
+    assert list_configured(folder.load(LLM_MODE="none", OLLAMA_URL="http://gpu")) == ["primary"]
 
 
 def test_llama_cpp_is_probed_only_while_nothing_is_configured(folder: SettingsFolder) -> None:
@@ -222,12 +222,12 @@ def test_configured_servers_come_first(folder: SettingsFolder) -> None:
 
 @pytest.mark.parametrize("url", ["http://vllm:8001/v1", "http://vllm:8001", "vllm:8001/v1/"])
 def test_the_address_of_vllm_may_end_in_v1(folder: SettingsFolder, url: str) -> None:
-    assert server(folder.load(LLM_VLLM_URL=url), "vllm").urls == ("http://vllm:8001",)
+    assert find_server(folder.load(LLM_VLLM_URL=url), "vllm").urls == ("http://vllm:8001",)
 
 
 def test_the_second_name_of_the_vllm_variable_wins_with_a_warning(folder: SettingsFolder) -> None:
     settings = folder.load(VLLM_URL="http://a:1", LLM_VLLM_URL="http://b:1/v1")
-    assert server(settings, "vllm").urls == ("http://b:1",)
+    assert find_server(settings, "vllm").urls == ("http://b:1",)
     assert settings.warnings == ("VLLM_URL and LLM_VLLM_URL differ. LLM_VLLM_URL is used; set only one of the two.",)
 
 
@@ -240,7 +240,7 @@ def test_a_variable_may_name_a_server_that_the_file_describes(folder: SettingsFo
     settings = folder.load(
         providers("vllm: {servers: [{name: gpu, url: 'http://gpu:8000', api_key: k}]}"), VLLM_URL="http://gpu:8000/v1"
     )
-    assert configured(settings) == ["gpu"]
+    assert list_configured(settings) == ["gpu"]
 
 
 def test_several_ollama_servers_in_one_variable_are_equals(folder: SettingsFolder) -> None:
@@ -259,7 +259,7 @@ def test_the_main_server_of_several_is_the_one_with_its_own_variable(folder: Set
 
 def test_ollama_servers_of_a_variable_replace_those_of_the_file_with_a_warning(folder: SettingsFolder) -> None:
     settings = folder.load(DISTRIBUTED, OLLAMA_BASE_URLS="x;y")
-    assert configured(settings) == ["primary", "ollama"]
+    assert list_configured(settings) == ["primary", "ollama"]
     assert "OLLAMA_BASE_URLS replaces llm.providers.ollama.additional_servers" in settings.warnings[0]
 
 
@@ -313,7 +313,7 @@ def test_a_name_that_cannot_stand_in_a_header_is_refused(folder: SettingsFolder,
 
 def test_credentials_in_an_address_are_separated_and_never_printed(folder: SettingsFolder) -> None:
     settings = folder.load(OLLAMA_URL="https://user:s3cret@ollama.example.com")
-    primary = server(settings, "primary")
+    primary = find_server(settings, "primary")
     assert (primary.urls, primary.credentials) == (("https://ollama.example.com",), "user:s3cret")
     assert "s3cret" not in repr(settings)
     assert settings.effective_values["llm.providers.ollama.base_url"].value == "https://***@ollama.example.com"
@@ -369,5 +369,5 @@ def test_a_servers_own_timeout_limits_its_complete_response_and_the_first_byte(
     folder: SettingsFolder, general: str, own: str, total: float | None, first_byte: float | None
 ) -> None:
     text = providers(f"vllm: {{url: 'a:1', {own}}}") + f"server: {{timeouts: {{{general}}}}}\n"
-    timeouts = server(folder.load(text), "vllm").timeouts
+    timeouts = find_server(folder.load(text), "vllm").timeouts
     assert (timeouts.total, timeouts.first_byte) == (total, first_byte)

@@ -51,8 +51,8 @@ def streams(draw: st.DrawFn, logprobs: bool = False) -> list[Chunk]:
     queues: list[list[Chunk]] = [
         [Chunk(tool_calls=(delta,)) for delta in draw(_fragments(index))] for index in range(draw(st.integers(0, 3)))
     ]
-    texts_said = draw(st.lists(texts, max_size=6))
-    queues.append([Chunk(text=text, logprobs=(_logprob(text),) if logprobs and text else ()) for text in texts_said])
+    chosen_texts = draw(st.lists(texts, max_size=6))
+    queues.append([Chunk(text=text, logprobs=(_logprob(text),) if logprobs and text else ()) for text in chosen_texts])
     queues.append([Chunk(thinking=text) for text in draw(st.lists(texts, max_size=4))])
     if draw(st.booleans()):
         queues[-1].append(Chunk(thinking_signature=draw(words)))

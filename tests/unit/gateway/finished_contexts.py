@@ -17,7 +17,7 @@ ENDPOINT: Any = SimpleNamespace(wire="openai.chat")
 
 @dataclass
 class FakeRelay:
-    """What a relay leaves behind."""
+    """Result of a relay."""
 
     usage: Usage | None = None
     piece_count: int = 0

@@ -114,17 +114,17 @@ def test_a_coroutine_that_resumes_another_is_not_resumed_by_it():
     ping: Outcome[str] = Outcome()
     pong: Outcome[str] = Outcome()
 
-    async def left():
+    async def wait_for_ping():
         seen.append(await ping)
         pong.settle("pong")
         seen.append("left ended")
 
-    async def right():
+    async def wait_for_pong():
         ping.settle("ping")
         seen.append(await pong)
 
-    run_now(left())
-    run_now(right())
+    run_now(wait_for_ping())
+    run_now(wait_for_pong())
     assert seen == ["ping", "left ended", "pong"]
 
 

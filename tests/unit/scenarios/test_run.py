@@ -8,6 +8,9 @@ ROOT = Path(__file__).resolve().parents[3]
 RUN = ROOT / "bench" / "scenarios" / "run.py"
 
 
+OPTIONS = ("--scenario", "two-gpus", "--policies", "first-come,round-robin", "--seed", "3", "--search", "0")
+
+
 def command(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, str(RUN), *words], capture_output=True, text=True, cwd="/", check=False)
 
@@ -15,8 +18,7 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
 def test_a_scenario_prints_a_table_and_saves_nothing_with_no_save() -> None:
     results = RUN.parent / "RESULTS.md"
     before = results.read_bytes() if results.exists() else None
-    done = command("--scenario", "two-gpus", "--policies", "first-come,round-robin", "--seed", "3", "--search", "0",
-                   "--no-save")  # fmt: skip
+    done = command(*OPTIONS, "--no-save")
     assert done.returncode == 0, done.stderr
     assert "| first come | **" in done.stdout
     assert "| round robin | **" in done.stdout

@@ -57,10 +57,10 @@ def test_another_seed_gives_another_day() -> None:
 
 
 def test_a_policy_does_not_see_response_lengths() -> None:
-    shown = {field.name for field in dataclasses.fields(VisibleCall)} | {
+    visible = {field.name for field in dataclasses.fields(VisibleCall)} | {
         field.name for field in dataclasses.fields(Offer)
     }
-    assert shown == {
+    assert visible == {
         *("number", "arrived_at", "user", "model", "level", "task", "prompt_tokens", "allowed_models"),
         *("server", "size", "slots", "disk", "secondary"),
     }
@@ -92,7 +92,19 @@ OTHER = Weights("b", 10, 6.0, 100.0, 10.0, 1)
 
 
 def call(number: int, at: float, model: str, prompt: int = 100, answer: int = 50) -> Call:
-    return Call(VisibleCall(number, at, 0, model, Level.MODERATE, TaskType.CHAT, prompt, (model,)), answer)
+    return Call(
+        VisibleCall(
+            number=number,
+            arrived_at=at,
+            user=0,
+            model=model,
+            level=Level.MODERATE,
+            task=TaskType.CHAT,
+            prompt_tokens=prompt,
+            allowed_models=(model,),
+        ),
+        answer,
+    )
 
 
 def run(calls: list[Call], memory: float = 15, away: tuple[tuple[float, float], ...] = ()) -> list[tuple[float, float]]:

@@ -1,4 +1,4 @@
-"""When a server is probed next."""
+"""Schedule of probes."""
 
 from hypothesis import given
 from hypothesis import strategies as st

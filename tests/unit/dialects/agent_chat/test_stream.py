@@ -105,8 +105,8 @@ def test_an_error_before_the_start_is_sent_as_events_too() -> None:
 
 def test_a_complete_response_is_rendered_as_the_same_events() -> None:
     writer = ENDPOINT.create_renderer(CALL, BY)
-    whole = writer.render_response(ModelResponse((Choice("ab", finish="stop"),), Usage(1, 2), steps=("s",)), BY)
-    assert [name for name, _ in parse_events(whole)] == ["start", "step", "chunk", "end"]
+    complete = writer.render_response(ModelResponse((Choice("ab", finish="stop"),), Usage(1, 2), steps=("s",)), BY)
+    assert [name for name, _ in parse_events(complete)] == ["start", "step", "chunk", "end"]
 
 
 def test_the_end_and_the_usage_can_be_read_back() -> None:
@@ -121,8 +121,8 @@ def test_the_end_and_the_usage_can_be_read_back() -> None:
 
 @given(st.lists(st.text(max_size=20), max_size=8))
 def test_no_text_breaks_out_of_its_event(texts: list[str]) -> None:
-    said = render_stream(*map(Chunk, texts))
-    assert "".join(data["content"] for name, data in said if name == "chunk") == "".join(texts)
+    stream = render_stream(*map(Chunk, texts))
+    assert "".join(data["content"] for name, data in stream if name == "chunk") == "".join(texts)
 
 
 def test_a_bad_body_is_refused() -> None:

@@ -44,7 +44,7 @@ def decode(**members: Any) -> Chat:
     return chat
 
 
-def asked(content: Any) -> tuple[Message, ...]:
+def decode_content(content: Any) -> tuple[Message, ...]:
     return decode(messages=[{"role": "user", "content": content}]).messages
 
 
@@ -182,7 +182,7 @@ def test_no_system_text_makes_no_message(system: Any) -> None:
     ],
 )
 def test_content_of_a_user_is_decoded(block: dict[str, Any], parts: tuple[Part, ...]) -> None:
-    assert asked([block]) == (Message("user", parts),)
+    assert decode_content([block]) == (Message("user", parts),)
 
 
 def test_an_assistants_blocks_become_one_message() -> None:
@@ -207,7 +207,9 @@ def test_an_assistants_blocks_become_one_message() -> None:
 
 
 def test_text_before_a_tools_result_stays_before_it() -> None:
-    parsed = asked([{"type": "text", "text": "So:"}, {"type": "tool_result", "tool_use_id": "t1", "content": "sunny"}])
+    parsed = decode_content(
+        [{"type": "text", "text": "So:"}, {"type": "tool_result", "tool_use_id": "t1", "content": "sunny"}]
+    )
     assert parsed == (Message("user", (Text("So:"),)), Message("tool", (Text("sunny"),), tool_call_id="t1"))
 
 

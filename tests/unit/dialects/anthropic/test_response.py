@@ -105,7 +105,7 @@ def read_back(stream: bytes) -> ModelResponse:
     return _answer(blocks, parsed[-2]["delta"], parsed[-2]["usage"])
 
 
-def expected(answer: ModelResponse) -> ModelResponse:
+def remove_unsupported(answer: ModelResponse) -> ModelResponse:
     """Return the response of the chunks without what this wire cannot express."""
     choice = answer.choices[0]
     finish = "content_filter" if choice.refusal else choice.finish
@@ -127,28 +127,30 @@ def expected(answer: ModelResponse) -> ModelResponse:
 @no_deadline
 @given(streams())
 def test_a_stream_contains_the_engines_response(chunks: list[Chunk]) -> None:
-    assert read_back(render_stream(MESSAGES.create_renderer(CALL, BY), chunks)) == expected(assemble_response(chunks))
+    assert read_back(render_stream(MESSAGES.create_renderer(CALL, BY), chunks)) == remove_unsupported(
+        assemble_response(chunks)
+    )
 
 
 @no_deadline
 @given(streams())
 def test_a_complete_message_equals_its_stream(chunks: list[Chunk]) -> None:
-    whole = json.loads(MESSAGES.create_renderer(CALL, BY).render_response(assemble_response(chunks), BY))
-    OfficialMessage.model_validate(whole)
-    for block in whole["content"]:
+    message = json.loads(MESSAGES.create_renderer(CALL, BY).render_response(assemble_response(chunks), BY))
+    OfficialMessage.model_validate(message)
+    for block in message["content"]:
         if block["type"] == "tool_use":
             block["input"] = json.dumps(block["input"], ensure_ascii=False)
-    assert _answer(whole["content"], whole, whole["usage"]) == expected(assemble_response(chunks))
+    assert _answer(message["content"], message, message["usage"]) == remove_unsupported(assemble_response(chunks))
 
 
 @no_deadline
 @given(streams())
 def test_thinking_that_was_not_requested_is_not_rendered(chunks: list[Chunk]) -> None:
     parsed = read_back(render_stream(MESSAGES.create_renderer(QUIET, BY), chunks))
-    whole = json.loads(MESSAGES.create_renderer(QUIET, BY).render_response(assemble_response(chunks), BY))
+    message = json.loads(MESSAGES.create_renderer(QUIET, BY).render_response(assemble_response(chunks), BY))
     assert parsed.choices[0].text == assemble_response(chunks).choices[0].text
     assert parsed.choices[0].thinking == ""
-    assert all(block["type"] != "thinking" for block in whole["content"])
+    assert all(block["type"] != "thinking" for block in message["content"])
 
 
 @no_deadline
@@ -213,9 +215,9 @@ def test_a_padded_last_event_ends_a_stream() -> None:
 )
 def test_finish_reasons_are_anthropics(chunk: Chunk, reason: str, sequence: str | None) -> None:
     end = parse_events(render_stream(MESSAGES.create_renderer(CALL, BY), [chunk]))[-2]["delta"]
-    whole = json.loads(MESSAGES.create_renderer(CALL, BY).render_response(assemble_response([chunk]), BY))
+    message = json.loads(MESSAGES.create_renderer(CALL, BY).render_response(assemble_response([chunk]), BY))
     assert (end["stop_reason"], end["stop_sequence"]) == (reason, sequence)
-    assert (whole["stop_reason"], whole["stop_sequence"]) == (reason, sequence)
+    assert (message["stop_reason"], message["stop_sequence"]) == (reason, sequence)
 
 
 def test_an_empty_response_is_an_empty_message() -> None:
@@ -226,8 +228,8 @@ def test_an_empty_response_is_an_empty_message() -> None:
 
 
 def test_a_message_names_the_model_that_answered_and_the_request() -> None:
-    whole = json.loads(MESSAGES.create_renderer(CALL, BY).render_response(ModelResponse((Choice("Привет"),)), BY))
-    assert (whole["id"], whole["model"], whole["role"]) == ("msg_abc123", "llama3.1:8b", "assistant")
+    message = json.loads(MESSAGES.create_renderer(CALL, BY).render_response(ModelResponse((Choice("Привет"),)), BY))
+    assert (message["id"], message["model"], message["role"]) == ("msg_abc123", "llama3.1:8b", "assistant")
 
 
 def test_a_streamed_call_is_answered_with_events_and_another_with_json() -> None:
@@ -244,9 +246,9 @@ def test_a_call_without_an_id_gets_one() -> None:
     ids = [
         call.id for call in read_back(render_stream(MESSAGES.create_renderer(CALL, BY), chunks)).choices[0].tool_calls
     ]
-    whole = json.loads(MESSAGES.create_renderer(CALL, BY).render_response(assemble_response(chunks), BY))
+    message = json.loads(MESSAGES.create_renderer(CALL, BY).render_response(assemble_response(chunks), BY))
     assert ids == ["toolu_abc123_0", "toolu_abc123_1"]
-    assert [block["id"] for block in whole["content"]] == ids
+    assert [block["id"] for block in message["content"]] == ids
 
 
 @pytest.mark.parametrize(
@@ -261,8 +263,8 @@ def test_a_call_without_an_id_gets_one() -> None:
 )
 def test_arguments_that_are_not_an_object_still_make_a_valid_message(arguments: str, input_: dict[str, Any]) -> None:
     answer = ModelResponse((Choice(tool_calls=(ToolCall("c", "f", arguments),), finish="tool_calls"),))
-    whole = json.loads(MESSAGES.create_renderer(CALL, BY).render_response(answer, BY))
-    assert whole["content"][0]["input"] == input_
+    message = json.loads(MESSAGES.create_renderer(CALL, BY).render_response(answer, BY))
+    assert message["content"][0]["input"] == input_
 
 
 def test_a_call_is_closed_as_soon_as_the_next_starts() -> None:
@@ -279,9 +281,9 @@ def test_a_call_is_closed_as_soon_as_the_next_starts() -> None:
 def test_an_agents_steps_are_rendered_as_thinking() -> None:
     chunks = [Chunk(step="looking"), Chunk(step="writing"), Chunk(text="done", finish="stop")]
     parsed = read_back(render_stream(MESSAGES.create_renderer(CALL, BY), chunks)).choices[0]
-    whole = json.loads(MESSAGES.create_renderer(CALL, BY).render_response(assemble_response(chunks), BY))
+    message = json.loads(MESSAGES.create_renderer(CALL, BY).render_response(assemble_response(chunks), BY))
     assert (parsed.thinking, parsed.text) == ("looking\nwriting\n", "done")
-    assert [block.get("thinking") for block in whole["content"]] == ["looking\nwriting\n", None]
+    assert [block.get("thinking") for block in message["content"]] == ["looking\nwriting\n", None]
 
 
 def test_only_the_first_choice_is_rendered() -> None:
@@ -358,9 +360,9 @@ async def test_the_official_client_accumulates_a_stream() -> None:
     ):
         text = "".join([piece async for piece in stream.text_stream])
         message = await stream.get_final_message()
-    thinking, said, weather, time = message.content
+    thinking, answer, weather, time = message.content
     assert (thinking.thinking, thinking.signature) == ("Let me see. Rain?", "sig")
-    assert said.text == text == "Сейчас посмотрю."
+    assert answer.text == text == "Сейчас посмотрю."
     assert (weather.id, weather.name, weather.input) == ("toolu_1", "get_weather", {"city": "Paris"})
     assert (time.id, time.name, time.input) == ("toolu_2", "get_time", {})
     assert message.stop_reason == "tool_use"

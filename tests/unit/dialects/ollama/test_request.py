@@ -46,7 +46,18 @@ def test_options_become_sampling_and_ollamas_own_are_kept():
         options={"num_predict": 5.5, "temperature": 0, "top_p": 0.5, "top_k": 7, "min_p": 0.1, "seed": 3, "stop": ["a"],
                  "presence_penalty": 1, "frequency_penalty": 2, "repeat_penalty": 1.5, "num_ctx": 4096}
     )  # fmt: skip
-    assert asked.sampling == Sampling(5, 0.0, 0.5, 7, 0.1, 3, ("a",), 1.0, 2.0, 1.5)
+    assert asked.sampling == Sampling(
+        max_tokens=5,
+        temperature=0.0,
+        top_p=0.5,
+        top_k=7,
+        min_p=0.1,
+        seed=3,
+        stop=("a",),
+        presence_penalty=1.0,
+        frequency_penalty=2.0,
+        repeat_penalty=1.5,
+    )
     assert asked.options == (("num_ctx", b"4096"),)
 
 

@@ -19,7 +19,7 @@ from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, Tool
 
 WIRES = {endpoint.wire: endpoint for endpoint in DIALECT.endpoints}
 NOON = 1_787_338_102_123_456_789  # 2026-08-21T18:48:22.123456789Z
-TOLD = Provenance("r", created=NOON / 1e9 - 2)
+PROVENANCE = Provenance("r", created=NOON / 1e9 - 2)
 
 
 def make_renderer(
@@ -58,7 +58,7 @@ def test_times_lose_their_trailing_zeros(fraction: int, rendered: bytes):
 def test_every_line_has_a_fresh_time():
     ticks = iter(range(NOON, NOON + 10**10, 600_000_000))
     call = Call("ollama.chat", Operation.CHAT, "m", True, b"")
-    drawing = ChatRenderer(call, TOLD, generate=False, clock=lambda: next(ticks))
+    drawing = ChatRenderer(call, PROVENANCE, generate=False, clock=lambda: next(ticks))
     stamps = [line["created_at"] for line in lines(b"".join(drawing.render_chunk(Chunk("x")) for _ in range(4)))]
     assert stamps == sorted(set(stamps))
 
@@ -165,7 +165,7 @@ def test_a_complete_chat_is_one_object_without_a_newline():
     )
     drawing = make_renderer(stream=False)
     assert drawing.content_type == b"application/json; charset=utf-8"
-    assert drawing.render_response(answer, TOLD) == (
+    assert drawing.render_response(answer, PROVENANCE) == (
         b'{"model":"llama3.1:8b","created_at":"2026-08-21T18:48:22.123456789Z","message":{"role":"assistant",'
         b'"content":"Hi","thinking":"hm","tool_calls":[{"id":"a","function":{"index":0,"name":"f",'
         b'"arguments":{"x":1}}}]},"done":true,"done_reason":"stop","total_duration":1000000000,'
@@ -176,10 +176,10 @@ def test_a_complete_chat_is_one_object_without_a_newline():
 @pytest.mark.parametrize("finish", ["load", "unload"])
 def test_loading_is_answered_without_durations(finish: str):
     answer = ModelResponse((Choice(finish=finish),), Usage(1, 1))
-    chat = json.loads(make_renderer(stream=False).render_response(answer, TOLD))
+    chat = json.loads(make_renderer(stream=False).render_response(answer, PROVENANCE))
     assert list(chat) == ["model", "created_at", "message", "done", "done_reason"]
     assert (chat["message"], chat["done_reason"]) == ({"role": "assistant", "content": ""}, finish)
-    generate = json.loads(make_renderer("generate", stream=False).render_response(answer, TOLD))
+    generate = json.loads(make_renderer("generate", stream=False).render_response(answer, PROVENANCE))
     assert list(generate) == ["model", "created_at", "response", "done", "done_reason"]
 
 
@@ -224,7 +224,7 @@ def test_errors_are_a_line_or_a_body():
 def test_embeddings_are_rendered_with_their_counts():
     call = Call("ollama.embed", Operation.EMBEDDING, "m", False, b"")
     answer = ModelResponse(vectors=((0.5, -1.0), "AAAAPwAAgL8="), usage=Usage(4, total_seconds=0.5))
-    parsed = json.loads(WIRES["ollama.embed"].create_renderer(call, TOLD).render_response(answer, TOLD))
+    parsed = json.loads(WIRES["ollama.embed"].create_renderer(call, PROVENANCE).render_response(answer, PROVENANCE))
     assert parsed == {
         "model": "m", "embeddings": [[0.5, -1.0], [0.5, -1.0]], "total_duration": 500000000, "prompt_eval_count": 4
     }  # fmt: skip
@@ -233,16 +233,16 @@ def test_embeddings_are_rendered_with_their_counts():
 def test_nothing_to_embed_gives_an_empty_list_and_no_numbers():
     call = Call("ollama.embed", Operation.EMBEDDING, "m", False, b"")
     assert (
-        WIRES["ollama.embed"].create_renderer(call, TOLD).render_response(ModelResponse(), TOLD)
+        WIRES["ollama.embed"].create_renderer(call, PROVENANCE).render_response(ModelResponse(), PROVENANCE)
         == b'{"model":"m","embeddings":[]}'
     )
 
 
 def test_the_older_embeddings_are_one_vector_alone():
     call = Call("ollama.embeddings", Operation.EMBEDDING, "m", False, b"")
-    drawing = WIRES["ollama.embeddings"].create_renderer(call, TOLD)
-    assert drawing.render_response(ModelResponse(vectors=((1.0, 0.25),)), TOLD) == b'{"embedding":[1.0,0.25]}'
-    assert drawing.render_response(ModelResponse(), TOLD) == b'{"embedding":[]}'
+    drawing = WIRES["ollama.embeddings"].create_renderer(call, PROVENANCE)
+    assert drawing.render_response(ModelResponse(vectors=((1.0, 0.25),)), PROVENANCE) == b'{"embedding":[1.0,0.25]}'
+    assert drawing.render_response(ModelResponse(), PROVENANCE) == b'{"embedding":[]}'
 
 
 LAST = (

@@ -122,7 +122,7 @@ def test_content_of_a_user_is_decoded(part: dict[str, Any], meant: Part) -> None
 
 
 def test_an_assistants_items_become_one_message() -> None:
-    assert items(
+    turns: list[dict[str, Any]] = [
         {"role": "user", "content": "Weather?"},
         {
             "type": "reasoning",
@@ -143,7 +143,8 @@ def test_an_assistants_items_become_one_message() -> None:
         {"type": "function_call_output", "call_id": "c1", "output": "sunny"},
         {"type": "function_call_output", "call_id": "c2", "output": [{"type": "input_text", "text": "noon"}]},
         {"type": "message", "role": "assistant", "content": "Sunny."},
-    ) == (
+    ]
+    assert items(*turns) == (
         Message("user", (Text("Weather?"),)),
         Message(
             "assistant",
@@ -255,7 +256,21 @@ def test_sampling_and_the_user() -> None:
         include=["message.output_text.logprobs", "reasoning.encrypted_content"],
         safety_identifier="anna",
     )
-    assert chat.sampling == Sampling(64, 0.5, 0.9, 40, 0.1, 7, ("END",), 0.1, 0.2, 1.1, None, True, 3)
+    assert chat.sampling == Sampling(
+        max_tokens=64,
+        temperature=0.5,
+        top_p=0.9,
+        top_k=40,
+        min_p=0.1,
+        seed=7,
+        stop=("END",),
+        presence_penalty=0.1,
+        frequency_penalty=0.2,
+        repeat_penalty=1.1,
+        n=None,
+        logprobs=True,
+        top_logprobs=3,
+    )
     assert chat.user == "anna"
 
 

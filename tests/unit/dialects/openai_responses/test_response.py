@@ -86,27 +86,27 @@ def read_back(stream: bytes) -> ModelResponse:
         EVENTS[event["type"]].model_validate(event)
     assert [event["type"] for event in parsed[:2]] == ["response.created", "response.in_progress"]
     items: list[dict[str, Any]] = []
-    said: dict[int, str] = {}
+    text_by_item: dict[int, str] = {}
     for event in parsed[2:-1]:
         at = event["output_index"]
         kind, _, what = event["type"].rpartition(".")
         if event["type"] == "response.output_item.added":
             assert at == len(items)
             items.append(event["item"])
-            said[at] = ""
+            text_by_item[at] = ""
         elif event["type"] == "response.output_item.done":
             assert event["item"]["id"] == items[at]["id"]
             items[at] = event["item"]
         elif what == "delta":
             assert event["item_id"] == items[at]["id"]
-            said[at] += event["delta"]
+            text_by_item[at] += event["delta"]
         elif kind in TEXTS:
-            assert event[TEXTS[kind]] == said[at]
+            assert event[TEXTS[kind]] == text_by_item[at]
     assert parsed[-1]["response"]["output"] == items
     return _answer(parsed[-1]["response"])
 
 
-def expected(chunks: list[Chunk], *, logprobs: bool = True) -> ModelResponse:
+def assemble_supported(chunks: list[Chunk], *, logprobs: bool = True) -> ModelResponse:
     """Return the response of the chunks without what this wire cannot express."""
     answer = assemble_response(chunks)
     choice = answer.choices[0]
@@ -129,13 +129,13 @@ def expected(chunks: list[Chunk], *, logprobs: bool = True) -> ModelResponse:
 @no_deadline
 @given(streams(), st.sampled_from([CALL, SUMMARY]))
 def test_a_stream_contains_the_engines_response(chunks: list[Chunk], call: Call) -> None:
-    assert read_back(render_stream(RESPONSES.create_renderer(call, BY), chunks)) == expected(chunks)
+    assert read_back(render_stream(RESPONSES.create_renderer(call, BY), chunks)) == assemble_supported(chunks)
 
 
 @no_deadline
 @given(streams(logprobs=True))
 def test_a_stream_contains_log_probabilities(chunks: list[Chunk]) -> None:
-    assert read_back(render_stream(RESPONSES.create_renderer(CALL, BY), chunks)) == expected(chunks)
+    assert read_back(render_stream(RESPONSES.create_renderer(CALL, BY), chunks)) == assemble_supported(chunks)
 
 
 @no_deadline
@@ -143,7 +143,7 @@ def test_a_stream_contains_log_probabilities(chunks: list[Chunk]) -> None:
 def test_a_complete_response_equals_its_stream(chunks: list[Chunk], call: Call) -> None:
     assert _answer(
         json.loads(RESPONSES.create_renderer(call, BY).render_response(assemble_response(chunks), BY))
-    ) == expected(chunks)
+    ) == assemble_supported(chunks)
 
 
 @no_deadline
@@ -162,9 +162,9 @@ def test_a_stream_that_breaks_ends_with_an_error_and_its_partial_output(chunks: 
     assert (error["type"], error["code"], error["message"]) == ("error", "upstream_error", "it broke")
     assert (failed["type"], failed["response"]["status"]) == ("response.failed", "failed")
     assert failed["response"]["error"] == {"code": "server_error", "message": "it broke"}
-    said = "".join(chunk.text for chunk in chunks[:at])
+    text = "".join(chunk.text for chunk in chunks[:at])
     messages = [item for item in failed["response"]["output"] if item["type"] == "message"]
-    assert "".join(part.get("text", "") for item in messages for part in item["content"]) == said
+    assert "".join(part.get("text", "") for item in messages for part in item["content"]) == text
 
 
 @no_deadline
@@ -209,9 +209,9 @@ def test_no_usage_is_found_where_none_is_reported(tail: bytes) -> None:
 def test_finish_reasons_are_openais(finish: str, status: str, reason: dict[str, str] | None) -> None:
     chunks = [Chunk(text="a", finish=finish)]
     last = parse_events(render_stream(RESPONSES.create_renderer(CALL, BY), chunks))[-1]
-    whole = json.loads(RESPONSES.create_renderer(CALL, BY).render_response(assemble_response(chunks), BY))
+    complete = json.loads(RESPONSES.create_renderer(CALL, BY).render_response(assemble_response(chunks), BY))
     assert last["type"] == f"response.{status}"
-    for response in (last["response"], whole):
+    for response in (last["response"], complete):
         assert (response["status"], response["incomplete_details"]) == (status, reason)
         assert response["output"][0]["status"] == status
 
@@ -246,40 +246,40 @@ def test_a_response_repeats_its_request() -> None:
         "truncation": "auto",
         "user": "anna",
     }
-    whole = json.loads(
+    response = json.loads(
         RESPONSES.create_renderer(make_call(**given_, store=True), BY).render_response(
             ModelResponse((Choice("a"),)), BY
         )
     )
-    assert {name: whole[name] for name in given_} == given_
-    assert (whole["store"], whole["background"], whole["previous_response_id"]) == (False, False, None)
-    assert (whole["id"], whole["model"], whole["created_at"]) == ("resp_abc123", "llama3.1:8b", 1_700_000_000)
+    assert {name: response[name] for name in given_} == given_
+    assert (response["store"], response["background"], response["previous_response_id"]) == (False, False, None)
+    assert (response["id"], response["model"], response["created_at"]) == ("resp_abc123", "llama3.1:8b", 1_700_000_000)
 
 
 def test_a_response_has_defaults_for_missing_fields() -> None:
-    whole = json.loads(
+    response = json.loads(
         RESPONSES.create_renderer(make_call(text={"format": None}, tools=None, metadata=None), BY).render_response(
             ModelResponse(), BY
         )
     )
-    assert (whole["tools"], whole["tool_choice"], whole["metadata"]) == ([], "auto", {})
-    assert (whole["text"], whole["truncation"]) == ({"format": {"type": "text"}}, "disabled")
-    assert (whole["parallel_tool_calls"], whole["output"], whole["usage"]) == (True, [], None)
+    assert (response["tools"], response["tool_choice"], response["metadata"]) == ([], "auto", {})
+    assert (response["text"], response["truncation"]) == ({"format": {"type": "text"}}, "disabled")
+    assert (response["parallel_tool_calls"], response["output"], response["usage"]) == (True, [], None)
 
 
 def test_a_complete_response_has_the_time_of_its_completion() -> None:
     end = Provenance("abc123", created=1000.0, total_seconds=5.5)
-    whole = json.loads(
+    response = json.loads(
         RESPONSES.create_renderer(CALL, BY).render_response(ModelResponse((Choice("a", finish="stop"),)), end)
     )
-    assert whole["completed_at"] == 1_700_000_005
+    assert response["completed_at"] == 1_700_000_005
 
 
 def test_a_call_without_an_id_gets_one() -> None:
     chunks = [Chunk(tool_calls=(ToolDelta(0, "", "f", "{}"),))]
     calls = parse_events(render_stream(RESPONSES.create_renderer(CALL, BY), chunks))[-1]["response"]["output"]
-    whole = json.loads(RESPONSES.create_renderer(CALL, BY).render_response(assemble_response(chunks), BY))
-    assert calls == whole["output"]
+    response = json.loads(RESPONSES.create_renderer(CALL, BY).render_response(assemble_response(chunks), BY))
+    assert calls == response["output"]
     assert calls[0]["call_id"] == "call_abc123_0"
 
 

@@ -36,8 +36,8 @@ def parse(body: object) -> Call:
 
 
 def render(answer: ModelResponse = ANSWER, provenance: Provenance = BY) -> dict[str, Any]:
-    whole = ENDPOINT.create_renderer(parse({"message": "Привет"}), provenance).render_response(answer, provenance)
-    loaded: dict[str, Any] = json.loads(whole)
+    body = ENDPOINT.create_renderer(parse({"message": "Привет"}), provenance).render_response(answer, provenance)
+    loaded: dict[str, Any] = json.loads(body)
     return loaded
 
 
@@ -287,10 +287,10 @@ def test_an_error_has_the_documents_shape() -> None:
 
 
 def test_the_usage_of_a_response_can_be_read_back() -> None:
-    whole = ENDPOINT.create_renderer(parse({"message": "a"}), BY).render_response(ANSWER, BY)
-    assert ENDPOINT.parse_usage(whole, streamed=False) == Usage(45, 128)
+    body = ENDPOINT.create_renderer(parse({"message": "a"}), BY).render_response(ANSWER, BY)
+    assert ENDPOINT.parse_usage(body, streamed=False) == Usage(45, 128)
     assert ENDPOINT.parse_usage(b'{"prompt_tokens":"many"}', streamed=False) is None
     with pytest.raises(msgspec.DecodeError):
-        ENDPOINT.parse_usage(whole[:-2], streamed=False)
-    assert ENDPOINT.is_complete(whole)
-    assert not ENDPOINT.is_complete(whole[:-2])
+        ENDPOINT.parse_usage(body[:-2], streamed=False)
+    assert ENDPOINT.is_complete(body)
+    assert not ENDPOINT.is_complete(body[:-2])

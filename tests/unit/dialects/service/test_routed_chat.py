@@ -32,9 +32,9 @@ def parse(**body: object) -> Call:
 
 def test_the_answer_has_every_key_of_the_document() -> None:
     answer = ModelResponse((Choice("Привет! 😊", finish="stop"),), Usage(3, 4))
-    whole = ENDPOINT.create_renderer(parse(message="Привет!"), BY).render_response(answer, BY)
-    parsed = json.loads(whole)
-    assert "Привет! 😊".encode() in whole
+    body = ENDPOINT.create_renderer(parse(message="Привет!"), BY).render_response(answer, BY)
+    parsed = json.loads(body)
+    assert "Привет! 😊".encode() in body
     assert (parsed["success"], parsed["message"]) == (True, "Привет! 😊")
     document = {
         "model": "gemma3:1b",
@@ -56,7 +56,7 @@ def test_the_answer_has_every_key_of_the_document() -> None:
     }
     assert (parsed["metadata"]["prompt_tokens"], parsed["metadata"]["total_tokens"]) == (3, 7)
     assert parsed.keys() == {"success", "message", "metadata"}
-    assert ENDPOINT.parse_usage(whole, streamed=False) == Usage(3, 4)
+    assert ENDPOINT.parse_usage(body, streamed=False) == Usage(3, 4)
 
 
 def test_a_fallback_warns_in_the_users_language() -> None:

@@ -26,7 +26,7 @@ LISTED = {
     "capabilities": ["completion", "tools"],
 }  # fmt: skip
 OLDER = LISTED | {"details": {"family": "llama"}, "capabilities": None}
-SHOWN = {
+DETAILS = {
     "model_info": {"general.architecture": "llama", "llama.context_length": 8192, "llama.embedding_length": 64},
     "capabilities": ["completion"],
 }
@@ -66,18 +66,30 @@ def test_a_recent_server_needs_no_show_requests():
     assert inventory == Inventory(
         (
             Model(
-                "llama3.1:8b", 4_900_000_000, "8.0B", "Q4_K_M", "llama", "gguf", 131072, 4096,
-                frozenset({"completion", "tools"}), DIGEST, "2026-08-21T18:48:22.1Z", True, 5, "2026-08-21T19:00:00Z",
+                "llama3.1:8b",
+                size=4_900_000_000,
+                parameters="8.0B",
+                quantization="Q4_K_M",
+                family="llama",
+                format="gguf",
+                context_length=131072,
+                embedding_length=4096,
+                capabilities=frozenset({"completion", "tools"}),
+                digest=DIGEST,
+                modified_at="2026-08-21T18:48:22.1Z",
+                is_loaded=True,
+                size_vram=5,
+                expires_at="2026-08-21T19:00:00Z",
                 loaded_context=8192,
             ),
         ),
         version="0.32.15",
-    )  # fmt: skip
+    )
     assert server.fetched == ["/api/tags", "/api/ps", "/api/version"]
 
 
 def test_show_is_requested_once_for_each_model_of_an_older_server():
-    server = FakeOllama({"/api/tags": {"models": [OLDER]}, "/api/show": SHOWN})
+    server = FakeOllama({"/api/tags": {"models": [OLDER]}, "/api/show": DETAILS})
     model = server.inspect().models[0]
     assert (model.context_length, model.embedding_length, model.capabilities) == (8192, 64, frozenset({"completion"}))
     server.fetched.clear()
@@ -86,7 +98,7 @@ def test_show_is_requested_once_for_each_model_of_an_older_server():
 
 
 def test_show_is_requested_again_for_a_model_with_a_new_digest():
-    server = FakeOllama({"/api/tags": {"models": [OLDER]}, "/api/show": SHOWN})
+    server = FakeOllama({"/api/tags": {"models": [OLDER]}, "/api/show": DETAILS})
     server.inspect((Model("llama3.1:8b", digest="b" * 64, capabilities=frozenset({"completion"})),))
     assert "/api/show" in server.fetched
 
@@ -94,14 +106,14 @@ def test_show_is_requested_again_for_a_model_with_a_new_digest():
 def test_without_capabilities_the_family_decides():
     bert = OLDER | {"name": "embedder:latest", "model": "embedder:latest"}
     for architecture, meant in (("nomic-bert", "embedding"), ("llama", "completion")):
-        shown = {"model_info": {"general.architecture": architecture}}
-        models = FakeOllama({"/api/tags": {"models": [bert]}, "/api/show": shown}).inspect().models
+        details = {"model_info": {"general.architecture": architecture}}
+        models = FakeOllama({"/api/tags": {"models": [bert]}, "/api/show": details}).inspect().models
         assert models[0].capabilities == {meant}
 
 
 def test_one_probe_requests_show_for_at_most_64_models_and_the_next_for_the_rest():
     many = [OLDER | {"name": f"m{n}:1", "model": f"m{n}:1"} for n in range(100)]
-    server = FakeOllama({"/api/tags": {"models": many}, "/api/show": SHOWN})
+    server = FakeOllama({"/api/tags": {"models": many}, "/api/show": DETAILS})
     models = server.inspect().models
     assert len(models) == 100
     assert server.fetched.count("/api/show") == 64
@@ -155,12 +167,12 @@ ENTRY = st.fixed_dictionaries(
 @settings(deadline=None)
 @given(st.lists(ENTRY | JUNK, max_size=4), JUNK, JUNK, JUNK)
 def test_wrong_types_anywhere_lose_only_their_own_field(
-    entries: list[object], loaded: object, shown: object, version: object
+    entries: list[object], loaded: object, details: object, version: object
 ):
     answers = {
         "/api/tags": {"models": entries},
         "/api/ps": {"models": loaded},
-        "/api/show": shown,
+        "/api/show": details,
         "/api/version": version,
     }
     for model in FakeOllama(answers).inspect().models:

@@ -92,11 +92,34 @@ def test_a_plain_chat_has_no_extra_fields():
 
 
 def test_all_supported_settings_are_sent_under_ollamas_names():
-    sampling = Sampling(5, 0.5, 0.9, 40, 0.1, 7, ("a",), 1.0, 2.0, 1.1, 1, True, 3)
+    sampling = Sampling(
+        max_tokens=5,
+        temperature=0.5,
+        top_p=0.9,
+        top_k=40,
+        min_p=0.1,
+        seed=7,
+        stop=("a",),
+        presence_penalty=1.0,
+        frequency_penalty=2.0,
+        repeat_penalty=1.1,
+        n=1,
+        logprobs=True,
+        top_logprobs=3,
+    )
     content = Chat(
-        (HELLO,), (Tool("f", "d", b"{}"),), ToolChoice("auto"), None, Format(b'{"a":1}'), sampling,
-        Thinking(effort="minimal"), b'"5m"', "someone", (("num_ctx", b"4096"),), (("truncate", b"false"),),
-    )  # fmt: skip
+        (HELLO,),
+        tools=(Tool("f", "d", b"{}"),),
+        tool_choice=ToolChoice("auto"),
+        parallel_tool_calls=None,
+        format=Format(b'{"a":1}'),
+        sampling=sampling,
+        thinking=Thinking(effort="minimal"),
+        keep_alive=b'"5m"',
+        user="someone",
+        options=(("num_ctx", b"4096"),),
+        extra=(("truncate", b"false"),),
+    )
     assert translate(content) == {
         "model": "llama3.1:latest",
         "stream": True,

@@ -156,7 +156,21 @@ def test_messages_are_translated(sent: Message, expected: Any) -> None:
         ({"thinking": Thinking(effort="max")}, {"reasoning_effort": "xhigh"}),
         ({"thinking": Thinking(enabled=False)}, {"reasoning_effort": "none"}),
         (
-            {"sampling": Sampling(5, 0.5, 0.9, 3, 0.1, 0, ("a", "b"), 1.0, -1.0, 1.1, 2)},
+            {
+                "sampling": Sampling(
+                    max_tokens=5,
+                    temperature=0.5,
+                    top_p=0.9,
+                    top_k=3,
+                    min_p=0.1,
+                    seed=0,
+                    stop=("a", "b"),
+                    presence_penalty=1.0,
+                    frequency_penalty=-1.0,
+                    repeat_penalty=1.1,
+                    n=2,
+                )
+            },
             {
                 "max_tokens": 5,
                 "temperature": 0.5,
@@ -255,18 +269,18 @@ def test_fields_of_openais_own_wires_are_forwarded_unchanged() -> None:
     assert body["cosmic_rays"] == {"a": [1.5]}
 
 
-def forwarded(body: bytes, requested: str, served: str) -> bytes:
+def forward_body(body: bytes, requested: str, served: str) -> bytes:
     return ENGINE.forward_request(Call("openai.chat", Operation.CHAT, requested, False, body), Model(served)).body
 
 
 def test_the_body_is_forwarded_unchanged_if_the_name_matches() -> None:
     body = b'{ "model" : "tiny", "messages":[1] , "x":1.50}'
-    assert forwarded(body, "tiny", "tiny") is body
+    assert forward_body(body, "tiny", "tiny") is body
 
 
 @pytest.mark.parametrize("body", [b'{"model":"tiny","x":1.50}', b'{"x":1.50}', b'{"model":null,"x":1.50}'])
 def test_only_the_name_is_changed(body: bytes) -> None:
-    sent = forwarded(body, "tiny", 'a"б')
+    sent = forward_body(body, "tiny", 'a"б')
     assert msgspec.json.decode(sent) == {"model": 'a"б', "x": 1.5}
     assert b"1.50" in sent
 
@@ -285,7 +299,7 @@ json = st.recursive(
     st.text(st.characters(codec="utf-8")),
 )
 def test_renaming_changes_nothing_else(body: dict[str, Any], name: str) -> None:
-    sent = msgspec.json.decode(forwarded(msgspec.json.encode(body), name + "x", name))
+    sent = msgspec.json.decode(forward_body(msgspec.json.encode(body), name + "x", name))
     assert sent == body | {"model": name}
 
 

@@ -45,8 +45,8 @@ def test_a_reader_keeps_the_snapshot_that_it_took():
 
 
 def test_slots_that_a_server_reports_override_the_settings():
-    told = replace(status("a", "m", slots=2), slots=7)
-    assert fleet(told).deployments["m"][0].slots == 7
+    reported = replace(status("a", "m", slots=2), slots=7)
+    assert fleet(reported).deployments["m"][0].slots == 7
     assert fleet(status("a", "m", slots=2)).deployments["m"][0].slots == 2
 
 

@@ -1,4 +1,4 @@
-"""Whose turn it is on a server that cannot hold all its models: batches, fairness, and nobody is forgotten."""
+"""Order of calls on a server that cannot hold all its models: batches, fairness, and no starvation."""
 
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ ROOM = 10
 
 @dataclass
 class Server:
-    """Turns with a clock, and calls that end when told. What is granted enters at once, as in the gateway."""
+    """A swap queue with a clock and calls that end on request. A granted call starts at once, as in the gateway."""
 
     fairness: float = 30.0
     slots: int = 99

@@ -68,8 +68,10 @@ LESSONS = st.tuples(st.tuples(numbers, numbers, seconds), st.booleans(), st.inte
 @given(st.lists(LESSONS, max_size=8))
 def test_no_report_of_an_engine_makes_a_rate_unusable(lessons):
     one = live()
-    for (prompt, completion, told), held, ahead, first, more in lessons:
-        usage = Usage(prompt, completion, load_seconds=told, prompt_seconds=told, completion_seconds=told)
+    for (prompt, completion, load_seconds), held, ahead, first, more in lessons:
+        usage = Usage(
+            prompt, completion, load_seconds=load_seconds, prompt_seconds=load_seconds, completion_seconds=load_seconds
+        )
         learn_throughput(
             one,
             DEPLOYMENT,
@@ -91,11 +93,11 @@ def test_no_report_of_an_engine_makes_a_rate_unusable(lessons):
 
 def test_times_that_the_engine_reports_take_precedence_over_measured_ones():
     one = live()
-    told = Usage(1000, 100, load_seconds=7.0, prompt_seconds=2.0, completion_seconds=4.0, total_seconds=13.0)
+    usage = Usage(1000, 100, load_seconds=7.0, prompt_seconds=2.0, completion_seconds=4.0, total_seconds=13.0)
     learn_throughput(
         one,
         DEPLOYMENT,
-        AnsweredCall(told, model_was_loaded=False, running_before=0, first_byte_seconds=50.0, total_seconds=90.0),
+        AnsweredCall(usage, model_was_loaded=False, running_before=0, first_byte_seconds=50.0, total_seconds=90.0),
     )
     assert one.throughputs["m"].load_seconds == 7.0
     assert one.throughputs["m"].decode_rate == 25.0

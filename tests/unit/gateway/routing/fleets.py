@@ -58,15 +58,13 @@ def servers_of(decision) -> list[str]:
 NAMES = st.sampled_from(["m", "m:latest", "M", "llama3.1:8b", "llama3.1:latest", "qwen", "Qwen:Latest", "a/b"])
 STATUSES = st.lists(
     st.builds(
-        lambda name, models, kind, up, priority, slots: status(
-            name, *models, kind=kind, up=up, priority=priority, slots=slots
-        ),
+        lambda name, models, **fields: status(name, *models, **fields),
         st.sampled_from("abcdefgh"),
         st.lists(NAMES, max_size=4, unique=True),
-        st.sampled_from(["ollama", "vllm", "llamacpp", "openai"]),
-        st.booleans(),
-        st.sampled_from(list(Priority)),
-        st.integers(1, 16),
+        kind=st.sampled_from(["ollama", "vllm", "llamacpp", "openai"]),
+        up=st.booleans(),
+        priority=st.sampled_from(list(Priority)),
+        slots=st.integers(1, 16),
     ),
     max_size=6,
     unique_by=lambda status: status.server.name,

@@ -1,4 +1,4 @@
-"""Which model answers where none is named: the one that fits, where it can begin soonest, and a lesser one in need."""
+"""Choice of a model if none is named: the fitting one where it starts soonest, else a lesser one."""
 
 import pytest
 from hypothesis import given
@@ -43,7 +43,7 @@ def at_work(model: str, running: int):
     return one
 
 
-def chosen(decision) -> tuple[str, str]:
+def describe_choice(decision) -> tuple[str, str]:
     first = decision.candidates[0].deployment
     return first.model.name, first.server.name
 
@@ -64,7 +64,7 @@ def choose(seen, asked: Call, lives=None, one=None):
 )
 def test_the_model_that_fits_is_chosen(level, task_type, model, server):
     decision = choose(pair(), asks(level, task_type))
-    assert chosen(decision) == (model, server)
+    assert describe_choice(decision) == (model, server)
     assert (decision.level, decision.task_type) == (level.label, task_type.value)
     assert (decision.warning, decision.fallback) == ("", False)
 
@@ -76,7 +76,7 @@ def test_the_model_that_fits_is_chosen(level, task_type, model, server):
 def test_with_the_fitting_models_down_a_lesser_one_answers_with_a_warning(level, task_type, model, remote):
     for russian, warning in ((True, RUSSIAN_WARNING), (False, ENGLISH_WARNING)):
         decision = choose(pair(False, remote), asks(level, task_type, prefers_russian=russian))
-        assert chosen(decision) == (model, "localhost")
+        assert describe_choice(decision) == (model, "localhost")
         assert (decision.warning, decision.fallback) == (warning, True)
     assert RUSSIAN_WARNING == "Используется упрощённая модель"
 
@@ -98,8 +98,8 @@ def test_a_fleet_that_never_had_a_better_model_gets_no_warning():
 def test_a_bigger_model_answers_if_the_fitting_one_would_start_much_later():
     seen = pair(remote=(Model("gemma3:12b", is_loaded=True),), local=(Model("gemma3:1b", is_loaded=True),))
     one = router()
-    assert chosen(choose(seen, asks(TRIVIAL), one=one)) == ("gemma3:1b", "localhost")
-    assert chosen(
+    assert describe_choice(choose(seen, asks(TRIVIAL), one=one)) == ("gemma3:1b", "localhost")
+    assert describe_choice(
         choose(seen, asks(TRIVIAL), {"localhost": at_work("gemma3:1b", 40), "remote": at_work("gemma3:12b", 0)})
     ) == ("gemma3:12b", "remote")
 
@@ -128,7 +128,7 @@ def test_a_fallback_server_comes_after_others_but_before_lesser_models():
     [("fast", "gemma3:1b"), ("balanced", "gemma3:12b"), ("powerful", "llama3.3:70b"), ("code", "qwen2.5-coder:14b")],
 )
 def test_a_model_class_overrides_the_classification(word, model):
-    assert chosen(choose(pair(), asks(MODERATE, EXPLANATION, f"auto:{word}")))[0] == model
+    assert describe_choice(choose(pair(), asks(MODERATE, EXPLANATION, f"auto:{word}")))[0] == model
 
 
 def test_an_unknown_model_class_is_rejected_with_the_known_ones():
@@ -141,7 +141,7 @@ def test_an_unknown_model_class_is_rejected_with_the_known_ones():
 
 def test_images_go_to_a_vision_model():
     seen = fleet(status("a", "qwen2.5:14b", Model("llava:7b", capabilities=frozenset({"completion", "vision"}))))
-    assert chosen(choose(seen, asks(MODERATE, image_count=1)))[0] == "llava:7b"
+    assert describe_choice(choose(seen, asks(MODERATE, image_count=1)))[0] == "llava:7b"
     with pytest.raises(Unsupported, match="vision"):
         choose(fleet(status("a", "qwen2.5:14b"), status("b", "qwen2.5:7b")), asks(MODERATE, image_count=1))
 
@@ -149,14 +149,17 @@ def test_images_go_to_a_vision_model():
 def test_tools_go_to_a_model_that_supports_them():
     mute, able = (Model(f"qwen2.5:{size}b", capabilities=frozenset(caps)) for size, caps in
                   ((14, {"completion"}), (7, {"completion", "tools"})))  # fmt: skip
-    assert chosen(choose(fleet(status("a", mute, able)), asks(MODERATE, has_tools=True)))[0] == "qwen2.5:7b"
+    assert describe_choice(choose(fleet(status("a", mute, able)), asks(MODERATE, has_tools=True)))[0] == "qwen2.5:7b"
     with pytest.raises(Unsupported, match="tools"):
         choose(fleet(status("a", mute)), asks(MODERATE, has_tools=True))
 
 
 def test_a_long_conversation_goes_to_a_model_with_enough_context():
     small, large = Model("qwen2.5:14b", context_length=8192), Model("mistral-nemo:12b", context_length=131072)
-    assert chosen(choose(fleet(status("a", small, large)), asks(MODERATE, context_tokens=20_000)))[0] == large.name
+    assert (
+        describe_choice(choose(fleet(status("a", small, large)), asks(MODERATE, context_tokens=20_000)))[0]
+        == large.name
+    )
     with pytest.raises(ContextLengthExceeded, match="8192"):
         choose(fleet(status("a", small)), asks(MODERATE, context_tokens=20_000))
 
@@ -168,18 +171,18 @@ def test_a_call_with_a_short_max_wait_gets_a_lesser_model_in_time():
     seen = pair(remote=(Model("gemma3:12b", is_loaded=True),), local=(Model("gemma3:1b", is_loaded=True),))
     lives = {"remote": at_work("gemma3:12b", 50), "localhost": at_work("gemma3:1b", 0)}
     patient = router().decide(seen, asks(MODERATE, max_wait=10_000.0), lives, NOW)
-    assert chosen(patient)[0] == "gemma3:12b"
+    assert describe_choice(patient)[0] == "gemma3:12b"
     hasty = router().decide(seen, asks(MODERATE, max_wait=2.0), lives, NOW)
-    assert (chosen(hasty)[0], hasty.warning) == ("gemma3:1b", ENGLISH_WARNING)
+    assert (describe_choice(hasty)[0], hasty.warning) == ("gemma3:1b", ENGLISH_WARNING)
 
 
 def test_the_error_for_a_named_model_names_one_that_could_start_in_time():
     seen = pair(remote=(Model("gemma3:12b", is_loaded=True),), local=(Model("gemma3:1b", is_loaded=True),))
     lives = {"remote": at_work("gemma3:12b", 50), "localhost": at_work("gemma3:1b", 0)}
-    with pytest.raises(WaitTooLong, match="gemma3:1b on localhost") as told:
+    with pytest.raises(WaitTooLong, match="gemma3:1b on localhost") as failure:
         router().decide(seen, call("gemma3:12b", max_wait=2.0), lives, NOW)
-    assert told.value.status == 429
-    assert (told.value.retry_after or 0) >= 1
+    assert failure.value.status == 429
+    assert (failure.value.retry_after or 0) >= 1
     assert router().decide(seen, call("gemma3:1b", max_wait=2.0), lives, NOW).candidates
 
 
@@ -201,24 +204,24 @@ FLEETS = st.lists(
 ASKS = st.builds(asks, st.sampled_from(list(Level)), st.sampled_from(list(TaskType)), prefers_russian=st.booleans())
 
 
-def world(drawn):
+def world(seed_data):
     catalog = Catalog(on_demand=frozenset({"ollama"}), estimate_billions=estimate_billions)
     statuses = [
         status(
             f"s{n}", *(Model(name, size=10, is_loaded=held) for name, held in models), up=up, priority=rank, slots=slots
         )
-        for n, (models, up, rank, slots, _) in enumerate(drawn)
+        for n, (models, up, rank, slots, _) in enumerate(seed_data)
     ]
     seen = catalog.publish(statuses)
-    for n, (models, _, _, _, running) in enumerate(drawn):
+    for n, (models, _, _, _, running) in enumerate(seed_data):
         catalog.loads[f"s{n}"].running = running
         catalog.loads[f"s{n}"].residency.reconcile([(name, 10) for name, held in models if held], NOW)
     return seen, catalog.loads
 
 
 @given(FLEETS, ASKS)
-def test_explaining_keeps_the_choice_and_reasons_add_up_to_the_cost(drawn, asked):
-    seen, lives = world(drawn)
+def test_explaining_keeps_the_choice_and_reasons_add_up_to_the_cost(generated, asked):
+    seen, lives = world(generated)
     try:
         decision = router().decide(seen, asked, lives, NOW)
     except PenstockError as error:
@@ -226,7 +229,7 @@ def test_explaining_keeps_the_choice_and_reasons_add_up_to_the_cost(drawn, asked
             router().decide(seen, asked, lives, NOW, explain=True)
         return
     explained = router().decide(seen, asked, lives, NOW, explain=True)
-    assert chosen(decision) == chosen(explained)
+    assert describe_choice(decision) == describe_choice(explained)
     for candidate in explained.candidates:
         assert sum(reason.cost for reason in candidate.reasons) == pytest.approx(candidate.cost)
         assert 0 < candidate.score <= 1
@@ -235,8 +238,8 @@ def test_explaining_keeps_the_choice_and_reasons_add_up_to_the_cost(drawn, asked
 
 
 @given(FLEETS, ASKS)
-def test_a_fitting_model_on_a_server_that_is_up_comes_first(drawn, asked):
-    seen, lives = world(drawn)
+def test_a_fitting_model_on_a_server_that_is_up_comes_first(generated, asked):
+    seen, lives = world(generated)
     try:
         candidates = router().decide(seen, asked, lives, NOW, explain=True).candidates
     except PenstockError:
@@ -248,15 +251,15 @@ def test_a_fitting_model_on_a_server_that_is_up_comes_first(drawn, asked):
 
 
 @given(FLEETS, st.lists(ASKS, min_size=1, max_size=5))
-def test_decisions_do_not_depend_on_earlier_ones(drawn, asked):
-    seen, lives = world(drawn)
+def test_decisions_do_not_depend_on_earlier_ones(generated, asked):
+    seen, lives = world(generated)
     one = router()
     for each in asked:
         try:
-            again = chosen(one.decide(seen, each, lives, NOW))
+            again = describe_choice(one.decide(seen, each, lives, NOW))
         except PenstockError:
             continue
-        assert again == chosen(router().decide(seen, each, lives, NOW))
+        assert again == describe_choice(router().decide(seen, each, lives, NOW))
 
 
 def test_the_gateway_selects_only_if_no_model_is_named():

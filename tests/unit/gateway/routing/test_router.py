@@ -1,4 +1,4 @@
-"""Which servers may answer a call, in which order, and what a caller hears when none can."""
+"""Servers that may answer a call, their order, and the error if there is none."""
 
 import pytest
 from hypothesis import given
@@ -32,7 +32,7 @@ def busy(**running: int):
     return {name: live(number) for name, number in running.items()}
 
 
-def failed(**ago: float):
+def failed_loads(**ago: float):
     """The live records of servers that failed so many seconds ago."""
     return {name: live(failed_at=NOW - seconds) for name, seconds in ago.items()}
 
@@ -100,8 +100,8 @@ def test_among_equals_the_fewest_running_per_slot_come_first():
 
 def test_a_server_that_failed_comes_later_for_ten_seconds():
     seen = fleet(status("p", "m"), status("s", "m", priority=SECONDARY), status("f", "m", priority=FALLBACK))
-    assert servers_of(router().decide(seen, call("m"), failed(p=1), NOW)) == ["s", "p", "f"]
-    assert servers_of(router().decide(seen, call("m"), failed(p=11), NOW)) == ["p", "s", "f"]
+    assert servers_of(router().decide(seen, call("m"), failed_loads(p=1), NOW)) == ["s", "p", "f"]
+    assert servers_of(router().decide(seen, call("m"), failed_loads(p=11), NOW)) == ["p", "s", "f"]
 
 
 @given(STATUSES, LIVES, NAMES)
@@ -300,13 +300,13 @@ def test_a_new_policy_applies_at_once():
 
 def test_an_unknown_name_is_reported_with_similar_ones():
     seen = fleet(status("a", "llama3.1:8b", "llama3.1:70b", "qwen2.5-coder:14b"), status("d", "llama3:8b", up=False))
-    with pytest.raises(ModelNotFound) as told:
+    with pytest.raises(ModelNotFound) as failure:
         router().decide(seen, call("llama3.1"), quiet, NOW)
-    assert "llama3.1:8b" in told.value.message
-    assert "llama3.1:70b" in told.value.message
-    assert "qwen" not in told.value.message
-    assert "llama3:8b" not in told.value.message
-    assert told.value.param == "model"
+    assert "llama3.1:8b" in failure.value.message
+    assert "llama3.1:70b" in failure.value.message
+    assert "qwen" not in failure.value.message
+    assert "llama3:8b" not in failure.value.message
+    assert failure.value.param == "model"
 
 
 def test_a_name_like_no_other_is_reported_with_the_models_here():
@@ -325,11 +325,11 @@ def test_with_no_server_up_each_is_named_with_its_reason():
     seen = fleet(
         status("a", up=False, error="connection refused"), status("b", kind="vllm", up=False, error="timed out")
     )
-    with pytest.raises(NoServer) as told:
+    with pytest.raises(NoServer) as failure:
         router().decide(seen, call("m"), quiet, NOW)
     for words in ("a (ollama, http://a:1): connection refused", "b (vllm, http://b:1): timed out"):
-        assert words in told.value.message
-    assert told.value.retry_after
+        assert words in failure.value.message
+    assert failure.value.retry_after
 
 
 def test_without_any_server_the_error_says_to_set_an_address():

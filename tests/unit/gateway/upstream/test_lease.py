@@ -25,7 +25,15 @@ class Bench:
         deployment = Deployment(server, Model("m", size=5), "http://a", 2, on_demand=True)
         self.load = ServerLoad()
         self.breakers = breakers.get("a", "m")
-        self.target = Target(deployment, unused, unused, Timeouts(), self.load, self.breakers, unused)
+        self.target = Target(
+            deployment,
+            engine=unused,
+            pool=unused,
+            timeouts=Timeouts(),
+            load=self.load,
+            breakers=self.breakers,
+            series=unused,
+        )
         self.reported: list[str] = []
         self.leases = LeaseContext(
             Targets(unused, unused, breakers, self.read_clock), self.reported.append, self.read_clock

@@ -1,4 +1,4 @@
-"""What the conversation and the things beside the text do to a level."""
+"""Influence of the conversation, tools, images and context on a level."""
 
 import pytest
 from hypothesis import given
@@ -14,7 +14,7 @@ from penstock.gateway.routing.complexity.conversation import (
 HARD = "Спроектируй распределённую очередь"
 
 
-def judged(text: str) -> Level:
+def classify(text: str) -> Level:
     return Level.COMPLEX if text == HARD else Level.SIMPLE
 
 
@@ -35,23 +35,23 @@ def judged(text: str) -> Level:
     ],
 )
 def test_a_follow_up_keeps_the_level_of_what_it_continues(text: str) -> None:
-    assert find_conversation_floor([HARD], text, judged) is Level.COMPLEX
+    assert find_conversation_floor([HARD], text, classify) is Level.COMPLEX
 
 
 @pytest.mark.parametrize(
     "text", ["спасибо", "нет, спасибо", "пока", "Привет!", "Столица Перу?", "thanks", "", "да " * 50, "1" * 78 + "x"]
 )
 def test_a_message_of_its_own_has_no_floor(text: str) -> None:
-    assert find_conversation_floor([HARD], text, judged) is None
+    assert find_conversation_floor([HARD], text, classify) is None
 
 
 def test_a_chain_of_follow_ups_reaches_back_to_the_request() -> None:
-    assert find_conversation_floor(["Привет", HARD, "да", "дальше"], "ещё", judged) is Level.COMPLEX
+    assert find_conversation_floor(["Привет", HARD, "да", "дальше"], "ещё", classify) is Level.COMPLEX
 
 
 def test_a_follow_up_to_nothing_has_no_floor() -> None:
-    assert find_conversation_floor([], "да, продолжай", judged) is None
-    assert find_conversation_floor(["да", "ok"], "продолжай", judged) is None
+    assert find_conversation_floor([], "да, продолжай", classify) is None
+    assert find_conversation_floor(["да", "ok"], "продолжай", classify) is None
 
 
 @given(st.text(max_size=300))

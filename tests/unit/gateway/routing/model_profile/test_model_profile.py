@@ -1,4 +1,4 @@
-"""What models are good for, and which one fits a task best."""
+"""Strengths of models, and the best one for a task."""
 
 import pytest
 from hypothesis import given
@@ -18,11 +18,11 @@ COUNTED = {"llama3.3:70b": "70.6B", "gemma3:12b": "12.2B", "qwen2.5-coder:14b": 
 }
 
 
-def named(name: str, **more: object) -> ModelProfile:
+def profile_name(name: str, **more: object) -> ModelProfile:
     return profile_model(Model(name, **more))  # type: ignore[arg-type]
 
 
-def ranked(models: tuple[str, ...], level: Level, task: TaskType, counted: bool = False) -> list[str]:
+def rank_models(models: tuple[str, ...], level: Level, task: TaskType, counted: bool = False) -> list[str]:
     def score(name: str) -> float:
         return compute_fit(profile_model(Model(name, parameters=COUNTED[name] if counted else "")), level, task)
 
@@ -46,7 +46,7 @@ def ranked(models: tuple[str, ...], level: Level, task: TaskType, counted: bool 
     ],
 )
 def test_models_of_two_servers_fit_as_expected(models, level, task, best, counted):
-    assert ranked(models, level, task, counted)[0] == best
+    assert rank_models(models, level, task, counted)[0] == best
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_models_of_two_servers_fit_as_expected(models, level, task, best, counte
     ],
 )
 def test_known_models_need_no_configuration(name, billions, level, strengths):
-    found = named(name)
+    found = profile_name(name)
 
     assert found.billions == pytest.approx(billions, rel=0.01)
     assert (found.level, found.strengths) == (level, frozenset(strengths.split()))
@@ -147,7 +147,7 @@ def test_known_models_need_no_configuration(name, billions, level, strengths):
     ],
 )
 def test_a_mixture_of_experts_counts_between_active_and_total(name, low, high, level):
-    found = named(name)
+    found = profile_name(name)
 
     assert low < found.billions < high
     assert found.level is level
@@ -169,70 +169,70 @@ def test_a_mixture_of_experts_counts_between_active_and_total(name, low, high, l
     ],
 )
 def test_sizes_are_read_from_names_of_files_and_repositories(name, billions):
-    assert named(name).billions == pytest.approx(billions)
+    assert profile_name(name).billions == pytest.approx(billions)
 
 
 def test_a_reported_parameter_count_precedes_the_name():
-    assert named("phi3:3b", parameters="3.8B").billions == 3.8
-    assert named("smollm:135m", parameters="134.52M").billions == pytest.approx(0.13452)
-    assert named("assistant", parameters="70.6B", family="llama").level is Level.COMPLEX
+    assert profile_name("phi3:3b", parameters="3.8B").billions == 3.8
+    assert profile_name("smollm:135m", parameters="134.52M").billions == pytest.approx(0.13452)
+    assert profile_name("assistant", parameters="70.6B", family="llama").level is Level.COMPLEX
 
 
 def test_without_a_size_in_the_name_the_files_size_counts():
-    assert named("my-model", size=4_900_000_000, quantization="Q4_K_M").billions == pytest.approx(8.2, rel=0.05)
-    assert named("my-model", size=16_000_000_000, quantization="F16").billions == pytest.approx(8.0)
-    assert named("my-model", size=42_500_000_000, format="gguf").level is Level.COMPLEX
+    assert profile_name("my-model", size=4_900_000_000, quantization="Q4_K_M").billions == pytest.approx(8.2, rel=0.05)
+    assert profile_name("my-model", size=16_000_000_000, quantization="F16").billions == pytest.approx(8.0)
+    assert profile_name("my-model", size=42_500_000_000, format="gguf").level is Level.COMPLEX
 
 
 def test_an_unknown_model_is_balanced():
-    found = named("assistant")
+    found = profile_name("assistant")
 
     assert (found.size_class, found.level, found.is_size_known) == ("balanced", Level.MODERATE, False)
 
 
 def test_size_classes_have_the_names_that_auto_uses():
-    words = {name: named(name).size_class for name in ("gemma3:1b", "phi3:3b", "gemma3:12b", "llama3.3:70b")}
+    words = {name: profile_name(name).size_class for name in ("gemma3:1b", "phi3:3b", "gemma3:12b", "llama3.3:70b")}
 
     assert words == {"gemma3:1b": "fast", "phi3:3b": "fast", "gemma3:12b": "balanced", "llama3.3:70b": "powerful"}
-    assert named("qwen2.5-coder:14b").size_class == "powerful"
+    assert profile_name("qwen2.5-coder:14b").size_class == "powerful"
 
 
 def test_reported_capabilities_precede_the_name():
-    assert "vision" not in named("gemma3:12b", capabilities=frozenset({"completion"})).strengths
-    assert "tools" in named("gemma3:12b", capabilities=frozenset({"completion", "tools"})).strengths
-    assert "reasoning" in named("assistant", capabilities=frozenset({"completion", "thinking"})).strengths
-    assert named("assistant", capabilities=frozenset({"embedding"})).strengths == {"embedding"}
+    assert "vision" not in profile_name("gemma3:12b", capabilities=frozenset({"completion"})).strengths
+    assert "tools" in profile_name("gemma3:12b", capabilities=frozenset({"completion", "tools"})).strengths
+    assert "reasoning" in profile_name("assistant", capabilities=frozenset({"completion", "thinking"})).strengths
+    assert profile_name("assistant", capabilities=frozenset({"embedding"})).strengths == {"embedding"}
 
 
 def test_the_reported_family_is_used_if_the_name_has_none():
-    assert "coder" not in named("assistant", family="qwen2").strengths
-    assert named("assistant", family="nomic-bert").strengths == {"embedding"}
-    assert named("assistant:8b", family="qwen3").general > named("assistant:8b", family="qwen2").general
+    assert "coder" not in profile_name("assistant", family="qwen2").strengths
+    assert profile_name("assistant", family="nomic-bert").strengths == {"embedding"}
+    assert profile_name("assistant:8b", family="qwen3").general > profile_name("assistant:8b", family="qwen2").general
 
 
 def test_heavy_quantization_counts_as_a_smaller_model():
-    whole, four, two = (named(f"llama3.1:70b-instruct-{q}") for q in ("fp16", "q4_K_M", "q2_K"))
+    unquantized, four, two = (profile_name(f"llama3.1:70b-instruct-{q}") for q in ("fp16", "q4_K_M", "q2_K"))
 
-    assert whole.general == four.general > two.general
-    assert two.billions == whole.billions
+    assert unquantized.general == four.general > two.general
+    assert two.billions == unquantized.billions
 
 
 @pytest.mark.parametrize("task", list(TaskType))
 @pytest.mark.parametrize("level", list(Level))
 def test_embedding_models_are_never_for_chat(level, task):
-    assert compute_fit(named("qwen3-embedding:8b"), level, task) == 0.0
-    assert compute_fit(named("bge-reranker-v2-m3"), level, task) == 0.0
+    assert compute_fit(profile_name("qwen3-embedding:8b"), level, task) == 0.0
+    assert compute_fit(profile_name("bge-reranker-v2-m3"), level, task) == 0.0
 
 
 @pytest.mark.parametrize("task", [task for task in TaskType if task is not TaskType.CODE])
 def test_a_coder_is_only_for_code(task):
-    assert compute_fit(named("qwen2.5-coder:14b"), Level.MODERATE, task) < compute_fit(
-        named("qwen2.5:14b"), Level.MODERATE, task
+    assert compute_fit(profile_name("qwen2.5-coder:14b"), Level.MODERATE, task) < compute_fit(
+        profile_name("qwen2.5:14b"), Level.MODERATE, task
     )
 
 
 def test_reasoning_models_are_preferred_for_mathematics():
-    thinker, talker = named("deepseek-r1:14b"), named("qwen2.5:14b")
+    thinker, talker = profile_name("deepseek-r1:14b"), profile_name("qwen2.5:14b")
 
     assert compute_fit(thinker, Level.COMPLEX, TaskType.MATH_REASONING) > compute_fit(
         talker, Level.COMPLEX, TaskType.MATH_REASONING
@@ -277,7 +277,7 @@ FAMILIES = st.sampled_from(
 
 @given(FAMILIES, st.floats(0.1, 500), st.floats(0.1, 500), LEVELS, TASKS)
 def test_within_a_family_bigger_models_are_better_up_to_the_ideal_size(family, one, other, level, task):
-    small, big = (named(family, parameters=f"{size:.3f}B") for size in sorted((one, other)))
+    small, big = (profile_name(family, parameters=f"{size:.3f}B") for size in sorted((one, other)))
     lesser, greater = compute_fit(small, level, task), compute_fit(big, level, task)
 
     assert small.level <= big.level
@@ -300,9 +300,9 @@ def test_a_model_too_small_for_a_level_is_worse_for_the_next(model, task):
 
 @given(st.permutations(REMOTE + LOCAL), LEVELS, TASKS)
 def test_the_order_of_models_does_not_matter(models, level, task):
-    scores = {name: compute_fit(named(name), level, task) for name in models}
+    scores = {name: compute_fit(profile_name(name), level, task) for name in models}
 
-    assert scores == {name: compute_fit(named(name), level, task) for name in REMOTE + LOCAL}
+    assert scores == {name: compute_fit(profile_name(name), level, task) for name in REMOTE + LOCAL}
 
 
 def test_preferred_models_come_first_in_their_order():
@@ -318,7 +318,7 @@ def test_preferred_models_come_first_in_their_order():
     assert preferences.find_rank(Model("llama3.3:70b"), Level.MODERATE, TaskType.CODE) == 0
     assert preferences.find_rank(Model("qwen3:14b"), Level.MODERATE, TaskType.CODE) is None
     assert preferences.compute_fit(Model("gemma3:1b"), Level.TRIVIAL, TaskType.CHAT) == compute_fit(
-        named("gemma3:1b"), Level.TRIVIAL, TaskType.CHAT
+        profile_name("gemma3:1b"), Level.TRIVIAL, TaskType.CHAT
     )
 
 

@@ -117,8 +117,8 @@ def test_a_stream_cut_anywhere_is_an_error_before_its_first_byte_or_its_last_eve
         return
     assert client.ended == "finished"
     lines = [line.removeprefix(b"data:").strip() for line in client.body.splitlines() if line[:1] in (b"{", b"d")]
-    told_last = msgspec.json.decode(lines[-1])
-    assert "error" in told_last
+    last_line = msgspec.json.decode(lines[-1])
+    assert "error" in last_line
     for line in lines[:-1]:  # nothing that the client is given is half an event
         assert line == b"[DONE]" or msgspec.json.decode(line)
     assert client.keep_alive == (wire != "openai.chat")

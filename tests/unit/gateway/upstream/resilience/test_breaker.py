@@ -93,10 +93,10 @@ def test_errors_that_are_not_the_servers_fault_never_open_a_breaker(error: Penst
     assert pair.is_healthy
 
 
-@pytest.mark.parametrize(("told", "kept"), [(7.5, 7.5), (3600.0, POLICY.max_retry_after)])
-def test_an_engines_retry_after_is_honoured_within_bounds(told: float, kept: float):
+@pytest.mark.parametrize(("requested", "kept"), [(7.5, 7.5), (3600.0, POLICY.max_retry_after)])
+def test_an_engines_retry_after_is_honoured_within_bounds(requested: float, kept: float):
     pair = make_pair()
-    record_failures(pair, 100.0, UpstreamStatus("slow down", status=429, retry_after=told))
+    record_failures(pair, 100.0, UpstreamStatus("slow down", status=429, retry_after=requested))
     assert not pair.allows(100.0 + kept - 0.01)
     assert pair.allows(100.0 + kept)
 
@@ -144,11 +144,11 @@ def test_one_probe_runs_at_a_time_and_a_cancelled_one_returns_its_permit():
 
 
 def test_a_probe_succeeds_when_its_response_starts():
-    pair, begun = make_pair(), [False]
+    pair, started = make_pair(), [False]
     record_failures(pair, 0.0, times=3)
-    permits = pair.acquire(1.0, lambda: begun[0])
+    permits = pair.acquire(1.0, lambda: started[0])
     assert not pair.allows(2.0)
-    begun[0] = True
+    started[0] = True
     assert pair.allows(2.0)
     assert pair.model.state == CLOSED
     pair.record_success(permits, 3.0)
@@ -196,7 +196,7 @@ class World:
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("begin"), st.just(0.0)),
-        st.tuples(st.sampled_from(["well", "busy", "silent", "refused", "gone", "told"]), st.floats(0, 0.999)),
+        st.tuples(st.sampled_from(["well", "busy", "silent", "refused", "gone", "limited"]), st.floats(0, 0.999)),
         st.tuples(st.just("pass"), st.floats(0, 40)),
     ),
     max_size=60,
@@ -206,7 +206,7 @@ ENDS = {
     "silent": UpstreamTimeout("slow"),
     "refused": ConnectFailed("refused"),
     "gone": ClientGone("gone"),
-    "told": UpstreamStatus("later", status=429, retry_after=5.0),
+    "limited": UpstreamStatus("later", status=429, retry_after=5.0),
 }
 
 
@@ -216,7 +216,7 @@ ENDS = {
     [
         ("begin", 0.0),
         ("begin", 0.0),
-        ("told", 0.0),
+        ("limited", 0.0),
         ("pass", 5.0),
         ("begin", 0.0),
         ("refused", 0.0),
@@ -241,7 +241,7 @@ def test_at_most_one_probe_runs_and_a_breaker_always_closes_in_the_end(steps):
             if what == "well":
                 pair.record_success(permits, world.now)
             else:
-                pair.record_failure(permits, ENDS[what], world.now, answered=what in ("busy", "told"))
+                pair.record_failure(permits, ENDS[what], world.now, answered=what in ("busy", "limited"))
         assert world.trials <= 1
         assert 0.0 <= pair.traffic_share(world.now) <= 1.0
         assert pair.seconds_until_allowed(world.now) <= POLICY.max_retry_after

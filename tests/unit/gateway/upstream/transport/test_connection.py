@@ -23,7 +23,7 @@ cuts = st.lists(st.integers(0, 4000), max_size=20)
 bodies = st.lists(st.binary(min_size=1, max_size=200), max_size=8)
 
 
-def framed(parts: list[bytes]) -> bytes:
+def frame_chunks(parts: list[bytes]) -> bytes:
     return b"".join(map(chunk, parts)) + END
 
 
@@ -42,11 +42,11 @@ def test_a_body_with_a_length_is_complete_however_it_is_split(parts, at):
 def test_a_chunked_body_is_complete_however_it_is_split(parts, at, raw):
     bench, sink = ConnectionBench(), RecordingSink(raw=raw)
     bench.send(sink)
-    bench.receive(*pieces_of(CHUNKED + framed(parts), at))
+    bench.receive(*pieces_of(CHUNKED + frame_chunks(parts), at))
     assert (sink.text, sink.ended) == (b"".join(parts), "delimited")
     assert bench.released == [True]
     if sink.framed:
-        assert sink.framed == framed(parts)
+        assert sink.framed == frame_chunks(parts)
 
 
 @given(bodies, cuts)
@@ -65,7 +65,7 @@ def test_interim_responses_are_skipped_however_they_are_split(many, at, parts):
     interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n" * many
     bench, sink = ConnectionBench(), RecordingSink(raw=True)
     bench.send(sink)
-    bench.receive(*pieces_of(interim + CHUNKED + framed(parts), at))
+    bench.receive(*pieces_of(interim + CHUNKED + frame_chunks(parts), at))
     assert (sink.status, sink.text, sink.ended) == (200, b"".join(parts), "delimited")
     assert b"link" not in sink.headers
 
@@ -77,18 +77,18 @@ lines = st.lists(
 
 @given(lines, st.integers(0, 3000), cuts)
 def test_a_chunked_answer_cut_anywhere_leaves_the_client_at_the_end_of_a_line(parts, cut, at):
-    whole = CHUNKED + framed(parts)
-    cut = min(cut, len(whole) - 1)
+    complete = CHUNKED + frame_chunks(parts)
+    cut = min(cut, len(complete) - 1)
     bench, sink = ConnectionBench(), RecordingSink(raw=True)
     bench.send(sink)
-    bench.receive(*pieces_of(whole[:cut], at))
+    bench.receive(*pieces_of(complete[:cut], at))
     bench.lose_connection()
     assert isinstance(sink.ended, UpstreamCut)
     assert not bench.connection.unaligned
     if sink.framed:
         ends = {sum(len(chunk(part)) for part in parts[:n]) for n in range(len(parts) + 1)}
         assert len(sink.framed) in ends
-        assert sink.framed == framed(parts)[: len(sink.framed)]
+        assert sink.framed == frame_chunks(parts)[: len(sink.framed)]
 
 
 @given(lines, cuts)
@@ -140,7 +140,7 @@ def test_a_connection_serves_one_response_after_the_other(answers, at):
     bench = ConnectionBench()
     for n, parts in enumerate(answers, 1):
         sink = bench.send(RecordingSink(raw=n % 2 == 0))
-        bench.receive(*pieces_of(CHUNKED + framed(parts), at))
+        bench.receive(*pieces_of(CHUNKED + frame_chunks(parts), at))
         assert sink.text == b"".join(parts)
         assert bench.released == [True] * n
 

@@ -30,7 +30,7 @@ def pool(**limits: float) -> Pool:
     return Pool(Address.parse("http://engine:1"), PoolLimits(**limits), True, Clock())  # type: ignore[arg-type]
 
 
-def opened(in_pool: Pool) -> Connection:
+def open_connection(in_pool: Pool) -> Connection:
     """A connection that is busy in this pool."""
     connection = Connection("http://engine:1", in_pool._on_released)
     connection.connection_made(FakeTransport())  # type: ignore[arg-type]
@@ -38,7 +38,7 @@ def opened(in_pool: Pool) -> Connection:
     return connection
 
 
-def answered(connection: Connection, extra: bytes = b"") -> None:
+def answer_request(connection: Connection, extra: bytes = b"") -> None:
     connection.send_request(b"", RecordingSink(), 10.0, 10.0)
     connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" + extra)
 
@@ -49,9 +49,9 @@ def state(connection: Connection) -> str:
 
 def test_the_youngest_free_connection_is_used_first():
     kept = pool()
-    first, second = opened(kept), opened(kept)
-    answered(first)
-    answered(second)
+    first, second = open_connection(kept), open_connection(kept)
+    answer_request(first)
+    answer_request(second)
     assert kept.take() is second
     assert kept.take() is first
     assert kept.take() is None
@@ -59,9 +59,9 @@ def test_the_youngest_free_connection_is_used_first():
 
 def test_a_free_connection_that_was_lost_is_skipped():
     kept = pool()
-    first, second = opened(kept), opened(kept)
-    answered(first)
-    answered(second)
+    first, second = open_connection(kept), open_connection(kept)
+    answer_request(first)
+    answer_request(second)
     second.connection_lost(None)
     assert kept.take() is first
     assert kept.size == 1
@@ -69,18 +69,18 @@ def test_a_free_connection_that_was_lost_is_skipped():
 
 def test_a_connection_with_extra_bytes_is_not_kept():
     kept = pool()
-    connection = opened(kept)
-    answered(connection, b"HTTP/1.1 200 OK\r\n")
+    connection = open_connection(kept)
+    answer_request(connection, b"HTTP/1.1 200 OK\r\n")
     assert (kept.take(), kept.size, state(connection)) == (None, 0, "closed")
 
 
 def test_free_connections_age_and_busy_ones_do_not():
     kept = pool(idle_expiry=60)
-    busy, old, young = opened(kept), opened(kept), opened(kept)
+    busy, old, young = open_connection(kept), open_connection(kept), open_connection(kept)
     kept.sweep(100.0)
-    answered(old)
+    answer_request(old)
     kept.sweep(130.0)
-    answered(young)
+    answer_request(young)
     kept.sweep(161.0)
     assert (state(busy), state(old), state(young)) == ("open", "closed", "open")
     assert kept.size == 2
@@ -88,27 +88,27 @@ def test_free_connections_age_and_busy_ones_do_not():
 
 def test_more_free_connections_than_the_limit_are_closed():
     kept = pool(max_idle=3)
-    connections = [opened(kept) for _ in range(5)]
+    connections = [open_connection(kept) for _ in range(5)]
     for connection in connections:
-        answered(connection)
+        answer_request(connection)
     assert [state(connection) for connection in connections] == ["open"] * 3 + ["closed"] * 2
     assert kept.size == 3
 
 
 def test_a_closed_pool_lets_running_requests_complete():
     kept = pool()
-    free, busy = opened(kept), opened(kept)
-    answered(free)
+    free, busy = open_connection(kept), open_connection(kept)
+    answer_request(free)
     kept.close()
     assert (state(free), state(busy)) == ("closed", "open")
-    answered(busy)
+    answer_request(busy)
     assert (state(busy), kept.size) == ("closed", 0)
 
 
 def test_a_terminated_pool_stops_running_requests():
     kept = pool()
     sink = RecordingSink()
-    connection = opened(kept)
+    connection = open_connection(kept)
     connection.send_request(b"", sink, 10.0, 10.0)
     kept.abort()
     assert state(connection) == "aborted"
@@ -128,7 +128,7 @@ def test_every_connection_is_always_free_busy_or_closed(steps, dice):
         if step == "take":
             taken = kept.take()
             if taken is None:
-                taken = opened(kept)
+                taken = open_connection(kept)
                 everything.append(taken)
             assert taken.is_open
             taken.send_request(b"", RecordingSink(), kept.loop.time() + 1e9, 1e9)
@@ -165,8 +165,8 @@ async def test_a_failed_connect_reports_its_cause():
 
 
 async def test_connecting_has_a_timeout():
-    with socket.create_server(("127.0.0.1", 0)) as deaf:
-        address = Address.parse(f"https://127.0.0.1:{deaf.getsockname()[1]}")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = Address.parse(f"https://127.0.0.1:{listener.getsockname()[1]}")
         slow = Pool(address, PoolLimits(connect_timeout=0.05), True, asyncio.get_running_loop())
         with pytest.raises(UpstreamTimeout, match=r"within 0\.05 s"):
             await slow.connect()
