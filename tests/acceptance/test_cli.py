@@ -1,4 +1,4 @@
-"""The command line as a user meets it: real processes, their output and exit codes."""
+"""The command line as users run it: real processes, their output and exit codes."""
 
 import contextlib
 import http.client
@@ -56,7 +56,7 @@ def penstock(tmp_path: Path) -> Penstock:
 
 @contextlib.contextmanager
 def run_in_background(folder: Path, words: Sequence[str]) -> Iterator["subprocess.Popen[str]"]:
-    """A command that goes on until the end of the block."""
+    """Run a command in the background until the end of the block."""
     process = subprocess.Popen(
         words, cwd=folder, env=variables(folder, {}), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

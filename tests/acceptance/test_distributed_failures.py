@@ -35,7 +35,7 @@ IMPATIENT = "server: {timeouts: {connect: 1, first_byte: 1}}\n"
 
 
 def check_warning(running: Gateway, local: Simulator) -> None:
-    """The document's fourth example, word for word."""
+    """Check the document's fourth example literally."""
     answer = ask(running, SYSTEM)
     assert parse_route(answer) == LESSER
     body = answer.json()
@@ -49,7 +49,7 @@ def check_warning(running: Gateway, local: Simulator) -> None:
 
 @pytest.fixture
 def local(simulators: Simulators) -> Iterator[Simulator]:
-    """The laptop."""
+    """The simulated laptop."""
     simulator = simulators.start(instant_ollama(*LOCAL))
     yield simulator
     simulators.stop(simulator)

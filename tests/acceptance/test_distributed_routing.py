@@ -1,4 +1,4 @@
-"""Distributed routing as its document describes it: the examples, the metadata, the log, word for word."""
+"""Distributed routing exactly as its document describes it: the examples, the metadata, the log."""
 
 import itertools
 import json
@@ -40,7 +40,7 @@ METADATA = ("model", "provider", "distributed_routing", "server_used", "complexi
 
 @pytest.fixture(scope="module")
 def pair(simulators: Simulators, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, Fleet]]:
-    """A gateway before the two servers, which answer without delay."""
+    """A gateway in front of the two servers, which answer without delay."""
     with run_distributed_gateway(simulators, tmp_path_factory.mktemp("pair")) as both:
         yield both
 
@@ -82,7 +82,7 @@ def test_the_examples_are_routed_alike_in_any_order(simulators: Simulators, tmp_
 
 
 def test_a_fitting_model_answers_whatever_was_used_before(simulators: Simulators, tmp_path: Path) -> None:
-    """One that is in memory may come before one that would have to be loaded."""
+    """A model in memory may precede one that must be loaded."""
     fitting = {"trivial": {*LOCAL, *REMOTE}, "moderate": set(REMOTE), "complex": {"qwen2.5-coder:14b", "llama3.3:70b"}}
     with run_distributed_gateway(simulators, tmp_path) as (fresh, _):
         for model in (*REMOTE, *LOCAL):

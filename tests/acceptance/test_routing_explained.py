@@ -1,4 +1,4 @@
-"""Why a request goes where it goes: `POST /api/route`, `GET /api/decisions`, `penstock route`, `penstock classify`."""
+"""Explanations of routing: `POST /api/route`, `GET /api/decisions`, `penstock route`, `penstock classify`."""
 
 import http.server
 import json
@@ -47,7 +47,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture(scope="module")
 def pair(simulators: Simulators, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, Fleet]]:
-    """A gateway before the two servers, with the models of the examples in memory."""
+    """A gateway in front of the two servers, with the models of the examples in memory."""
     with run_distributed_gateway(simulators, tmp_path_factory.mktemp("explained")) as both:
         for text in EXAMPLES:
             assert ask(both[0], text).status_code == 200
@@ -87,9 +87,9 @@ def explain(running: Gateway, body: dict[str, Any], **headers: str) -> Any:
 
 
 def requests(simulator: Simulator) -> int:
-    """Of any kind but the gateway's own looks."""
-    looks = ("/api/tags", "/api/ps", "/api/version", "/api/show", "/")
-    return sum(number for path, number in simulator.counters.requests.items() if path not in looks)
+    """Return the number of requests, without the gateway's own probes."""
+    probes = ("/api/tags", "/api/ps", "/api/version", "/api/show", "/")
+    return sum(number for path, number in simulator.counters.requests.items() if path not in probes)
 
 
 @pytest.mark.parametrize("text", EXAMPLES, ids=["a greeting", "an explanation", "a system"])
@@ -377,7 +377,7 @@ def test_penstock_route_reports_a_server_that_is_not_a_gateway(penstock: Run) ->
             self.wfile.write(b"<html>")
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with http.server.HTTPServer(("127.0.0.1", 0), Other) as other:
         thread = threading.Thread(target=other.serve_forever)

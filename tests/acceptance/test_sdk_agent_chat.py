@@ -1,4 +1,4 @@
-"""Agent chat as a page uses it: Victoria first, MLX in reserve, and never a word to Ollama."""
+"""Agent chat as a page uses it: Victoria first, then MLX, and never Ollama."""
 
 import json
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ def settings(ollama: str, victoria: str, mlx: str) -> str:
 
 @pytest.fixture(scope="module")
 def bystander(simulators: Simulators) -> Iterator[Simulator]:
-    """An Ollama that is up and could answer, if it were asked."""
+    """An Ollama that is up but must get no call."""
     running = simulators.start(SimOptions.instant("ollama", "llama3.1:8b", text="I must not be asked"))
     yield running
     simulators.stop(running)
@@ -38,7 +38,7 @@ def running(
 
 @pytest.fixture(scope="module")
 def only_mlx(bystander: Simulator, sim_mlx: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """A gateway whose Victoria is away."""
+    """A gateway whose Victoria is unreachable."""
     with run_gateway_process(
         tmp_path_factory.mktemp("only mlx"), settings(bystander.url, DOWN, sim_mlx.url)
     ) as running:
@@ -47,7 +47,7 @@ def only_mlx(bystander: Simulator, sim_mlx: Simulator, tmp_path_factory: pytest.
 
 @pytest.fixture(scope="module")
 def only_ollama(bystander: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """A gateway of which only Ollama is up."""
+    """A gateway whose only reachable server is Ollama."""
     with run_gateway_process(
         tmp_path_factory.mktemp("only ollama"), settings(bystander.url, DOWN, "http://127.0.0.1:10")
     ) as running:
@@ -56,14 +56,14 @@ def only_ollama(bystander: Simulator, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(autouse=True)
 def check_that_ollama_is_unused(bystander: Simulator) -> Iterator[None]:
-    """But for the looks that every server gets, Ollama hears nothing."""
+    """Check that Ollama gets only probes, as every server does."""
     yield
     assert set(bystander.counters.requests) <= {"/api/tags", "/api/ps", "/api/version", "/api/show"}
     assert bystander.counters.started == 0
 
 
 def parse_events(text: str) -> list[tuple[str, dict[str, Any]]]:
-    """The events of a stream and their data."""
+    """Return the events of a stream and their data."""
     found = []
     for block in text.strip().split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))

@@ -1,4 +1,4 @@
-"""Anthropic's own Python client, whatever engine answers."""
+"""Anthropic's own Python client, with each engine."""
 
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
@@ -37,7 +37,7 @@ def join_text(message: anthropic.types.Message | anthropic.types.ParsedMessage[A
 
 
 def count_prompt_tokens(usage: anthropic.types.Usage) -> int:
-    """Tokens of the prompt, those from a cache included."""
+    """Return the tokens of the prompt, including those from a cache."""
     return usage.input_tokens + (usage.cache_read_input_tokens or 0)
 
 

@@ -1,4 +1,4 @@
-"""Ollama's own Python client, whatever engine answers."""
+"""Ollama's own Python client, with each engine."""
 
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final

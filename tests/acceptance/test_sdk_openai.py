@@ -1,4 +1,4 @@
-"""OpenAI's own Python client, whatever engine answers."""
+"""OpenAI's own Python client, with each engine."""
 
 import base64
 import json
@@ -304,7 +304,7 @@ def test_embeds_on_llama_cpp_as_the_server_itself_does(embedder: Target) -> None
 
 
 def _decode_floats(vector: list[float] | str) -> list[float]:
-    """The client leaves base64 as it is when it was asked for by name."""
+    """Decode a vector: the client does not decode base64 if the test requested it by name."""
     if not isinstance(vector, str):
         return vector
     data = base64.b64decode(vector, validate=True)

@@ -1,4 +1,4 @@
-"""The loop that tests of the hot path run on: the one that the gateway itself runs on."""
+"""The event loop for tests of the hot path: the one that the gateway uses."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,5 +16,5 @@ HOT_PATH = ("test_http_", "test_upstream_", "test_failover", "test_faults")
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Uvloop for the hot path, asyncio's own loop for the rest."""
+    """Use uvloop for the hot path, asyncio's own loop for the rest."""
     return {"loop": new_event_loop if item.path.name.startswith(HOT_PATH) else asyncio.new_event_loop}

@@ -1,4 +1,4 @@
-"""Agent chat: Victoria, then MLX, and nobody else; runs that take long, versions that lack something, and hang-ups."""
+"""Agent chat: Victoria, then MLX, and no other server; long runs, older versions, and disconnects."""
 
 import json
 from collections.abc import AsyncIterator
@@ -32,7 +32,7 @@ def join_chunks(answer: Answer) -> str:
 
 @dataclass
 class Agent:
-    """A Victoria of the version before streams: it takes a task, tells one status a look, and the last one for ever."""
+    """A Victoria before streams: it takes a task and returns one status per poll, the last one repeatedly."""
 
     statuses: list[Any] = field(default_factory=list)
     accepts: bool = True
@@ -72,7 +72,7 @@ FORGOTTEN = response(b'{"detail":"Task not found"}', status="404 Not Found")
 
 @dataclass
 class Chain:
-    """A gateway before Victoria (ours to script), and simulated MLX and Ollama."""
+    """A gateway in front of a scripted Victoria and simulated MLX and Ollama."""
 
     gateway: RunningGateway
     engine: RawEngine
@@ -87,7 +87,7 @@ class Chain:
 
 @pytest.fixture
 async def chain(request: pytest.FixtureRequest) -> AsyncIterator[Chain]:
-    """`total` seconds may be a parameter. Ollama must have heard nothing in the end."""
+    """Run the chain; `total` seconds may be a parameter. Check at the end that Ollama got no call."""
     total = getattr(request, "param", 30.0)
     agent = Agent()
     async with AsyncExitStack() as stack:

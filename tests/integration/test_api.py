@@ -1,4 +1,4 @@
-"""The API beside inference over real sockets, in front of simulated servers; official clients read the lists."""
+"""The API without inference over real sockets, in front of simulated servers; official clients read the lists."""
 
 import asyncio
 import contextlib
@@ -53,7 +53,7 @@ class FakeStatus:
     classifier: Classifier = field(default_factory=Classifier)
 
     def probe_for_new_models(self) -> None:
-        """No model is new."""
+        """Find no new model."""
 
     def list_decisions(self) -> list:
         return []
@@ -136,7 +136,7 @@ async def web(url) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture(autouse=True)
 def reset_fleet(deps) -> Iterator[None]:
-    """Each test finds the fleet as it was first seen."""
+    """Restore the fleet of the first probes before each test."""
     catalog = deps.catalog
     before = catalog.fleet.statuses
     yield
@@ -515,7 +515,7 @@ async def test_answers_are_unescaped_utf8_and_not_kept_by_caches(deps, web):
 
 
 class ApiRequest:
-    """One request given to the application as a server gives it, and what came of it."""
+    """One ASGI request to the application, and its outcome."""
 
     def __init__(self, app, method: str, path: str, query: bytes, headers: list[tuple[bytes, bytes]], body: bytes):
         self.app, self.body, self.messages = app, body, []

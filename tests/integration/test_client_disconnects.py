@@ -37,7 +37,7 @@ WAYS = ["close", "reset"]
 
 
 async def flood(turn: Turn) -> None:
-    """Words without end, as fast as they are taken."""
+    """Send endless text, as fast as the reader takes it."""
     await turn.send(chunked_head())
     while not turn.gone.is_set():
         await turn.push(chunk(event("word")) * 50)
@@ -45,7 +45,7 @@ async def flood(turn: Turn) -> None:
 
 
 async def check_disconnected(engine: RawEngine, gateway: RunningGateway) -> None:
-    """Both ends let go within a second, and nobody is blamed."""
+    """Check that both connections close within a second and no error is counted."""
     await asyncio.wait_for(asyncio.gather(*(line.gone.wait() for line in engine.lines)), 1)
     await gateway.wait_until_idle()
     assert {live.consecutive_failures for live in gateway.gateway.catalog.loads.values()} == {0}
@@ -177,7 +177,7 @@ async def test_disconnecting_before_the_first_server_refuses_prevents_a_second_a
 
 
 async def test_disconnecting_does_not_disturb_another_call_on_a_reused_connection():
-    """The first server is busy and gets its connection back; another call is on it when the first caller gives up."""
+    """The connection of a busy server returns to the pool, and another call uses it as the first client leaves."""
     refusal = says(response(b'{"error":"busy"}', status="503 Busy"))
     go_on = asyncio.Event()
 

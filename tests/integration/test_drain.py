@@ -90,7 +90,7 @@ class GatewayProcess:
         self.gateway.process.send_signal(number)
 
     async def exit_code(self, within: float = 5.0) -> int:
-        """Its exit code, once it has ended."""
+        """Return its exit code when it has ended."""
         return await asyncio.wait_for(asyncio.to_thread(self.gateway.process.wait, within), within + 1)
 
     async def refuses(self) -> bool:
@@ -201,7 +201,7 @@ async def test_a_response_that_exceeds_the_drain_time_ends_with_an_error(gateway
 
 
 async def _agent(gateway: GatewayProcess) -> RawClient:
-    """An agent's run that has begun to say what it does."""
+    """Start an agent's run and wait for its first step."""
     client = await RawClient.to(gateway.port)
     await client.send(post("/api/chat/stream", {"content": "go"}))
     while b"begun" not in client.received:

@@ -1,4 +1,4 @@
-"""A call goes to another server as long as its client has seen nothing; when none can answer it hears which and why."""
+"""A call is retried on another server until its client has a byte; if none can answer, the error names each."""
 
 import contextlib
 import socket
@@ -39,7 +39,7 @@ VICTORIA_SAYS = {"/run": b'{"status":"success","output":"good"}'}
 
 
 async def answer_in_dialect(turn: Turn) -> None:
-    """Answer as an engine of any kind does."""
+    """Answer in the format of the engine that owns the path."""
     body = (VLLM_SAYS | OLLAMA_SAYS | VICTORIA_SAYS).get(turn.request.path)
     if body is None:
         await turn.send(response(b'{"detail":"Not Found"}', status="404 Not Found"))
@@ -57,7 +57,7 @@ async def answer_in_dialect(turn: Turn) -> None:
 
 @pytest.fixture
 def make_refusing_address() -> Iterator[Callable[[], str]]:
-    """Makes addresses where nobody listens, and nobody can begin to."""
+    """Factory of addresses that refuse connections and stay reserved."""
     with contextlib.ExitStack() as held:
 
         def address() -> str:

@@ -1,4 +1,4 @@
-"""A thousand faults of simulated servers with one good server left: no caller sees one before its first byte."""
+"""A thousand faults of simulated servers beside a good one: none reaches a client before its first byte."""
 
 import asyncio
 import random
@@ -42,7 +42,7 @@ PROBABILITIES = Faults(
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way to ask: the request, and what its answer says; `error` finds the error that ended a stream."""
+    """A request, and how to read its response; `error` finds the error that ended a stream."""
 
     name: str
     request: bytes
@@ -51,7 +51,7 @@ class Way:
 
 
 def _openai_error(answer: Answer) -> str:
-    """The gateway's own error, or one that the engine's stream itself tells of."""
+    """Return the gateway's own error, or the one in the engine's stream."""
     events = [msgspec.json.decode(data) for data in answer.data if data != b"[DONE]"]
     return "".join(event["error"]["message"] for event in events if "error" in event)
 
@@ -117,7 +117,7 @@ def _find_outcome(way: Way, answer: Answer) -> str:
 
 
 async def call(gateway: RunningGateway, kept: list[RawClient], dice: random.Random, tally: Counter[str]) -> None:
-    """One call, on a new connection or on one that an earlier call has left."""
+    """Make one call, on a new connection or on one that an earlier call left open."""
     way = dice.choice(WAYS)
     client = kept.pop() if kept else await RawClient.to(gateway.port)
     for name in FAULTY:  # each has had its rest: none is passed over for what it did before

@@ -1,4 +1,4 @@
-"""A hedged first byte: a second server is asked beside one that is slow to begin, and one of them answers, once."""
+"""A hedged first byte: if a server starts slowly, a second one gets the call too, and one of them answers."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ GOOD = response(completion("good"))
 
 @contextlib.asynccontextmanager
 async def hedging(*engines: RawEngine | Simulator, after: float = 0.05) -> AsyncIterator[RunningGateway]:
-    """A gateway that hedges, in front of engines of which it likes the first best."""
+    """Run a gateway that hedges, in front of engines; it prefers the first one."""
     servers = [
         server_settings(chr(97 + at), engine.url, priority="SECONDARY" if at else "PRIMARY")
         for at, engine in enumerate(engines)

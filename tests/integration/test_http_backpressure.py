@@ -22,14 +22,14 @@ from tests.support.raw_engine import (
 )
 
 MAX_BUFFERED_BYTES = 1_500_000
-"""Bytes that the gateway may hold for a client: its own limit, what the loop reads at once, and a kernel's worth."""
+"""Bytes that the gateway may hold for a client: its own limit, one read of the loop, and the buffers of the kernel."""
 WORD = "word " * 200
 CHAT = post("/v1/chat/completions", chat())
 STREAM = post("/v1/chat/completions", chat(stream=True))
 
 
 class Flood:
-    """An engine's script: a stream of so many events, as fast as they are taken."""
+    """An engine's script: a stream of so many events, as fast as the reader takes them."""
 
     def __init__(self, events: int, *, close: bool = False, kind: str = "vllm") -> None:
         self.events = events
@@ -57,7 +57,7 @@ class Flood:
 
 
 async def wait_until_paused(gateway: RunningGateway, flood: Flood) -> None:
-    """Wait until the engine is stopped by nobody's reading."""
+    """Wait until the engine is paused because nothing reads."""
     while True:
         before = flood.pushed
         await asyncio.sleep(0.05)

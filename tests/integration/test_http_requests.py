@@ -34,7 +34,7 @@ STREAM = post("/v1/chat/completions", chat(stream=True))
 
 
 async def echo(turn: Turn) -> None:
-    """Answer with what the user said, streamed if asked."""
+    """Answer with the text of the user, streamed on request."""
     asked = turn.request.json
     text = asked["messages"][-1]["content"]
     await turn.send(stream(*text.split(" ")) if asked.get("stream") else response(completion(text)))

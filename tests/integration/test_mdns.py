@@ -20,7 +20,7 @@ from tests.support.lan import LOOPBACK, CallbackWaiter, LanHost
 
 
 def not_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if nobody had asked the network for anything yet."""
+    """Unload the mDNS library, as before the first use of the network."""
     monkeypatch.delitem(sys.modules, zeroconf_adapter.__name__)
     monkeypatch.delattr(discovery, "zeroconf_adapter")
 

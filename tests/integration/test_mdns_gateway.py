@@ -1,4 +1,4 @@
-"""A whole gateway on a network whose servers get new addresses, are drained and are removed: running streams go on."""
+"""A complete gateway on a network whose servers get new addresses, are drained and are removed: streams continue."""
 
 import asyncio
 import contextlib
@@ -41,7 +41,7 @@ def port_of(simulator: Simulator) -> int:
 
 
 async def start_stream(here: RunningGateway) -> "asyncio.Task[str]":
-    """A stream whose first words have come."""
+    """Start a stream and wait for its first text."""
     client = await here.connect_client()
     await client.send(STREAM)
     await wait_until(lambda: here.gateway.pools.busy_count == 1)

@@ -27,7 +27,7 @@ VARYING: Final = re.compile(
 
 
 def parse_stream(stream: bytes) -> list[object]:
-    """A stream's text, reasons and usage."""
+    """Return a stream's text, finish reasons and usage."""
     events = [msgspec.json.decode(line[6:]) for line in stream.splitlines() if line.startswith(b"data: {")]
     choices = [choice for event in events for choice in event["choices"]]
     text = "".join(choice.get("delta", choice).get("content") or choice.get("text", "") for choice in choices)

@@ -1,4 +1,4 @@
-"""A client that hangs up ends the engine's work at once, whatever API it has called: the rest is never made."""
+"""A client that disconnects ends the engine's work at once in every API: the rest is never generated."""
 
 import asyncio
 import re
@@ -57,7 +57,7 @@ async def until_at_work(engine: Running, client: httpx.AsyncClient, number: int)
 
 
 async def hang_up(engine: Running, running: Gateway, path: str, body: dict[str, Any]) -> float:
-    """Begin a call, hang up in the middle of it; the tokens that the engine has made when it has stopped."""
+    """Start a call and disconnect in the middle; return the tokens that the engine generated until it stopped."""
     async with httpx.AsyncClient(trust_env=False, timeout=TIMEOUT_SECONDS) as watch:
         before = await read_gauge(engine, watch, MADE[engine.engine])
         async with httpx.AsyncClient(base_url=running.url, trust_env=False, timeout=TIMEOUT_SECONDS) as client:
@@ -79,7 +79,7 @@ async def hang_up(engine: Running, running: Gateway, path: str, body: dict[str, 
     ("path", "stream"), [*((path, True) for path in STREAMED), *((path, False) for path in UNSTREAMED)]
 )
 async def test_hanging_up_stops_llama_cpp(llama_a: Running, before_llama_cpp: Gateway, path: str, stream: bool) -> None:
-    """But for an unstreamed answer in its own API, which it makes to the end, whoever asks."""
+    """An unstreamed response in its own API is the exception: llama.cpp always completes it."""
     assert await hang_up(llama_a, before_llama_cpp, path, {**CALLS[path], "stream": stream}) < 30_000 / 2
     seen = before_llama_cpp.list_servers()["llamacpp1"]
     assert (seen["running"], seen["state"]) == (0, "up")  # a client that leaves blames nobody

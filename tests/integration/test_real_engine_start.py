@@ -1,4 +1,4 @@
-"""Every real engine that the other tests lean on starts, lists its model and says exactly what the model must say."""
+"""Every real engine that other tests use starts, lists its model and generates exactly the expected text."""
 
 import http.client
 import socket

@@ -1,4 +1,4 @@
-"""A model that has come to a server since the last look is found by the first who asks for it."""
+"""A model that a server got since the last probe is found by the first call for it."""
 
 import asyncio
 from collections.abc import AsyncIterator

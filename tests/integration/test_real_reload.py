@@ -25,7 +25,7 @@ SLOW: Final = {"model": "llama3.1:8b", "messages": MESSAGES}
 
 @pytest.fixture(scope="module")
 def slow(simulators: Simulators) -> Iterator[Simulator]:
-    """An Ollama that needs about three seconds for what it says."""
+    """An Ollama that needs about three seconds for a response."""
     options = replace(SimOptions.instant("ollama", "llama3.1:8b", text=SIM_TEXT), tokens_per_second=8.0)
     running = simulators.start(options)
     yield running
@@ -45,7 +45,7 @@ def fleet(first: Simulator, *more: Simulator) -> str:
 
 
 async def stream_pieces(response: httpx.Response) -> AsyncIterator[str]:
-    """The text of an Ollama stream, piece by piece; it must end as it should."""
+    """Yield the text of an Ollama stream in pieces; check that the stream ends correctly."""
     line: dict[str, Any] = {}
     async for raw in response.aiter_lines():
         line = json.loads(raw)

@@ -1,4 +1,4 @@
-"""A stream whose server dies continues on another one: nothing doubled, nothing lost, one response for the client."""
+"""A stream whose server dies continues on another one: nothing is doubled or lost, and the client gets one response."""
 
 import asyncio
 import random
@@ -43,7 +43,7 @@ FAULTS = Faults(
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way to ask for a stream; `read` checks its shape and gives its text and how often it was resumed."""
+    """A request for a stream; `read` checks the shape and returns the text and how often it was resumed."""
 
     name: str
     request: bytes
@@ -183,7 +183,7 @@ ASKED = post("/v1/chat/completions", chat(**MORE, max_tokens=9))
 
 
 def rest(*words: str, **usage: int) -> bytes:
-    """The rest of a stream, with its usage."""
+    """Return the rest of a stream, with its usage."""
     counted = {"id": "2", "object": "chat.completion.chunk", "created": 2, "model": "m", "choices": [], "usage": usage}
     last = b"data: " + msgspec.json.encode(counted) + b"\n\n" if usage else b""
     events = [*map(event, words), event(finish="stop"), last, b"data: [DONE]\n\n"]

@@ -1,4 +1,4 @@
-"""Servers are killed, hung and let go: no call goes to one that is known dead, and one that is back has work soon.
+"""Servers are killed, hung and resumed: a dead server gets no calls, and a recovered one soon gets some.
 
 Times are a twentieth of real life's.
 """
@@ -30,7 +30,7 @@ POLICY = BreakerPolicy(
 
 @contextlib.asynccontextmanager
 async def fleet(*sims: Simulator) -> AsyncIterator[RunningGateway]:
-    """A gateway in front of simulators, the first of which it likes best."""
+    """Run a gateway in front of simulators; it prefers the first one."""
     servers = [
         server_settings(
             chr(97 + place), sim.url, priority="SECONDARY" if place else "PRIMARY", first_byte=0.2, idle=0.2

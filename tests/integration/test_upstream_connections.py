@@ -1,4 +1,4 @@
-"""Connections to engines: kept, reused, replaced, given up; over TLS, IPv6 and under a path prefix."""
+"""Connections to engines: kept, reused, replaced, closed; over TLS, IPv6 and under a path prefix."""
 
 import asyncio
 import ssl

@@ -1,4 +1,4 @@
-"""Engines frame answers in every way that HTTP/1.x allows, in TCP pieces of any size: clients get the same answer."""
+"""Engines frame answers in every way that HTTP/1.x allows, in TCP pieces of any size: clients get the same response."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -38,7 +38,7 @@ EVENTS = b"".join(stream_events(*WORDS))
 
 @dataclass
 class Pair:
-    """A gateway, and the engine behind it."""
+    """A gateway and the engine behind it."""
 
     engine: RawEngine
     gateway: RunningGateway

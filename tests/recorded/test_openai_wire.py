@@ -66,7 +66,7 @@ WIRES = {
 
 
 def is_refused_by_gateway(recorded: RecordedExchange) -> bool:
-    """Some servers answer requests that ours refuses: a chat without messages."""
+    """Return True for requests that our dialect refuses though some servers answer them: a chat without messages."""
     request = recorded.request_json
     return recorded.status == 200 and "chat" in recorded.path and not (request and request.get("messages"))
 
@@ -103,7 +103,7 @@ def split_at(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 def recorded_text(recorded: RecordedExchange) -> str:
-    """The text of the first choice as the recording itself spells it."""
+    """Return the text of the first choice as recorded."""
     objects = [event for event in recorded.events if isinstance(event, dict)] if recorded.is_stream else [recorded.json]
     choices = [choice for one in objects for choice in one["choices"] if choice["index"] == 0]
     parts = [choice.get("delta") or choice.get("message") or {"content": choice.get("text")} for choice in choices]
@@ -379,7 +379,7 @@ usages = st.builds(Usage, st.integers(0, 999), st.integers(0, 999), st.integers(
 
 @st.composite
 def answers(draw: st.DrawFn) -> list[Chunk]:
-    """A stream of one or two choices, each ended, with what it cost."""
+    """Generate a stream of one or two finished choices, with usage."""
     chunks: list[Chunk] = []
     for index in range(draw(st.integers(1, 2))):
         parts = [Chunk(text, choice=index) for text in draw(st.lists(words, max_size=4))]

@@ -1,4 +1,4 @@
-"""Which subjects of commits are accepted."""
+"""Accepted and rejected subjects of commits."""
 
 import pytest
 from commit_subjects import find_problem

@@ -12,5 +12,5 @@ def folder(tmp_path: Path) -> SettingsFolder:
 
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> SettingsFolder:
-    """For properties: one folder for all their examples."""
+    """Folder that all examples of a property share."""
     return SettingsFolder(tmp_path_factory.mktemp("settings"))

@@ -18,7 +18,7 @@ SAME_KEYS = re.compile(r"llm\.providers\.(llamacpp|mlx|openai|victoria)\.|auth\.
 
 
 def list_documented_keys() -> dict[str, str]:
-    """Every key that has a row of its own, with its default."""
+    """Return every key that has a row of its own, with its default."""
     rows: dict[str, str] = {}
     section = ""
     for line in REFERENCE.splitlines():

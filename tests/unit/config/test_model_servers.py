@@ -37,7 +37,7 @@ llm:
 
 
 def providers(text: str) -> str:
-    """A file with this under `llm.providers`."""
+    """Return a file with this text under `llm.providers`."""
     lines = "".join(f"    {line}\n" for line in text.strip("\n").splitlines())
     return f"llm:\n  providers:\n{lines}"
 

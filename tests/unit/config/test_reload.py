@@ -16,7 +16,7 @@ from tests.support.settings_folder import SettingsFolder
 
 
 class Watched:
-    """A reloader over a folder, and what it handed on."""
+    """A reloader over a folder, and the settings that it published."""
 
     def __init__(self, folder: SettingsFolder, text: str | None) -> None:
         self.folder = folder
@@ -26,7 +26,7 @@ class Watched:
         self.reloader = Reloader(folder.load, self.first, self.applied.append, [file])
 
     def settle(self) -> bool:
-        """Look until the change has rested."""
+        """Check the files until the change is stable."""
         return any([self.reloader.check_files(), self.reloader.check_files()])
 
 

@@ -15,7 +15,7 @@ from tests.support.settings_folder import KINDS, SettingsFolder
 
 
 def sections(model: type[BaseModel], above: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
-    """The path of every section that the schema has; of a list of sections, the path of its first."""
+    """Yield the path of every section of the schema; for a list of sections, the path of its first."""
     found: list[tuple[str | int, ...]] = [above]
     for name, field in model.model_fields.items():
         inner: Any = field.annotation

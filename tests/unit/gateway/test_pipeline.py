@@ -1,4 +1,4 @@
-"""Lifecycle of a call: every call ends once, returns what it took and reaches every observer, whatever happens."""
+"""Lifecycle of a call: every call ends once, releases its resources and reaches every observer."""
 
 import asyncio
 import logging
@@ -33,7 +33,7 @@ READ_CALL = Call("openai.chat", Operation.CHAT, "m", False, b"{}")
 
 
 class PipelineClient(RecordingClient):
-    """Records the error that it is sent, too."""
+    """Records errors, too."""
 
     error: PenstockError | None = None
 

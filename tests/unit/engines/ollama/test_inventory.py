@@ -33,7 +33,7 @@ DETAILS = {
 
 
 class FakeOllama:
-    """Answers what a look fetches, and remembers what was fetched."""
+    """Server that answers the requests of a probe and records them."""
 
     def __init__(self, answers: Mapping[str, object], status: int = 200) -> None:
         self.answers = answers

@@ -319,7 +319,7 @@ def test_an_embedding_survives_decoding_and_encoding(body: dict[str, object]):
 
 
 def _plain(content: Content) -> object:
-    """Content with its carried JSON parsed, and what stands for a default put in."""
+    """Return content with its carried JSON parsed and its defaults filled in."""
     assert isinstance(content, Chat | Completion)
     tools = getattr(content, "tools", ())
     empty = {"type": "object", "properties": {}}

@@ -54,7 +54,7 @@ def answer(*pieces: bytes) -> ModelResponse:
 
 
 def until_error(*pieces: bytes) -> tuple[list[Chunk], PenstockError]:
-    """The chunks told before the error, and the error."""
+    """Return the chunks before the error, and the error."""
     reader = EventStreamReader("vLLM")
     found: list[Chunk] = []
     try:

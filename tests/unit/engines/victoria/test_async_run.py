@@ -26,12 +26,12 @@ def body(value: object) -> bytes:
 
 
 def poll(reader: RunReader, *statuses: object) -> list[Chunk]:
-    """Show it one status after the other."""
+    """Feed the reader one status after the other."""
     return [chunk for one in statuses for chunk in reader.read_poll(FetchResponse(200, body(one)))]
 
 
 def start_run(accepted: object = ACCEPTED, question_is_text: bool = False) -> RunReader:
-    """A reader that has read what `/run` answered."""
+    """Create a reader that has read the response of `/run`."""
     reader = RunReader(question_is_text)
     assert list(reader.feed(body(accepted))) == []
     assert list(reader.close()) == []

@@ -195,7 +195,7 @@ def test_drained_models_may_return_after_the_waiting_one_was_loaded():
 @given(st.lists(st.sampled_from("abc"), min_size=50, max_size=400), st.integers(1, 4), st.integers(5, 40))
 @settings(max_examples=60)
 def test_no_call_starves_while_others_keep_arriving(arrivals, slots, seconds):
-    """A call every second; each runs so many seconds once it is sent."""
+    """A call arrives every second; each runs so many seconds once it is sent."""
     server = Server(fairness=30.0, slots=slots)
     began: dict[int, float] = {}
     ends: list[tuple[float, str]] = []

@@ -26,7 +26,7 @@ def fleet(*statuses):
 
 
 def pair(up: bool = True, remote=REMOTE, local=LOCAL):
-    """A powerful server and a laptop."""
+    """Return a fleet of a powerful server and a laptop."""
     return fleet(status("remote", *remote, up=up), status("localhost", *local, priority=SECONDARY))
 
 
@@ -36,7 +36,7 @@ def asks(level: Level, task_type: TaskType = CHAT, model: str = "auto", **more) 
 
 
 def at_work(model: str, running: int):
-    """A server that holds a model with so many calls for it."""
+    """Return the load of a server that runs so many calls of a model."""
     one = live(running)
     one.swap_queue.running[model] = running
     one.residency.touch(model, 1, NOW)

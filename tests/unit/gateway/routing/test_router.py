@@ -28,12 +28,12 @@ PRIMARY, SECONDARY, FALLBACK = Priority.PRIMARY, Priority.SECONDARY, Priority.FA
 
 
 def busy(**running: int):
-    """The live records of servers by the number of calls that run on each."""
+    """Return the loads of servers by the number of calls that run on each."""
     return {name: live(number) for name, number in running.items()}
 
 
 def failed_loads(**ago: float):
-    """The live records of servers that failed so many seconds ago."""
+    """Return the loads of servers that failed so many seconds ago."""
     return {name: live(failed_at=NOW - seconds) for name, seconds in ago.items()}
 
 

@@ -1,4 +1,4 @@
-"""Leases: what an attempt takes from shared state is returned exactly once, however the attempt ends."""
+"""Leases: an attempt returns exactly once all that it takes from shared state, however it ends."""
 
 from typing import Any, cast
 

@@ -1,4 +1,4 @@
-"""The classifier: what it makes of typical texts, and what holds for any."""
+"""The classifier: levels of typical texts, and properties for any text."""
 
 import json
 import math

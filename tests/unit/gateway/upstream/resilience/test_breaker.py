@@ -1,4 +1,4 @@
-"""Circuit breakers under thousands of histories: what they let through, when, and how they close again."""
+"""Circuit breakers under thousands of histories: permitted calls, open times, and closing."""
 
 from dataclasses import dataclass, field
 
