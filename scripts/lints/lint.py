@@ -18,6 +18,8 @@ import naming
 ROOT = Path(__file__).resolve().parents[2]
 PLACES = ("src", "tests", "scripts", "docs", "bench", "training", "deploy", ".ci")
 SIZED = ("src/", "scripts/", "bench/", "training/")
+NAMED = (*SIZED, "tests/")
+NOT_NAMED = ("tests/sim/",)
 TEXT = frozenset({".py", ".md", ".toml", ".yaml", ".yml", ".sh", ".html", ".txt", ".cfg", ".ini", ".lock", ""})
 
 MAX_MODULE = 400
@@ -194,14 +196,15 @@ SIZES: tuple[Rule, ...] = (limit_module_length, limit_function_length)
 
 
 def rules_for(path: str) -> tuple[Rule, ...]:
-    """Return the rules for a file: tests may be long, and words are checked except where they are listed."""
+    """Return the rules for a file: tests may be long, but their names follow the same rules."""
     rules: tuple[Rule, ...] = ()
     if path not in ("scripts/lints/lint.py", "scripts/lints/naming.py"):
         rules += (forbid_machine_and_registry_names,)
         if path.endswith(".py"):
             rules += (forbid_unfinished_code,)
     if path.endswith(".py"):
-        rules += (*SIZES, *NAMING) if path.startswith(SIZED) else ()
+        rules += SIZES if path.startswith(SIZED) else ()
+        rules += NAMING if path.startswith(NAMED) and not path.startswith(NOT_NAMED) else ()
         rules += CODE if path.startswith("src/") else ()
     return rules
 
