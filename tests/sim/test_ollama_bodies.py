@@ -1,5 +1,7 @@
 """How Ollama reads a request's body, and what it says of a bad one."""
 
+import base64
+import json
 from typing import Any
 
 import pytest
@@ -7,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.sim import Simulator
-from penstock.sim.kinds.ollama.fields import CHAT, parse_duration
-from penstock.sim.kinds.ollama.go_json import BadBodyError, decode_fields
+from penstock.sim.kinds.ollama.fields import CHAT
+from penstock.sim.kinds.ollama.go.decoder import BadBodyError, decode_fields
+from penstock.sim.kinds.ollama.go.scanner import parse_first_value
+from penstock.sim.kinds.ollama.go.text import find_base64_error, parse_duration
 from tests.sim.client import ask
 from tests.sim.conftest import PLAIN, THINKER
 
@@ -34,6 +38,31 @@ async def chat(server: Simulator, **body: Any) -> Any:
         (b'{"model":"a" "b"}', "invalid character '\"' after object key:value pair"),
         (b"[1 2]", "invalid character '2' after array element"),
         (b'"text"', "json: cannot unmarshal string into Go value of type api.ChatRequest"),
+        (b'{"model":"a\nb"}', "invalid character '\\n' in string literal"),
+        (b"{'model':1}", "invalid character '\\'' looking for beginning of object key string"),
+        (b'{"model":"\\x"}', "invalid character 'x' in string escape code"),
+        (b'{"model":"\\u12g4"}', "invalid character 'g' in \\u hexadecimal character escape"),
+        (b'{"model":trux}', "invalid character 'x' in literal true (expecting 'e')"),
+        (b'{"model":-x}', "invalid character 'x' in numeric literal"),
+        (b'{"model":1.x}', "invalid character 'x' after decimal point in numeric literal"),
+        (b'{"model":1ex}', "invalid character 'x' in exponent of numeric literal"),
+        (b'{"model":"m",}', "invalid character '}' looking for beginning of object key string"),
+        (b'{"messages":[1,]}', "invalid character ']' looking for beginning of value"),
+        (b"\x1f\x8b", "invalid character '\\x1f' looking for beginning of value"),
+        ("я".encode(), "invalid character 'Ñ' looking for beginning of value"),
+        (b'{"options":' + b"[" * 12000, "invalid character '[' exceeded max depth"),
+        (
+            b'{"top_logprobs":1.50}',
+            "json: cannot unmarshal number 1.50 into Go struct field ChatRequest.top_logprobs of type int",
+        ),
+        (
+            b'{"model":5,"think":"x"}',
+            'invalid think value: "x" (must be "high", "medium", "low", "max", true, or false)',
+        ),
+        (
+            b'{"model":5,"stream":"x"}',
+            "json: cannot unmarshal number into Go struct field ChatRequest.model of type string",
+        ),
     ],
 )
 async def test_a_bad_body_is_400_in_go_s_words(ollama: Simulator, body: bytes, words: str) -> None:
@@ -66,6 +95,18 @@ async def test_keys_may_be_in_any_case_and_anything_after_the_object_is_ignored(
         ({"stream": "yes"}, "string into Go struct field ChatRequest.stream of type bool"),
         ({"options": "fast"}, "string into Go struct field ChatRequest.options of type map[string]interface {}"),
         ({"model": 1}, "number into Go struct field ChatRequest.model of type string"),
+        (
+            {"tools": [{"function": {"parameters": "x"}}]},
+            "string into Go struct field ToolFunction.tools.function.parameters of type api.ToolFunctionParameters",
+        ),
+        (
+            {"tools": [{"function": {"parameters": {"required": [5]}}}]},
+            "number into Go struct field ToolFunctionParameters.tools.function.parameters.required of type string",
+        ),
+        (
+            {"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": 5}}]}]},
+            "number into Go struct field ChatRequest.messages.tool_calls.function.name of type string",
+        ),
     ],
 )
 async def test_a_wrong_type_is_400_with_the_field_s_path(ollama: Simulator, body: dict[str, Any], words: str) -> None:
@@ -85,6 +126,26 @@ async def test_a_wrong_type_is_400_with_the_field_s_path(ollama: Simulator, body
 async def test_a_wrong_option_is_500(ollama: Simulator, options: dict[str, Any], words: str) -> None:
     answer = await chat(ollama, options=options)
     assert (answer.status, answer.error) == (500, words)
+
+
+async def test_a_depth_that_go_accepts_is_read(ollama: Simulator) -> None:
+    deep = b'{"a":' * 9000 + b"1" + b"}" * 9000
+    body = b'{"model":"gemma3:1b","prompt":"hi","stream":false,"options":%b}' % deep
+    assert (await ask(ollama.url, "POST", "/api/generate", body)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        (b"h\xff\xfei", "h\ufffd\ufffdi"),
+        (b"h\\ud83di", "h\ufffdi"),
+        (b"\\ud83d\\ude00", "😀"),
+        (b"\\ude00\\ud83d", "\ufffd\ufffd"),
+    ],
+)
+def test_what_is_not_text_becomes_a_replacement_character(text: bytes, read: str) -> None:
+    fields = decode_fields(b'{"messages":[{"role":"USER","content":"%b"}]}' % text, CHAT)
+    assert fields["messages"] == [{"role": "user", "content": read}]
 
 
 async def test_unknown_options_and_whole_numbers_with_a_fraction_pass(ollama: Simulator) -> None:
@@ -160,6 +221,19 @@ async def test_thinking_can_be_told_a_level(ollama: Simulator) -> None:
     assert answer.json["message"]["thinking"]
 
 
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(VALUES, st.booleans(), st.sampled_from(["", " rest", "]"]))
+def test_the_scanner_reads_what_python_writes(value: Any, escaped: bool, rest: str) -> None:
+    text = json.dumps(value, ensure_ascii=escaped, indent=1) + (rest or "\n")
+    assert parse_first_value(text.encode()) == value
+
+
 @given(st.binary(max_size=60))
 def test_no_bytes_break_the_reader(body: bytes) -> None:
     try:
@@ -172,5 +246,18 @@ def test_no_bytes_break_the_reader(body: bytes) -> None:
 
 @given(st.integers(0, 10**6), st.sampled_from([("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)]))
 def test_a_duration_is_read_in_its_unit(number: int, unit: tuple[str, float]) -> None:
-    assert parse_duration(f"{number}{unit[0]}") == pytest.approx(number * unit[1])
-    assert parse_duration(f"-{number}{unit[0]}") == pytest.approx(-number * unit[1])
+    assert parse_duration(f"{number}{unit[0]}") / 1e9 == pytest.approx(number * unit[1])
+    assert parse_duration(f"-{number}{unit[0]}") / 1e9 == pytest.approx(-number * unit[1])
+
+
+@given(st.binary(max_size=30))
+def test_what_python_encodes_is_base64(data: bytes) -> None:
+    assert find_base64_error(base64.b64encode(data).decode()) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "position"),
+    [("!!", 0), ("aGk", 0), ("aGk=x", 4), ("aGkh!", 4), ("a===", 1), ("aG=x", 2), ("aG=", 3), ("YW\nJj", None)],
+)
+def test_the_first_wrong_byte_of_base64_is_found_where_go_finds_it(text: str, position: int | None) -> None:
+    assert find_base64_error(text) == position

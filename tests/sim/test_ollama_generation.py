@@ -137,6 +137,72 @@ async def test_a_tool_is_called_with_an_object_of_arguments(ollama: Simulator, m
     assert lines[-1]["done_reason"] == "stop"
 
 
+@pytest.mark.parametrize(("model", "done"), [("tiny", [False, True]), ("nat", [True])])
+async def test_a_go_template_sends_calls_in_a_line_of_their_own(model: str, done: list[bool]) -> None:
+    async with Simulator(SimOptions.instant("ollama", model)) as simulator:
+        lines = (await chat(simulator, model=model, tools=[WEATHER])).lines
+    assert [line["done"] for line in lines] == done
+    assert "tool_calls" in lines[0]["message"]
+
+
+async def test_a_call_that_is_cut_off_is_none(ollama: Simulator) -> None:
+    answer = await chat(ollama, model=SKILLED, tools=[WEATHER], stream=False, options={"num_predict": 3})
+    assert answer.json["message"] == {"role": "assistant", "content": ""}
+    assert (answer.json["done_reason"], answer.json["eval_count"]) == ("length", 3)
+    complete = await chat(ollama, model=SKILLED, tools=[WEATHER], stream=False)
+    exact = {"num_predict": complete.json["eval_count"]}
+    enough = await chat(ollama, model=SKILLED, tools=[WEATHER], stream=False, options=exact)
+    assert "tool_calls" in enough.json["message"]
+    for limit in (1, 5):
+        thought = await chat(ollama, model=THINKER, tools=[WEATHER], stream=False, options={"num_predict": limit})
+        assert thought.json["eval_count"] == limit
+
+
+async def test_logprobs_of_a_call_come_before_it(ollama: Simulator) -> None:
+    *lines, last = (await chat(ollama, model=SKILLED, tools=[WEATHER], logprobs=True)).lines
+    tokens = [line["logprobs"][0]["token"] for line in lines]
+    assert (tokens[0], tokens[-1]) == ("<tool_call>", "</tool_call>")
+    assert "tool_calls" in lines[-2]["message"]
+    assert last["eval_count"] == len(lines)
+
+
+async def test_a_model_that_repeats_itself_is_ended_without_a_last_line() -> None:
+    async with Simulator(SimOptions.instant("ollama", "tiny", text="no " * 100)) as simulator:
+        streamed = await chat(simulator, model="tiny")
+        complete = await chat(simulator, model="tiny", stream=False)
+    assert (streamed.status, streamed.ended) == (200, "whole")
+    assert [line["done"] for line in streamed.lines] == [False] * 31
+    assert complete.json["message"]["content"] == " ".join(["no"] * 31)
+    assert (complete.json["done"], "done_reason" in complete.json) == (False, False)
+
+
+async def test_the_rendered_prompt_can_be_asked_for(ollama: Simulator) -> None:
+    rendered = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+    for answer in (await chat(ollama, _debug_render_only=True), await generate(ollama, _debug_render_only=True)):
+        assert answer.header("content-type") == "application/json; charset=utf-8"
+        assert answer.json["_debug_info"] == {"rendered_template": rendered}
+        assert answer.json["done"] is False
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({"options": {"repeat_penalty": 0}}, 400, "penalty_repeat must be finite and greater than 0"),
+        (
+            {"format": {"type": "object", "properties": {"a": {"type": "bogus"}}}},
+            400,
+            "JSON schema error at #/properties/a: unrecognized type bogus",
+        ),
+    ],
+)
+async def test_what_llama_server_refuses_is_passed_on(
+    ollama: Simulator, body: dict[str, Any], status: int, words: str
+) -> None:
+    answer = await chat(ollama, **body)
+    assert answer.status == status
+    assert words in msgspec.json.decode(answer.error)["error"]["message"]
+
+
 async def test_a_tool_s_result_is_answered_in_words(ollama: Simulator) -> None:
     call = {"function": {"name": "get_weather", "arguments": {"city": "Paris"}}}
     messages = [
@@ -236,11 +302,27 @@ async def test_old_messages_are_dropped_in_silence_and_the_last_one_never(ollama
     dropped = await chat(ollama, messages=[*old, *HI], options={"num_ctx": 100}, stream=False)
     assert dropped.status == 200
     assert dropped.json["prompt_eval_count"] < 100
-    alone = await chat(ollama, messages=old[:1], options={"num_ctx": 100})
-    inner = msgspec.json.decode(alone.error)["error"]
-    assert (alone.status, inner["type"], inner["n_ctx"]) == (400, "exceed_context_size_error", 100)
     kept = await chat(ollama, messages=[*old, *HI], options={"num_ctx": 100}, truncate=False)
-    assert kept.status == 400
+    inner = msgspec.json.decode(kept.error)["error"]
+    assert (kept.status, inner["type"], inner["n_ctx"]) == (400, "exceed_context_size_error", 256)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_last_message_that_is_too_long_is_cut_by_a_go_template_only(stream: bool) -> None:
+    long = [{"role": "user", "content": "word " * 400}]
+    async with Simulator(SimOptions.instant("ollama", "tiny", "nat")) as simulator:
+        asked = {"messages": long, "options": {"num_ctx": 256, "num_predict": 1}, "stream": stream}
+        cut = await chat(simulator, model="tiny", **asked)
+        whole = await chat(simulator, model="tiny", **asked, shift=False)
+        native = await chat(simulator, model="nat", **asked)
+    assert (cut.status, cut.lines[-1]["prompt_eval_count"]) == (200, 130)
+    assert (whole.status, whole.error.partition(";")[0]) == (
+        400,
+        "the prompt is longer than the context length currently available to the model",
+    )
+    assert (native.status, "exceed_context_size_error" in native.error) == (400, True)
+    assert native.header("transfer-encoding") == ("chunked" if stream else None)
+    assert native.header("content-type") == ("application/json" if stream else "application/json; charset=utf-8")
 
 
 async def test_a_long_prompt_is_cut_unless_that_is_forbidden(ollama: Simulator) -> None:
@@ -252,9 +334,10 @@ async def test_a_long_prompt_is_cut_unless_that_is_forbidden(ollama: Simulator) 
 
 
 async def test_a_full_context_ends_the_answer_where_shifting_is_off(ollama: Simulator) -> None:
-    answer = await chat(ollama, options={"num_ctx": 20}, shift=False, stream=False)
+    long = [{"role": "user", "content": "word " * 220}]
+    answer = await chat(ollama, messages=long, options={"num_ctx": 256}, shift=False, stream=False)
     assert answer.json["done_reason"] == "length"
-    assert answer.json["prompt_eval_count"] + answer.json["eval_count"] == 20
+    assert answer.json["prompt_eval_count"] + answer.json["eval_count"] == 256
 
 
 async def test_another_context_size_loads_the_model_again(ollama: Simulator) -> None:
@@ -266,6 +349,10 @@ async def test_another_context_size_loads_the_model_again(ollama: Simulator) -> 
 async def test_images_need_a_model_that_sees(ollama: Simulator) -> None:
     pictured = [{"role": "user", "content": "what is it", "images": ["aGk="]}]
     blind = await chat(ollama, messages=pictured)
+    assert blind.status == 400
+    assert "Multimodal data provided, but model does not support multimodal requests." in blind.error
+    async with Simulator(SimOptions.instant("ollama", "nat")) as native:
+        blind = await chat(native, model="nat", messages=pictured)
     assert blind.status == 500
     assert "image input is not supported" in blind.error
     async with Simulator(SimOptions.instant("ollama", SimModel.from_name("gemma3:4b"))) as seeing:

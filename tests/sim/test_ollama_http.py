@@ -43,6 +43,26 @@ async def test_a_wrong_method_is_told_the_right_one(ollama: Simulator, method: s
         assert answer.body == b"405 method not allowed"
 
 
+async def test_a_slash_is_removed_only_where_the_method_fits(ollama: Simulator) -> None:
+    assert (await ask(ollama.url, "POST", "/api/tags/")).status == 404
+
+
+async def test_every_answer_to_a_wrong_method_lists_the_right_ones(ollama: Simulator) -> None:
+    for headers, status in (({"Host": "localhost"}, 204), ({"Origin": "https://evil.example"}, 403)):
+        answer = await ask(ollama.url, "OPTIONS", "/api/version", headers=headers)
+        assert (answer.status, answer.header("allow")) == (status, "HEAD, GET")
+
+
+async def test_a_target_with_a_host_is_served_and_a_request_without_any_refused(ollama: Simulator) -> None:
+    assert (await ask(ollama.url, "GET", f"{ollama.url}/api/version")).status == 200
+    reader, writer = await asyncio.open_connection("127.0.0.1", ollama.port)
+    writer.write(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.endswith(b"missing required Host header")
+
+
 async def test_head_of_tags_is_empty(ollama: Simulator) -> None:
     answer = await ask(ollama.url, "HEAD", "/api/tags")
     assert answer.status == 200
@@ -56,6 +76,9 @@ async def test_head_of_tags_is_empty(ollama: Simulator) -> None:
         ("POST", "/api/chat/", 307, "/api/chat"),
         ("GET", "/api/tags/?ts=1", 301, "/api/tags?ts=1"),
         ("POST", "//api/chat", 307, "/api/chat"),
+        ("GET", "/api/./x/../tags", 307, "/api/tags"),
+        ("HEAD", "/api/tags/", 307, "/api/tags"),
+        ("GET", "//api/%0D%0Ax", 307, "/api/%0D%0Ax"),
     ],
 )
 async def test_a_crooked_path_is_sent_to_the_straight_one(
@@ -99,7 +122,14 @@ async def test_a_preflight_is_answered_for_half_a_day(ollama: Simulator) -> None
 
 @pytest.mark.parametrize(
     ("host", "status"),
-    [("evil.example", 403), ("foo.local", 200), ("localhost", 200), ("192.168.1.7", 200), ("8.8.8.8", 403)],
+    [
+        ("evil.example", 403),
+        ("[::1", 403),
+        ("foo.local", 200),
+        ("localhost", 200),
+        ("192.168.1.7", 200),
+        ("8.8.8.8", 403),
+    ],
 )
 async def test_on_loopback_a_foreign_host_name_is_refused(ollama: Simulator, host: str, status: int) -> None:
     answer = await ask(ollama.url, "GET", "/api/version", headers={"Host": host})

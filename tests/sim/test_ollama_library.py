@@ -95,7 +95,7 @@ async def test_the_official_client_understands_every_answer(ollama: Simulator) -
     assert len((await api.embeddings(EMBEDDER, "a")).embedding) == 768
     assert (await api.ps()).models[0].model == f"{EMBEDDER}:latest"
     assert (await api.copy(PLAIN, "mine")).status == "success"
-    assert (await api.pull("mine")).status == "success"
+    assert (await api.pull(PLAIN)).status == "success"
     assert (await api.create("made", from_="mine", system="Be kind.")).status == "success"
     assert (await api.delete("mine")).status == "success"
     with pytest.raises(client.ResponseError, match="not found") as caught:
@@ -162,9 +162,9 @@ async def test_pull_of_what_nobody_published_fails_inside_the_stream(ollama: Sim
     assert whole.header("content-type") == "application/json"
 
 
-async def test_push_tells_its_progress_or_what_is_missing(ollama: Simulator) -> None:
+async def test_push_fails_without_an_account_or_tells_what_is_missing(ollama: Simulator) -> None:
     lines = (await ask(ollama.url, "POST", "/api/push", {"model": PLAIN})).lines
-    assert (lines[0]["status"], lines[-1]["status"]) == ("retrieving manifest", "success")
+    assert lines == [{"status": "retrieving manifest"}, {"error": "unauthorized: access denied"}]
     lines = (await ask(ollama.url, "POST", "/api/push", {"model": "zzz"})).lines
     assert [line.get("status") for line in lines[:2]] == ["retrieving manifest", "couldn't retrieve manifest"]
     assert "no such file" in lines[-1]["error"]
@@ -188,8 +188,11 @@ async def test_blobs_are_kept_by_their_hash(ollama: Simulator) -> None:
     mismatch = await ask(ollama.url, "POST", wrong, data)
     assert mismatch.status == 400
     assert mismatch.error.startswith('digest mismatch, expected "sha256:0000')
-    assert (await ask(ollama.url, "POST", path, data)).status == 201
-    assert (await ask(ollama.url, "POST", path, data)).status == 200
+    assert (await ask(ollama.url, "POST", path, data)).status == 200  # kept under its true digest
+    other = b"another"
+    fresh = f"/api/blobs/sha256:{hashlib.sha256(other).hexdigest()}"
+    assert (await ask(ollama.url, "POST", fresh, other)).status == 201
+    assert (await ask(ollama.url, "POST", fresh, other)).status == 200
     assert (await ask(ollama.url, "HEAD", path)).status == 200
     made = await ask(ollama.url, "POST", "/api/create", {"model": "own", "files": {"model.gguf": digest}})
     assert made.lines[0] == {"status": "parsing GGUF"}
@@ -203,15 +206,31 @@ async def test_a_created_model_is_its_base_with_changes(ollama: Simulator) -> No
     shown = (await ask(ollama.url, "POST", "/api/show", {"model": "chef"})).json
     assert shown["system"] == "You cook."
     assert shown["parameters"].splitlines() == [f"{'temperature':<30} 0.3", f'{"stop":<30} "x"']
-    quantized = await ask(ollama.url, "POST", "/api/create", {"model": "small", "from": PLAIN, "quantize": "q8_0"})
+    smaller = {"model": "small", "from": EMBEDDER, "quantize": "q8_0"}
+    quantized = await ask(ollama.url, "POST", "/api/create", smaller)
     assert "quantizing F16 model to Q8_0" in [line["status"] for line in quantized.lines]
+    again = await ask(ollama.url, "POST", "/api/create", {**smaller, "from": PLAIN})
+    assert (again.status, again.error) == (500, "quantization is only supported for F16, BF16 and F32 models")
+
+
+async def test_copies_share_what_is_loaded(ollama: Simulator) -> None:
+    await ask(ollama.url, "POST", "/api/copy", {"source": PLAIN, "destination": "mine"})
+    for name in ("mine", PLAIN):
+        await ask(ollama.url, "POST", "/api/generate", {"model": name})
+    assert [model["name"] for model in await loaded(ollama)] == ["mine:latest"]
+    assert ollama.counters.loads == 1
+    digests = {model["name"]: model["digest"] for model in await tags(ollama)}
+    assert digests["mine:latest"] == digests[PLAIN]
+    await ask(ollama.url, "DELETE", "/api/delete", {"model": "mine"})
+    assert [model["name"] for model in await loaded(ollama)] == ["mine:latest"]
 
 
 async def test_there_is_no_account_and_no_cloud(ollama: Simulator) -> None:
     me = await ask(ollama.url, "POST", "/api/me")
     assert (me.status, me.error) == (503, "account unavailable")
     assert set((await ask(ollama.url, "GET", "/api/status")).json["cloud"]) == {"disabled", "source"}
-    assert (await ask(ollama.url, "POST", "/api/signout")).status == 401
+    signed_out = await ask(ollama.url, "POST", "/api/signout")
+    assert (signed_out.status, signed_out.error) == (500, "there was an error signing out")
 
 
 # What the command line sends, in its order.
@@ -227,13 +246,13 @@ async def test_the_command_line_can_list_show_run_stop_copy_and_remove(ollama: S
         ("POST", "/api/generate", {**prompt, "keep_alive": "5m0s"}),
         ("POST", "/api/generate", stop),
         ("POST", "/api/copy", {"source": PLAIN, "destination": "again"}),
-        ("POST", "/api/pull", {"name": "again", "insecure": False}),
+        ("POST", "/api/pull", {"name": PLAIN, "insecure": False}),
         ("DELETE", "/api/delete", {"name": "again"}),
     ]
     for method, path, body in steps:
         assert (await ask(ollama.url, "HEAD", "/")).status == 200
         answer = await ask(
-            ollama.url, method, path, body, headers={"User-Agent": "ollama/0.32.15 (amd64 linux) Go/go1.26"}
+            ollama.url, method, path, body, headers={"User-Agent": "ollama/0.33.0 (amd64 linux) Go/go1.26"}
         )
         assert answer.status == 200, path
     assert await loaded(ollama) == []

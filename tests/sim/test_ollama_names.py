@@ -44,7 +44,21 @@ TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "ob
         ("POST", "/api/copy", {"source": PLAIN, "destination": "bad name!"}, 400, 'destination "bad name!" is invalid'),
         ("POST", "/api/chat", {"model": "bad name!", "messages": HI}, 400, "invalid model name"),
         ("DELETE", "/api/delete", {"model": "bad name!"}, 400, 'name "bad name!" is invalid'),
-        ("POST", "/api/chat", {"model": "x:cloud"}, 403, "ollama cloud is disabled: remote model is unavailable"),
+        ("POST", "/api/chat", {"model": "http://m"}, 400, "invalid model name"),
+        (
+            "POST",
+            "/api/pull",
+            {"model": "x:cloud:local"},
+            400,
+            'use either :local or :cloud, not both: "x:cloud:local"',
+        ),
+        (
+            "POST",
+            "/api/embeddings",
+            {"model": "NOMIC-EMBED-TEXT"},
+            404,
+            'model "NOMIC-EMBED-TEXT" not found, try pulling it first',
+        ),
     ],
 )
 async def test_a_model_that_is_not_there_is_told_in_the_route_s_own_words(
@@ -54,7 +68,18 @@ async def test_a_model_that_is_not_there_is_told_in_the_route_s_own_words(
     assert (answer.status, answer.error) == (status, words)
 
 
-@pytest.mark.parametrize("spelling", ["LLAMA3.2", "llama3.2", "llama3.2:latest", "library/llama3.2", " llama3.2 "])
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "LLAMA3.2",
+        "llama3.2",
+        "llama3.2:latest",
+        "library/llama3.2",
+        " llama3.2 ",
+        "llama3.2:local",
+        "https://registry.ollama.ai/library/llama3.2",
+    ],
+)
 async def test_a_model_is_found_in_any_spelling_and_echoed_in_that(ollama: Simulator, spelling: str) -> None:
     body = {"model": spelling, "messages": HI, "stream": False}
     answer = await ask(ollama.url, "POST", "/api/chat", body)
@@ -92,16 +117,18 @@ async def test_what_a_model_cannot_do_is_400(ollama: Simulator, path: str, body:
 
 def test_a_name_has_defaults_for_what_it_leaves_out() -> None:
     short, hosted = parse_name("m"), parse_name("hf.co/org/repo:Q4_K_M")
-    assert short is not None
-    assert hosted is not None
     assert (short.full, short.display) == ("registry.ollama.ai/library/m:latest", "m:latest")
     assert (hosted.host, hosted.display) == ("hf.co", "hf.co/org/repo:Q4_K_M")
 
 
 @given(st.text(max_size=40))
-def test_any_text_is_a_name_or_none_and_its_display_means_the_same(text: str) -> None:
+def test_the_display_of_a_valid_name_means_the_same(text: str) -> None:
     name = parse_name(text)
-    if name is not None:
-        again = parse_name(name.display)
-        assert again is not None
-        assert again.key == name.key
+    if name.is_valid:
+        assert parse_name(name.display).full.lower() == name.full.lower()
+
+
+async def test_a_cloud_model_cannot_be_reached(ollama: Simulator) -> None:
+    answer = await ask(ollama.url, "POST", "/api/chat", {"model": "x:cloud"})
+    assert answer.status == 502
+    assert answer.error.startswith('Post "https://ollama.com:443/api/chat?ts=')

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import socket
 import struct
 from collections import deque
@@ -14,6 +15,9 @@ from urllib.parse import parse_qsl, unquote
 import httptools
 
 from penstock.sim.exchange import Exchange, Request
+
+# Scheme and authority of a target in absolute form, as proxies send it.
+_ABSOLUTE = re.compile(r"^https?://[^/]*", re.IGNORECASE)
 
 
 class App(Protocol):
@@ -119,7 +123,8 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         incoming, parser = self._incoming, self._parser
-        path, _, query = incoming.url.decode("latin-1").partition("?")
+        target, _, query = incoming.url.decode("latin-1").partition("?")
+        path = _ABSOLUTE.sub("", target) or "/"
         self._requests.append(
             Request(
                 method=parser.get_method().decode(),

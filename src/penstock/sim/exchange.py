@@ -174,11 +174,14 @@ class Exchange:
         lines = [*self.style.headers(status), *self.headers, *headers]
         if content_type:
             lines.append(("Content-Type", content_type))
+        is_head = self.request.method == "HEAD"
         if length is not None:
-            if status not in _FORBIDDEN_BODY:
+            if status not in _FORBIDDEN_BODY and (length or not is_head):
                 lines.append(("Content-Length", str(length)))
         elif self.request.version == "1.0":
             self._close = True
+        elif is_head:
+            pass  # the length of a body that is not sent stays unknown
         else:
             lines.append(("Transfer-Encoding", "chunked"))
             self._chunked = True

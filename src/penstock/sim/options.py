@@ -28,6 +28,7 @@ TOOLS = ("completion", "tools")
 VISION = ("completion", "vision")
 THINKING = ("completion", "tools", "thinking")
 EMBEDDING = ("embedding",)
+_LICENSE = "Simulated: no weights, no licence."
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,9 @@ class _Family:
     context_length: int
     capabilities: tuple[str, ...]
     parameters: float = 7e9
+    template: str = "go"
+    stop: tuple[str, ...] = ()
+    license: str = _LICENSE
 
 
 # The longest prefix wins.
@@ -62,6 +66,12 @@ _FAMILIES = {
     "qwen2.5vl": _Family("qwen25vl", 128000, VISION, 8.3e9),
     "qwen3": _Family("qwen3", 40960, THINKING, 8.2e9),
 }
+# Models that are small enough for tests, and that nobody published; by name, not by prefix.
+_TEST_FAMILIES = {
+    "nat": _Family("llama", 4096, TOOLS, 492160, "native", license=""),
+    "tiny": _Family("llama", 4096, TOOLS, 492160, stop=("<|im_end|>",), license=""),
+    "tiny-embed": _Family("llama", 4096, EMBEDDING, 492160, "native", license=""),
+}
 # name: (parameters, bytes on disk) where the tag rounds them
 _EXACT = {
     "gemma3:1b": (999.89e6, 815e6),
@@ -85,7 +95,9 @@ class SimModel:
 
     `size_bytes` is its size on disk, `parameters` their number, `context_length` tokens. `capabilities` are Ollama's
     words: completion, tools, insert, vision, embedding, thinking. The two rates (tokens per second) and `load_seconds`
-    replace the server's own where they are not None.
+    replace the server's own where they are not None. The rest is for Ollama: `template` is `go` (its own, by which it
+    also finds tool calls) or `native` (that of the model's file, which llama-server applies); `stop` are the stop words
+    of the Modelfile; models of the same `weights` are copies of one file, and share what is loaded.
     """
 
     name: str
@@ -98,6 +110,10 @@ class SimModel:
     tokens_per_second: float | None = None
     prefill_tokens_per_second: float | None = None
     load_seconds: float | None = None
+    template: str = "go"
+    stop: tuple[str, ...] = ()
+    license: str = ""
+    weights: str = ""
 
     @classmethod
     def from_name(
@@ -137,6 +153,9 @@ class SimModel:
             tokens_per_second=tokens_per_second,
             prefill_tokens_per_second=prefill_tokens_per_second,
             load_seconds=load_seconds,
+            template=family.template,
+            stop=family.stop,
+            license=family.license,
         )
 
     @staticmethod
@@ -149,6 +168,8 @@ class SimModel:
         """Format the number of parameters as Ollama does: `12.2B`, `999.89M`."""
         if self.parameters >= 1e9:
             return f"{self.parameters / 1e9:.1f}B"
+        if self.parameters < 1e6:
+            return f"{self.parameters / 1e3:.0f}K"
         return f"{self.parameters / 1e6:.2f}M"
 
     def has_capability(self, capability: str) -> bool:
@@ -157,13 +178,15 @@ class SimModel:
 
 def _family_of(base: str) -> _Family:
     short = base.rpartition("/")[2]
+    if (small := _TEST_FAMILIES.get(short.partition(":")[0])) is not None:
+        return small
     found = [prefix for prefix in _FAMILIES if base.startswith(prefix) or short.startswith(prefix)]
     if found:
         return _FAMILIES[max(found, key=len)]
     if "embed" in base:
-        return _Family("bert", 8192, EMBEDDING, 137e6)
+        return _Family("bert", 8192, EMBEDDING, 137e6, license="")
     letters = re.match(r"[a-z]+", short)
-    return _Family(letters[0] if letters else "llama", 32768, TOOLS)
+    return _Family(letters[0] if letters else "llama", 32768, TOOLS, license="")
 
 
 def _parameters_of(base: str) -> float:

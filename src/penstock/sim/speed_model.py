@@ -214,9 +214,9 @@ class SpeedModel:
         """Make the model resident without delay, before the first request."""
         self._release_resident(self._add_resident(model, None, None))
 
-    def unload_model(self, name: str) -> None:
+    def unload_model(self, model: SimModel) -> None:
         """Unload the model as soon as no session uses it."""
-        resident = self.residents.get(name)
+        resident = self._find_resident(model)
         if resident is None:
             return
         resident.keep_alive = 0.0
@@ -241,8 +241,15 @@ class SpeedModel:
             found.expiry.cancel()
         return found
 
+    def _find_resident(self, model: SimModel) -> Resident | None:
+        """Return the resident of a model, or of another name of the same weights."""
+        named = self.residents.get(model.name)
+        if named is not None or not model.weights:
+            return named
+        return next((other for other in self.residents.values() if other.model.weights == model.weights), None)
+
     def _find_loaded(self, model: SimModel, setup: Hashable) -> Resident | None:
-        found = self.residents.get(model.name)
+        found = self._find_resident(model)
         return found if found is not None and found.setup == setup and not found.leaving else None
 
     async def _load_model(self, model: SimModel, setup: Hashable, keep_alive: float | None) -> Resident:
@@ -257,7 +264,7 @@ class SpeedModel:
 
     def _make_room(self, model: SimModel) -> bool:
         """Evict idle models until this one fits; return False if one in use would have to be evicted."""
-        stale = self.residents.get(model.name)
+        stale = self._find_resident(model)
         if stale is not None and not self._evict(stale):
             return False
         while len(self.residents) >= self.options.max_loaded:

@@ -59,6 +59,8 @@ def parse_json(body: bytes) -> Any:
         raise BrokenJsonError(int(digits) if digits.isdigit() and not cut else len(body), cut=cut) from None
     except UnicodeDecodeError as error:
         raise BrokenJsonError(error.start, cut=False) from None
+    except RecursionError:
+        raise BrokenJsonError(len(body), cut=False) from None
 
 
 def text_of(content: Any) -> tuple[str, int]:

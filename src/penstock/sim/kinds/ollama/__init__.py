@@ -1,15 +1,20 @@
-"""Ollama 0.32, modelled on its source: the HTTP layer in front of everything else."""
+"""Ollama 0.33, modelled on its source and on recorded answers: the HTTP layer in front of everything else."""
 
 import ipaddress
+import posixpath
 import re
+import socket
+from html import escape
 from typing import ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from penstock.sim.exchange import Exchange, Headers, Style, http_date
 from penstock.sim.kind import Kind
+from penstock.sim.kinds.ollama.creation import Creation
 from penstock.sim.kinds.ollama.embedding import Embedding
 from penstock.sim.kinds.ollama.generation import GenerationRoutes
-from penstock.sim.kinds.ollama.handler import JSON, Core, encode_json
+from penstock.sim.kinds.ollama.go.text import encode_json
+from penstock.sim.kinds.ollama.handler import JSON, Core
 from penstock.sim.kinds.ollama.library import Library
 from penstock.sim.kinds.ollama.listing import Listing
 from penstock.sim.kinds.ollama.model_management import ModelManagement
@@ -21,16 +26,22 @@ _KEEP_ALIVE_SECONDS = 300.0
 _SCHEMES = ("app://", "file://", "tauri://", "vscode-webview://", "vscode-file://")
 _LOOPBACK = re.compile(r"https?://(localhost|127\.0\.0\.1|0\.0\.0\.0)(:\d+)?")
 _SUFFIXES = (".localhost", ".local", ".internal")
+_ALLOWED_HEADERS = (
+    "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,Openai-Beta,X-Stainless-Arch,X-Stainless-Async,"
+    "X-Stainless-Custom-Poll-Interval,X-Stainless-Helper-Method,X-Stainless-Lang,X-Stainless-Os,"
+    "X-Stainless-Package-Version,X-Stainless-Poll-Helper,X-Stainless-Retry-Count,X-Stainless-Runtime,"
+    "X-Stainless-Runtime-Version,X-Stainless-Timeout"
+)
 _PREFLIGHT = (
     ("Access-Control-Allow-Methods", "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"),
-    (
-        "Access-Control-Allow-Headers",
-        "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,Openai-Beta,X-Stainless-Arch",
-    ),
+    ("Access-Control-Allow-Headers", _ALLOWED_HEADERS),
     ("Access-Control-Max-Age", "43200"),
     ("Vary", "Access-Control-Request-Method"),
     ("Vary", "Access-Control-Request-Headers"),
 )
+# The order in which the methods of a path are listed.
+_METHODS = ("HEAD", "GET", "POST", "DELETE")
+_MOVED = {301: "Moved Permanently", 307: "Temporary Redirect"}
 
 
 def _build_headers(_status: int) -> Headers:
@@ -49,12 +60,13 @@ class Ollama(Kind):
         super().__init__(engine, options)
         engine.default_keep_alive = _KEEP_ALIVE_SECONDS
         core = Core(engine, options, Library(engine.models))
-        embedding = Embedding(core)
+        embedding, management = Embedding(core), ModelManagement(core)
         for part in (
             Listing(core),
             GenerationRoutes(core),
             embedding,
-            ModelManagement(core),
+            management,
+            Creation(core, management),
             OpenAIApi(core, embedding),
         ):
             self.routes |= part.routes
@@ -67,52 +79,89 @@ class Ollama(Kind):
         return encode_json({"error": message})
 
     async def answer_unknown_route(self, exchange: Exchange, allowed: tuple[str, ...]) -> None:
-        request = exchange.request
-        plain = re.sub(r"//+", "/", request.path)
-        if plain != request.path:
-            await self._reply_redirect(exchange, plain, 307)
-        elif request.path.endswith("/") and self.find_routes(request.path.rstrip("/")):
-            await self._reply_redirect(exchange, request.path.rstrip("/"), 301 if request.method == "GET" else 307)
-        elif allowed:
-            await exchange.reply(405, b"405 method not allowed", "text/plain", (("Allow", ", ".join(allowed)),))
+        if allowed:
+            await exchange.reply(405, b"405 method not allowed", "text/plain")
         else:
             await exchange.reply(404, b"404 page not found", "text/plain")
 
-    async def _reply_redirect(self, exchange: Exchange, path: str, status: int) -> None:
-        query = exchange.request.query_string
-        place = f"{path}?{query}" if query else path
-        words = {301: "Moved Permanently", 307: "Temporary Redirect"}[status]
-        body = f'<a href="{place}">{words}</a>.\n\n'.encode() if exchange.request.method == "GET" else b""
-        kind = "text/html; charset=utf-8" if body else ""
-        await exchange.reply(status, body, kind, (("Location", place),))
-
-    async def intercept(self, exchange: Exchange) -> bool:
-        """Apply the cross-origin rules, then the check of `Host` that a loopback listener makes."""
+    async def _redirect_path(self, exchange: Exchange) -> bool:
+        """Send a path with double slashes, dots or a trailing slash to the plain one; return True if it was sent."""
         request = exchange.request
-        origin, host = request.headers.get("origin", ""), request.headers.get("host", "")
-        if origin and origin not in {f"http://{host}", f"https://{host}"}:
-            if not _allowed_origin(origin):
-                await exchange.reply(403)
-                return True
-            exchange.headers += [("Access-Control-Allow-Origin", origin), ("Vary", "Origin")]
-            if request.method == "OPTIONS":
-                await exchange.reply(204, headers=_PREFLIGHT)
-                return True
-        if not self._local:
-            return False
-        bare = urlsplit(f"//{host}").hostname or ""
-        if _is_address(bare) or not bare:
-            if bare and not _is_home(bare):
-                await exchange.reply(403)
-                return True
-        elif bare == "localhost" or bare.endswith(_SUFFIXES):
-            if request.method == "OPTIONS":
-                await exchange.reply(204)
-                return True
-        else:
-            await exchange.reply(403)
+        cleaned = _clean_path(request.path)
+        if cleaned != request.path:
+            await self._reply_redirect(exchange, cleaned, 307)
+            return True
+        short = request.path.removesuffix("/")
+        if short and short != request.path and request.method in (self.find_routes(short) or ()):
+            await self._reply_redirect(exchange, short, 301 if request.method == "GET" else 307)
             return True
         return False
+
+    async def _reply_redirect(self, exchange: Exchange, path: str, status: int) -> None:
+        query, method = exchange.request.query_string, exchange.request.method
+        place = quote(path, safe="/:@!$&'()*+,;=~")
+        place = f"{place}?{query}" if query else place
+        body = f'<a href="{escape(place)}">{_MOVED[status]}</a>.\n\n'.encode() if method == "GET" else b""
+        content_type = "text/html; charset=utf-8" if method in {"GET", "HEAD"} else ""
+        await exchange.reply(status, body, content_type, (("Location", place),))
+
+    async def intercept(self, exchange: Exchange) -> bool:
+        """Redirect, apply the cross-origin rules, then the check of `Host` that a loopback listener makes."""
+        request = exchange.request
+        if "host" not in request.headers and request.version != "1.0":
+            text = b"400 Bad Request: missing required Host header"
+            await exchange.reply(400, text, "text/plain; charset=utf-8")
+            return True
+        if await self._redirect_path(exchange):
+            return True
+        routes = self.find_routes(request.path) or {}
+        if routes and request.method not in routes:
+            exchange.headers.append(("Allow", ", ".join(method for method in _METHODS if method in routes)))
+        return await self._check_origin(exchange) or await self._check_host(exchange)
+
+    async def _check_origin(self, exchange: Exchange) -> bool:
+        """Apply the cross-origin rules; return True if they answered the request."""
+        request = exchange.request
+        origin, host = request.headers.get("origin", ""), request.headers.get("host", "")
+        if not origin or origin in {f"http://{host}", f"https://{host}"}:
+            return False
+        if not _allowed_origin(origin):
+            await exchange.reply(403)
+            return True
+        exchange.headers += [("Access-Control-Allow-Origin", origin), ("Vary", "Origin")]
+        if request.method == "OPTIONS":
+            await exchange.reply(204, headers=_PREFLIGHT)
+            return True
+        return False
+
+    async def _check_host(self, exchange: Exchange) -> bool:
+        """Refuse foreign hosts on a loopback listener; return True if the request is answered."""
+        host = _read_host(exchange.request.headers.get("host", ""))
+        if not self._local or _is_home(host):
+            return False
+        if host and host not in {"localhost", socket.gethostname().lower()} and not host.endswith(_SUFFIXES):
+            await exchange.reply(403)
+            return True
+        if exchange.request.method == "OPTIONS":
+            await exchange.reply(204)
+            return True
+        return False
+
+
+def _clean_path(path: str) -> str:
+    """Remove empty, `.` and `..` elements, as Go's multiplexer does; a trailing slash stays."""
+    if path == "*":
+        return path
+    cleaned = "/" + posixpath.normpath(path).lstrip("/")
+    return cleaned + "/" if path.endswith("/") and cleaned != "/" else cleaned
+
+
+def _read_host(header: str) -> str:
+    """Return the name or address of a `Host` header, without its port."""
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return header.lower()
 
 
 def _allowed_origin(origin: str) -> bool:
@@ -128,6 +177,9 @@ def _is_address(host: str) -> bool:
 
 
 def _is_home(host: str) -> bool:
+    """Return True for an address that may be this machine's or its network's."""
+    if not _is_address(host):
+        return False
     address = ipaddress.ip_address(host)
     return address.is_loopback or address.is_private or address.is_unspecified
 

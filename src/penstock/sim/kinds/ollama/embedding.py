@@ -5,15 +5,18 @@ from typing import Any
 
 from penstock.sim.exchange import Exchange
 from penstock.sim.generated_text import tokens_of, unit_vector
-from penstock.sim.kinds.ollama.fields import EMBED, EMBEDDINGS, check_options, integer_option, load_parameters
-from penstock.sim.kinds.ollama.generation import build_metrics
-from penstock.sim.kinds.ollama.go_json import decode_fields
-from penstock.sim.kinds.ollama.handler import Core, Handlers, OllamaError
+from penstock.sim.kinds.ollama.answers import build_metrics
+from penstock.sim.kinds.ollama.fields import EMBED, EMBEDDINGS
+from penstock.sim.kinds.ollama.go.decoder import decode_fields
+from penstock.sim.kinds.ollama.handler import Core, Handlers, OllamaError, unreachable_cloud
 from penstock.sim.kinds.ollama.library import Installed
-from penstock.sim.kinds.ollama.prompt import ContextWindow
+from penstock.sim.kinds.ollama.request_options import check_options, integer_option, load_parameters
 from penstock.sim.speed_model import Session
 
-_UNSUPPORTED = "This server does not support embeddings. Start it with `--embeddings`"
+UNSUPPORTED = "This server does not support embeddings. Start it with `--embeddings`"
+_TOO_LONG = "the input length exceeds the context length"
+_BATCH_TOKENS = 2048  # llama-server embeds a text in one batch of at most so many tokens
+_MARK_TOKENS = 2  # beginning and end of a text
 
 
 class Embedding(Handlers):
@@ -28,15 +31,12 @@ class Embedding(Handlers):
 
     async def _handle_embed(self, exchange: Exchange) -> None:
         body = decode_fields(exchange.request.body, EMBED)
-        texts = read_texts(body.get("input"))
-        installed = self.find_embedder(body.get("model", ""), OllamaError(404, "model '' not found"))
-        check_options(body.get("options") or {})
+        installed, texts = self.find_embedder(body, exchange.request.path)
+        check_options({**installed.parameters, **(body.get("options") or {})})
         if not texts:
             await self._load_model(installed, body)
             await self.reply_json(exchange, {"model": body["model"], "embeddings": []})
             return
-        if not installed.model.has_capability("embedding"):
-            raise OllamaError(501, _UNSUPPORTED)
         vectors, session, count = await self.embed_texts(exchange, installed, texts, body)
         numbers = build_metrics(session, count, 0)
         kept = {
@@ -46,47 +46,60 @@ class Embedding(Handlers):
 
     async def _handle_embeddings(self, exchange: Exchange) -> None:
         body = decode_fields(exchange.request.body, EMBEDDINGS)
-        installed = self.find_embedder(body.get("model", ""), OllamaError(400, "model is required"))
-        check_options(body.get("options") or {})
+        asked = body.get("model", "")
+        reference = self.read_reference(asked, OllamaError(400, "model is required"))
+        if reference.source == "cloud":
+            raise unreachable_cloud(exchange.request.path)
+        installed = self.core.library.find_exact(reference.name)
+        if installed is None:
+            raise _missing_model(asked)
+        check_options({**installed.parameters, **(body.get("options") or {})})
         if not body.get("prompt"):
             await self._load_model(installed, body)
             await self.reply_json(exchange, {"embedding": []})
             return
-        if not installed.model.has_capability("embedding"):
-            raise OllamaError(500, _UNSUPPORTED)
-        vectors, _, _ = await self.embed_texts(exchange, installed, [body["prompt"]], body)
+        try:
+            vectors, _, _ = await self.embed_texts(exchange, installed, [body["prompt"]], {**body, "truncate": False})
+        except OllamaError as error:
+            raise OllamaError(500, error.message) from None
         await self.reply_json(exchange, {"embedding": vectors[0]})
 
-    def find_embedder(self, name: str, unnamed: OllamaError) -> Installed:
-        """Find the installed model of that name. Raises OllamaError."""
-        if not name.strip():
-            raise unnamed
-        return self.find_installed(name, OllamaError(404, f'model "{name}" not found, try pulling it first'))
+    def find_embedder(self, body: dict[str, Any], path: str) -> tuple[Installed, list[str]]:
+        """Return the model and the texts of a request, checked in Ollama's order. Raises OllamaError."""
+        asked = body.setdefault("model", "")
+        reference = self.read_reference(asked, OllamaError(404, f"model '{asked}' not found"))
+        if reference.source == "cloud":
+            raise unreachable_cloud(path)
+        texts = read_texts(body.get("input"))
+        installed = self.core.library.find(reference.name)
+        if installed is None:
+            raise _missing_model(asked)
+        return installed, texts
 
     async def embed_texts(
         self, exchange: Exchange, installed: Installed, texts: list[str], body: dict[str, Any]
     ) -> tuple[list[list[float]], Session, int]:
         """Return (one unit vector a text, the session that made them, prompt tokens). Raises OllamaError."""
-        options = body.get("options") or {}
-        room = ContextWindow.for_model(installed.model, integer_option(options, "num_ctx"))
-        counts = [max(1, len(tokens_of(text))) for text in texts]
-        if body.get("truncate", True) is False and max(counts) > room.tokens:
-            raise OllamaError(400, "the input length exceeds the context length")
-        count = sum(min(tokens, room.tokens) for tokens in counts)
-        setup = load_parameters(options, None)
-        keep_alive = body.get("keep_alive")
+        options = {**installed.parameters, **(body.get("options") or {})}
+        setup, keep_alive = load_parameters(options, None), body.get("keep_alive")
         engine, crash = self.core.engine, exchange.fault
+        truncate = body.get("truncate", True)
+        self.remember_model(installed)
         async with engine.open_session(installed.model, setup=setup, keep_alive=keep_alive, crash=crash) as session:
+            if not installed.model.has_capability("embedding"):
+                raise OllamaError(501, UNSUPPORTED)
+            limit = installed.model.context_length
+            num_ctx = integer_option(options, "num_ctx")
+            limit = min(num_ctx, limit) if num_ctx is not None and num_ctx > 0 else limit
+            count = sum(_count_tokens(text, limit, truncate=truncate) for text in texts)
             await session.read_prompt(count)
         dimensions = body.get("dimensions", 0)
-        return (
-            [_truncate_vector(unit_vector(text, installed.embedding_length), dimensions) for text in texts],
-            session,
-            count,
-        )
+        size = installed.embedding_length
+        return [_truncate_vector(unit_vector(text, size), dimensions) for text in texts], session, count
 
     async def _load_model(self, installed: Installed, body: dict[str, Any]) -> None:
-        setup = load_parameters(body.get("options") or {}, None)
+        setup = load_parameters({**installed.parameters, **(body.get("options") or {})}, None)
+        self.remember_model(installed)
         await self.core.engine.load_model(installed.model, setup=setup, keep_alive=body.get("keep_alive"))
 
 
@@ -98,6 +111,26 @@ def read_texts(given: Any) -> list[str]:
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise OllamaError(400, "invalid input type")
     return texts
+
+
+def _missing_model(asked: str) -> OllamaError:
+    return OllamaError(404, f'model "{asked}" not found, try pulling it first')
+
+
+def _count_tokens(text: str, limit: int, *, truncate: bool) -> int:
+    """Return the tokens that are embedded of a text. Raises OllamaError for a text that is too long, or for none."""
+    tokens, room = len(tokens_of(text)), limit - _MARK_TOKENS if text else limit
+    if room <= 0:
+        raise OllamaError(400, "input after truncation exceeds maximum context length")
+    if tokens > room and not truncate:
+        raise OllamaError(400, _TOO_LONG)
+    tokens, batch = min(tokens, room), min(_BATCH_TOKENS, limit)
+    if tokens == 0:
+        message = "input exceeds maximum context length and cannot be truncated further"
+        raise OllamaError(400, message if truncate else "Input content cannot be empty")
+    if tokens > batch and not truncate:
+        raise OllamaError(400, _TOO_LONG)
+    return min(tokens, batch - _MARK_TOKENS) if tokens > batch else tokens
 
 
 def _truncate_vector(values: list[float], dimensions: int) -> list[float]:

@@ -1,99 +1,166 @@
-"""Ollama's request fields: the structs, and the values that have rules of their own (durations, think, options)."""
+"""Ollama's request fields: the structs of its API, and the values that have rules of their own."""
 
 import math
-import re
 from typing import Any
 
-from penstock.sim.kinds.ollama.go_json import BadBodyError, Struct
+from penstock.sim.kinds.ollama.go.decoder import (
+    BadBodyError,
+    SavedError,
+    Slice,
+    Struct,
+    WrongTypeError,
+    decode_struct,
+    describe_kind,
+)
+from penstock.sim.kinds.ollama.go.text import find_base64_error, parse_duration, quote_text
 
-_DURATION = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|ms|s|m|h))+")
-_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _THINK = '"high", "medium", "low", "max", true, or false'
-
-_INTEGERS = frozenset(
-    (
-        "num_ctx",
-        "num_batch",
-        "num_gpu",
-        "main_gpu",
-        "num_thread",
-        "draft_num_predict",
-        "num_keep",
-        "seed",
-        "num_predict",
-        "top_k",
-        "repeat_last_n",
-    )
-)
-_FLOATS = frozenset(
-    ("top_p", "min_p", "typical_p", "temperature", "repeat_penalty", "presence_penalty", "frequency_penalty")
-)
-# A request with other values of these options reloads the model.
-_LOAD_TIME = ("num_ctx", "num_batch", "num_thread", "main_gpu", "use_mmap", "draft_num_predict")
+_MAP = "map[string]interface {}"
+_STRING_MAP = "map[string]string"
+_NO_OBJECT = "Value looks like object, but can't find closing '}' symbol"
+_MAX_NANOSECONDS = 2**63
 
 
-class BadOptionError(ValueError):
-    """An option has the wrong type; Ollama answers 500."""
-
-
-def keep_alive(value: Any) -> float:
+def read_keep_alive(value: Any) -> float | None:
     """Parse keep_alive into seconds; infinite for anything negative."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        name = {bool: "bool", dict: "map[string]interface {}", list: "[]interface {}"}.get(type(value), "unknown")
+    if value is None:
+        return None
+    if isinstance(value, str):
+        try:
+            nanoseconds = parse_duration(value)
+        except ValueError as error:
+            raise BadBodyError(str(error)) from None
+        return math.inf if nanoseconds < 0 else nanoseconds / 1e9
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        name = {bool: "bool", dict: _MAP, list: "[]interface {}"}[type(value)]
         raise BadBodyError(f"Unsupported type: '{name}'")
-    seconds = parse_duration(value) if isinstance(value, str) else float(value)
-    return math.inf if seconds < 0 else seconds
+    if value < 0:
+        return math.inf
+    # An overflow of Go's int64 is a negative duration, so that the model is unloaded after the request.
+    return math.trunc(value * 1e9) / 1e9 if value * 1e9 < _MAX_NANOSECONDS else 1e-9
 
 
-def parse_duration(text: str) -> float:
-    """Parse a Go duration (`1h30m`, `300ms`, `0`) into seconds."""
-    if text.lstrip("+-") == "0":
-        return 0.0
-    if not _DURATION.fullmatch(text):
-        numeric = re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)", text)
-        problem = "missing unit in duration" if numeric else "invalid duration"
-        raise BadBodyError(f'time: {problem} "{text}"')
-    seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
-    return -seconds if text.startswith("-") else seconds
-
-
-def parse_think(value: Any) -> bool | str:
-    if isinstance(value, str) and value not in {"high", "medium", "low", "max"}:
-        raise BadBodyError(f'invalid think value: "{value}" (must be {_THINK})')
-    if not isinstance(value, bool | str):
+def read_think(value: Any) -> bool | str | None:
+    if value is None or isinstance(value, bool):
+        return value
+    if not isinstance(value, str):
         raise BadBodyError(f"think must be a boolean or string ({_THINK})")
+    if value not in {"high", "medium", "low", "max"}:
+        raise BadBodyError(f"invalid think value: {quote_text(value)} (must be {_THINK})")
     return value
 
 
-FUNCTION = Struct("ToolFunction", {"name": "string", "description": "string", "parameters": "interface {}"})
-TOOL = Struct("Tool", {"type": "string", "function": FUNCTION})
-CALLED = Struct("ToolCallFunction", {"index": "int", "name": "string", "arguments": "map[string]interface {}"})
-MESSAGE = Struct(
-    "Message",
+def read_image(value: Any) -> str:
+    """Check an image, which is base64 in JSON. A wrong one does not end the decoding, as no wrong type does."""
+    if isinstance(value, str):
+        position = find_base64_error(value)
+        if position is not None:
+            raise SavedError(BadBodyError(f"illegal base64 data at input byte {position}"))
+        return value
+    if value is None or isinstance(value, list):
+        return ""
+    raise SavedError(WrongTypeError(describe_kind(value), "api.ImageData"))
+
+
+def read_arguments(value: Any) -> dict[str, Any]:
+    """Check the arguments of a call, an object whose keys keep their order."""
+    if value is None or isinstance(value, dict):
+        return value or {}
+    raise BadBodyError(_NO_OBJECT)
+
+
+def read_property_type(value: Any) -> list[str]:
+    """Read the type of a tool's parameter: a string, or a list of them."""
+    if value is None or isinstance(value, str):
+        return [value or ""]
+    if not isinstance(value, list):
+        raise WrongTypeError(describe_kind(value), "[]string")
+    for entry in value:
+        if not isinstance(entry, str | None):
+            raise WrongTypeError(describe_kind(entry), "string")
+    return value
+
+
+def read_properties(value: Any) -> dict[str, Any]:
+    """Check the parameters of a tool and return them as they are."""
+    properties = read_arguments(value)
+    for entry in properties.values():
+        decode_struct(entry, PROPERTY)
+    return properties
+
+
+def read_message(value: Any) -> dict[str, Any]:
+    """Decode a message by a call of its own, with a role in lower case; null is an empty one."""
+    if value is None:
+        return {}
+    message = decode_struct(value, _ALIAS)
+    return {**message, "role": message["role"].lower()} if message.get("role") else message
+
+
+PROPERTY = Struct(
+    "ToolProperty",
+    {
+        "type": read_property_type,
+        "items": "interface {}",
+        "description": "string",
+        "enum": Slice("interface {}", "[]interface {}"),
+        "properties": read_properties,
+        "required": Slice("string", "[]string"),
+    },
+)
+PARAMETERS = Struct(
+    "ToolFunctionParameters",
+    {
+        "type": "string",
+        "$defs": "interface {}",
+        "items": "interface {}",
+        "required": Slice("string", "[]string"),
+        "properties": read_properties,
+    },
+)
+TOOL = Struct(
+    "Tool",
+    {
+        "type": "string",
+        "items": "interface {}",
+        "function": Struct("ToolFunction", {"name": "string", "description": "string", "parameters": PARAMETERS}),
+    },
+)
+_CALL = Struct(
+    "ToolCall",
+    {
+        "id": "string",
+        "function": Struct("ToolCallFunction", {"index": "int", "name": "string", "arguments": read_arguments}),
+    },
+)
+_IMAGES = Slice(read_image, "[]api.ImageData")
+_ALIAS = Struct(
+    "Alias",
     {
         "role": "string",
         "content": "string",
         "thinking": "string",
-        "images": ["string"],
-        "tool_calls": [Struct("ToolCall", {"id": "string", "function": CALLED})],
+        "images": _IMAGES,
+        "tool_calls": Slice(_CALL, "[]api.ToolCall"),
         "tool_name": "string",
         "tool_call_id": "string",
     },
 )
+_MESSAGES = Slice(read_message, "[]api.Message")
 _COMMON = {
     "model": "string",
     "stream": "bool",
-    "options": "map[string]interface {}",
+    "options": _MAP,
     "format": "interface {}",
-    "keep_alive": keep_alive,
-    "think": parse_think,
+    "keep_alive": read_keep_alive,
+    "think": read_think,
     "truncate": "bool",
     "shift": "bool",
+    "_debug_render_only": "bool",
     "logprobs": "bool",
     "top_logprobs": "int",
 }
-CHAT = Struct("ChatRequest", {**_COMMON, "messages": [MESSAGE], "tools": [TOOL]})
+CHAT = Struct("ChatRequest", {**_COMMON, "messages": _MESSAGES, "tools": Slice(TOOL, "api.Tools")})
 GENERATE = Struct(
     "GenerateRequest",
     {
@@ -102,9 +169,9 @@ GENERATE = Struct(
         "suffix": "string",
         "system": "string",
         "template": "string",
-        "context": ["int"],
+        "context": Slice("int", "[]int"),
         "raw": "bool",
-        "images": ["string"],
+        "images": _IMAGES,
     },
 )
 EMBED = Struct(
@@ -114,82 +181,41 @@ EMBED = Struct(
         "input": "interface {}",
         "truncate": "bool",
         "dimensions": "int",
-        "options": "map[string]interface {}",
-        "keep_alive": keep_alive,
+        "options": _MAP,
+        "keep_alive": read_keep_alive,
     },
 )
 EMBEDDINGS = Struct(
-    "EmbeddingRequest",
-    {"model": "string", "prompt": "string", "options": "map[string]interface {}", "keep_alive": keep_alive},
-)
-SHOW = Struct(
-    "ShowRequest",
-    {"model": "string", "name": "string", "verbose": "bool", "system": "string", "options": "map[string]interface {}"},
+    "EmbeddingRequest", {"model": "string", "prompt": "string", "options": _MAP, "keep_alive": read_keep_alive}
 )
 NAMED = {"model": "string", "name": "string"}
+SHOW = Struct("ShowRequest", {**NAMED, "verbose": "bool", "system": "string", "template": "string", "options": _MAP})
 DELETE = Struct("DeleteRequest", NAMED)
 COPY = Struct("CopyRequest", {"source": "string", "destination": "string"})
-PULL = Struct("PullRequest", {**NAMED, "insecure": "bool", "stream": "bool"})
-PUSH = Struct("PushRequest", {**NAMED, "insecure": "bool", "stream": "bool"})
+_TRANSFER = {**NAMED, "insecure": "bool", "username": "string", "password": "string", "stream": "bool"}
+PULL = Struct("PullRequest", _TRANSFER)
+PUSH = Struct("PushRequest", _TRANSFER)
 CREATE = Struct(
     "CreateRequest",
     {
         **NAMED,
         "stream": "bool",
+        "quantize": "string",
+        "draft_quantize": "string",
         "from": "string",
-        "files": "map[string]string",
-        "adapters": "map[string]string",
+        "remote_host": "string",
+        "files": _STRING_MAP,
+        "draft_files": _STRING_MAP,
+        "adapters": _STRING_MAP,
         "template": "string",
         "license": "interface {}",
         "system": "string",
-        "parameters": "map[string]interface {}",
-        "messages": [MESSAGE],
-        "quantize": "string",
+        "parameters": _MAP,
+        "messages": _MESSAGES,
+        "renderer": "string",
+        "parser": "string",
+        "requires": "string",
+        "info": _MAP,
+        "quantization": "string",
     },
 )
-
-
-def check_options(options: dict[str, Any]) -> None:
-    """Raise BadOptionError for a known option of the wrong type; unknown options pass."""
-    for name, value in options.items():
-        if value is None:
-            continue
-        if name in _INTEGERS and not _is_number(value):
-            raise BadOptionError(f'option "{name}" must be of type integer')
-        if name in _FLOATS and not _is_number(value):
-            raise BadOptionError(f'option "{name}" must be of type float32')
-        if name == "use_mmap" and not isinstance(value, bool):
-            raise BadOptionError(f'option "{name}" must be of type boolean')
-        if name == "stop":
-            if not isinstance(value, list):
-                raise BadOptionError(f'option "{name}" must be of type array')
-            if not all(isinstance(word, str) for word in value):
-                raise BadOptionError(f'option "{name}" must be of an array of strings')
-
-
-def integer_option(options: dict[str, Any], name: str) -> int | None:
-    """Return the integer part of an option, or None."""
-    value = options.get(name)
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def load_parameters(options: dict[str, Any], shift: bool | None) -> tuple[Any, ...]:
-    """Return the options that a model is loaded with; two requests that differ here cannot share a loaded model."""
-    return (*(options.get(name) for name in _LOAD_TIME), shift is not False)
-
-
-def read_format(value: Any) -> Any:
-    """Return None for free text, True for any JSON object, else the schema. Raises BadOptionError for anything else."""
-    if value is None or value == "":
-        return None
-    if value == "json":
-        return True
-    if isinstance(value, dict):
-        return value
-    quoted = f'"{value}"' if isinstance(value, str) else str(value).lower()
-    escaped = quoted.replace('"', '\\"')
-    raise BadOptionError(f'invalid format: "{escaped}"; expected "json" or a valid JSON Schema object')
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -6,14 +6,28 @@ from typing import Any
 
 from penstock.sim.exchange import Exchange
 from penstock.sim.kinds.ollama.fields import SHOW
-from penstock.sim.kinds.ollama.go_json import decode_fields
-from penstock.sim.kinds.ollama.handler import Core, Handlers, OllamaError, well_named
+from penstock.sim.kinds.ollama.go.decoder import decode_fields
+from penstock.sim.kinds.ollama.go.text import quote_text
+from penstock.sim.kinds.ollama.handler import Core, Handlers, OllamaError, unreachable_cloud
 from penstock.sim.kinds.ollama.library import Installed, local_time
-from penstock.sim.kinds.ollama.model_names import parse_name
 from penstock.sim.kinds.ollama.prompt import ContextWindow
 
-VERSION = "0.32.15"
+VERSION = "0.33.0"
 _FOREVER = timedelta(days=292 * 365)
+_COPILOT = "GitHubCopilotChat/"
+_RECOMMENDATIONS = (
+    {
+        "model": "qwen3.5:cloud",
+        "description": "Reasoning, coding, and agentic tool use with vision",
+        "context_length": 262144,
+        "max_output_tokens": 32768,
+    },
+    {
+        "model": "qwen3.5",
+        "description": "Reasoning, coding, and visual understanding locally",
+        "vram_bytes": 15 * 2**30,
+    },
+)
 
 
 class Listing(Handlers):
@@ -27,15 +41,17 @@ class Listing(Handlers):
             self.guard_route(self._handle_tags),
         )
         self.routes = {
-            "/": {"GET": root, "HEAD": root},
-            "/api/version": {"GET": version, "HEAD": version},
-            "/api/tags": {"GET": tags, "HEAD": tags},
+            "/": {"HEAD": root, "GET": root},
+            "/api/version": {"HEAD": version, "GET": version},
+            "/api/tags": {"HEAD": tags, "GET": tags},
             "/api/ps": {"GET": self.guard_route(self._handle_ps)},
             "/api/show": {"POST": self.guard_route(self._handle_show)},
             "/api/status": {"GET": self.guard_route(self._handle_status)},
             "/api/me": {"POST": self.guard_route(self._handle_account)},
-            "/api/signout": {"POST": self.guard_route(self._signed_out)},
-            "/api/user/keys/*": {"DELETE": self.guard_route(self._signed_out)},
+            "/api/signout": {"POST": self.guard_route(self._handle_signout)},
+            "/api/user/keys/*": {"DELETE": self.guard_route(self._handle_signout)},
+            "/api/experimental/web_search": {"POST": self.guard_route(self._handle_web)},
+            "/api/experimental/web_fetch": {"POST": self.guard_route(self._handle_web)},
             "/api/experimental/model-recommendations": {"GET": self.guard_route(self._handle_recommendations)},
         }
 
@@ -46,16 +62,21 @@ class Listing(Handlers):
         await self.reply_json(exchange, {"version": VERSION})
 
     async def _handle_status(self, exchange: Exchange) -> None:
-        await self.reply_json(exchange, {"cloud": {"disabled": True, "source": "env"}})
+        await self.reply_json(exchange, {"cloud": {"disabled": False, "source": "none"}})
 
     async def _handle_account(self, exchange: Exchange) -> None:
         await self.reply_json(exchange, {"error": "account unavailable"}, 503)
 
-    async def _signed_out(self, exchange: Exchange) -> None:
-        await self.reply_json(exchange, {"error": "you are not currently signed in"}, 401)
+    async def _handle_signout(self, exchange: Exchange) -> None:
+        await self.reply_json(exchange, {"error": "there was an error signing out"}, 500)
+
+    async def _handle_web(self, exchange: Exchange) -> None:
+        if not exchange.request.body.strip():
+            raise OllamaError(400, "missing request body")
+        raise unreachable_cloud(exchange.request.path.replace("/experimental", ""))
 
     async def _handle_recommendations(self, exchange: Exchange) -> None:
-        await self.reply_json(exchange, {"recommendations": []})
+        await self.reply_json(exchange, {"recommendations": list(_RECOMMENDATIONS)})
 
     async def _handle_tags(self, exchange: Exchange) -> None:
         await self.reply_json(
@@ -83,10 +104,7 @@ class Listing(Handlers):
         loaded = sorted(engine.residents.values(), key=lambda resident: resident.expires_at, reverse=True)
         rows = []
         for resident in loaded:
-            name = parse_name(resident.model.name)
-            installed = self.core.library.find(name) if name else None
-            if installed is None:
-                continue
+            installed = self.core.described[resident.model.name]
             remaining = (resident.expires_at - engine.now()) / self.core.options.clock_scale
             lasting = _FOREVER if remaining == math.inf else timedelta(seconds=remaining)
             memory = resident.model.size_bytes * 6 // 5
@@ -107,32 +125,45 @@ class Listing(Handlers):
 
     async def _handle_show(self, exchange: Exchange) -> None:
         body = decode_fields(exchange.request.body, SHOW)
-        asked = (body.get("model") or body.get("name") or "").strip()
-        if not asked:
-            raise OllamaError(400, "model is required")
-        name = well_named(asked)
-        installed = self.find_installed(asked, OllamaError(404, f"model '{name.display}' not found"))
-        system = body.get("system") or installed.system
-        values = "\n".join(_parameter_lines(installed.parameters))
-        blob = f"/models/blobs/sha256-{installed.digest}"
-        modelfile = f'# Modelfile generated by "ollama show"\n# FROM {installed.model.name}\n\nFROM {blob}\n'
-        response: dict[str, Any] = {"license": installed.license, "modelfile": modelfile}
-        response |= {"parameters": values} if values else {}
-        response["template"] = installed.template
-        response |= {"system": system} if system else {}
-        response["details"] = installed.build_details()
-        response |= {"messages": list(installed.messages)} if installed.messages else {}
-        response["model_info"] = installed.model_info(verbose=body.get("verbose", False))
-        response["tensors"] = installed.list_tensors()
-        response["capabilities"] = list(installed.model.capabilities)
-        response["modified_at"] = local_time(installed.modified_at)
+        asked = body.get("model") or body.get("name") or ""
+        unnamed = OllamaError(400, "model is required")
+        reference = self.read_reference(asked, unnamed)
+        if reference.source == "cloud":
+            raise unreachable_cloud(exchange.request.path)
+        name = self.core.library.adopt_spelling(reference.name)
+        installed = self.core.library.find_exact(name)
+        if installed is None:
+            raise OllamaError(404, f"model '{name.display}' not found")
+        response = describe_model(installed, system=body.get("system", ""), verbose=body.get("verbose", False))
+        if exchange.request.headers.get("user-agent", "").startswith(_COPILOT):
+            info = {**response["model_info"], "general.basename": asked}
+            response["model_info"] = dict(sorted(info.items()))
         await self.reply_json(exchange, response)
 
 
-def _parameter_lines(parameters: dict[str, Any]) -> list[str]:
-    lines = []
-    for name, value in parameters.items():
-        for one in value if isinstance(value, list) else [value]:
-            response = f'"{one}"' if isinstance(one, str) else str(one)
-            lines.append(f"{name:<30} {response}")
-    return lines
+def describe_model(installed: Installed, *, system: str, verbose: bool) -> dict[str, Any]:
+    """Build the answer of `/api/show`; `system` replaces the model's own."""
+    values = "\n".join(f"{name:<30} {_format_value(value)}" for name, value in installed.list_parameters())
+    system = system or installed.system
+    response: dict[str, Any] = {"license": installed.license} if installed.license else {}
+    response["modelfile"] = installed.build_modelfile()
+    response |= {"parameters": values} if values else {}
+    response["template"] = installed.display_template
+    response |= {"system": system} if system else {}
+    response["details"] = installed.build_details()
+    messages = [
+        {"role": message.get("role", ""), "content": message.get("content", "")} for message in installed.messages
+    ]
+    response |= {"messages": messages} if messages else {}
+    response["model_info"] = installed.model_info(verbose=verbose)
+    response["tensors"] = installed.list_tensors()
+    response["capabilities"] = list(installed.model.capabilities)
+    response["modified_at"] = local_time(installed.modified_at)
+    return response
+
+
+def _format_value(value: Any) -> str:
+    """Format a parameter as Go's `%#v` does."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return quote_text(value) if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)

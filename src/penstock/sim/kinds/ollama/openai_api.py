@@ -7,15 +7,15 @@ from typing import Any
 
 from penstock.sim.exchange import Exchange
 from penstock.sim.generated_text import Answer, GenerationRequest, compose_answer, tokens_of
-from penstock.sim.kinds.ollama.embedding import Embedding, read_texts
-from penstock.sim.kinds.ollama.fields import load_parameters
+from penstock.sim.kinds.ollama.answers import create_call_id
+from penstock.sim.kinds.ollama.embedding import Embedding
 from penstock.sim.kinds.ollama.generation import check_skills
-from penstock.sim.kinds.ollama.go_json import BadBodyError, Struct, decode_fields
-from penstock.sim.kinds.ollama.handler import BUSY, CRASHED, Core, Handlers, OllamaError, encode_json
+from penstock.sim.kinds.ollama.go.decoder import BadBodyError, Slice, Struct, decode_fields
+from penstock.sim.kinds.ollama.go.text import encode_json
+from penstock.sim.kinds.ollama.handler import BUSY, CRASHED, Core, Handlers, OllamaError
 from penstock.sim.kinds.ollama.library import Installed
-from penstock.sim.kinds.ollama.model_names import parse_name
-from penstock.sim.kinds.ollama.prompt import ContextWindow
-from penstock.sim.kinds.ollama.tool_calls import call_id
+from penstock.sim.kinds.ollama.prompt import ContextWindow, drop_old_messages, fit_completion, measure_messages
+from penstock.sim.kinds.ollama.request_options import integer_option, load_parameters
 from penstock.sim.openai.request import Wish, read_ask, read_prompt, read_wish
 from penstock.sim.openai.response import DONE, EVENTS, arguments_text, build_logprob, build_usage, encode_embedding
 from penstock.sim.speed_model import EngineCrashError, QueueFullError, Session
@@ -30,17 +30,18 @@ _CHAT = Struct(
     "ChatCompletionRequest",
     {
         "model": "string",
-        "messages": [_ANY],
+        "messages": Slice(_ANY, "[]openai.Message"),
         "stream": "bool",
         "stream_options": _ANY,
         "response_format": _ANY,
-        "tools": [_ANY],
+        "tools": Slice(_ANY, "[]api.Tool"),
         "reasoning": _ANY,
         "reasoning_effort": "string",
         "logprobs": "bool",
         "top_logprobs": "int",
         **_SAMPLING,
     },
+    "openai",
 )
 _COMPLETION = Struct(
     "CompletionRequest",
@@ -53,9 +54,10 @@ _COMPLETION = Struct(
         "logprobs": "int",
         **_SAMPLING,
     },
+    "openai",
 )
 _EMBEDDING = Struct(
-    "EmbedRequest", {"model": "string", "input": _ANY, "dimensions": "int", "encoding_format": "string"}
+    "EmbedRequest", {"model": "string", "input": _ANY, "dimensions": "int", "encoding_format": "string"}, "openai"
 )
 
 
@@ -90,7 +92,7 @@ class _Reply:
         if call is None:
             return []
         function = {"name": call.name, "arguments": arguments_text(call.arguments)}
-        return [{"id": call_id(), "index": 0, "type": "function", "function": function}]
+        return [{"id": create_call_id(), "index": 0, "type": "function", "function": function}]
 
     def build_logprobs(self, tokens: list[str]) -> dict[str, Any]:
         if self.wish.logprobs is None:
@@ -122,15 +124,16 @@ class OpenAIApi(Handlers):
         if not body.get("messages"):
             raise OllamaError(400, "[] is too short - 'messages'")
         asked = body.get("model", "")
-        if not asked.strip():
-            raise OllamaError(400, "model is required")
-        installed = self.find_installed(asked, OllamaError(404, f"model '{asked}' not found"))
+        missing = OllamaError(404, f"model '{asked}' not found")
+        installed = self.find_installed(asked, OllamaError(400, "model is required"), missing, exchange.request.path)
         thinking = _wants_thinking(body)
         check_skills(installed, asked, "chat", think=thinking, tools=bool(body.get("tools")))
-        prompt = read_prompt(body["messages"])
-        room = ContextWindow.for_model(installed.model, None)
-        if prompt.tokens >= room.tokens:
-            raise room.overflow_error(prompt.tokens)
+        window = ContextWindow.for_model(installed.model, integer_option(installed.parameters, "num_ctx"))
+        messages = [message for message in body["messages"] if isinstance(message, dict)]
+        prompt = measure_messages(drop_old_messages(messages, window))
+        prompt = prompt if installed.is_native else fit_completion(prompt, window)
+        if prompt.tokens >= window.runner_tokens:
+            raise window.overflow_error(prompt.tokens)
         ask = read_ask(body, installed.model, prompt)
         ask = replace(ask, thinking=installed.model.has_capability("thinking") if thinking is None else thinking)
         await self._send_answer(exchange, installed, body, ask, chat=True)
@@ -139,9 +142,7 @@ class OpenAIApi(Handlers):
         body = _decode_body(exchange, _COMPLETION)
         asked = body.get("model", "")
         missing = OllamaError(404, f"model '{asked}' not found")
-        if not asked.strip():
-            raise missing
-        installed = self.find_installed(asked, missing)
+        installed = self.find_installed(asked, missing, missing, exchange.request.path)
         check_skills(installed, asked, "generate", suffix=bool(body.get("suffix")))
         text = body.get("prompt", "")
         ask = read_ask(
@@ -149,7 +150,8 @@ class OpenAIApi(Handlers):
         )
         ask = replace(ask, thinking=False)
         if not text:
-            await self.core.engine.load_model(installed.model, setup=load_parameters({}, None))
+            self.remember_model(installed)
+            await self.core.engine.load_model(installed.model, setup=load_parameters(installed.parameters, None))
             reply = _Reply(
                 exchange, asked, replace(ask, prompt_tokens=0), Answer(finish="load"), read_wish(body), chat=False
             )
@@ -164,8 +166,11 @@ class OpenAIApi(Handlers):
         reply = _Reply(
             exchange, body["model"], ask, compose_answer(self.core.options, ask, encode_json), read_wish(body), chat
         )
+        self.remember_model(installed)
         try:
-            async with engine.open_session(installed.model, setup=load_parameters({}, None), crash=crash) as session:
+            async with engine.open_session(
+                installed.model, setup=load_parameters(installed.parameters, None), crash=crash
+            ) as session:
                 await session.read_prompt(ask.prompt_tokens)
                 if reply.wish.stream:
                     await self._send_stream(reply, session)
@@ -231,17 +236,15 @@ class OpenAIApi(Handlers):
 
     async def _handle_embeddings(self, exchange: Exchange) -> None:
         body = _decode_body(exchange, _EMBEDDING)
-        if not body.get("input"):
+        if body.get("input") in (None, []):
             raise OllamaError(400, "invalid input")
+        body["input"] = body["input"] or [""]
         form = body.get("encoding_format", "float")
         if form not in {"float", "base64"}:
             raise OllamaError(
                 400, f"Invalid value for 'encoding_format' = {form}. Supported values: ['float', 'base64']."
             )
-        texts = read_texts(body["input"])
-        installed = self._embedding.find_embedder(body.get("model", ""), OllamaError(404, "model '' not found"))
-        if not installed.model.has_capability("embedding"):
-            raise OllamaError(501, "This server does not support embeddings. Start it with `--embeddings`")
+        installed, texts = self._embedding.find_embedder(body, exchange.request.path)
         vectors, _, count = await self._embedding.embed_texts(exchange, installed, texts, body)
         data = [
             {"object": "embedding", "embedding": encode_embedding(row, form), "index": at}
@@ -259,10 +262,10 @@ class OpenAIApi(Handlers):
         if "/" in asked:
             await exchange.reply(404, b"404 page not found", "text/plain")
             return
-        name = parse_name(asked)
-        installed = self.core.library.find(name) if name else None
+        name = self.core.library.adopt_spelling(self.read_reference(asked, OllamaError(400, "model is required")).name)
+        installed = self.core.library.find_exact(name)
         if installed is None:
-            raise OllamaError(404, f"model '{name.display if name else asked}' not found")
+            raise OllamaError(404, f"model '{name.display}' not found")
         await self.reply_json(exchange, {**_build_card(installed), "id": asked})
 
 
