@@ -17,7 +17,7 @@ from penstock.sim.kinds.ollama.go.text import encode_json
 from penstock.sim.kinds.ollama.handler import JSON, Core
 from penstock.sim.kinds.ollama.library import Library
 from penstock.sim.kinds.ollama.listing import Listing
-from penstock.sim.kinds.ollama.model_management import ModelManagement
+from penstock.sim.kinds.ollama.management import ModelManagement
 from penstock.sim.kinds.ollama.openai_api import OpenAIApi
 from penstock.sim.options import SimOptions
 from penstock.sim.speed_model import SpeedModel

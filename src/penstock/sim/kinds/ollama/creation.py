@@ -11,7 +11,7 @@ from penstock.sim.kinds.ollama.go.decoder import BadBodyError, Slice, decode_fie
 from penstock.sim.kinds.ollama.go.template import find_template_error
 from penstock.sim.kinds.ollama.handler import Core, Handlers, OllamaError
 from penstock.sim.kinds.ollama.library import Installed
-from penstock.sim.kinds.ollama.model_management import DIGEST, ModelManagement, to_file_name
+from penstock.sim.kinds.ollama.management import DIGEST, ModelManagement, to_file_name
 from penstock.sim.kinds.ollama.model_names import BadNameError, Name, parse_name, parse_reference
 from penstock.sim.kinds.ollama.progress import Progress, current_time, send_progress
 from penstock.sim.options import SimModel
