@@ -166,10 +166,10 @@ class Watcher:
             return False
         if drained != (name in self._drained):
             self._drained ^= {name}
-            change = (
-                "is drained: it gets no new calls, and running calls complete" if drained else "gets new calls again"
-            )
-            logger.info("Server %s %s.", name, change)
+            if drained:
+                logger.info("Server %s is drained: it gets no new calls, and running calls complete.", name)
+            else:
+                logger.info("Server %s gets new calls again.", name)
             self._publish()
         return True
 
