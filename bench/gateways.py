@@ -121,10 +121,10 @@ def read_penstock_version() -> str | None:
     return f"{version}{suffix}" if version else None
 
 
-def _router_command(name: str, *words: str) -> CommandBuilder:
+def _router_command(name: str, *arguments: str) -> CommandBuilder:
     def build(_folder: Path, port: int, engines: Sequence[str]) -> Command:
         options = ["--host", "127.0.0.1", "--port", str(port), "--worker-urls", engines[0], "--log-level", "error"]
-        return [PEERS[name].find_program(name), *words, *options]
+        return [PEERS[name].find_program(name), *arguments, *options]
 
     return build
 

@@ -1,7 +1,7 @@
-# Sourced by the scripts: messages, and steps that show that they are alive. Works with bash 3.2 (macOS).
+# Sourced by the scripts: messages, and steps that print their progress. Works with bash 3.2 (macOS).
 # shellcheck shell=bash
 
-BEAT=5 # seconds between two lines of a step that is still running
+PROGRESS_INTERVAL=5 # seconds between two lines of a step that is still running
 
 say() { printf '%s\n' "$*"; }
 
@@ -10,31 +10,32 @@ die() {
     exit 1
 }
 
-# run_step WHAT COMMAND...: run a command with its output in a log. Prints a line when it begins, a line every BEAT
-# seconds, a line with the time it took, and the end of the log when it fails. Returns the command's status.
+# run_step TITLE COMMAND...: run a command with its output in a log. Prints a line when it begins, a line every
+# PROGRESS_INTERVAL seconds, a line with the time it took, and the end of the log when it fails. Returns the command's
+# status.
 run_step() {
-    local what=$1 log status=0 beating began=$SECONDS
+    local title=$1 log status=0 printer started=$SECONDS
     shift
     log=$(mktemp "${TMPDIR:-/tmp}/penstock-step.XXXXXX")
-    say "==> $what"
-    beat "$log" &
-    beating=$!
+    say "==> $title"
+    print_progress "$log" &
+    printer=$!
     "$@" >"$log" 2>&1 </dev/null || status=$?
-    kill "$beating" 2>/dev/null || true
-    wait "$beating" 2>/dev/null || true
+    kill "$printer" 2>/dev/null || true
+    wait "$printer" 2>/dev/null || true
     if [ "$status" -eq 0 ]; then
-        say "    done in $((SECONDS - began)) s"
+        say "    done in $((SECONDS - started)) s"
     else
-        printf '    failed after %s s with status %s: %s\n' "$((SECONDS - began))" "$status" "$*" >&2
+        printf '    failed after %s s with status %s: %s\n' "$((SECONDS - started))" "$status" "$*" >&2
         tail -n 25 "$log" | sed 's/^/    | /' >&2
     fi
     rm -f "$log"
     return "$status"
 }
 
-beat() { # LOG: print how long the step has been running and the last line of its log, until killed or the script has ended
-    local began=$SECONDS
-    while sleep "$BEAT" >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do # Ctrl-C does not reach a background process
-        printf '    ... %s s  %s\n' "$((SECONDS - began))" "$(tail -n 1 "$1" 2>/dev/null | tr -d '\r' | cut -c 1-100)"
+print_progress() { # LOG: print how long the step has been running and the last line of its log, until killed or the script has ended
+    local started=$SECONDS
+    while sleep "$PROGRESS_INTERVAL" >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do # Ctrl-C does not reach a background process
+        printf '    ... %s s  %s\n' "$((SECONDS - started))" "$(tail -n 1 "$1" 2>/dev/null | tr -d '\r' | cut -c 1-100)"
     done
 }

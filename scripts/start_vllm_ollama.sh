@@ -4,13 +4,13 @@ set -euo pipefail
 
 usage() {
     cat <<'TEXT'
-usage: scripts/start_vllm_ollama.sh [PORT] [--detach | --stop] [words for `penstock serve`]
+usage: scripts/start_vllm_ollama.sh [PORT] [--detach | --stop] [arguments for `penstock serve`]
 
-Sets Penstock up in .venv, starts it, and tells its address and what it found. Stays until Ctrl-C.
+Sets Penstock up in .venv, starts it, and prints its address and the servers that it found. Runs until Ctrl-C.
 
-  PORT       the gateway's port; else VLLM_OLLAMA_PORT, the settings file, 8005
-  --detach   leave it running in the background: penstock.pid, penstock.log
-  --stop     end the one that --detach left running; its streams may finish first
+  PORT       port of the gateway; default: VLLM_OLLAMA_PORT, the settings file, or 8005
+  --detach   run in the background; writes penstock.pid and penstock.log
+  --stop     stop the gateway that --detach started; running streams may finish first
 
 examples:
   scripts/start_vllm_ollama.sh
@@ -22,7 +22,7 @@ TEXT
 PID_FILE=penstock.pid
 LOG_FILE=penstock.log
 
-absolute() { # a path as it is from the checkout
+absolute() { # PATH: make it absolute; relative paths begin at the caller's folder
     case $1 in
     /*) printf '%s\n' "$1" ;;
     *) printf '%s/%s\n' "$FROM" "$1" ;;
@@ -37,7 +37,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/processes.sh
 
 action=run
-words=()
+arguments=()
 while [ $# -gt 0 ]; do
     case $1 in
     --detach) action=detach ;;
@@ -48,14 +48,14 @@ while [ $# -gt 0 ]; do
         ;;
     -c | --config)
         [ $# -gt 1 ] || die "$1 needs a file; see --help"
-        words+=(--config "$(absolute "$2")")
+        arguments+=(--config "$(absolute "$2")")
         shift
         ;;
-    --config=*) words+=(--config "$(absolute "${1#*=}")") ;;
-    '' | *[!0-9]*) words+=("$1") ;;
-    *) # a number that comes first is the port, else some word's value
-        [ ${#words[@]} -gt 0 ] || words=(--port)
-        words+=("$1")
+    --config=*) arguments+=(--config "$(absolute "${1#*=}")") ;;
+    '' | *[!0-9]*) arguments+=("$1") ;;
+    *) # a number is the port if it comes first, else the value of an option
+        [ ${#arguments[@]} -gt 0 ] || arguments=(--port)
+        arguments+=("$1")
         ;;
     esac
     shift
@@ -86,11 +86,11 @@ if [ $action = detach ] && pid=$(running "$PID_FILE" penstock); then
 fi
 
 install_from requirements.lock
-set -- ${words[@]+"${words[@]}"}
+set -- ${arguments[@]+"${arguments[@]}"}
 found=$(.venv/bin/python scripts/startup_report.py address "$@")
-read -r url mode model <<WORDS
+read -r url mode model <<ADDRESS
 $found
-WORDS
+ADDRESS
 if [ $action = detach ]; then
     detach "$@"
 else

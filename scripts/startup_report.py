@@ -25,15 +25,15 @@ PENSTOCK = Path(sys.executable).with_name("penstock")
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def print_address(words: list[str]) -> int:
-    config = _find_option(words, "--config", "-c")
+def print_address(arguments: list[str]) -> int:
+    config = _find_option(arguments, "--config", "-c")
     command = [str(PENSTOCK), "check-config", "--json", *(["--config", config] if config else [])]
     checked = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if checked.returncode:
         return checked.returncode
     settings = {key: one["value"] for key, one in json.loads(checked.stdout)["settings"].items()}
-    host = _find_option(words, "--host") or settings["server.host"]
-    port_text = _find_option(words, "--port") or settings["server.port"]
+    host = _find_option(arguments, "--host") or settings["server.host"]
+    port_text = _find_option(arguments, "--port") or settings["server.port"]
     port = int(port_text) if port_text.isdecimal() else 0
     if not 0 < port < 65536:
         _print_error("The port must be a number from 1 to 65535.")
@@ -72,7 +72,7 @@ def _wait_for_health(url: str, pid: int) -> dict[str, Any] | None:
             return health
         time.sleep(0.1)
     _print_error(
-        f"The gateway (process {pid}) does not answer at {url}/health after {START_TIMEOUT:.0f} s; its log says why."
+        f"The gateway (process {pid}) does not answer at {url}/health after {START_TIMEOUT:.0f} s; see its log."
     )
     return None
 
@@ -136,13 +136,13 @@ def _get_json(url: str) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else {}
 
 
-def _find_option(words: list[str], *options: str) -> str | None:
+def _find_option(arguments: list[str], *options: str) -> str | None:
     """Return the last value of an option among the arguments, as `--option value` or `--option=value`."""
     value = None
-    for at, word in enumerate(words):
-        name, equals, rest = word.partition("=")
+    for index, argument in enumerate(arguments):
+        name, equals, rest = argument.partition("=")
         if name in options:
-            value = rest if equals else next(iter(words[at + 1 :]), None)
+            value = rest if equals else next(iter(arguments[index + 1 :]), None)
     return value
 
 
@@ -156,7 +156,7 @@ def _is_taken(host: str, port: int) -> bool:
 
 def _describe_owner(url: str) -> str:
     service = (_get_json(url) or {}).get("service")
-    return f" (it says it is {service})" if service else ""
+    return f" (it is {service})" if service else ""
 
 
 def _is_alive(pid: int) -> bool:
@@ -171,8 +171,8 @@ def _print_error(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def main(words: list[str]) -> int:
-    match words:
+def main(arguments: list[str]) -> int:
+    match arguments:
         case ["address", *rest]:
             return print_address(rest)
         case ["report", url, pid, mode, model]:

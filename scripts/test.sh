@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Set up what the tests need and run them all, real model servers included. Words go to pytest:
+# Set up what the tests need and run them all, real model servers included. Arguments are passed to pytest:
 #
 #     scripts/test.sh
 #     scripts/test.sh tests/unit -k victoria
-#     scripts/test.sh --set-up                  only install what they need; afterwards they need no network
+#     scripts/test.sh --set-up                  only install what the tests need; they need no network afterwards
 #
-# Two files are tested at a time; PENSTOCK_TEST_WORKERS=0 tests one after the other, in one process.
+# Two files run at a time; with PENSTOCK_TEST_WORKERS=0 all run one after the other, in one process.
 # PENSTOCK_TEST_SKIP_VLLM=1 leaves vLLM out (2.5 GB); PENSTOCK_TEST_REQUIRE="llamacpp mlx" fails where one is missing.
 # Model servers and uv are kept in ~/.cache/penstock (PENSTOCK_CACHE_DIR names another folder).
 set -euo pipefail

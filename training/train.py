@@ -102,9 +102,9 @@ def _check_weights(prompts: list[corpus.Prompt], data: bytes) -> None:
     guess, took = [], []
     for prompt in prompts:
         started = time.perf_counter()
-        judgement = classifier.classify(prompt.text)
+        classification = classifier.classify(prompt.text)
         took.append((time.perf_counter() - started) * 1e6)
-        guess.append(int(judgement.level))
+        guess.append(int(classification.level))
     true = np.array([prompt.level for prompt in prompts])
     print(scoring.format_line("seen in training", true, np.array(guess)))
     print(f"mean {np.mean(took):.0f} µs, median {np.median(took):.0f}, p99 {np.percentile(took, 99):.0f}")

@@ -69,8 +69,8 @@ def choose_revisions() -> str | None:
     return None
 
 
-def main(words: list[str]) -> int:
-    revisions = words[0] if words else choose_revisions()
+def main(arguments: list[str]) -> int:
+    revisions = arguments[0] if arguments else choose_revisions()
     if revisions is None:
         print("commit subjects: no repository, nothing to check")
         return 0

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-KEPT = ("PATH", "LANG", "TMPDIR", "SSL_CERT_FILE")
-KEPT_STARTS = ("PIP_", "UV_INDEX", "UV_DEFAULT_INDEX", "OPENBLAS_", "HTTP", "http", "NO_PROXY", "no_proxy")
+KEPT_VARIABLES = ("PATH", "LANG", "TMPDIR", "SSL_CERT_FILE")
+KEPT_PREFIXES = ("PIP_", "UV_INDEX", "UV_DEFAULT_INDEX", "OPENBLAS_", "HTTP", "http", "NO_PROXY", "no_proxy")
 STARTING = 300.0  # seconds for the first start, on a slow network
 SUMMARY = re.compile(r"^=* *(\d+ (?:passed|failed|error).*?) *=*$", re.MULTILINE)
 
@@ -89,7 +89,9 @@ def make_fresh_clone() -> Iterator[FreshClone]:
     folder = Path(tempfile.mkdtemp(prefix="penstock-fresh-"))
     (folder / "home").mkdir()
     subprocess.run(["git", "clone", "-q", str(CHECKOUT), str(folder / "penstock")], check=True)
-    kept = {name: value for name, value in os.environ.items() if name in KEPT or name.startswith(KEPT_STARTS)}
+    kept = {
+        name: value for name, value in os.environ.items() if name in KEPT_VARIABLES or name.startswith(KEPT_PREFIXES)
+    }
     python = {"PYTHON": os.environ["PYTHON"]} if os.environ.get("PYTHON") else {}
     print(f"(logs in {folder})", file=sys.stderr, flush=True)
     yield FreshClone(folder, {**kept, **python, "HOME": str(folder / "home")})

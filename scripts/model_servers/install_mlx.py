@@ -4,7 +4,7 @@ import platform
 import sys
 from pathlib import Path
 
-from recipe import HERE, Candidate, CannotInstallError, Environment, Place, Receipt, make_key
+from recipe import HERE, Candidate, CannotInstallError, Environment, Installation, Receipt, make_key
 
 LOCK = HERE / "mlx.lock"
 
@@ -15,8 +15,8 @@ def list_candidates() -> list[Candidate]:
     return [Candidate("MLX from its lock", make_key(LOCK, Path(__file__)), _install)]
 
 
-def _install(place: Place) -> Receipt:
-    environment = Environment.create(place, place.folder / "venv")
+def _install(installation: Installation) -> Receipt:
+    environment = Environment.create(installation, installation.folder / "venv")
     environment.install_locked(LOCK)
     environment.import_modules("mlx_lm.server, mlx_lm.models.llama")
     version = environment.version_of("mlx"), environment.version_of("mlx-lm")

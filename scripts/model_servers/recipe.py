@@ -39,7 +39,7 @@ class Candidate:
 
     title: str
     key: str
-    install: "Callable[[Place], Receipt]"
+    install: "Callable[[Installation], Receipt]"
 
 
 def make_key(*parts: str | Path) -> str:
@@ -51,91 +51,92 @@ def make_key(*parts: str | Path) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """The place where one server is installed: `folder` in the cache. `log` holds what its commands printed."""
+class Installation:
+    """Installation of one server in `folder`, a folder of the cache. `log` holds the output of its commands."""
 
     name: str
     folder: Path
     log: Path
 
-    def say(self, step: str) -> None:
+    def print_step(self, step: str) -> None:
         print(f"{self.name}: {step}", flush=True)
 
     def run(self, *command: str | Path, environment: Mapping[str, str] | None = None) -> str:
         """Run a command to its end and return its output, which goes to the log as well.
 
-        Prints a line every BEAT seconds. Raises CannotInstallError with the command's last words when it fails.
+        Prints a line every PROGRESS_INTERVAL seconds. Raises CannotInstallError with the end of the command's output
+        when it fails.
         """
-        words = [str(word) for word in command]
+        arguments = [str(argument) for argument in command]
         variables = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", **(environment or {})}
         with self.log.open("a+", encoding="utf-8", errors="replace") as log:
-            log.write(f"$ {' '.join(words)}\n")
+            log.write(f"$ {' '.join(arguments)}\n")
             log.flush()
             start = log.tell()
             try:
                 process = subprocess.Popen(
-                    words, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                    arguments, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
                 )
             except OSError as error:
-                raise CannotInstallError(f"{words[0]} does not start: {error.strerror}") from error
+                raise CannotInstallError(f"{arguments[0]} does not start: {error.strerror}") from error
             self._wait(process, start)
             log.seek(start)
             output = log.read()
         if process.returncode:
             lines = output.strip().splitlines() or ["no output"]
             errors = [line for line in lines if "error" in line.lower()] or lines
-            raise CannotInstallError(f"{Path(words[0]).name} failed: {errors[-1].strip()} (see {self.log})")
+            raise CannotInstallError(f"{Path(arguments[0]).name} failed: {errors[-1].strip()} (see {self.log})")
         return output
 
     def _wait(self, process: "subprocess.Popen[bytes]", start: int) -> None:
-        began = time.monotonic()
+        started = time.monotonic()
         while True:
             try:
                 process.wait(PROGRESS_INTERVAL)
                 return
             except subprocess.TimeoutExpired:
                 text = self.log.read_bytes()[start:].decode("utf-8", "replace").strip()
-                self.say(f"... {time.monotonic() - began:.0f} s  {(text.splitlines() or [''])[-1][:100]}")
+                self.print_step(f"... {time.monotonic() - started:.0f} s  {(text.splitlines() or [''])[-1][:100]}")
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
     """A virtual environment of its own for one server, or for the tools that build it."""
 
-    place: Place
+    installation: Installation
     folder: Path
 
     @classmethod
-    def create(cls, place: Place, folder: Path) -> "Environment":
-        place.run(find_uv(), "venv", "-q", "--no-config", "--clear", "--python", sys.executable, folder)
-        return cls(place, folder)
+    def create(cls, installation: Installation, folder: Path) -> "Environment":
+        installation.run(find_uv(), "venv", "-q", "--no-config", "--clear", "--python", sys.executable, folder)
+        return cls(installation, folder)
 
     def program(self, name: str) -> Path:
         return self.folder / "bin" / name
 
     def install(self, *requirements: str | Path) -> None:
         """Install exactly these, without resolving; what is in uv's cache needs no network."""
-        words = [find_uv(), "pip", "install", "--python", self.program("python"), "--no-deps", *requirements]
+        arguments = [find_uv(), "pip", "install", "--python", self.program("python"), "--no-deps", *requirements]
         try:
-            self.place.run(*words, "--no-config", "--offline")
+            self.installation.run(*arguments, "--no-config", "--offline")
         except CannotInstallError:
-            self.place.run(*words)
+            self.installation.run(*arguments)
 
     def install_locked(self, lock: Path) -> None:
         self.install("--require-hashes", "--requirement", lock)
 
     def import_modules(self, names: str) -> None:
         """Import modules once, which compiles them for the server's first start."""
-        self.place.say("importing it once, which compiles its modules")
-        self.place.run(self.program("python"), "-c", f"import {names}")
+        self.installation.print_step("importing it once, which compiles its modules")
+        self.installation.run(self.program("python"), "-c", f"import {names}")
 
     def version_of(self, package: str) -> str:
         code = f"import importlib.metadata; print(importlib.metadata.version({package!r}))"
-        return self.place.run(self.program("python"), "-c", code).strip().splitlines()[-1]
+        return self.installation.run(self.program("python"), "-c", code).strip().splitlines()[-1]
 
     def site_packages(self) -> Path:
         code = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
-        return Path(self.place.run(self.program("python"), "-c", code).strip())
+        return Path(self.installation.run(self.program("python"), "-c", code).strip())
 
 
 def find_uv() -> Path | str:
@@ -143,14 +144,14 @@ def find_uv() -> Path | str:
     return os.environ.get("UV") or Path(sys.executable).with_name("uv")
 
 
-def download(place: Place, tools: Environment, lock: Path, package: str, *options: str) -> Path:
+def download(installation: Installation, tools: Environment, lock: Path, package: str, *options: str) -> Path:
     """Download one locked package with pip, whose find-links setting may name a folder, and return the file."""
-    folder = place.folder / "downloads"
+    folder = installation.folder / "downloads"
     folder.mkdir(parents=True, exist_ok=True)
     only = folder / "requirements.txt"
     only.write_text(_entry(lock, package), "utf-8")
     quiet = ("--no-input", "--disable-pip-version-check", "--no-deps", "--require-hashes")
-    place.run(tools.program("python"), "-m", "pip", "download", *quiet, *options, "-d", folder, "-r", only)
+    installation.run(tools.program("python"), "-m", "pip", "download", *quiet, *options, "-d", folder, "-r", only)
     (file,) = (path for path in folder.iterdir() if path != only)
     return file
 
@@ -162,14 +163,14 @@ def _entry(lock: Path, package: str) -> str:
     return found.replace("\0", "\n") + "\n"
 
 
-def create_tools(place: Place) -> Environment:
+def create_tools(installation: Installation) -> Environment:
     """Create an environment with pip, cmake and ninja, for the time of an installation."""
-    tools = Environment.create(place, place.folder / "tools")
+    tools = Environment.create(installation, installation.folder / "tools")
     tools.install_locked(HERE / "tools.lock")
     return tools
 
 
-def keep(path: Path, receipt: Receipt) -> None:
+def write_receipt(path: Path, receipt: Receipt) -> None:
     path.write_text(json.dumps(asdict(receipt), indent=2) + "\n", "utf-8")
 
 
@@ -185,5 +186,5 @@ def read_receipt(path: Path) -> Receipt | None:
     return receipt if is_complete else None
 
 
-def remove(folder: Path) -> None:
+def remove_folder(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)

@@ -24,9 +24,9 @@ ROOT = Path(__file__).parents[2]
 LEFT_OUT = (".git", ".venv", ".engines", ".*_cache", "__pycache__", "penstock.yaml", ".env", "*.log", "*.pid", "dist")
 # How this machine reaches packages is its own affair, and what it has in its cache need not be fetched again; what a
 # user may have set for Penstock is not passed on.
-KEPT = ("PATH", "LANG", "TMPDIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+KEPT_VARIABLES = ("PATH", "LANG", "TMPDIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 PYTHON = f"{sys.base_prefix}/bin/python{sys.version_info.major}.{sys.version_info.minor}"  # whose packages are cached
-KEPT_STARTS = ("PIP_", "UV_", "HTTP", "http", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy")
+KEPT_PREFIXES = ("PIP_", "UV_", "HTTP", "http", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy")
 INSTALLING = 240.0  # seconds for the first start, on a slow network
 
 pytestmark = pytest.mark.timeout(INSTALLING + 60)
@@ -71,7 +71,9 @@ class Checkout:
             file.write_text(settings, encoding="utf-8")
 
     def environment(self, **more: str) -> dict[str, str]:
-        kept = {name: value for name, value in MACHINE.items() if name in KEPT or name.startswith(KEPT_STARTS)}
+        kept = {
+            name: value for name, value in MACHINE.items() if name in KEPT_VARIABLES or name.startswith(KEPT_PREFIXES)
+        }
         cache = MACHINE.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
         guard = {"PYTHONPATH": os.environ["PYTHONPATH"], "PYTHON": PYTHON}
         return {**kept, **guard, "XDG_CACHE_HOME": cache, "HOME": str(self.home), **more}

@@ -11,7 +11,7 @@ import pytest
 import uvloop
 
 from tests.support.decoys import PORTS, run_decoys
-from tests.support.isolation import KEPT, KEPT_STARTS, UsualPorts
+from tests.support.isolation import KEPT_PREFIXES, KEPT_VARIABLES, UsualPorts
 from tests.support.real_engines import free_port
 
 CONNECT = "import socket; socket.create_connection(('localhost', 11434))"
@@ -63,5 +63,5 @@ def test_a_process_of_a_test_is_refused_too_and_led_where_the_test_wants(
 
 
 def test_only_harmless_variables_are_left_and_no_settings_lie_in_the_working_directory() -> None:
-    assert [name for name in os.environ if name not in KEPT and not name.startswith(KEPT_STARTS)] == []
+    assert [name for name in os.environ if name not in KEPT_VARIABLES and not name.startswith(KEPT_PREFIXES)] == []
     assert not list(Path.cwd().iterdir())

@@ -42,7 +42,7 @@ def run(folder: Path, script: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_a_step_that_takes_long_prints_its_last_line_again_and_again_and_then_its_time(checkout: Path) -> None:
-    done = run(checkout, "BEAT=0.1; run_step 'Doing it' bash -c 'echo half way; sleep 1'")
+    done = run(checkout, "PROGRESS_INTERVAL=0.1; run_step 'Doing it' bash -c 'echo half way; sleep 1'")
     assert done.returncode == 0
     first, *beats, last = done.stdout.splitlines()
     assert first == "==> Doing it"

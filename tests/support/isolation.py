@@ -14,20 +14,20 @@ import port_guard  # noqa: E402  found in SITE, as by every process that a test 
 ROOT: Final = Path(__file__).parents[2]
 MACHINE: Final[Mapping[str, str]] = dict(os.environ)
 """The machine's variables as they were: proxies and package settings, for a test that installs packages."""
-KEPT: Final = frozenset(
+KEPT_VARIABLES: Final = frozenset(
     {
         *("CI", "COLUMNS", "HOME", "LANG", "LOGNAME", "PATH", "SHELL", "SYSTEMROOT", "TERM", "TMPDIR", "TZ", "USER"),
         *("PENSTOCK_CACHE_DIR", "SSL_CERT_FILE", "USUAL_PORTS_FOLDER", "UV", "UV_CACHE_DIR", "UV_LINK_MODE"),
         "XDG_CACHE_HOME",
     }
 )
-KEPT_STARTS: Final = ("COV_", "COVERAGE_", "HYPOTHESIS_", "LC_", "OPENBLAS_", "PENSTOCK_TEST_", "PYTEST_", "PYTHON")
+KEPT_PREFIXES: Final = ("COV_", "COVERAGE_", "HYPOTHESIS_", "LC_", "OPENBLAS_", "PENSTOCK_TEST_", "PYTEST_", "PYTHON")
 
 
 def isolate() -> None:
     """Drop every variable that is not known to be harmless, and guard the usual ports here and in child processes."""
     for name in list(os.environ):
-        if name not in KEPT and not name.startswith(KEPT_STARTS):
+        if name not in KEPT_VARIABLES and not name.startswith(KEPT_PREFIXES):
             del os.environ[name]
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != str(SITE)]
     os.environ["PYTHONPATH"] = os.pathsep.join([str(SITE), *paths])
