@@ -81,7 +81,8 @@ def measure_classifier(texts: list[str]) -> None:
     p50, p99 = (costs[int(len(costs) * part)] for part in (0.5, 0.99))
     mean = statistics.fmean(costs)
     print(
-        f"\nA judgement of {len(texts)} texts, µs: mean {mean:.0f}, p50 {p50:.0f}, p99 {p99:.0f}, most {costs[-1]:.0f}"
+        f"\nClassification of {len(texts)} texts, µs:"
+        f" mean {mean:.0f}, p50 {p50:.0f}, p99 {p99:.0f}, max {costs[-1]:.0f}"
     )
 
 
