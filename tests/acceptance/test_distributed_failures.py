@@ -81,7 +81,7 @@ def test_a_server_that_died_since_the_last_probe_is_replaced_with_a_warning(
         check_warning(running, local)
         for path in SURFACES:  # now it is known
             assert parse_route(ask(running, SYSTEM, path)) == LESSER
-        wait_until(lambda: running.list_servers()["remote"]["state"] == "down", 10, "nobody noticed")
+        wait_until(lambda: running.list_servers()["remote"]["state"] == "down", 10, "the gateway has not noticed")
         check_warning(running, local)
 
 

@@ -270,7 +270,7 @@ def test_two_gpu_servers_get_the_calls_that_their_models_suit(simulators: Simula
 ORDINARY = ("llama3.1:8b", "gemma3:1b", "gemma3:12b", "qwen2.5-coder:14b")
 
 
-def ordinary(running: Gateway) -> None:
+def check_single_model(running: Gateway) -> None:
     """Check that LLM_MODEL answers everything and that nothing is classified."""
     for text, path in itertools.product(EXAMPLES, SURFACES):
         assert parse_route(ask(running, text, path)) == Route("", "llama3.1:8b", "only")
@@ -290,7 +290,7 @@ def test_without_distributed_mode_the_configured_model_answers_everything(
     only, other = simulators.start(instant_ollama(*ORDINARY)), simulators.start(instant_ollama(*LOCAL))
     urls = {"only": (only.url, "PRIMARY"), "other": (other.url, "SECONDARY")}
     with run_gateway_process(tmp_path, render_fleet_settings(urls, distributed_mode="false")) as running:
-        ordinary(running)
+        check_single_model(running)
     simulators.stop(only)
     simulators.stop(other)
 
@@ -298,7 +298,7 @@ def test_without_distributed_mode_the_configured_model_answers_everything(
 def test_with_a_single_server_the_configured_model_answers_everything(simulators: Simulators, tmp_path: Path) -> None:
     only = simulators.start(instant_ollama(*ORDINARY))
     with run_gateway_process(tmp_path, render_fleet_settings({"only": (only.url, "PRIMARY")})) as running:
-        ordinary(running)
+        check_single_model(running)
         assert (
             parse_route(ask(running, SYSTEM, model="auto:code")).model == "qwen2.5-coder:14b"
         )  # asked for, it is chosen
@@ -326,7 +326,9 @@ def test_a_fallback_server_gets_no_call_while_another_can_answer(simulators: Sim
             for model in (*REMOTE, *LOCAL):
                 assert parse_route(ask(running, GREETING, model=model)).server != "backup_gpu"
         assert count_generations(backup) == 0
-        assert parse_route(ask(running, GREETING, model="tinyllama:1.1b")).server == "backup_gpu"  # nobody else has it
+        assert (
+            parse_route(ask(running, GREETING, model="tinyllama:1.1b")).server == "backup_gpu"
+        )  # no other server has it
         simulators.stop(remote)
         assert route_text(running, EXPLANATION) == ("gemma3:12b", "backup_gpu")  # rather than a lesser model elsewhere
         assert route_text(running, GREETING) == ("gemma3:1b", "localhost")

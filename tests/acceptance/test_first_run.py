@@ -104,14 +104,16 @@ def test_a_llama_server_that_appears_at_its_usual_address_takes_over_for_good(
                 wait_until(lambda: ask_chat(running) == SENTENCE, TAKEOVER, "the llama-server has not taken over")
                 assert set(ask_every_api(running).values()) == {SENTENCE}
                 rest = [json.loads(line) for line in lines]
-                assert first["message"]["content"].startswith(MARK)  # what had begun was said to its end
+                assert first["message"]["content"].startswith(MARK)  # the running stream completes
                 assert rest[-1]["done_reason"] == "stop"
                 assert list(running.list_servers()) == ["llamacpp"]
                 assert "simulated" not in running.get("/health").text
         after = running.post("/chat", {"message": ASK})
         assert (after.status_code, after.json()["error"]["code"]) == (503, "no_server")
         assert MARK not in after.text
-        wait_until(lambda: running.get("/health").status_code == 503, 10, "nobody noticed that the server is gone")
+        wait_until(
+            lambda: running.get("/health").status_code == 503, 10, "the gateway has not noticed that the server is gone"
+        )
         assert list(running.list_servers()) == ["llamacpp"]
 
 
@@ -129,7 +131,9 @@ def test_an_ollama_that_appears_at_its_usual_address_takes_over_for_good(
         finally:
             simulators.stop(ollama)
         assert running.post("/chat", {"message": ASK}).status_code == 503
-        wait_until(lambda: running.get("/health").status_code == 503, 10, "nobody noticed that the Ollama is gone")
+        wait_until(
+            lambda: running.get("/health").status_code == 503, 10, "the gateway has not noticed that the Ollama is gone"
+        )
         assert list(running.list_servers()) == ["primary"]
 
 
@@ -154,7 +158,11 @@ def test_a_missing_server_is_named_with_what_to_do_and_used_once_it_starts(
             assert (answer.status_code, MARK in answer.text) == (503, False), route
             assert f"127.0.0.1:{port}" in answer.text, route
         with llama_server(port=port):
-            wait_until(lambda: running.get("/health").status_code == 200, TAKEOVER, "nobody noticed the llama-server")
+            wait_until(
+                lambda: running.get("/health").status_code == 200,
+                TAKEOVER,
+                "the gateway has not noticed the llama-server",
+            )
             assert set(ask_every_api(running).values()) == {SENTENCE}
 
 

@@ -86,7 +86,7 @@ def explain(running: Gateway, body: dict[str, Any], **headers: str) -> Any:
     return explanation
 
 
-def requests(simulator: Simulator) -> int:
+def count_requests(simulator: Simulator) -> int:
     """Return the number of requests, without the gateway's own probes."""
     probes = ("/api/tags", "/api/ps", "/api/version", "/api/show", "/")
     return sum(number for path, number in simulator.counters.requests.items() if path not in probes)
@@ -158,10 +158,10 @@ def test_for_a_named_model_only_the_server_is_selected(running: Gateway) -> None
 
 def test_an_explanation_sends_nothing_to_a_server_and_changes_nothing(pair: tuple[Gateway, Fleet]) -> None:
     running, servers = pair
-    before = requests(servers.remote), requests(servers.local)
+    before = count_requests(servers.remote), count_requests(servers.local)
     kept = running.get("/api/decisions").json()["total"]
     answers = [explain(running, {"message": text}) for text in EXAMPLES for _ in range(3)]
-    assert (requests(servers.remote), requests(servers.local)) == before
+    assert (count_requests(servers.remote), count_requests(servers.local)) == before
     assert running.get("/api/decisions").json()["total"] == kept
     assert answers[0] == answers[1] == answers[2]
 

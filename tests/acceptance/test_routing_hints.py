@@ -123,7 +123,7 @@ def pair(simulators: Simulators, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @contextlib.contextmanager
-def streaming(running: Gateway, twins: Mapping[str, Simulator], asked: dict[str, Any]) -> Iterator[None]:
+def run_stream(running: Gateway, twins: Mapping[str, Simulator], asked: dict[str, Any]) -> Iterator[None]:
     """Run a stream from one of these models until the end of the block."""
     over = threading.Event()
 
@@ -136,7 +136,7 @@ def streaming(running: Gateway, twins: Mapping[str, Simulator], asked: dict[str,
     thread = threading.Thread(target=read)
     thread.start()
     try:
-        wait_until(lambda: any(twin.running for twin in twins.values()), 10, "the stream has not begun")
+        wait_until(lambda: any(twin.running for twin in twins.values()), 10, "the stream has not started")
         yield
     finally:
         over.set()
@@ -163,7 +163,7 @@ def test_time_in_a_queue_counts_as_waiting(simulators: Simulators, tmp_path: Pat
         assert parse_route(ask_within(running, GREETING, 60)).server == "localhost"  # in memory too
         wait_until(lambda: big.running == 0, 10, "it has not ended")
         assert parse_route(ask_within(running, EXPLANATION, 1, "/chat", max_tokens=5)).server == "remote"
-        with streaming(running, {"remote": big}, {"model": "gemma3:12b", "messages": build_messages("Расскажи")}):
+        with run_stream(running, {"remote": big}, {"model": "gemma3:12b", "messages": build_messages("Расскажи")}):
             answer = ask_within(running, EXPLANATION, 1, "/chat", max_tokens=5)
             assert parse_route(answer).server == "localhost"
             assert answer.json()["warning"] == WARNING
@@ -186,7 +186,7 @@ def test_a_session_continues_on_the_server_with_its_prompt(simulators: Simulator
         def ask_as(session: str, path: str = "/v1/chat/completions") -> str:
             return parse_route(running.post(path, asked, **{"x-session-id": session})).server
 
-        with streaming(running, twins, {"model": "llama3.3:70b", "messages": build_messages("Расскажи")}):
+        with run_stream(running, twins, {"model": "llama3.3:70b", "messages": build_messages("Расскажи")}):
             first = next(name for name, twin in twins.items() if twin.running)
             other = ask_as("bob")
             assert other != first  # which has no slot

@@ -67,7 +67,7 @@ def completed_status(output: Any = "the answer") -> dict[str, Any]:
 
 
 BUSY = response(b'{"detail":"busy"}', status="503 Service Unavailable")
-FORGOTTEN = response(b'{"detail":"Task not found"}', status="404 Not Found")
+UNKNOWN_TASK = response(b'{"detail":"Task not found"}', status="404 Not Found")
 
 
 @dataclass
@@ -162,7 +162,7 @@ async def test_a_clarification_is_a_step(chain: Chain):
     assert "Which?" in (await chain.ask(SEND)).json["content"]
 
 
-@pytest.mark.parametrize("end", [{"status": "failed", "error": "no memory"}, FORGOTTEN], ids=["fails", "is forgotten"])
+@pytest.mark.parametrize("end", [{"status": "failed", "error": "no memory"}, UNKNOWN_TASK], ids=["fails", "is unknown"])
 async def test_mlx_answers_when_a_run_fails_before_its_first_byte(chain: Chain, end: Any):
     chain.agent.statuses = [{"status": "running"}, end]
     answer = await chain.ask()
@@ -202,7 +202,7 @@ async def test_a_run_that_never_ends_is_abandoned_after_its_time_limit(chain: Ch
 @pytest.mark.parametrize("request_", [SEND, STREAM], ids=["send", "stream"])
 async def test_the_run_of_a_disconnected_client_is_not_polled_any_more(chain: Chain, request_: bytes):
     chain.agent.statuses = [{"status": "running"}]
-    client = await RawClient.to(chain.gateway.port)
+    client = await RawClient.connect(chain.gateway.port)
     await client.send(request_)
     await wait_until(lambda: chain.agent.looks >= 2)
     client.close()
@@ -218,10 +218,10 @@ async def test_the_run_of_a_disconnected_client_is_not_polled_any_more(chain: Ch
 async def test_a_client_that_disconnects_ends_the_work_on_its_stream(kind: str):
     slow = SimOptions(kind, models=("m",), load_seconds=0, tokens_per_second=20, text="a long answer " * 500)
     async with Simulator(slow) as engine, run_gateway(server_settings("a", engine.url, kind)) as gateway:
-        client = await RawClient.to(gateway.port)
+        client = await RawClient.connect(gateway.port)
         await client.send(STREAM)
         while b"event: start" not in client.received:
-            await client.more()
+            await client.receive()
         assert engine.running == 1
         client.close()
         await gateway.wait_until_idle()

@@ -16,16 +16,16 @@ from tests.support.raw_engine import (
     chunked_head,
     completion,
     event,
-    in_order,
     response,
-    says,
-    says_and,
+    run_in_order,
+    send_pieces,
+    send_pieces_then,
     stream_events,
 )
 
 CHAT = post("/v1/chat/completions", chat())
 STREAM = post("/v1/chat/completions", chat(stream=True))
-GOOD = says(response(completion("hello")))
+GOOD = send_pieces(response(completion("hello")))
 REQUESTS = {
     "plain": CHAT,
     "streamed": STREAM,
@@ -36,7 +36,7 @@ STREAMS = {name: request for name, request in REQUESTS.items() if "stream" in na
 WAYS = ["close", "reset"]
 
 
-async def flood(turn: Turn) -> None:
+async def send_endless_text(turn: Turn) -> None:
     """Send endless text, as fast as the reader takes it."""
     await turn.send(chunked_head())
     while not turn.gone.is_set():
@@ -56,7 +56,7 @@ async def check_disconnected(engine: RawEngine, gateway: RunningGateway) -> None
 @pytest.mark.parametrize("kind", REQUESTS)
 async def test_disconnecting_before_the_first_byte(kind: str, way: str):
     async with RawEngine(Turn.hang) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
-        client = await RawClient.to(gateway.port)
+        client = await RawClient.connect(gateway.port)
         await client.send(REQUESTS[kind])
         await engine.asked.wait()
         assert gateway.list_leftovers() == {"calls": 1, "slots": 1, "busy connections": 1, "connecting": 0}
@@ -67,10 +67,10 @@ async def test_disconnecting_before_the_first_byte(kind: str, way: str):
 @pytest.mark.parametrize("kind", REQUESTS)
 async def test_disconnecting_after_the_response_head(kind: str):
     async with (
-        RawEngine(says_and("hang", chunked_head())) as engine,
+        RawEngine(send_pieces_then("hang", chunked_head())) as engine,
         run_gateway(server_settings("a", engine.url)) as gateway,
     ):
-        client = await RawClient.to(gateway.port)
+        client = await RawClient.connect(gateway.port)
         await client.send(REQUESTS[kind])
         await engine.asked.wait()
         await run_event_loop()
@@ -81,29 +81,29 @@ async def test_disconnecting_after_the_response_head(kind: str):
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", STREAMS)
 async def test_disconnecting_in_the_middle_of_a_stream(kind: str, way: str):
-    script = says_and("hang", chunked_head() + chunk(event("one")))
+    script = send_pieces_then("hang", chunked_head() + chunk(event("one")))
     async with RawEngine(script) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
-        client = await RawClient.to(gateway.port)
+        client = await RawClient.connect(gateway.port)
         await client.send(STREAMS[kind])
         while b"one" not in client.received:
-            await client.more()
+            await client.receive()
         getattr(client, way)()
         await check_disconnected(engine, gateway)
 
 
 async def test_disconnecting_from_a_fast_stream():
-    async with RawEngine(flood) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
-        client = await RawClient.to(gateway.port)
+    async with RawEngine(send_endless_text) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
+        client = await RawClient.connect(gateway.port)
         await client.send(STREAM)
         while len(client.received) < 100_000:
-            await client.more()
+            await client.receive()
         client.received.clear()
         client.close()
         await check_disconnected(engine, gateway)
 
 
 async def test_disconnecting_from_a_stream_without_reading_it():
-    async with RawEngine(flood) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
+    async with RawEngine(send_endless_text) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         client = await gateway.connect_slow_client()
         await client.send(STREAM)
         await wait_until(lambda: gateway.unsent_bytes > 65536)
@@ -113,19 +113,22 @@ async def test_disconnecting_from_a_stream_without_reading_it():
 
 async def test_disconnecting_in_the_middle_of_an_unstreamed_response():
     half = response(completion("x" * 400_000))[:300_000]
-    async with RawEngine(says_and("hang", half)) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
-        client = await RawClient.to(gateway.port)
+    async with (
+        RawEngine(send_pieces_then("hang", half)) as engine,
+        run_gateway(server_settings("a", engine.url)) as gateway,
+    ):
+        client = await RawClient.connect(gateway.port)
         await client.send(CHAT)
-        await client.more()
+        await client.receive()
         client.close()
         await check_disconnected(engine, gateway)
 
 
 async def test_disconnecting_while_the_engine_is_being_connected_to():
-    with socket.create_server(("127.0.0.1", 0)) as listener:  # it takes a connection, and never says hello in TLS
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # it accepts connections, and never sends a byte
         url = f"https://127.0.0.1:{listener.getsockname()[1]}"
         async with run_gateway(server_settings("a", url)) as gateway:
-            client = await RawClient.to(gateway.port)
+            client = await RawClient.connect(gateway.port)
             await client.send(CHAT)
             await wait_until(lambda: gateway.list_leftovers()["connecting"])
             client.close()
@@ -135,7 +138,7 @@ async def test_disconnecting_while_the_engine_is_being_connected_to():
 
 async def test_disconnecting_while_sending_the_request():
     async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
-        client = await RawClient.to(gateway.port)
+        client = await RawClient.connect(gateway.port)
         await client.send(CHAT[:-10])
         await wait_until(lambda: gateway.connections and gateway.connections[0].cycle is not None)
         client.close()
@@ -146,7 +149,7 @@ async def test_disconnecting_while_sending_the_request():
 
 async def test_requests_queued_by_a_disconnected_client_are_never_sent():
     async with RawEngine(Turn.hang) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
-        client = await RawClient.to(gateway.port)
+        client = await RawClient.connect(gateway.port)
         await client.send(CHAT * 5)
         await engine.asked.wait()
         client.close()
@@ -166,7 +169,7 @@ async def test_disconnecting_before_the_first_server_refuses_prevents_a_second_a
         RawEngine(GOOD) as second,
         run_gateway(server_settings("a", first.url), server_settings("b", second.url, priority="SECONDARY")) as gateway,
     ):
-        client = await RawClient.to(gateway.port)
+        client = await RawClient.connect(gateway.port)
         await client.send(CHAT)
         await first.asked.wait()
         client.close()
@@ -178,7 +181,7 @@ async def test_disconnecting_before_the_first_server_refuses_prevents_a_second_a
 
 async def test_disconnecting_does_not_disturb_another_call_on_a_reused_connection():
     """The connection of a busy server returns to the pool, and another call uses it as the first client leaves."""
-    refusal = says(response(b'{"error":"busy"}', status="503 Busy"))
+    refusal = send_pieces(response(b'{"error":"busy"}', status="503 Busy"))
     go_on = asyncio.Event()
 
     async def late(turn: Turn) -> None:
@@ -188,10 +191,10 @@ async def test_disconnecting_does_not_disturb_another_call_on_a_reused_connectio
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"https://127.0.0.1:{listener.getsockname()[1]}"
         async with (
-            RawEngine(in_order(refusal, late)) as first,
+            RawEngine(run_in_order(refusal, late)) as first,
             run_gateway(server_settings("a", first.url), server_settings("b", url, priority="FALLBACK")) as gateway,
         ):
-            impatient = await RawClient.to(gateway.port)
+            impatient = await RawClient.connect(gateway.port)
             await impatient.send(CHAT)
             await wait_until(
                 lambda: (
@@ -213,7 +216,7 @@ async def test_disconnecting_does_not_disturb_another_call_on_a_reused_connectio
 
 async def test_a_disconnect_counts_as_such_and_not_as_an_error():
     async with RawEngine(Turn.hang) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
-        client = await RawClient.to(gateway.port)
+        client = await RawClient.connect(gateway.port)
         await client.send(CHAT)
         await engine.asked.wait()
         client.close()
@@ -234,7 +237,7 @@ async def test_a_hundred_clients_may_disconnect_at_any_moment():
 
     async with RawEngine(script) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         for _ in range(100):
-            client = await RawClient.to(gateway.port)
+            client = await RawClient.connect(gateway.port)
             await client.send(dice.choice(list(REQUESTS.values())) * dice.randint(1, 3))
             await run_event_loop(dice.randint(0, 12))
             getattr(client, dice.choice(WAYS))()

@@ -102,7 +102,7 @@ async def test_an_announced_server_joins_and_leaves_when_it_stops(fake):
 
         mdns.publish(OLLAMA_SERVICE)
         await w.wait_for_probes(4)
-        assert w.status("GPU-box").is_up  # it says nothing any more, but it answers
+        assert w.status("GPU-box").is_up  # it announces nothing any more, but it answers
 
         await fake.stop()
         await w.wait_until(is_gone("GPU-box"))

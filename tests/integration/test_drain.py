@@ -34,7 +34,7 @@ class Slow:
         if turn.request.method == "GET":
             await turn.send(response(MODELS if turn.request.path == "/v1/models" else b"{}"))
         elif turn.request.json.get("stream"):
-            await turn.send(chunked_head() + chunk(event("begun")))
+            await turn.send(chunked_head() + chunk(event("started")))
             await self.go_on.wait()
             await turn.send(chunk(event(" and ended") + event(finish="stop") + DONE) + END)
         else:
@@ -50,7 +50,7 @@ class Working:
 
     async def __call__(self, turn: Turn) -> None:
         path, missing = turn.request.path, response(b"{}", status="404 Not Found")
-        status = b'{"status":"running","stage":"begun"}'
+        status = b'{"status":"running","stage":"reading"}'
         if self.go_on.is_set():
             status = b'{"status":"completed","output":" and ended"}'
         known = {
@@ -75,15 +75,15 @@ class GatewayProcess:
     def calls(self) -> int:
         return sum(request.method == "POST" for request in self.engine.requests)
 
-    async def begin(self, request: bytes) -> RawClient:
+    async def start_request(self, request: bytes) -> RawClient:
         """Send a request; it runs when this returns."""
         calls = self.calls
-        client = await RawClient.to(self.port)
+        client = await RawClient.connect(self.port)
         await client.send(request)
         await wait_until(lambda: self.calls > calls)
         if b"true" in request:
-            while b"begun" not in client.received:
-                await client.more()
+            while b"started" not in client.received:
+                await client.receive()
         return client
 
     def signal(self, number: int = signal.SIGTERM) -> None:
@@ -93,19 +93,19 @@ class GatewayProcess:
         """Return its exit code when it has ended."""
         return await asyncio.wait_for(asyncio.to_thread(self.gateway.process.wait, within), within + 1)
 
-    async def refuses(self) -> bool:
+    async def is_refusing(self) -> bool:
         """Return True if new connections are refused by now."""
         try:
-            client = await RawClient.to(self.port)
+            client = await RawClient.connect(self.port)
         except OSError:
             return True
         client.close()
         return False
 
-    async def until_it_refuses(self) -> None:
+    async def wait_until_refusing(self) -> None:
         deadline = time.monotonic() + 5
-        while not await self.refuses():
-            assert time.monotonic() < deadline, "it goes on taking connections"
+        while not await self.is_refusing():
+            assert time.monotonic() < deadline, "it still accepts connections"
             await asyncio.sleep(0.02)
 
 
@@ -126,73 +126,73 @@ async def gateway(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterat
 
 
 async def test_running_responses_complete_and_the_exit_code_is_0(gateway: GatewayProcess):
-    streamed, unstreamed = await gateway.begin(STREAM), await gateway.begin(CHAT)
-    idle = await RawClient.to(gateway.port)
+    streamed, unstreamed = await gateway.start_request(STREAM), await gateway.start_request(CHAT)
+    idle = await RawClient.connect(gateway.port)
     await idle.send(get("/livez"))
-    assert (await idle.answer()).status == 200
+    assert (await idle.read_answer()).status == 200
     gateway.signal()
-    await gateway.until_it_refuses()
+    await gateway.wait_until_refusing()
     assert await idle.is_closed_by_peer()
     assert gateway.gateway.process.poll() is None
     gateway.slow.go_on.set()
-    assert (await streamed.answer()).text == "begun and ended"
-    assert (await unstreamed.answer()).text == "answered"
+    assert (await streamed.read_answer()).text == "started and ended"
+    assert (await unstreamed.read_answer()).text == "answered"
     assert await gateway.exit_code() == 0
     for client in (streamed, unstreamed, idle):
         client.close()
 
 
 async def test_new_requests_are_rejected_while_draining(gateway: GatewayProcess):
-    streamed = await gateway.begin(STREAM)
-    kept = [await RawClient.to(gateway.port) for _ in range(5)]
+    streamed = await gateway.start_request(STREAM)
+    kept = [await RawClient.connect(gateway.port) for _ in range(5)]
     for client in kept:
         head, _, body = CHAT.partition(b"\r\n\r\n")
         await client.send(head + b"\r\nexpect: 100-continue\r\n\r\n" + body[:-1])
-        assert (await client.answer()).status == 100
+        assert (await client.read_answer()).status == 100
     calls = gateway.calls
     gateway.signal()
-    await gateway.until_it_refuses()
-    for client in kept:  # their requests had begun, so their connections are still there
+    await gateway.wait_until_refusing()
+    for client in kept:  # their requests had started, so their connections are still open
         await client.send(CHAT[-1:])
-        answer = await client.answer()
+        answer = await client.read_answer()
         assert (answer.status, answer.json["error"]["code"]) == (503, "shutting_down")
         assert answer.headers["connection"] == "close"
         client.close()
     assert gateway.calls == calls
     gateway.slow.go_on.set()
-    assert (await streamed.answer()).text == "begun and ended"
+    assert (await streamed.read_answer()).text == "started and ended"
     assert await gateway.exit_code() == 0
     streamed.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_an_idle_gateway_stops_at_once(gateway: GatewayProcess, number: int):
-    begin = time.monotonic()
+    start_request = time.monotonic()
     gateway.signal(number)
     assert await gateway.exit_code() == 0
-    assert time.monotonic() - begin < 3
+    assert time.monotonic() - start_request < 3
     assert "Traceback" not in gateway.gateway.read_log()
 
 
 @pytest.mark.parametrize("numbers", [(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, signal.SIGINT)])
 async def test_a_second_signal_stops_at_once(gateway: GatewayProcess, numbers: tuple[int, int]):
-    streamed = await gateway.begin(STREAM)
+    streamed = await gateway.start_request(STREAM)
     gateway.signal(numbers[0])
-    await gateway.until_it_refuses()
+    await gateway.wait_until_refusing()
     assert gateway.gateway.process.poll() is None
-    begin = time.monotonic()
+    start_request = time.monotonic()
     gateway.signal(numbers[1])
     assert await gateway.exit_code() == 0
-    assert time.monotonic() - begin < 3
+    assert time.monotonic() - start_request < 3
     streamed.close()
     assert "Traceback" not in gateway.gateway.read_log()
 
 
 @pytest.mark.parametrize("gateway", [1], indirect=True)
 async def test_a_response_that_exceeds_the_drain_time_ends_with_an_error(gateway: GatewayProcess):
-    streamed = await gateway.begin(STREAM)
+    streamed = await gateway.start_request(STREAM)
     gateway.signal()
-    answer = await streamed.answer()
+    answer = await streamed.read_answer()
     assert answer.status == 200
     assert "stopping" in STREAMING_ENDPOINTS["openai"].find_error(answer)
     assert await gateway.exit_code() == 0
@@ -200,21 +200,21 @@ async def test_a_response_that_exceeds_the_drain_time_ends_with_an_error(gateway
     assert "Traceback" not in gateway.gateway.read_log()
 
 
-async def _agent(gateway: GatewayProcess) -> RawClient:
+async def start_agent_run(gateway: GatewayProcess) -> RawClient:
     """Start an agent's run and wait for its first step."""
-    client = await RawClient.to(gateway.port)
+    client = await RawClient.connect(gateway.port)
     await client.send(post("/api/chat/stream", {"content": "go"}))
-    while b"begun" not in client.received:
-        await client.more()
+    while b"reading" not in client.received:
+        await client.receive()
     return client
 
 
 async def test_a_polled_agent_run_completes(gateway: GatewayProcess):
-    client = await _agent(gateway)
+    client = await start_agent_run(gateway)
     gateway.signal()
-    await gateway.until_it_refuses()
+    await gateway.wait_until_refusing()
     gateway.slow.go_on.set()
-    answer = await client.answer()
+    answer = await client.read_answer()
     assert b" and ended" in answer.body
     assert b"event: error" not in answer.body
     assert await gateway.exit_code() == 0
@@ -223,9 +223,9 @@ async def test_a_polled_agent_run_completes(gateway: GatewayProcess):
 
 @pytest.mark.parametrize("gateway", [0.5], indirect=True)
 async def test_a_polled_agent_run_that_exceeds_the_drain_time_ends_with_an_error(gateway: GatewayProcess):
-    client = await _agent(gateway)
+    client = await start_agent_run(gateway)
     gateway.signal()
-    answer = await client.answer()
+    answer = await client.read_answer()
     assert (answer.status, answer.complete) == (200, True)
     error, end = map(json.loads, answer.data[-2:])
     assert "stopping" in error["message"]
@@ -236,22 +236,22 @@ async def test_a_polled_agent_run_that_exceeds_the_drain_time_ends_with_an_error
 
 
 async def test_a_disconnected_client_does_not_delay_the_stop(gateway: GatewayProcess):
-    streamed = await gateway.begin(STREAM)
+    streamed = await gateway.start_request(STREAM)
     gateway.signal()
-    await gateway.until_it_refuses()
+    await gateway.wait_until_refusing()
     streamed.close()
     assert await gateway.exit_code() == 0
 
 
 async def test_queued_pipelined_requests_are_rejected_while_draining(gateway: GatewayProcess):
-    client = await gateway.begin(CHAT * 3)
+    client = await gateway.start_request(CHAT * 3)
     gateway.signal()
-    await gateway.until_it_refuses()
+    await gateway.wait_until_refusing()
     gateway.slow.go_on.set()
-    assert (await client.answer()).text == "answered"
+    assert (await client.read_answer()).text == "answered"
     with contextlib.suppress(BrokenAnswerError):
         while True:
-            assert (await client.answer()).status == 503
+            assert (await client.read_answer()).status == 503
     assert await gateway.exit_code() == 0
     assert gateway.calls == 1
     client.close()

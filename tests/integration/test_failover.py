@@ -20,13 +20,13 @@ from tests.support.raw_engine import (
     event,
     ollama_lines,
     response,
-    says,
-    says_and,
+    send_pieces,
+    send_pieces_then,
     stream,
 )
 
 CHAT = post("/v1/chat/completions", chat())
-GOOD = says(response(completion("good")))
+GOOD = send_pieces(response(completion("good")))
 VLLM_SAYS = {
     "/v1/chat/completions": completion("good"),
     "/v1/completions": b'{"object":"text_completion","choices":[{"index":0,"text":"good","finish_reason":"stop"}]}',
@@ -85,7 +85,7 @@ async def test_a_refused_connection_is_retried_on_another_server_in_every_dialec
 async def test_a_stream_that_fails_before_its_first_byte_is_retried_on_another_server(name: str):
     surface: StreamingEndpoint = STREAMING_ENDPOINTS[name]
     async with (
-        RawEngine(says_and("reset", chunked_head())) as bad,
+        RawEngine(send_pieces_then("reset", chunked_head())) as bad,
         RawEngine(answer_in_dialect) as good,
         run_gateway(
             server_settings("bad", bad.url, surface.kind),
@@ -100,21 +100,23 @@ async def test_a_stream_that_fails_before_its_first_byte_is_retried_on_another_s
 
 BUSY = response(b'{"error":{"message":"busy"}}', status="503 Service Unavailable")
 BAD_WAYS: dict[str, Script] = {
-    "closes": says_and("close"),
-    "resets": says_and("reset"),
-    "sends garbage": says(b"garbage\r\n\r\n"),
+    "closes": send_pieces_then("close"),
+    "resets": send_pieces_then("reset"),
+    "sends garbage": send_pieces(b"garbage\r\n\r\n"),
     "hangs": Turn.hang,
-    "hangs after its head": says_and("hang", response(completion("never"))[:80]),
-    "hangs in its body": says_and("hang", response(completion("never"))[:-10]),
-    "says 429": says(response(b'{"error":{"message":"slow down"}}', status="429 Too Many Requests")),
-    "says 500": says(response(b"Internal Server Error", status="500 Internal Server Error")),
-    "says 502": says(response(b"<html>nginx</html>", status="502 Bad Gateway")),
-    "says 503": says(BUSY),
-    "says 504": says(response(b"", status="504 Gateway Timeout")),
-    "says 408": says(response(b"", status="408 Request Timeout")),
-    "says 401": says(response(b'{"error":"wrong key"}', status="401 Unauthorized")),
-    "says 404, no such model": says(response(b'{"error":{"message":"no such model"}}', status="404 Not Found")),
-    "says 302": says(response(b"", status="302 Found", headers=("Location: /login",))),
+    "hangs after its head": send_pieces_then("hang", response(completion("never"))[:80]),
+    "hangs in its body": send_pieces_then("hang", response(completion("never"))[:-10]),
+    "answers 429": send_pieces(response(b'{"error":{"message":"slow down"}}', status="429 Too Many Requests")),
+    "answers 500": send_pieces(response(b"Internal Server Error", status="500 Internal Server Error")),
+    "answers 502": send_pieces(response(b"<html>nginx</html>", status="502 Bad Gateway")),
+    "answers 503": send_pieces(BUSY),
+    "answers 504": send_pieces(response(b"", status="504 Gateway Timeout")),
+    "answers 408": send_pieces(response(b"", status="408 Request Timeout")),
+    "answers 401": send_pieces(response(b'{"error":"wrong key"}', status="401 Unauthorized")),
+    "answers 404, no such model": send_pieces(
+        response(b'{"error":{"message":"no such model"}}', status="404 Not Found")
+    ),
+    "answers 302": send_pieces(response(b"", status="302 Found", headers=("Location: /login",))),
 }
 
 
@@ -141,7 +143,7 @@ async def test_any_failure_before_the_first_byte_is_retried_on_another_server(wa
 async def test_the_callers_own_error_is_not_retried_on_another_server(name: str, status: str):
     complaint = b'{"error":{"message":"temperature is too high","type":"BadRequestError","param":"temperature"}}'
     async with (
-        RawEngine(says(response(complaint, status=status))) as first,
+        RawEngine(send_pieces(response(complaint, status=status))) as first,
         RawEngine(answer_in_dialect) as second,
         run_gateway(server_settings("a", first.url), server_settings("b", second.url, priority="SECONDARY")) as gateway,
     ):
@@ -157,7 +159,7 @@ async def test_a_stream_that_fails_after_its_first_byte_ends_with_an_error_and_n
     surface: StreamingEndpoint = STREAMING_ENDPOINTS[name]
     openai, ollama = chunk(event("one")), chunk(ollama_lines("one", "two")[0])
     head = chunked_head("application/x-ndjson" if surface.kind == "ollama" else "text/event-stream")
-    cut = says_and(then, head + (ollama if surface.kind == "ollama" else openai))
+    cut = send_pieces_then(then, head + (ollama if surface.kind == "ollama" else openai))
     async with (
         RawEngine(cut) as bad,
         RawEngine(answer_in_dialect) as good,
@@ -166,9 +168,9 @@ async def test_a_stream_that_fails_after_its_first_byte_ends_with_an_error_and_n
             server_settings("good", good.url, surface.kind, priority="SECONDARY"),
         ) as gateway,
     ):
-        client = await RawClient.to(gateway.port)
+        client = await RawClient.connect(gateway.port)
         await client.send(surface.request)
-        answer = await client.answer()
+        answer = await client.read_answer()
         assert answer.status == 200
         assert answer.complete
         assert b"one" in answer.body
@@ -181,7 +183,7 @@ async def test_a_stream_that_fails_after_its_first_byte_ends_with_an_error_and_n
 async def test_a_large_response_that_fails_after_its_first_byte_cuts_the_connection():
     half = response(completion("x" * 600_000))[:400_000]
     async with (
-        RawEngine(says_and("close", half)) as bad,
+        RawEngine(send_pieces_then("close", half)) as bad,
         RawEngine(answer_in_dialect) as good,
         run_gateway(
             server_settings("bad", bad.url), server_settings("good", good.url, priority="SECONDARY")
@@ -212,7 +214,7 @@ async def test_when_every_server_is_busy_the_shortest_wait_is_reported(name: str
 
     def busy(wait: int) -> Script:
         body = b'{"error":"server busy"}'
-        return says(response(body, status="429 Too Many Requests", headers=(f"Retry-After: {wait}",)))
+        return send_pieces(response(body, status="429 Too Many Requests", headers=(f"Retry-After: {wait}",)))
 
     async with (
         RawEngine(busy(7)) as first,
@@ -232,8 +234,8 @@ async def test_when_every_server_is_full_the_shortest_wait_is_reported():
     full = response(b'{"error":"full"}', status="503 Full", headers=("Retry-After: 4",))
     rest = response(b'{"error":"slow down"}', status="429 Wait", headers=("Retry-After: 9",))
     async with (
-        RawEngine(says(rest)) as first,
-        RawEngine(says(full)) as second,
+        RawEngine(send_pieces(rest)) as first,
+        RawEngine(send_pieces(full)) as second,
         run_gateway(server_settings("a", first.url), server_settings("b", second.url, priority="SECONDARY")) as gateway,
     ):
         answer = await gateway.send_request(CHAT)
@@ -243,7 +245,10 @@ async def test_when_every_server_is_full_the_shortest_wait_is_reported():
 
 async def test_of_several_failures_the_most_informative_is_reported(make_refusing_address):
     missing = response(b'{"error":{"message":"no such model"}}', status="404 Not Found")
-    async with RawEngine(says(response(b"boom", status="500 Oops"))) as broken, RawEngine(says(missing)) as other:
+    async with (
+        RawEngine(send_pieces(response(b"boom", status="500 Oops"))) as broken,
+        RawEngine(send_pieces(missing)) as other,
+    ):
         servers = (
             server_settings("dead", make_refusing_address()),
             server_settings("broken", broken.url, priority="SECONDARY"),
@@ -257,7 +262,7 @@ async def test_of_several_failures_the_most_informative_is_reported(make_refusin
 
 async def test_a_server_that_failed_is_tried_last_for_a_while():
     async with (
-        RawEngine(says(BUSY)) as first,
+        RawEngine(send_pieces(BUSY)) as first,
         RawEngine(GOOD) as second,
         run_gateway(server_settings("a", first.url), server_settings("b", second.url)) as gateway,
     ):
@@ -271,7 +276,7 @@ async def test_a_server_that_failed_is_tried_last_for_a_while():
 
 
 async def test_servers_are_tried_by_priority():
-    async with RawEngine(says(BUSY)) as first, RawEngine(says(BUSY)) as second, RawEngine(GOOD) as third:
+    async with RawEngine(send_pieces(BUSY)) as first, RawEngine(send_pieces(BUSY)) as second, RawEngine(GOOD) as third:
         servers = (
             server_settings("fallback", third.url, priority="FALLBACK"),
             server_settings("secondary", second.url, priority="SECONDARY"),
@@ -285,7 +290,7 @@ async def test_servers_are_tried_by_priority():
 
 async def test_a_model_is_not_pulled_twice():
     async with (
-        RawEngine(says_and("close")) as first,
+        RawEngine(send_pieces_then("close")) as first,
         RawEngine(answer_in_dialect) as second,
         run_gateway(server_settings("a", first.url, "ollama"), server_settings("b", second.url, "ollama")) as gateway,
     ):

@@ -119,14 +119,14 @@ def _find_outcome(way: Way, answer: Answer) -> str:
 async def call(gateway: RunningGateway, kept: list[RawClient], dice: random.Random, tally: Counter[str]) -> None:
     """Make one call, on a new connection or on one that an earlier call left open."""
     way = dice.choice(WAYS)
-    client = kept.pop() if kept else await RawClient.to(gateway.port)
+    client = kept.pop() if kept else await RawClient.connect(gateway.port)
     for name in FAULTY:  # each has had its rest: none is passed over for what it did before
         gateway.gateway.catalog.loads[name].last_failed_at = 0.0
     reset_breakers(gateway.gateway.failover.breakers)
     keep = False
     try:
         await client.send(way.request)
-        answer = await client.answer(10)
+        answer = await client.read_answer(10)
         ended = _find_outcome(way, answer)
         keep = ended == "well" and dice.random() < 0.7
     finally:

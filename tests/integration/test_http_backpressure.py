@@ -18,7 +18,7 @@ from tests.support.raw_engine import (
     event,
     ollama_lines,
     response,
-    says,
+    send_pieces,
 )
 
 MAX_BUFFERED_BYTES = 1_500_000
@@ -85,7 +85,7 @@ async def test_a_client_that_stops_reading_pauses_its_server_until_it_reads_agai
         assert not flood.done.is_set()
         assert gateway.unsent_bytes < MAX_BUFFERED_BYTES
         most = 0
-        reading = asyncio.create_task(client.answer(20))
+        reading = asyncio.create_task(client.read_answer(20))
         while not reading.done():
             most = max(most, gateway.unsent_bytes)
             await asyncio.sleep(0)
@@ -113,7 +113,7 @@ async def test_a_large_response_is_forwarded_at_the_clients_pace():
             await asyncio.sleep(0.01)
             assert gateway.unsent_bytes < MAX_BUFFERED_BYTES
         assert sent < len(large)
-        assert len((await client.answer(20)).text) == 40_000_000
+        assert len((await client.read_answer(20)).text) == 40_000_000
 
 
 async def test_a_client_that_reads_slowly_gets_everything():
@@ -124,8 +124,8 @@ async def test_a_client_that_reads_slowly_gets_everything():
         for _ in range(6):
             await asyncio.sleep(0.2)
             for _ in range(40):
-                await client.more()
-        answer = await client.answer(20)
+                await client.receive()
+        answer = await client.read_answer(20)
         assert answer.complete
         assert answer.body.count(WORD.encode()) == 3000
 
@@ -143,13 +143,13 @@ async def test_a_client_that_never_reads_is_disconnected_after_the_idle_limit(wa
         await gateway.wait_until_idle()
         await wait_until(lambda: not gateway.connections)
         assert gateway.gateway.catalog.loads["a"].consecutive_failures == 0
-        answer = await client.answer()
+        answer = await client.read_answer()
         assert not answer.complete or "transfer-encoding" not in answer.headers
         assert gateway.gateway.meter.take_snapshot(0.0).codes == {"client_stalled": 1}
 
 
 def big(size: int) -> Script:
-    return says(response(completion("x" * size)))
+    return send_pieces(response(completion("x" * size)))
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["pipelined", "one by one"])
@@ -169,7 +169,7 @@ async def test_unread_responses_do_not_grow_the_memory(together: bool):
         assert most < MAX_BUFFERED_BYTES
         assert len(engine.requests) < 20
         for _ in range(100):
-            assert len((await client.answer()).text) == 150_000
+            assert len((await client.read_answer()).text) == 150_000
         await sending
         assert len(engine.requests) == 100
 
@@ -185,7 +185,7 @@ async def test_unread_error_responses_do_not_grow_the_memory():
             most = max(most, gateway.unsent_bytes)
         assert most < MAX_BUFFERED_BYTES
         for _ in range(30_000):
-            assert (await client.answer()).status == 404
+            assert (await client.read_answer()).status == 404
         await sending
 
 

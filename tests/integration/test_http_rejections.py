@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from tests.support.chat_endpoints import CHAT_ENDPOINTS
 from tests.support.gateway import run_gateway, server_settings, wait_until
 from tests.support.raw_client import BrokenAnswerError, chat, get, open_client, post
-from tests.support.raw_engine import RawEngine, Turn, completion, response, says
+from tests.support.raw_engine import RawEngine, Turn, completion, response, send_pieces
 
 ANSWER = completion("hello")
-GOOD = says(response(ANSWER))
+GOOD = send_pieces(response(ANSWER))
 CHAT = post("/v1/chat/completions", chat())
 BODY = CHAT.partition(b"\r\n\r\n")[2]
 
@@ -45,7 +45,7 @@ SMUGGLED = {
     "a CR in a value": request("Host: a.local", "X: a\rb", LENGTH),
     "a space before the colon": request("Host: a.local", f"Content-Length : {len(BODY)}"),
     "a tab before the colon": request("Host: a.local", f"Content-Length\t: {len(BODY)}"),
-    "a line that goes on in the next": request("Host: a.local", "X: a", " b", LENGTH),
+    "a line that continues in the next": request("Host: a.local", "X: a", " b", LENGTH),
     "a coding in the next line": request("Host: a.local", "Transfer-Encoding:", " chunked"),
     "a space before the first name": request(" Host: a.local", LENGTH),
     "a name without a letter": request("Host: a.local", ": x", LENGTH),
@@ -57,7 +57,7 @@ SMUGGLED = {
     "chunked twice in a line": request("Host: a.local", "Transfer-Encoding: chunked, chunked"),
     "identity": request("Host: a.local", "Transfer-Encoding: identity", LENGTH),
     "a coding with a vertical tab": request("Host: a.local", "Transfer-Encoding: \x0bchunked"),
-    "a coding nobody knows": request("Host: a.local", "Transfer-Encoding: xchunked"),
+    "an unknown coding": request("Host: a.local", "Transfer-Encoding: xchunked"),
     "chunked in HTTP/1.0": request(
         "Host: a.local", "Transfer-Encoding: chunked", first="POST /v1/chat/completions HTTP/1.0"
     ),
@@ -102,7 +102,7 @@ async def test_ambiguous_framing_is_rejected_and_the_connection_closed(how: str,
         async with open_client(gateway.port) as client:
             with contextlib.suppress(ConnectionError):  # it may be closed before all is sent
                 await client.send(*parts)
-            answer = await client.answer()
+            answer = await client.read_answer()
             assert answer.status == 400
             assert answer.headers["connection"] == "close"
             body = answer.json
@@ -117,7 +117,7 @@ async def test_ambiguous_framing_is_rejected_and_the_connection_closed(how: str,
 async def test_ambiguous_framing_is_rejected_for_asgi_routes(how: str, path: str):
     async with run_gateway() as gateway, open_client(gateway.port) as client:
         await client.send(SMUGGLED[how].replace(b"/v1/chat/completions", path.encode()) + get("/livez"))
-        assert (await client.answer()).status == 400
+        assert (await client.read_answer()).status == 400
         assert await client.is_closed_by_peer()
 
 
@@ -129,7 +129,7 @@ async def test_random_bytes_affect_only_their_own_connection(noise: bytes):
             await client.send(noise)
             client.half_close()
             try:
-                assert (await client.answer()).status in (400, 404, 405)
+                assert (await client.read_answer()).status in (400, 404, 405)
             except BrokenAnswerError:
                 assert not client.received
         assert (await gateway.send_request(get("/livez"))).status == 200
@@ -141,7 +141,7 @@ async def test_a_head_of_almost_64_kib_is_accepted():
         assert (await gateway.send_request(long)).body == ANSWER
         client = await gateway.connect_client()
         await client.send(*(long[at : at + 10_000] for at in range(0, len(long), 10_000)))
-        assert (await client.answer()).body == ANSWER
+        assert (await client.read_answer()).body == ANSWER
 
 
 async def test_an_endless_head_is_rejected():
@@ -152,12 +152,12 @@ async def test_an_endless_head_is_rejected():
             try:
                 await client.send(b"y" * 16_000)
                 sent += 16_000
-                await client.more(0.002)
+                await client.receive(0.002)
             except TimeoutError:
                 continue
             except ConnectionError:
                 break
-        assert (await client.answer()).status == 400
+        assert (await client.read_answer()).status == 400
         assert sent < 300_000
 
 
@@ -169,7 +169,7 @@ async def test_a_body_over_the_limit_is_rejected_by_its_content_length(name: str
     surface = CHAT_ENDPOINTS[name]
     async with run_gateway(max_body=2_000_000) as gateway, open_client(gateway.port) as client:
         await client.send(post(surface.path, b"", length=False, headers=("content-length: 2000001",)))
-        answer = await client.answer()
+        answer = await client.read_answer()
         assert "server.max_body" in surface.check_error(answer, 413, "body_too_large")
         assert answer.headers["connection"] == "close"
         assert await client.is_closed_by_peer()
@@ -182,7 +182,7 @@ async def test_a_chunked_body_is_rejected_as_soon_as_it_exceeds_the_limit(name: 
         await client.send(post(surface.path, b"", length=False, headers=("transfer-encoding: chunked",)))
         for _ in range(4):
             await client.send(b"7530\r\n" + b" " * 30_000 + b"\r\n")
-        surface.check_error(await client.answer(), 413, "body_too_large")
+        surface.check_error(await client.read_answer(), 413, "body_too_large")
         assert await client.is_closed_by_peer()
 
 
@@ -198,7 +198,7 @@ async def test_a_rejected_client_that_is_still_sending_can_read_the_response():
         await client.send(post("/v1/chat/completions", b"", length=False, headers=("content-length: 3000000",)))
         for _ in range(30):
             await client.send(b" " * 100_000)
-        assert (await client.answer()).status == 413
+        assert (await client.read_answer()).status == 413
 
 
 async def test_a_compressed_body_is_rejected():
@@ -303,7 +303,7 @@ async def test_bytes_after_a_rejection_are_ignored():
     async with RawEngine(Turn.hang) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         async with open_client(gateway.port) as client:
             await client.send(post("/v1/chat/completions", chat(), host="evil.example") + CHAT)
-            assert (await client.answer()).status == 403
+            assert (await client.read_answer()).status == 403
             await client.send(CHAT)
             assert await client.is_closed_by_peer()
         await wait_until(lambda: not gateway.connections)

@@ -23,8 +23,8 @@ from tests.support.raw_engine import (
     event,
     pieces_of,
     response,
-    says,
-    says_and,
+    send_pieces,
+    send_pieces_then,
     stream,
 )
 
@@ -40,7 +40,7 @@ async def echo(turn: Turn) -> None:
     await turn.send(stream(*text.split(" ")) if asked.get("stream") else response(completion(text)))
 
 
-def say(text: str, **more) -> bytes:
+def chat_with(text: str, **more) -> bytes:
     return post("/v1/chat/completions", chat(text, **more))
 
 
@@ -69,7 +69,7 @@ def gateway(pair: Pair) -> RunningGateway:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.text(min_size=1, max_size=40), st.integers(0, 3), st.booleans()), min_size=2, max_size=8))
 async def test_each_request_of_a_connection_gets_its_own_response(gateway, asked):
-    client = await RawClient.to(gateway.port)
+    client = await RawClient.connect(gateway.port)
     for text, odd, together in asked:
         text = text.replace(" ", "_")
         more = ((), ("x-more: 1",), ("x-request-id: mine",), ("expect: 100-continue",))[odd]
@@ -77,9 +77,9 @@ async def test_each_request_of_a_connection_gets_its_own_response(gateway, asked
         twice = [request, request] if together else [request]
         await client.send(b"".join(twice))
         for _ in twice:
-            answer = await client.answer()
+            answer = await client.read_answer()
             if answer.status == 100:
-                answer = await client.answer()
+                answer = await client.read_answer()
             assert (answer.status, answer.json["choices"][0]["message"]["content"]) == (200, text)
             assert (answer.headers["x-request-id"] == "mine") == (odd == 2)
     client.close()
@@ -89,19 +89,19 @@ async def test_each_request_of_a_connection_gets_its_own_response(gateway, asked
 async def test_a_repeated_head_with_an_incomplete_body_waits_for_the_rest(gateway):
     async with open_client(gateway.port) as client:
         for text in ("one", "two", "three"):
-            request = say(text)
+            request = chat_with(text)
             await client.send(request[:-3], request[-3:])
-            assert (await client.answer()).text == text
+            assert (await client.read_answer()).text == text
 
 
 async def test_garbage_after_a_repeated_request_closes_the_connection(gateway):
     async with open_client(gateway.port) as client:
         for text in ("one", "two"):
-            await client.send(say(text))
-            assert (await client.answer()).status == 200
-        await client.send(say("three") + b"\x00\x01 nonsense\r\n\r\n")
-        assert (await client.answer()).text == "three"
-        assert await client.rest() == b""
+            await client.send(chat_with(text))
+            assert (await client.read_answer()).status == 200
+        await client.send(chat_with("three") + b"\x00\x01 nonsense\r\n\r\n")
+        assert (await client.read_answer()).text == "three"
+        assert await client.read_rest() == b""
 
 
 # One request in many forms
@@ -120,10 +120,10 @@ def post_chunked(body: bytes, sizes: list[int], *, path: str = "/v1/chat/complet
 async def test_a_request_may_arrive_in_any_pieces(pair: Pair, cuts: list[int], sizes: list[int], data):
     pair.engine.script = echo
     body = json.dumps(chat("any pieces")).encode()
-    request = data.draw(st.sampled_from([say("any pieces"), post_chunked(body, sizes)]))
+    request = data.draw(st.sampled_from([chat_with("any pieces"), post_chunked(body, sizes)]))
     async with open_client(pair.gateway.port) as client:
         await client.send(*pieces_of(request, cuts))
-        assert (await client.answer()).text == "any pieces"
+        assert (await client.read_answer()).text == "any pieces"
 
 
 async def test_chunks_may_have_extensions_and_trailers(gateway: RunningGateway):
@@ -144,8 +144,8 @@ async def test_a_chunked_body_is_forwarded_with_its_length(pair: Pair, gateway: 
 
 async def test_a_large_upload_is_forwarded_completely(pair: Pair, gateway: RunningGateway):
     text = "x" * 20_000_000
-    pair.engine.script = says(response(completion("read")))
-    assert (await gateway.send_request(say(text), 20)).text == "read"
+    pair.engine.script = send_pieces(response(completion("read")))
+    assert (await gateway.send_request(chat_with(text), 20)).text == "read"
     assert len(pair.engine.requests[0].body) > 20_000_000
 
 
@@ -162,11 +162,11 @@ async def test_the_query_of_anthropic_clients_does_not_change_the_route(gateway:
 
 
 async def test_empty_lines_before_a_request_are_ignored(gateway: RunningGateway):
-    assert (await gateway.send_request(b"\r\n\r\n" + say("after"))).text == "after"
+    assert (await gateway.send_request(b"\r\n\r\n" + chat_with("after"))).text == "after"
 
 
 async def test_header_names_are_case_insensitive(gateway: RunningGateway):
-    request = say("LOUD").replace(b"content-length", b"CONTENT-LENGTH").replace(b"host", b"HOST")
+    request = chat_with("LOUD").replace(b"content-length", b"CONTENT-LENGTH").replace(b"host", b"HOST")
     assert (await gateway.send_request(request)).text == "LOUD"
 
 
@@ -174,28 +174,28 @@ async def test_header_names_are_case_insensitive(gateway: RunningGateway):
 async def test_an_upgrade_header_is_ignored(gateway: RunningGateway, offer: str):
     async with open_client(gateway.port) as client:
         headers = ("connection: Upgrade, HTTP2-Settings", offer, "http2-settings: AAMAAABkAAQAAP__")
-        await client.send(post("/v1/chat/completions", chat("one"), headers=headers) + say("two"))
-        assert (await client.answer()).text == "one"
-        assert (await client.answer()).text == "two"
-        await client.send(say("three"))
-        assert (await client.answer()).text == "three"
+        await client.send(post("/v1/chat/completions", chat("one"), headers=headers) + chat_with("two"))
+        assert (await client.read_answer()).text == "one"
+        assert (await client.read_answer()).text == "two"
+        await client.send(chat_with("three"))
+        assert (await client.read_answer()).text == "three"
 
 
 async def test_expect_100_continue_is_answered_before_the_body_is_sent(gateway: RunningGateway):
-    head, body = say("waited", stream=True).split(b"\r\n\r\n", 1)
+    head, body = chat_with("waited", stream=True).split(b"\r\n\r\n", 1)
     async with open_client(gateway.port) as client:
         await client.send(head + b"\r\nexpect: 100-continue\r\n\r\n")
-        assert (await client.answer()).status == 100
+        assert (await client.read_answer()).status == 100
         assert await client.is_silent()
         await client.send(body)
-        assert (await client.answer()).text == "waited"
+        assert (await client.read_answer()).text == "waited"
 
 
 async def test_expect_100_continue_of_a_rejected_request_is_not_answered(gateway: RunningGateway):
     async with open_client(gateway.port) as client:
         headers = ("expect: 100-continue", "content-length: 99999999999")
         await client.send(post("/v1/chat/completions", b"", length=False, headers=headers))
-        assert (await client.answer()).status == 413
+        assert (await client.read_answer()).status == 413
 
 
 async def test_expect_100_continue_waits_for_its_turn(pair: Pair, gateway: RunningGateway):
@@ -206,15 +206,15 @@ async def test_expect_100_continue_waits_for_its_turn(pair: Pair, gateway: Runni
         await echo(turn)
 
     pair.engine.script = late
-    head, body = say("second").split(b"\r\n\r\n", 1)
+    head, body = chat_with("second").split(b"\r\n\r\n", 1)
     async with open_client(gateway.port) as client:
-        await client.send(say("first"), head + b"\r\nexpect: 100-continue\r\n\r\n")
+        await client.send(chat_with("first"), head + b"\r\nexpect: 100-continue\r\n\r\n")
         assert await client.is_silent()
         go_on.set()
-        assert (await client.answer()).text == "first"
-        assert (await client.answer()).status == 100
+        assert (await client.read_answer()).text == "first"
+        assert (await client.read_answer()).status == 100
         await client.send(body)
-        assert (await client.answer()).text == "second"
+        assert (await client.read_answer()).text == "second"
 
 
 async def test_expect_100_continue_of_http_1_0_is_ignored(gateway: RunningGateway):
@@ -229,7 +229,7 @@ async def test_expect_100_continue_of_http_1_0_is_ignored(gateway: RunningGatewa
 async def test_a_client_of_http_1_0_gets_no_chunks_and_a_closed_connection(gateway: RunningGateway, streamed: bool):
     async with open_client(gateway.port) as client:
         await client.send(post("/v1/chat/completions", chat("to the old", stream=streamed), version="1.0"))
-        answer = await client.answer()
+        answer = await client.read_answer()
         assert "transfer-encoding" not in answer.headers
         assert answer.headers["connection"] == "close"
         assert answer.text == ("totheold" if streamed else "to the old")
@@ -242,7 +242,7 @@ async def test_a_client_of_http_1_0_may_omit_the_host(gateway: RunningGateway):
 
 
 async def test_a_broken_stream_of_http_1_0_ends_with_the_error(pair: Pair, gateway: RunningGateway):
-    pair.engine.script = says_and("close", chunked_head() + chunk(event("one")))
+    pair.engine.script = send_pieces_then("close", chunked_head() + chunk(event("one")))
     answer = await gateway.send_request(post("/v1/chat/completions", chat(stream=True), version="1.0"))
     assert b'"code":"upstream_error"' in answer.data[-1]
 
@@ -253,16 +253,16 @@ async def test_a_broken_stream_of_http_1_0_ends_with_the_error(pair: Pair, gatew
 async def test_a_connection_serves_many_requests(gateway: RunningGateway):
     async with open_client(gateway.port) as client:
         for i in range(50):
-            await client.send(say(f"{i} a", stream=i % 2 == 1))
-            assert (await client.answer()).text.replace(" ", "") == f"{i}a"
+            await client.send(chat_with(f"{i} a", stream=i % 2 == 1))
+            assert (await client.read_answer()).text.replace(" ", "") == f"{i}a"
         assert len(gateway.connections) == 1
 
 
 async def test_connection_close_is_respected_and_later_requests_are_ignored(pair: Pair, gateway: RunningGateway):
     async with open_client(gateway.port) as client:
         closing = post("/v1/chat/completions", chat("last"), headers=("connection: close",))
-        await client.send(closing + say("too late") + get("/livez"))
-        answer = await client.answer()
+        await client.send(closing + chat_with("too late") + get("/livez"))
+        answer = await client.read_answer()
         assert (answer.text, answer.headers["connection"]) == ("last", "close")
         assert await client.is_closed_by_peer()
     await run_event_loop()
@@ -273,9 +273,9 @@ async def test_a_bad_request_leaves_the_connection_open_when_its_end_is_clear(ga
     async with open_client(gateway.port) as client:
         for body in (b"not JSON", b"{}", b'{"model":"m"}', b"", b"[" * 10_000, b"\xff\xfe"):
             await client.send(post("/v1/chat/completions", body))
-            CHAT_ENDPOINTS["openai"].check_error(await client.answer(), 400, "invalid_request")
-        await client.send(say("still here"))
-        assert (await client.answer()).text == "still here"
+            CHAT_ENDPOINTS["openai"].check_error(await client.read_answer(), 400, "invalid_request")
+        await client.send(chat_with("still here"))
+        assert (await client.read_answer()).text == "still here"
 
 
 async def test_garbage_after_a_request_does_not_affect_its_response(pair: Pair, gateway: RunningGateway):
@@ -290,17 +290,17 @@ async def test_garbage_after_a_request_does_not_affect_its_response(pair: Pair, 
     async with open_client(gateway.port) as client:
         await client.send(STREAM)
         while b"safe" not in client.received:
-            await client.more()
+            await client.receive()
         await client.send(b"\x00\xffgarbage\r\n\r\n" * 20)
         go_on.set()
-        assert (await client.answer()).text == "safeandsound"
+        assert (await client.read_answer()).text == "safeandsound"
         assert await client.is_closed_by_peer()
 
 
 async def test_garbage_after_an_asgi_request_does_not_affect_its_response(gateway: RunningGateway):
     async with open_client(gateway.port) as client:
         await client.send(get("/v1/models") + b"garbage\r\n\r\n")
-        answer = await client.answer()
+        answer = await client.read_answer()
         assert answer.status == 200
         assert answer.json["data"][0]["id"] == "m"
         assert await client.is_closed_by_peer()
@@ -310,7 +310,7 @@ async def test_an_invalid_body_of_an_asgi_request_is_rejected(gateway: RunningGa
     async with open_client(gateway.port) as client:
         head = post("/api/show", b"", length=False, headers=("transfer-encoding: chunked",))
         await client.send(head + chunk(b'{"model":'), b"zz\r\n")
-        assert (await client.answer()).status == 400
+        assert (await client.read_answer()).status == 400
         assert await client.is_closed_by_peer()
 
 
@@ -324,11 +324,11 @@ async def test_an_invalid_body_of_a_queued_asgi_request_is_rejected_in_order(pai
     pair.engine.script = late
     async with open_client(gateway.port) as client:
         head = post("/api/show", b"", length=False, headers=("transfer-encoding: chunked",))
-        await client.send(say("first"), head + chunk(b'{"model":'), b"zz\r\n")
+        await client.send(chat_with("first"), head + chunk(b'{"model":'), b"zz\r\n")
         assert await client.is_silent()
         go_on.set()
-        assert (await client.answer()).text == "first"
-        assert (await client.answer()).status == 400
+        assert (await client.read_answer()).text == "first"
+        assert (await client.read_answer()).status == 400
         assert await client.is_closed_by_peer()
 
 
@@ -338,25 +338,27 @@ async def test_an_invalid_body_of_a_queued_asgi_request_is_rejected_in_order(pai
 async def test_pipelined_requests_are_answered_in_order(gateway: RunningGateway):
     async with open_client(gateway.port) as client:
         asked = [
-            say("one"),
+            chat_with("one"),
             get("/livez"),
-            say("two two", stream=True),
+            chat_with("two two", stream=True),
             get("/v1/models"),
-            say("three"),
-            say("", model="x"),
+            chat_with("three"),
+            chat_with("", model="x"),
         ]
         await client.send(b"".join(asked))
-        assert (await client.answer()).text == "one"
-        assert (await client.answer()).status == 200
-        assert (await client.answer()).text == "twotwo"
-        assert (await client.answer()).json["object"] == "list"
-        assert (await client.answer()).text == "three"
-        assert (await client.answer()).status == 404
-        await client.send(say("and on"))
-        assert (await client.answer()).text == "and on"
+        assert (await client.read_answer()).text == "one"
+        assert (await client.read_answer()).status == 200
+        assert (await client.read_answer()).text == "twotwo"
+        assert (await client.read_answer()).json["object"] == "list"
+        assert (await client.read_answer()).text == "three"
+        assert (await client.read_answer()).status == 404
+        await client.send(chat_with("and on"))
+        assert (await client.read_answer()).text == "and on"
 
 
-kinds = st.lists(st.sampled_from(["whole", "stream", "asgi", "missing", "invalid", "chunked"]), min_size=1, max_size=30)
+kinds = st.lists(
+    st.sampled_from(["unstreamed", "stream", "asgi", "missing", "invalid", "chunked"]), min_size=1, max_size=30
+)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -364,10 +366,10 @@ kinds = st.lists(st.sampled_from(["whole", "stream", "asgi", "missing", "invalid
 async def test_any_mixture_of_requests_is_answered_in_order(pair: Pair, kinds: list[str], cuts: list[int]):
     pair.engine.script = echo
     requests = {
-        "whole": lambda i: say(f"w{i}"),
-        "stream": lambda i: say(f"s{i} t", stream=True),
+        "unstreamed": lambda i: chat_with(f"w{i}"),
+        "stream": lambda i: chat_with(f"s{i} t", stream=True),
         "asgi": lambda i: get("/api/version"),
-        "missing": lambda i: say("", model=f"x{i}"),
+        "missing": lambda i: chat_with("", model=f"x{i}"),
         "invalid": lambda i: post("/v1/chat/completions", b"{"),
         "chunked": lambda i: post_chunked(json.dumps(chat(f"c{i}")).encode(), [i, 2 * i]),
     }
@@ -376,9 +378,9 @@ async def test_any_mixture_of_requests_is_answered_in_order(pair: Pair, kinds: l
             client.send(*pieces_of(b"".join(requests[kind](i) for i, kind in enumerate(kinds)), cuts))
         )
         for i, kind in enumerate(kinds):
-            answer = await client.answer()
-            if kind in ("whole", "stream", "chunked"):
-                assert answer.text == {"whole": f"w{i}", "stream": f"s{i}t", "chunked": f"c{i}"}[kind]
+            answer = await client.read_answer()
+            if kind in ("unstreamed", "stream", "chunked"):
+                assert answer.text == {"unstreamed": f"w{i}", "stream": f"s{i}t", "chunked": f"c{i}"}[kind]
             elif kind == "asgi":
                 assert "version" in answer.json
             else:
@@ -396,11 +398,11 @@ async def test_a_thousand_pipelined_requests_are_answered(pair: Pair, gateway: R
         await echo(turn)
 
     pair.engine.script = first_waits
-    many = b"".join(say(f"n{i}") if i % 3 else say("", model="none") for i in range(1, 1001))
+    many = b"".join(chat_with(f"n{i}") if i % 3 else chat_with("", model="none") for i in range(1, 1001))
     async with open_client(gateway.port) as client:
         sending = asyncio.create_task(client.send(many))
         for i in range(1, 1001):
-            answer = await client.answer()
+            answer = await client.read_answer()
             assert (answer.text == f"n{i}") if i % 3 else (answer.status == 404)
         await sending
 
@@ -414,7 +416,7 @@ async def test_reading_pauses_when_too_many_requests_are_pipelined(pair: Pair, g
 
     pair.engine.script = late
     async with open_client(gateway.port) as client:
-        flood = say("x" * 1000) * 20_000
+        flood = chat_with("x" * 1000) * 20_000
         sending = asyncio.create_task(client.send(flood))
         await wait_until(lambda: gateway.connections and gateway.connections[0].flow.read_paused)
         await run_event_loop(20)

@@ -6,10 +6,21 @@ from penstock.serving.idle_sweep import PROGRESS_BYTES, sweep_connection
 from tests.support.chat_endpoints import CHAT_ENDPOINTS
 from tests.support.gateway import RunningGateway, run_gateway, server_settings, wait_until
 from tests.support.raw_client import chat, get, open_client, post, run_event_loop
-from tests.support.raw_engine import DONE, END, RawEngine, Turn, chunk, chunked_head, completion, event, response, says
+from tests.support.raw_engine import (
+    DONE,
+    END,
+    RawEngine,
+    Turn,
+    chunk,
+    chunked_head,
+    completion,
+    event,
+    response,
+    send_pieces,
+)
 
 ANSWER = completion("hello")
-GOOD = says(response(ANSWER))
+GOOD = send_pieces(response(ANSWER))
 CHAT = post("/v1/chat/completions", chat())
 STREAM = post("/v1/chat/completions", chat(stream=True))
 
@@ -40,7 +51,7 @@ async def test_an_idle_connection_is_closed_after_a_while():
             async with open_client(gateway.port) as client:
                 if first:
                     await client.send(first)
-                    await client.answer()
+                    await client.read_answer()
                 await wait_until(lambda: gateway.connections)
                 await clock.advance(74)
                 assert await client.is_silent(0.01)
@@ -54,11 +65,11 @@ async def test_a_connection_in_use_is_not_idle():
         async with open_client(gateway.port) as client:
             for _ in range(4):
                 await client.send(CHAT)
-                assert (await client.answer()).body == ANSWER
+                assert (await client.read_answer()).body == ANSWER
                 await clock.advance(60)
             for _ in range(4):
                 await client.send(get("/livez"))
-                assert (await client.answer()).status == 200
+                assert (await client.read_answer()).status == 200
                 await clock.advance(60)
 
 
@@ -77,11 +88,11 @@ async def test_a_long_response_does_not_count_as_idle_time():
             await engine.asked.wait()
             await clock.advance(600)
             go_on.set()
-            assert (await client.answer()).text == "one"
+            assert (await client.read_answer()).text == "one"
             await clock.advance(60)
             engine.script = GOOD
             await client.send(CHAT)
-            assert (await client.answer()).body == ANSWER
+            assert (await client.read_answer()).body == ANSWER
 
 
 async def test_a_body_that_does_not_arrive_is_answered_with_408():
@@ -94,7 +105,7 @@ async def test_a_body_that_does_not_arrive_is_answered_with_408():
             await clock.advance(110)
             assert await client.is_silent(0.01)
             await clock.advance(15)
-            answer = await client.answer()
+            answer = await client.read_answer()
             surface.check_error(answer, 408, "client_stalled")
             assert answer.headers["connection"] == "close"
             assert await client.is_closed_by_peer()
@@ -106,7 +117,7 @@ async def test_a_head_that_does_not_arrive_is_answered_with_408():
         await client.send(b"POST /v1/chat/completions HTTP/1.1\r\nhost:")
         await wait_until(lambda: gateway.connections and gateway.connections[0].incomplete_request())
         await clock.advance(125)
-        answer = await client.answer()
+        answer = await client.read_answer()
         assert (answer.status, answer.json["code"]) == (408, "client_stalled")
         assert await client.is_closed_by_peer()
 
@@ -117,7 +128,7 @@ async def test_a_body_for_an_asgi_route_that_does_not_arrive_is_answered_with_40
         await client.send(post("/api/show", b"{", length=False, headers=("content-length: 50",)))
         await wait_until(lambda: gateway.connections and gateway.connections[0].incomplete_request())
         await clock.advance(125)
-        assert (await client.answer()).status == 408
+        assert (await client.read_answer()).status == 408
         assert await client.is_closed_by_peer()
 
 
@@ -128,7 +139,7 @@ async def test_a_body_that_arrives_too_slowly_is_answered_with_408():
         for _ in range(13):
             await client.send(b"x" * 10)
             await clock.advance(10)
-        assert (await client.answer()).status == 408
+        assert (await client.read_answer()).status == 408
 
 
 async def test_a_large_body_may_take_long_while_it_makes_progress():
@@ -140,7 +151,7 @@ async def test_a_large_body_may_take_long_while_it_makes_progress():
             for at in range(0, len(request), PROGRESS_BYTES):
                 await client.send(request[at : at + PROGRESS_BYTES])
                 await clock.advance(100)
-            assert (await client.answer()).body == ANSWER
+            assert (await client.read_answer()).body == ANSWER
 
 
 async def test_the_request_timeout_begins_with_the_request_not_with_the_connection():
@@ -148,12 +159,12 @@ async def test_the_request_timeout_begins_with_the_request_not_with_the_connecti
         clock = SweepClock(gateway)
         async with open_client(gateway.port) as client:
             await client.send(CHAT)
-            await client.answer()
+            await client.read_answer()
             await clock.advance(500)
             await client.send(CHAT[:-5])
             await clock.advance(100)
             await client.send(CHAT[-5:])
-            assert (await client.answer()).body == ANSWER
+            assert (await client.read_answer()).body == ANSWER
 
 
 async def test_a_long_call_does_not_count_against_the_client():
@@ -170,7 +181,7 @@ async def test_a_long_call_does_not_count_against_the_client():
 async def test_the_rest_of_an_unread_response_is_dropped_after_a_while():
     large = completion("x" * 5_000_000)
     async with (
-        RawEngine(says(response(large))) as engine,
+        RawEngine(send_pieces(response(large))) as engine,
         run_gateway(server_settings("a", engine.url), keep_alive=20) as gateway,
     ):
         clock = SweepClock(gateway)
@@ -188,14 +199,14 @@ async def test_the_rest_of_an_unread_response_is_dropped_after_a_while():
 async def test_the_rest_of_a_slowly_read_response_is_sent():
     large = completion("x" * 2_000_000)
     async with (
-        RawEngine(says(response(large))) as engine,
+        RawEngine(send_pieces(response(large))) as engine,
         run_gateway(server_settings("a", engine.url), keep_alive=20) as gateway,
     ):
         clock = SweepClock(gateway)
         client = await gateway.connect_slow_client()
         await client.send(post("/chat", {"message": "hi", "model": "m"}))
         await wait_until(lambda: gateway.unsent_bytes > 1_000_000)
-        reading = asyncio.create_task(client.answer())
+        reading = asyncio.create_task(client.read_answer())
         while not reading.done():
             await clock.advance(1)
         assert len((await reading).json["response"]) == 2_000_000

@@ -47,7 +47,7 @@ async def start_stream(here: RunningGateway) -> "asyncio.Task[str]":
     await wait_until(lambda: here.gateway.pools.busy_count == 1)
 
     async def read() -> str:
-        answer = await client.answer(20)
+        answer = await client.read_answer(20)
         assert answer.data[-1] == b"[DONE]"
         return answer.text
 

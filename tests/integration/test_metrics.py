@@ -2,11 +2,11 @@
 
 from tests.support.gateway import run_gateway, server_settings
 from tests.support.raw_client import chat, post
-from tests.support.raw_engine import RawEngine, completion, response, says
+from tests.support.raw_engine import RawEngine, completion, response, send_pieces
 
 CHAT = post("/v1/chat/completions", chat())
-GOOD = says(response(completion("good")))
-UNAVAILABLE = says(response(b"{}", status="503 Service Unavailable"))
+GOOD = send_pieces(response(completion("good")))
+UNAVAILABLE = send_pieces(response(b"{}", status="503 Service Unavailable"))
 
 
 async def test_a_call_is_counted_under_its_model_and_server():

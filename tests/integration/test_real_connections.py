@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.gateway import run_gateway, server_settings, wait_until
 from tests.support.raw_client import chat, post
-from tests.support.raw_engine import RawEngine, Turn, completion, response, says
+from tests.support.raw_engine import RawEngine, Turn, completion, response, send_pieces
 
 CHAT: Final = post("/v1/chat/completions", chat())
 MANY: Final = 12
@@ -15,7 +15,7 @@ MANY: Final = 12
 
 @pytest.mark.parametrize(("headers", "kept"), [((), MANY), (("Keep-Alive: timeout=5, max=100",), 2)])
 async def test_a_burst_leaves_few_connections_to_a_server_that_counts_them(headers: tuple[str, ...], kept: int) -> None:
-    answer = says(response(completion(), headers=headers))
+    answer = send_pieces(response(completion(), headers=headers))
     async with RawEngine(answer) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         all_are_there = asyncio.Event()
 

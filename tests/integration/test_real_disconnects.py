@@ -82,11 +82,11 @@ async def test_hanging_up_stops_llama_cpp(llama_a: Running, before_llama_cpp: Ga
     """An unstreamed response in its own API is the exception: llama.cpp always completes it."""
     assert await hang_up(llama_a, before_llama_cpp, path, {**CALLS[path], "stream": stream}) < 30_000 / 2
     seen = before_llama_cpp.list_servers()["llamacpp1"]
-    assert (seen["running"], seen["state"]) == (0, "up")  # a client that leaves blames nobody
+    assert (seen["running"], seen["state"]) == (0, "up")  # a disconnect is not an error of the server
 
 
 @pytest.mark.engine("vllm")
-@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "unstreamed"])
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
 async def test_hanging_up_stops_vllm(vllm: Running, before_vllm: Gateway, path: str, stream: bool) -> None:
     body = {**CALLS[path], "stream": stream, "max_tokens": 1900}

@@ -158,7 +158,7 @@ async def test_killing_a_server_shows_no_client_an_error_before_its_first_byte(t
         running.wait_for_line("Server llamacpp1 is down")
         servers = running.list_servers()
         assert [servers[name]["running"] for name in ("llamacpp1", "llamacpp2")] == [0, 0]
-    assert outcomes["whole"] == 25
+    assert outcomes["unstreamed"] == 25
     assert outcomes["streamed"] + outcomes["cut after its first byte"] == 25, outcomes
     assert outcomes["cut after its first byte"] <= 2  # as many as the dead server had slots
 
@@ -169,7 +169,7 @@ async def _post_unstreamed(client: httpx.AsyncClient, body: dict[str, Any], one_
     if answer.status_code != 200:
         return answer.text
     assert answer.json()["usage"]["completion_tokens"] == 200
-    return "whole"
+    return "unstreamed"
 
 
 async def _post_streamed(client: httpx.AsyncClient, body: dict[str, Any], first_started: asyncio.Event) -> str:

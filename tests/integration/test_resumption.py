@@ -23,8 +23,8 @@ from tests.support.raw_engine import (
     event,
     ollama_lines,
     response,
-    says,
-    says_and,
+    send_pieces,
+    send_pieces_then,
 )
 
 TEXT = (
@@ -193,8 +193,8 @@ def rest(*words: str, **usage: int) -> bytes:
 async def test_the_second_server_generates_the_rest_and_the_usage_counts_both():
     request = post("/v1/chat/completions", chat(**MORE, max_tokens=9, stream_options={"include_usage": True}))
     async with (
-        RawEngine(says_and("reset", BROKEN)) as bad,
-        RawEngine(says(rest(" time", ".", prompt_tokens=13, completion_tokens=2))) as good,
+        RawEngine(send_pieces_then("reset", BROKEN)) as bad,
+        RawEngine(send_pieces(rest(" time", ".", prompt_tokens=13, completion_tokens=2))) as good,
         run_gateway(server_settings("a", bad.url), server_settings("b", good.url, priority="SECONDARY")) as gateway,
     ):
         answer = await gateway.send_request(request)
@@ -211,8 +211,8 @@ async def test_the_second_server_generates_the_rest_and_the_usage_counts_both():
 
 async def test_a_stream_that_reached_its_token_limit_ends_without_another_server():
     async with (
-        RawEngine(says_and("reset", BROKEN)) as bad,
-        RawEngine(says(rest("never"))) as good,
+        RawEngine(send_pieces_then("reset", BROKEN)) as bad,
+        RawEngine(send_pieces(rest("never"))) as good,
         run_gateway(server_settings("a", bad.url), server_settings("b", good.url, priority="SECONDARY")) as gateway,
     ):
         answer = await gateway.send_request(post("/v1/chat/completions", chat(**MORE, max_tokens=3)))
@@ -224,8 +224,8 @@ async def test_a_stream_that_reached_its_token_limit_ends_without_another_server
 async def test_a_complete_text_is_closed_without_another_server():
     complete = HEAD + chunk(event("All of it.")) + chunk(event(finish="stop"))
     async with (
-        RawEngine(says_and("reset", complete)) as bad,
-        RawEngine(says(rest("never"))) as good,
+        RawEngine(send_pieces_then("reset", complete)) as bad,
+        RawEngine(send_pieces(rest("never"))) as good,
         run_gateway(server_settings("a", bad.url), server_settings("b", good.url, priority="SECONDARY")) as gateway,
     ):
         answer = await gateway.send_request(ASKED)
@@ -248,8 +248,8 @@ async def test_a_complete_text_is_closed_without_another_server():
 )
 async def test_a_stream_that_must_not_be_resumed_ends_with_an_error(body: dict[str, Any]):
     async with (
-        RawEngine(says_and("reset", BROKEN)) as bad,
-        RawEngine(says(rest("never"))) as good,
+        RawEngine(send_pieces_then("reset", BROKEN)) as bad,
+        RawEngine(send_pieces(rest("never"))) as good,
         run_gateway(server_settings("a", bad.url), server_settings("b", good.url, priority="SECONDARY")) as gateway,
     ):
         answer = await gateway.send_request(post("/v1/chat/completions", body))
@@ -265,8 +265,8 @@ async def test_a_stream_that_no_server_can_resume_ends_with_an_error_in_its_dial
     if surface.kind == "ollama":
         partial = chunked_head("application/x-ndjson") + chunk(ollama_lines("one", "two")[0])
     async with (
-        RawEngine(says_and("reset", partial)) as bad,
-        RawEngine(says(response(b"", status="500 Internal Server Error"))) as worse,
+        RawEngine(send_pieces_then("reset", partial)) as bad,
+        RawEngine(send_pieces(response(b"", status="500 Internal Server Error"))) as worse,
         run_gateway(
             server_settings("a", bad.url, surface.kind),
             server_settings("b", worse.url, surface.kind, priority="SECONDARY"),
@@ -281,7 +281,7 @@ async def test_a_stream_that_no_server_can_resume_ends_with_an_error_in_its_dial
 
 async def test_a_client_that_disconnects_from_a_resumed_stream_leaves_nothing_behind():
     async with (
-        RawEngine(says_and("reset", BROKEN)) as bad,
+        RawEngine(send_pieces_then("reset", BROKEN)) as bad,
         RawEngine(Turn.hang) as slow,
         run_gateway(server_settings("a", bad.url), server_settings("b", slow.url, priority="SECONDARY")) as gateway,
     ):
@@ -296,8 +296,8 @@ async def test_a_text_that_an_engine_starts_again_is_not_sent_twice():
     partial = ["It is a truth universally acknowledged, that a single man in possession", " of a good fortune,"]
     first = HEAD + b"".join(chunk(event(word)) for word in partial)
     async with (
-        RawEngine(says_and("reset", first)) as bad,
-        RawEngine(says(rest(partial[0][:30], partial[0][30:], partial[1], " must be"))) as good,
+        RawEngine(send_pieces_then("reset", first)) as bad,
+        RawEngine(send_pieces(rest(partial[0][:30], partial[0][30:], partial[1], " must be"))) as good,
         run_gateway(server_settings("a", bad.url), server_settings("b", good.url, priority="SECONDARY")) as gateway,
     ):
         answer = await gateway.send_request(ASKED)
@@ -307,8 +307,8 @@ async def test_a_text_that_an_engine_starts_again_is_not_sent_twice():
 async def test_a_continuation_that_starts_with_thinking_is_not_sent():
     thinking = HEAD + chunk(b'data: {"choices":[{"index":0,"delta":{"reasoning_content":"Hm."}}]}\n\n')
     async with (
-        RawEngine(says_and("reset", BROKEN)) as bad,
-        RawEngine(says(thinking)) as worse,
+        RawEngine(send_pieces_then("reset", BROKEN)) as bad,
+        RawEngine(send_pieces(thinking)) as worse,
         run_gateway(server_settings("a", bad.url), server_settings("b", worse.url, priority="SECONDARY")) as gateway,
     ):
         answer = await gateway.send_request(ASKED)
@@ -321,8 +321,8 @@ async def test_a_stream_is_resumed_if_settings_allow_it_unless_the_caller_refuse
     fields: dict[str, bool], is_resumed: bool
 ):
     async with (
-        RawEngine(says_and("reset", BROKEN)) as bad,
-        RawEngine(says(rest(" time."))) as good,
+        RawEngine(send_pieces_then("reset", BROKEN)) as bad,
+        RawEngine(send_pieces(rest(" time."))) as good,
         run_gateway(server_settings("a", bad.url), server_settings("b", good.url, priority="SECONDARY")) as gateway,
     ):
         gateway.gateway.failover.defaults = replace(gateway.gateway.failover.defaults, resume=True)

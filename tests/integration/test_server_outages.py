@@ -17,7 +17,7 @@ from penstock.gateway.upstream.resilience.registry import BreakerRegistry
 from penstock.sim import Faults, SimOptions, Simulator
 from tests.support.gateway import RunningGateway, run_gateway, server_settings, wait_until
 from tests.support.raw_client import chat, post
-from tests.support.raw_engine import RawEngine, response, says
+from tests.support.raw_engine import RawEngine, response, send_pieces
 
 CHAT = post("/v1/chat/completions", chat())
 SCALE = 20.0
@@ -29,7 +29,7 @@ POLICY = BreakerPolicy(
 
 
 @contextlib.asynccontextmanager
-async def fleet(*sims: Simulator) -> AsyncIterator[RunningGateway]:
+async def run_fleet(*sims: Simulator) -> AsyncIterator[RunningGateway]:
     """Run a gateway in front of simulators; it prefers the first one."""
     servers = [
         server_settings(
@@ -46,7 +46,7 @@ async def fleet(*sims: Simulator) -> AsyncIterator[RunningGateway]:
         yield gateway
 
 
-def up(gateway: RunningGateway, name: str) -> bool:
+def is_up(gateway: RunningGateway, name: str) -> bool:
     return any(status.is_up for status in gateway.gateway.catalog.fleet.statuses if status.server.name == name)
 
 
@@ -66,11 +66,11 @@ def vllm() -> Simulator:
 
 @pytest.mark.parametrize("way", ["refuse", "hang_before"])
 async def test_a_dead_server_gets_no_calls_and_a_recovered_one_gets_them_in_ten_seconds(way: str):
-    async with vllm() as first, vllm() as second, fleet(first, second) as gateway:
+    async with vllm() as first, vllm() as second, run_fleet(first, second) as gateway:
         assert await ask(gateway) == "a"
         first.faults = Faults(**{way: 1.0})
-        while up(gateway, "a"):
-            assert await ask(gateway) == "b"  # nobody notices
+        while is_up(gateway, "a"):
+            assert await ask(gateway) == "b"  # no caller notices
         seen = count_calls(first)
         for _ in range(50):
             assert await ask(gateway) == "b"
@@ -86,7 +86,7 @@ async def test_a_dead_server_gets_no_calls_and_a_recovered_one_gets_them_in_ten_
 
 
 async def test_a_server_that_dies_under_load_gets_few_more_calls():
-    async with vllm() as first, vllm() as second, fleet(first, second) as gateway:
+    async with vllm() as first, vllm() as second, run_fleet(first, second) as gateway:
         first.faults = Faults(status_500=1.0, scope="generation")
         for _ in range(100):
             assert await ask(gateway) == "b"
@@ -95,7 +95,7 @@ async def test_a_server_that_dies_under_load_gets_few_more_calls():
 
 
 async def test_a_lone_failing_server_gets_a_pause_and_clients_get_a_retry_after():
-    broken = says(response(b"{}", status="500 Internal Server Error"))
+    broken = send_pieces(response(b"{}", status="500 Internal Server Error"))
     async with RawEngine(broken) as bad, run_gateway(server_settings("a", bad.url)) as gateway:
         for _ in range(3):
             assert (await gateway.send_request(CHAT)).status == 500
@@ -110,7 +110,7 @@ async def test_a_lone_failing_server_gets_a_pause_and_clients_get_a_retry_after(
 async def test_a_retry_after_of_an_engine_is_honoured():
     slow_down = response(b"{}", status="429 Too Many Requests", headers=("Retry-After: 30",))
     async with (
-        RawEngine(says(slow_down)) as busy,
+        RawEngine(send_pieces(slow_down)) as busy,
         vllm() as good,
         run_gateway(server_settings("a", busy.url), server_settings("b", good.url, priority="SECONDARY")) as gateway,
     ):

@@ -18,15 +18,15 @@ from tests.support.raw_engine import (
     chunked_head,
     completion,
     event,
-    in_order,
     response,
-    says,
-    says_and,
+    run_in_order,
+    send_pieces,
+    send_pieces_then,
     stream,
 )
 
 ANSWER = completion("hello")
-GOOD = says(response(ANSWER))
+GOOD = send_pieces(response(ANSWER))
 CHAT = post("/v1/chat/completions", chat())
 STREAM = post("/v1/chat/completions", chat(stream=True))
 
@@ -64,7 +64,7 @@ async def test_simultaneous_calls_have_a_connection_each_and_later_ones_reuse_th
 
 async def test_a_connection_that_the_engine_closed_is_replaced_silently():
     async with (
-        RawEngine(says_and("close", response(ANSWER))) as engine,
+        RawEngine(send_pieces_then("close", response(ANSWER))) as engine,
         run_gateway(server_settings("a", engine.url)) as gateway,
     ):
         for _ in range(4):
@@ -77,7 +77,7 @@ async def test_a_connection_that_the_engine_closed_is_replaced_silently():
 async def test_a_connection_that_dies_as_the_request_is_sent_is_replaced_silently(then: str):
     async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         await gateway.send_request(CHAT)
-        engine.script = in_order(says_and(then), GOOD)
+        engine.script = run_in_order(send_pieces_then(then), GOOD)
         answer = await gateway.send_request(CHAT)
         assert (answer.status, answer.body, answer.headers["x-penstock-fallback"]) == (200, ANSWER, "false")
         assert [request.connection for request in engine.requests] == [1, 1, 2]
@@ -96,7 +96,7 @@ async def test_many_kept_connections_that_died_are_replaced_by_one():
 
 
 async def test_a_new_connection_that_dies_is_an_error():
-    async with RawEngine(says_and("close")) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
+    async with RawEngine(send_pieces_then("close")) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         answer = await gateway.send_request(CHAT)
         assert (answer.status, answer.json["error"]["code"]) == (502, "upstream_error")
         assert engine.accepted == 1
@@ -154,27 +154,29 @@ async def test_unexpected_bytes_on_a_free_connection_close_it():
 
 
 LIES = {
-    "shorter than its length": says_and("close", response(ANSWER)[:-10]),
-    "chunked and cut": says_and("close", chunked_head("application/json") + chunk(ANSWER[:40])),
-    "cut in its head": says_and("close", response(ANSWER)[:30]),
-    "reset in its body": says_and("reset", response(ANSWER)[:-10]),
-    "not HTTP": says(b"SSH-2.0-OpenSSH_9.6\r\n"),
-    "zeros": says(bytes(500)),
-    "HTTP/2": says(b"\x00\x00\x12\x04\x00\x00\x00\x00\x00"),
-    "lengths that differ": says(response(ANSWER, headers=("Content-Length: 5",))),
-    "length and chunked": says(response(ANSWER, headers=("Transfer-Encoding: chunked",))),
-    "a length that is no number": says(b"HTTP/1.1 200 OK\r\nContent-Length: ten\r\n\r\n" + ANSWER),
-    "a chunk size that is no number": says(chunked_head("application/json") + b"zz\r\n" + ANSWER),
-    "lines without CR": says(b"HTTP/1.1 200 OK\nContent-Length: 2\n\n{}"),
-    "switching protocols": says(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n{}"),
-    "a head without end": says(b"HTTP/1.1 200 OK\r\n" + b"X-A: " + b"y" * 400_000),
-    "interim answers without end": says(*[b"HTTP/1.1 100 Continue\r\n\r\n" * 2000] * 4),
-    "text that calls itself JSON": says(response(b"Internal error")),
-    "a web page": says(response(b"<html>welcome to nginx</html>", content_type="text/html")),
-    "nothing": says(response(b"")),
-    "no content": says(b"HTTP/1.1 204 No Content\r\n\r\n"),
-    "a redirect": says(response(b"", status="301 Moved", headers=("Location: https://elsewhere/",))),
-    "JSON cut off, with its true length": says(response(ANSWER[:-1])),
+    "shorter than its length": send_pieces_then("close", response(ANSWER)[:-10]),
+    "chunked and cut": send_pieces_then("close", chunked_head("application/json") + chunk(ANSWER[:40])),
+    "cut in its head": send_pieces_then("close", response(ANSWER)[:30]),
+    "reset in its body": send_pieces_then("reset", response(ANSWER)[:-10]),
+    "not HTTP": send_pieces(b"SSH-2.0-OpenSSH_9.6\r\n"),
+    "zeros": send_pieces(bytes(500)),
+    "HTTP/2": send_pieces(b"\x00\x00\x12\x04\x00\x00\x00\x00\x00"),
+    "lengths that differ": send_pieces(response(ANSWER, headers=("Content-Length: 5",))),
+    "length and chunked": send_pieces(response(ANSWER, headers=("Transfer-Encoding: chunked",))),
+    "a length that is no number": send_pieces(b"HTTP/1.1 200 OK\r\nContent-Length: ten\r\n\r\n" + ANSWER),
+    "a chunk size that is no number": send_pieces(chunked_head("application/json") + b"zz\r\n" + ANSWER),
+    "lines without CR": send_pieces(b"HTTP/1.1 200 OK\nContent-Length: 2\n\n{}"),
+    "switching protocols": send_pieces(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n{}"
+    ),
+    "a head without end": send_pieces(b"HTTP/1.1 200 OK\r\n" + b"X-A: " + b"y" * 400_000),
+    "interim answers without end": send_pieces(*[b"HTTP/1.1 100 Continue\r\n\r\n" * 2000] * 4),
+    "text that calls itself JSON": send_pieces(response(b"Internal error")),
+    "a web page": send_pieces(response(b"<html>welcome to nginx</html>", content_type="text/html")),
+    "nothing": send_pieces(response(b"")),
+    "no content": send_pieces(b"HTTP/1.1 204 No Content\r\n\r\n"),
+    "a redirect": send_pieces(response(b"", status="301 Moved", headers=("Location: https://elsewhere/",))),
+    "JSON cut off, with its true length": send_pieces(response(ANSWER[:-1])),
 }
 
 
@@ -205,11 +207,11 @@ async def test_a_protocol_error_of_an_engine_is_retried_on_another_server(lie: s
 
 
 NO_STREAMS = {name: script for name, script in LIES.items() if name != "chunked and cut"} | {
-    "a stream of something else": says(chunked_head() + chunk(b"hello") + END),
-    "a stream of nothing": says(chunked_head() + END),
-    "a stream cut before its first event": says_and("close", chunked_head()),
-    "a stream cut in its first event": says_and("close", chunked_head() + chunk(event("a"))[:-5]),
-    "a stream that closes before its first event": says_and("close", response(b"")[:45]),
+    "a stream of something else": send_pieces(chunked_head() + chunk(b"hello") + END),
+    "a stream of nothing": send_pieces(chunked_head() + END),
+    "a stream cut before its first event": send_pieces_then("close", chunked_head()),
+    "a stream cut in its first event": send_pieces_then("close", chunked_head() + chunk(event("a"))[:-5]),
+    "a stream that closes before its first event": send_pieces_then("close", response(b"")[:45]),
 }
 
 
@@ -217,7 +219,7 @@ NO_STREAMS = {name: script for name, script in LIES.items() if name != "chunked 
 async def test_a_stream_that_does_not_start_is_retried_on_another_server(lie: str):
     async with (
         RawEngine(NO_STREAMS[lie]) as bad,
-        RawEngine(says(stream("good"))) as good,
+        RawEngine(send_pieces(stream("good"))) as good,
         run_gateway(
             server_settings("bad", bad.url), server_settings("good", good.url, priority="SECONDARY")
         ) as gateway,
@@ -228,9 +230,9 @@ async def test_a_stream_that_does_not_start_is_retried_on_another_server(lie: st
 
 
 EXTRA = {
-    "more bytes than its length": says(response(ANSWER) + b"garbage"),
-    "two answers": says(response(ANSWER) + response(completion("another"))),
-    "an empty line": says(response(ANSWER) + b"\r\n"),
+    "more bytes than its length": send_pieces(response(ANSWER) + b"garbage"),
+    "two answers": send_pieces(response(ANSWER) + response(completion("another"))),
+    "an empty line": send_pieces(response(ANSWER) + b"\r\n"),
 }
 
 
@@ -243,20 +245,20 @@ async def test_bytes_after_a_response_never_reach_a_client(extra: str):
     ):
         for _ in range(3):
             await client.send(CHAT)
-            assert (await client.answer()).body == ANSWER
+            assert (await client.read_answer()).body == ANSWER
         assert await client.is_silent()
 
 
 @pytest.mark.parametrize("tail", [b"\r\n", b"\n", b"\r\n\r\n"])
 async def test_empty_lines_after_a_stream_never_reach_a_client(tail: bytes):
     async with (
-        RawEngine(says(stream("a", "b") + tail)) as engine,
+        RawEngine(send_pieces(stream("a", "b") + tail)) as engine,
         run_gateway(server_settings("a", engine.url)) as gateway,
         open_client(gateway.port) as client,
     ):
         for _ in range(2):
             await client.send(STREAM)
-            assert (await client.answer()).text == "ab"
+            assert (await client.read_answer()).text == "ab"
         assert await client.is_silent()
         assert not client.received
 
@@ -264,12 +266,12 @@ async def test_empty_lines_after_a_stream_never_reach_a_client(tail: bytes):
 @pytest.mark.parametrize("tail", [b"garbage", stream("another")])
 async def test_bytes_after_a_stream_never_reach_a_client(tail: bytes):
     async with (
-        RawEngine(says(chunked_head() + chunk(event("a")), stream("b")[len(chunked_head()) :] + tail)) as engine,
+        RawEngine(send_pieces(chunked_head() + chunk(event("a")), stream("b")[len(chunked_head()) :] + tail)) as engine,
         run_gateway(server_settings("a", engine.url)) as gateway,
         open_client(gateway.port) as client,
     ):
         await client.send(STREAM)
-        answer = await client.answer()
+        answer = await client.read_answer()
         assert b"another" not in answer.body
         assert b"garbage" not in answer.body
         assert answer.data[0] == event("a")[6:].strip()
@@ -279,7 +281,7 @@ async def test_bytes_after_a_stream_never_reach_a_client(tail: bytes):
 @pytest.mark.parametrize("many", [1, 40])
 async def test_a_stream_cut_in_the_middle_of_a_chunk_ends_with_a_well_framed_error(many: int):
     half = chunk(event("never"))[:-20]
-    script = says_and("close", chunked_head() + chunk(event("one")) * many, half)
+    script = send_pieces_then("close", chunked_head() + chunk(event("one")) * many, half)
     async with RawEngine(script) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         answer = await gateway.send_request(STREAM)
         assert answer.complete
@@ -291,11 +293,11 @@ async def test_a_stream_cut_in_the_middle_of_a_chunk_ends_with_a_well_framed_err
 async def test_a_chunk_too_large_to_buffer_is_forwarded_in_pieces_and_cut_visibly():
     large = event("x" * 300_000)
     async with (
-        RawEngine(says(chunked_head() + chunk(event("one")), chunk(large), END)) as engine,
+        RawEngine(send_pieces(chunked_head() + chunk(event("one")), chunk(large), END)) as engine,
         run_gateway(server_settings("a", engine.url)) as gateway,
     ):
         assert (await gateway.send_request(STREAM)).body == event("one") + large
-        engine.script = says_and("close", chunked_head() + chunk(event("one")), chunk(large)[:-9])
+        engine.script = send_pieces_then("close", chunked_head() + chunk(event("one")), chunk(large)[:-9])
         answer = await gateway.send_request(STREAM)
         assert not answer.complete
 
@@ -306,19 +308,19 @@ SLOWED = {
         post("/api/chat", chat(stream=True)),
         b"".join((chunked_head(), chunk(event("x" * 100_000)) * 2, chunk(event(finish="stop") + DONE), END)),
     ),
-    "a whole answer": (CHAT, response(completion("x" * 100_000))),
-    "a whole answer too large to hold": (CHAT, response(completion("x" * 400_000))),
+    "an unstreamed response": (CHAT, response(completion("x" * 100_000))),
+    "an unstreamed response too large to buffer": (CHAT, response(completion("x" * 400_000))),
 }
 
 
 @pytest.mark.parametrize("kind", SLOWED)
 async def test_a_client_too_slow_for_the_end_of_its_response_leaves_no_paused_connection(kind: str):
     request, answer = SLOWED[kind]
-    async with RawEngine(says(answer)) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
+    async with RawEngine(send_pieces(answer)) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         slow = await gateway.connect_slow_client()
         await slow.send(request)
         await wait_until(lambda: engine.requests and gateway.unsent_bytes > 65536)
-        drain = asyncio.create_task(slow.answer())
+        drain = asyncio.create_task(slow.read_answer())
         await gateway.wait_until_idle()
         assert (await drain).complete
         engine.script = GOOD
@@ -393,7 +395,7 @@ async def test_tls_is_verified_with_the_authority_that_settings_name(certificate
         trusted = str(certificate.with_name("cert.pem"))
         async with run_gateway(server_settings("a", engine.url, verify_tls=trusted)) as gateway:
             assert (await gateway.send_request(CHAT)).body == ANSWER
-            engine.script = says(stream("a", "b"))
+            engine.script = send_pieces(stream("a", "b"))
             assert (await gateway.send_request(STREAM)).text == "ab"
             assert engine.accepted == 1
 

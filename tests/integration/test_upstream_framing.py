@@ -21,10 +21,10 @@ from tests.support.raw_engine import (
     event,
     ollama_lines,
     pieces_of,
+    remove_chunk_framing,
     response,
-    says,
-    says_and,
-    squeeze,
+    send_pieces,
+    send_pieces_then,
     stream,
     stream_events,
 )
@@ -52,13 +52,13 @@ class Pair:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def openai() -> AsyncIterator[Pair]:
-    async with RawEngine(says()) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
+    async with RawEngine(send_pieces()) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         yield Pair(engine, gateway)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def ollama() -> AsyncIterator[Pair]:
-    async with RawEngine(says()) as engine, run_gateway(server_settings("a", engine.url, "ollama")) as gateway:
+    async with RawEngine(send_pieces()) as engine, run_gateway(server_settings("a", engine.url, "ollama")) as gateway:
         yield Pair(engine, gateway)
 
 
@@ -71,36 +71,38 @@ def chunks(data: bytes, size: int = 7) -> bytes:
 
 
 UNSTREAMED = {
-    "with its length": says(response(ANSWER)),
-    "with length zero-padded": says(head(f"Content-Length: 000{len(ANSWER)}") + ANSWER),
-    "chunked": says(head("Transfer-Encoding: chunked") + chunks(ANSWER)),
-    "chunked, coding in capitals": says(head("TRANSFER-ENCODING: Chunked") + chunks(ANSWER)),
-    "chunked with extensions": says(
+    "with its length": send_pieces(response(ANSWER)),
+    "with length zero-padded": send_pieces(head(f"Content-Length: 000{len(ANSWER)}") + ANSWER),
+    "chunked": send_pieces(head("Transfer-Encoding: chunked") + chunks(ANSWER)),
+    "chunked, coding in capitals": send_pieces(head("TRANSFER-ENCODING: Chunked") + chunks(ANSWER)),
+    "chunked with extensions": send_pieces(
         head("Transfer-Encoding: chunked") + b'5;a=b;c="d e"\r\n' + ANSWER[:5] + b"\r\n" + chunk(ANSWER[5:]) + END
     ),
-    "chunked with trailers": says(
+    "chunked with trailers": send_pieces(
         head("Transfer-Encoding: chunked") + chunk(ANSWER) + b"0\r\nX-Took: 5\r\nServer-Timing: a;dur=1\r\n\r\n"
     ),
-    "until the connection closes": says_and("close", head() + ANSWER),
-    "until the engine half-closes": says_and("half_close", head() + ANSWER),
-    "in HTTP/1.0": says_and("close", head(version="1.0") + ANSWER),
-    "in HTTP/1.0 with a length": says_and("close", head(f"Content-Length: {len(ANSWER)}", version="1.0") + ANSWER),
-    "in HTTP/1.0, kept alive": says(
+    "until the connection closes": send_pieces_then("close", head() + ANSWER),
+    "until the engine half-closes": send_pieces_then("half_close", head() + ANSWER),
+    "in HTTP/1.0": send_pieces_then("close", head(version="1.0") + ANSWER),
+    "in HTTP/1.0 with a length": send_pieces_then(
+        "close", head(f"Content-Length: {len(ANSWER)}", version="1.0") + ANSWER
+    ),
+    "in HTTP/1.0, kept alive": send_pieces(
         head(f"Content-Length: {len(ANSWER)}", "Connection: keep-alive", version="1.0") + ANSWER
     ),
-    "identity coding, until it closes": says_and("close", head("Transfer-Encoding: identity") + ANSWER),
-    "with Connection: close": says_and("close", response(ANSWER, headers=("Connection: close",))),
-    "with Connection: close, left open": says(response(ANSWER, headers=("Connection: close",))),
-    "after 100 Continue": says(b"HTTP/1.1 100 Continue\r\n\r\n" + response(ANSWER)),
-    "after 100 Continue in a piece of its own": says(b"HTTP/1.1 100 Continue\r\n\r\n", response(ANSWER)),
-    "after 102 and 103": says(
+    "identity coding, until it closes": send_pieces_then("close", head("Transfer-Encoding: identity") + ANSWER),
+    "with Connection: close": send_pieces_then("close", response(ANSWER, headers=("Connection: close",))),
+    "with Connection: close, left open": send_pieces(response(ANSWER, headers=("Connection: close",))),
+    "after 100 Continue": send_pieces(b"HTTP/1.1 100 Continue\r\n\r\n" + response(ANSWER)),
+    "after 100 Continue in a piece of its own": send_pieces(b"HTTP/1.1 100 Continue\r\n\r\n", response(ANSWER)),
+    "after 102 and 103": send_pieces(
         b"HTTP/1.1 102 Processing\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + response(ANSWER)
     ),
-    "after empty lines": says(b"\r\n\r\n" + response(ANSWER)),
-    "without a reason phrase": says(response(ANSWER, status="200")),
-    "with an Upgrade that nobody asked for": says(response(ANSWER, headers=("Upgrade: h2", "Connection: upgrade"))),
-    "with 300 headers": says(response(ANSWER, headers=tuple(f"X-{i}: {'y' * 100}" for i in range(300)))),
-    "byte by byte": says(*(bytes((one,)) for one in response(ANSWER))),
+    "after empty lines": send_pieces(b"\r\n\r\n" + response(ANSWER)),
+    "without a reason phrase": send_pieces(response(ANSWER, status="200")),
+    "with an unrequested Upgrade": send_pieces(response(ANSWER, headers=("Upgrade: h2", "Connection: upgrade"))),
+    "with 300 headers": send_pieces(response(ANSWER, headers=tuple(f"X-{i}: {'y' * 100}" for i in range(300)))),
+    "byte by byte": send_pieces(*(bytes((one,)) for one in response(ANSWER))),
 }
 
 
@@ -117,30 +119,34 @@ async def test_an_unstreamed_response_reaches_the_client(openai: Pair, how: str)
 SSE = chunked_head()
 PLAIN_SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 STREAMS = {
-    "an event a chunk": says(stream(*WORDS)),
-    "an event a piece": says(SSE, *(chunk(one) for one in stream_events(*WORDS)), END),
-    "head and first event in one piece": says(
+    "an event a chunk": send_pieces(stream(*WORDS)),
+    "an event a piece": send_pieces(SSE, *(chunk(one) for one in stream_events(*WORDS)), END),
+    "head and first event in one piece": send_pieces(
         SSE + chunk(event(WORDS[0])), *(chunk(one) for one in stream_events(*WORDS)[1:]), END
     ),
-    "end with the last event": says(SSE + chunks(EVENTS, 50)),
-    "chunks across events": says(SSE, *(chunk(EVENTS[at : at + 37]) for at in range(0, len(EVENTS), 37)), END),
-    "chunks of one byte": says(SSE + chunks(EVENTS, 1)),
-    "size lines in pieces of their own": says(
+    "end with the last event": send_pieces(SSE + chunks(EVENTS, 50)),
+    "chunks across events": send_pieces(SSE, *(chunk(EVENTS[at : at + 37]) for at in range(0, len(EVENTS), 37)), END),
+    "chunks of one byte": send_pieces(SSE + chunks(EVENTS, 1)),
+    "size lines in pieces of their own": send_pieces(
         SSE, *(part for one in stream_events(*WORDS) for part in (b"%x\r\n" % len(one), one, b"\r\n")), END
     ),
-    "with chunk extensions": says(SSE, *(b"%x;n=1\r\n%b\r\n" % (len(one), one) for one in stream_events(*WORDS)), END),
-    "with trailers": says(SSE + chunk(EVENTS) + b"0\r\nX-Took: 5\r\n\r\n"),
-    "until it closes": says_and("close", PLAIN_SSE + b"\r\n", EVENTS),
-    "until it half-closes": says_and("half_close", PLAIN_SSE + b"\r\n", EVENTS),
-    "in HTTP/1.0, event by event": says_and(
+    "with chunk extensions": send_pieces(
+        SSE, *(b"%x;n=1\r\n%b\r\n" % (len(one), one) for one in stream_events(*WORDS)), END
+    ),
+    "with trailers": send_pieces(SSE + chunk(EVENTS) + b"0\r\nX-Took: 5\r\n\r\n"),
+    "until it closes": send_pieces_then("close", PLAIN_SSE + b"\r\n", EVENTS),
+    "until it half-closes": send_pieces_then("half_close", PLAIN_SSE + b"\r\n", EVENTS),
+    "in HTTP/1.0, event by event": send_pieces_then(
         "close", PLAIN_SSE.replace(b"1.1", b"1.0") + b"\r\n", *stream_events(*WORDS)
     ),
-    "with a length": says(PLAIN_SSE + b"Content-Length: %d\r\n\r\n" % len(EVENTS), EVENTS[:99], EVENTS[99:]),
-    "after 100 Continue": says(b"HTTP/1.1 100 Continue\r\n\r\n" + stream(*WORDS)),
-    "after empty lines": says(b"\r\n\r\n" + stream(*WORDS)),
-    "with a comment first": says(SSE + chunk(b": keepalive\n\n" + EVENTS) + END),
-    "with Connection: close": says_and("close", chunked_head(headers=("Connection: close",)) + chunks(EVENTS, 64)),
-    "byte by byte": says(*(bytes((one,)) for one in stream(*WORDS))),
+    "with a length": send_pieces(PLAIN_SSE + b"Content-Length: %d\r\n\r\n" % len(EVENTS), EVENTS[:99], EVENTS[99:]),
+    "after 100 Continue": send_pieces(b"HTTP/1.1 100 Continue\r\n\r\n" + stream(*WORDS)),
+    "after empty lines": send_pieces(b"\r\n\r\n" + stream(*WORDS)),
+    "with a comment first": send_pieces(SSE + chunk(b": keepalive\n\n" + EVENTS) + END),
+    "with Connection: close": send_pieces_then(
+        "close", chunked_head(headers=("Connection: close",)) + chunks(EVENTS, 64)
+    ),
+    "byte by byte": send_pieces(*(bytes((one,)) for one in stream(*WORDS))),
 }
 
 
@@ -173,21 +179,21 @@ split_in_any_way = settings(max_examples=100, suppress_health_check=[HealthCheck
 @split_in_any_way
 @given(cuts=cuts, framing=st.sampled_from([response(ANSWER), head("Transfer-Encoding: chunked") + chunks(ANSWER)]))
 async def test_any_split_of_an_unstreamed_response_gives_the_same_body(openai: Pair, cuts: list[int], framing: bytes):
-    openai.engine.script = says(*pieces_of(framing, cuts))
+    openai.engine.script = send_pieces(*pieces_of(framing, cuts))
     assert (await openai.request_response()).body == ANSWER
 
 
 @split_in_any_way
 @given(cuts=cuts, size=st.integers(1, 400))
 async def test_any_split_of_a_passed_through_stream_gives_the_same_body(openai: Pair, cuts: list[int], size: int):
-    openai.engine.script = says(*pieces_of(SSE + chunks(EVENTS, size), cuts))
+    openai.engine.script = send_pieces(*pieces_of(SSE + chunks(EVENTS, size), cuts))
     assert (await openai.request_stream()).body == EVENTS
 
 
 @split_in_any_way
 @given(cuts=cuts, size=st.integers(1, 400))
 async def test_any_split_of_a_translated_stream_gives_the_same_text(openai: Pair, cuts: list[int], size: int):
-    openai.engine.script = says(*pieces_of(SSE + chunks(EVENTS, size), cuts))
+    openai.engine.script = send_pieces(*pieces_of(SSE + chunks(EVENTS, size), cuts))
     lines = (await openai.request_stream("/api/chat")).lines
     assert "".join(line["message"]["content"] for line in lines) == TEXT
 
@@ -198,7 +204,7 @@ async def test_any_split_of_an_ollama_stream_gives_the_same_lines(
     ollama: Pair, cuts: list[int], size: int, words: list[str]
 ):
     lines = b"".join(ollama_lines(*words))
-    ollama.engine.script = says(*pieces_of(chunked_head("application/x-ndjson") + chunks(lines, size), cuts))
+    ollama.engine.script = send_pieces(*pieces_of(chunked_head("application/x-ndjson") + chunks(lines, size), cuts))
     assert (await ollama.request_stream("/api/chat")).body == lines
     assert (await ollama.request_stream()).text == "".join(words)
 
@@ -208,7 +214,7 @@ async def test_a_head_may_be_split_anywhere(openai: Pair, body: bytes):
     is_stream = b"event-stream" in body
     expected = EVENTS if is_stream else ANSWER
     for at in range(1, body.index(b"\r\n\r\n") + 6):
-        openai.engine.script = says(body[:at], body[at:])
+        openai.engine.script = send_pieces(body[:at], body[at:])
         answer = await (openai.request_stream() if is_stream else openai.request_response())
         assert answer.body == expected, f"split after {body[:at]!r}"
 
@@ -225,24 +231,24 @@ async def test_the_first_event_reaches_the_client_before_the_second_is_sent(open
     client = await openai.gateway.connect_client()
     await client.send(post("/v1/chat/completions", chat(stream=True)))
     while b"first" not in client.received:
-        await client.more()
+        await client.receive()
     go_on.set()
-    assert (await client.answer()).text == "firstsecond"
+    assert (await client.read_answer()).text == "firstsecond"
 
 
 async def test_a_stream_is_passed_on_as_the_engine_frames_it(openai: Pair):
-    openai.engine.script = says(stream(*WORDS))
+    openai.engine.script = send_pieces(stream(*WORDS))
     client = await openai.gateway.connect_client()
     await client.send(post("/v1/chat/completions", chat(stream=True)))
     while not client.received.endswith(END):
-        await client.more()
+        await client.receive()
     framed = client.received.partition(b"\r\n\r\n")[2]
     assert framed == stream(*WORDS).partition(b"\r\n\r\n")[2]
-    assert squeeze(framed) == EVENTS
+    assert remove_chunk_framing(framed) == EVENTS
 
 
 async def test_the_engine_gets_the_body_as_the_client_sent_it(openai: Pair):
-    openai.engine.script = says(response(ANSWER))
+    openai.engine.script = send_pieces(response(ANSWER))
     body = b'{ "model":"m",  "messages":[{"role":"user","content":"\\u0416"}] , "x":1.50 }'
     await openai.gateway.send_request(post("/v1/chat/completions", body))
     asked = openai.engine.requests[-1]

@@ -22,8 +22,8 @@ from tests.support.raw_engine import (
     event,
     ollama_lines,
     response,
-    says,
-    says_and,
+    send_pieces,
+    send_pieces_then,
 )
 
 CHAT = post("/v1/chat/completions", chat())
@@ -48,7 +48,7 @@ async def test_no_response_at_all_is_a_504_in_every_dialect(name: str):
 @pytest.mark.parametrize("name", STREAMING_ENDPOINTS)
 async def test_a_stream_that_does_not_start_is_a_504(name: str):
     surface = STREAMING_ENDPOINTS[name]
-    script = says_and("hang", chunked_head())
+    script = send_pieces_then("hang", chunked_head())
     async with (
         RawEngine(script) as engine,
         run_gateway(server_settings("a", engine.url, surface.kind, **SHORT)) as gateway,
@@ -63,7 +63,7 @@ async def test_a_stream_that_stops_ends_with_an_error(name: str):
     surface = STREAMING_ENDPOINTS[name]
     kind = "application/x-ndjson" if surface.kind == "ollama" else "text/event-stream"
     piece = ollama_lines("one")[0] if surface.kind == "ollama" else event("one")
-    script = says_and("hang", chunked_head(kind) + chunk(piece))
+    script = send_pieces_then("hang", chunked_head(kind) + chunk(piece))
     async with (
         RawEngine(script) as engine,
         run_gateway(server_settings("a", engine.url, surface.kind, **SHORT)) as gateway,
@@ -81,7 +81,7 @@ async def test_a_stream_that_stops_ends_with_an_error(name: str):
 @pytest.mark.parametrize("name", CHAT_ENDPOINTS)
 async def test_an_incomplete_response_is_a_504(name: str):
     surface = CHAT_ENDPOINTS[name]
-    script = says_and("hang", response(completion("never"))[:-10])
+    script = send_pieces_then("hang", response(completion("never"))[:-10])
     async with (
         RawEngine(script) as engine,
         run_gateway(server_settings("a", engine.url, surface.kind, **SHORT)) as gateway,
@@ -124,7 +124,7 @@ async def test_a_stream_has_no_total_timeout():
 
 
 async def test_an_agents_stream_that_stops_ends_with_an_error_event():
-    script = says_and("hang", chunked_head() + chunk(b'event: chunk\ndata: {"content": "one"}\n\n'))
+    script = send_pieces_then("hang", chunked_head() + chunk(b'event: chunk\ndata: {"content": "one"}\n\n'))
     async with (
         RawEngine(script) as engine,
         run_gateway(server_settings("a", engine.url, "victoria", **SHORT)) as gateway,
@@ -188,7 +188,7 @@ async def test_the_first_byte_has_a_limit_of_its_own():
 
 
 async def test_a_server_that_accepts_no_connection_is_a_504():
-    with socket.create_server(("127.0.0.1", 0)) as listener:  # it takes a connection, and never says hello in TLS
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # it accepts connections, and never sends a byte
         url = f"https://127.0.0.1:{listener.getsockname()[1]}"
         async with run_gateway(server_settings("a", url), connect=0.2) as gateway:
             answer = await gateway.send_request(CHAT)
@@ -216,7 +216,7 @@ async def test_a_timeout_counts_against_its_server_and_its_connection_is_not_reu
     async with RawEngine(Turn.hang) as engine, run_gateway(server_settings("a", engine.url, **SHORT)) as gateway:
         await gateway.send_request(CHAT)
         assert gateway.gateway.catalog.loads["a"].consecutive_failures == 1
-        engine.script = says(response(completion("well again")))
+        engine.script = send_pieces(response(completion("well again")))
         assert (await gateway.send_request(CHAT)).text == "well again"
         assert engine.accepted == 2
         assert gateway.gateway.catalog.loads["a"].consecutive_failures == 0
@@ -233,5 +233,5 @@ async def test_bytes_after_a_timeout_reach_no_client():
         assert (await gateway.send_request(CHAT)).status == 504
         go_on.set()
         await run_event_loop()
-        engine.script = says(response(completion("in time")))
+        engine.script = send_pieces(response(completion("in time")))
         assert (await gateway.send_request(CHAT)).text == "in time"

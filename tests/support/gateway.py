@@ -51,14 +51,14 @@ class RunningGateway:
 
     async def connect_client(self) -> RawClient:
         """Open a connection that is closed when the gateway ends."""
-        client = await RawClient.to(self.port)
+        client = await RawClient.connect(self.port)
         self._clients.append(client)
         return client
 
     async def connect_slow_client(self) -> RawClient:
         """Open a connection that buffers only a few kilobytes: the gateway soon notices that its client is slow."""
         before = set(self.connections)
-        client = await RawClient.to(self.port, receive_buffer=4096)
+        client = await RawClient.connect(self.port, receive_buffer=4096)
         self._clients.append(client)
         await wait_until(lambda: set(self.connections) - before)
         for connection in set(self.connections) - before:
@@ -73,10 +73,10 @@ class RunningGateway:
 
     async def send_request(self, request: bytes, patience: float = 5.0) -> Any:
         """Send one request on a connection of its own; return the response."""
-        client = await RawClient.to(self.port)
+        client = await RawClient.connect(self.port)
         try:
             await client.send(request)
-            return await client.answer(patience)
+            return await client.read_answer(patience)
         finally:
             client.close()
 
@@ -101,7 +101,7 @@ class RunningGateway:
 async def wait_until(condition: Callable[[], object], within: float = 5.0) -> None:
     """Wait until the condition holds. Raises TimeoutError."""
     async with asyncio.timeout(within):
-        while not condition():  # noqa: ASYNC110  what is waited for is told by nobody
+        while not condition():  # noqa: ASYNC110  nothing signals the condition
             await asyncio.sleep(0.002)
 
 

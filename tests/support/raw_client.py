@@ -63,7 +63,7 @@ class RawClient:
         self._loop = asyncio.get_running_loop()
 
     @classmethod
-    async def to(cls, port: int, host: str = "127.0.0.1", *, receive_buffer: int = 0) -> "RawClient":
+    async def connect(cls, port: int, host: str = "127.0.0.1", *, receive_buffer: int = 0) -> "RawClient":
         """Connect; with a small `receive_buffer` (bytes) the other side soon notices that nothing is read."""
         sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         sock.setblocking(False)
@@ -83,58 +83,58 @@ class RawClient:
             await asyncio.wait_for(self._loop.sock_sendall(self.sock, piece), TIMEOUT_SECONDS)
             await run_event_loop()
 
-    async def more(self, patience: float = TIMEOUT_SECONDS) -> bytes:
+    async def receive(self, patience: float = TIMEOUT_SECONDS) -> bytes:
         """Receive what is there, at least a byte; b"" at the end. Raises TimeoutError, ConnectionResetError."""
         data = await asyncio.wait_for(self._loop.sock_recv(self.sock, 1 << 18), patience)
         self.received += data
         self.ended = self.ended or not data
         return data
 
-    async def rest(self, patience: float = TIMEOUT_SECONDS) -> bytes:
+    async def read_rest(self, patience: float = TIMEOUT_SECONDS) -> bytes:
         """Read everything until the other side closes, cleanly or not."""
         try:
-            while await self.more(patience):
+            while await self.receive(patience):
                 pass
         except ConnectionResetError:
             self.ended = True
         data, self.received = self.received, bytearray()
         return bytes(data)
 
-    async def answer(self, patience: float = TIMEOUT_SECONDS, *, head_only: bool = False) -> Answer:
+    async def read_answer(self, patience: float = TIMEOUT_SECONDS, *, head_only: bool = False) -> Answer:
         """Read the next answer; interim ones (1xx) are returned like any other."""
         while (end := self.received.find(b"\r\n\r\n")) < 0:
             if not await self._receive_more(patience):
                 raise BrokenAnswerError(f"the connection ended after {bytes(self.received)!r}")
-        answer = _parse_head(self._cut(end, 4))
+        answer = _parse_head(self._take(end, 4))
         if head_only or answer.status < 200 or answer.status in (204, 304):
             return answer
         if answer.headers.get("transfer-encoding") == "chunked":
-            await self._chunks(answer, patience)
+            await self._read_chunks(answer, patience)
         elif "content-length" in answer.headers:
-            await self._exactly(answer, int(answer.headers["content-length"]), patience)
+            await self._read_exactly(answer, int(answer.headers["content-length"]), patience)
         else:
-            answer.body = await self.rest(patience)
+            answer.body = await self.read_rest(patience)
         return answer
 
     async def _receive_more(self, patience: float) -> bool:
         try:
-            return bool(await self.more(patience))
+            return bool(await self.receive(patience))
         except ConnectionResetError:
             self.ended = True
             return False
 
-    async def _exactly(self, answer: Answer, length: int, patience: float) -> None:
+    async def _read_exactly(self, answer: Answer, length: int, patience: float) -> None:
         while len(self.received) < length:
             if not await self._receive_more(patience):
                 answer.complete = False
                 length = len(self.received)
                 break
-        answer.body = self._cut(length)
+        answer.body = self._take(length)
 
-    async def _chunks(self, answer: Answer, patience: float) -> None:
+    async def _read_chunks(self, answer: Answer, patience: float) -> None:
         parts: list[bytes] = []
         while answer.complete:
-            line = await self._line(answer, patience)
+            line = await self._read_line(answer, patience)
             if not answer.complete:
                 break
             size = re.fullmatch(rb"([0-9a-fA-F]+)(;.*)?", line)
@@ -142,24 +142,24 @@ class RawClient:
                 raise BrokenAnswerError(f"{line[:80]!r} is no chunk size; before it came {parts[-1:]!r}")
             length = int(size[1], 16)
             if not length:
-                while await self._line(answer, patience):  # trailers
+                while await self._read_line(answer, patience):  # trailers
                     pass
                 break
             while len(self.received) < length + 2 and answer.complete:
                 answer.complete = await self._receive_more(patience)
-            parts.append(self._cut(length))
-            if answer.complete and (end := self._cut(2)) != b"\r\n":
+            parts.append(self._take(length))
+            if answer.complete and (end := self._take(2)) != b"\r\n":
                 raise BrokenAnswerError(f"a chunk ends with {end!r}")
         answer.body = b"".join(parts)
 
-    async def _line(self, answer: Answer, patience: float) -> bytes:
+    async def _read_line(self, answer: Answer, patience: float) -> bytes:
         while (end := self.received.find(b"\r\n")) < 0:
             if not await self._receive_more(patience):
                 answer.complete = False
                 return b""
-        return self._cut(end, 2)
+        return self._take(end, 2)
 
-    def _cut(self, length: int, then: int = 0) -> bytes:
+    def _take(self, length: int, then: int = 0) -> bytes:
         """Take so many bytes from the received ones, and skip `then` bytes after them."""
         data = bytes(self.received[:length])
         del self.received[: length + then]
@@ -168,14 +168,14 @@ class RawClient:
     async def is_silent(self, seconds: float = 0.05) -> bool:
         """Return True if nothing arrives for a while and the connection stays open."""
         try:
-            await self.more(seconds)
+            await self.receive(seconds)
         except TimeoutError:
             return True
         return False
 
     async def is_closed_by_peer(self, patience: float = TIMEOUT_SECONDS) -> bool:
         """Return True if the other side closes the connection without another byte."""
-        return await self.rest(patience) == b""
+        return await self.read_rest(patience) == b""
 
     def half_close(self) -> None:
         """Send no more, but keep reading."""
@@ -194,7 +194,7 @@ class RawClient:
 @asynccontextmanager
 async def open_client(port: int, *, receive_buffer: int = 0) -> AsyncIterator[RawClient]:
     """Open a connection that is closed at the end of the block."""
-    client = await RawClient.to(port, receive_buffer=receive_buffer)
+    client = await RawClient.connect(port, receive_buffer=receive_buffer)
     try:
         yield client
     finally:

@@ -185,13 +185,13 @@ class RawEngine:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.deafen()
+        self.stop_accepting()
         tasks = [task for line in tuple(self.lines) if (task := line.stop())]
         await asyncio.gather(*tasks, return_exceptions=True)
         while self.lines:  # noqa: ASYNC110  each goes with its transport
             await asyncio.sleep(0)
 
-    def deafen(self) -> None:
+    def stop_accepting(self) -> None:
         """Accept no more connections; nothing else gets the port."""
         if self._server is not None:
             self._server.close()
@@ -214,7 +214,7 @@ class RawEngine:
 # Scripts
 
 
-def says(*pieces: bytes) -> Script:
+def send_pieces(*pieces: bytes) -> Script:
     """Return a script that sends these pieces and leaves the connection open."""
 
     async def script(turn: Turn) -> None:
@@ -223,7 +223,7 @@ def says(*pieces: bytes) -> Script:
     return script
 
 
-def says_and(then: str, *pieces: bytes) -> Script:
+def send_pieces_then(then: str, *pieces: bytes) -> Script:
     """Return a script that sends these pieces, then calls `close`, `reset`, `half_close` or `hang`."""
 
     async def script(turn: Turn) -> None:
@@ -236,7 +236,7 @@ def says_and(then: str, *pieces: bytes) -> Script:
     return script
 
 
-def in_order(*scripts: Script) -> Script:
+def run_in_order(*scripts: Script) -> Script:
     """Return a script that uses the first one for the first request, and so on; the last one for all that follow."""
     left = list(scripts)
 
@@ -321,7 +321,7 @@ def pieces_of(data: bytes, cuts: Iterable[int]) -> list[bytes]:
     return [data[start:end] for start, end in itertools.pairwise(at)]
 
 
-def squeeze(data: bytes) -> bytes:
+def remove_chunk_framing(data: bytes) -> bytes:
     """Remove the chunk framing from a chunked body."""
     out = b""
     while data:

@@ -1,7 +1,7 @@
 """Real model servers on free loopback ports, as `scripts/model_servers/install.py` has installed them.
 
     with llama_server() as engine:
-        ...  # engine.url answers; engine.text is what the model says
+        ...  # engine.url answers; engine.text is what the model generates
 
 All serve the same tiny model, which answers SENTENCE to everything, and a call of `get_weather` when the request has
 tools and the last message is not a tool's result. It stops by itself; `ENDLESS` in a request makes it go on.
@@ -28,7 +28,7 @@ SENTENCE: Final = (
 )
 TOOL_NAME: Final = "get_weather"
 TOOL_ARGUMENTS: Final[Mapping[str, str]] = {"city": "Paris"}
-# Further fields of an OpenAI-shaped request to llama.cpp: thousands of tokens, for a test that hangs up.
+# Further fields of an OpenAI-shaped request to llama.cpp: thousands of tokens, for a test that disconnects.
 ENDLESS: Final[Mapping[str, object]] = {"ignore_eos": True, "max_tokens": 30_000}
 
 ENGINES: Final = Path(os.environ.get("PENSTOCK_TEST_ENGINES_DIR") or Path(__file__).parents[2] / ".engines")
@@ -200,7 +200,7 @@ def _process(command: Sequence[str], environment: Mapping[str, str], log: Path) 
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask a server to stop, then end its whole group; the process itself is reaped last, so its id is still its own."""
+    """Ask a server to stop, then end its process group; the process is reaped last, so that its id stays its own."""
     process.send_signal(signal.SIGCONT)
     process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):

@@ -10,7 +10,7 @@ from penstock.sim import SimOptions, Simulator
 T = TypeVar("T")
 
 SIM_TEXT: Final = "Отвечаю с другой машины: привет, мир — 世界 🙂 café, and a few words of English."
-"""What simulated engines are told to say, so that it is not mistaken for a real one's text."""
+"""Text of simulated engines; it differs from the text of real ones."""
 
 
 class Simulators:

@@ -37,7 +37,7 @@ def install() -> None:
 
 
 def find_port(port: int) -> int | None:
-    """Return the port that stands for a usual port in this test, or None where nobody listens."""
+    """Return the port that stands for a usual port in this test, or None where nothing listens."""
     try:
         return int((Path(os.environ[FOLDER]) / str(port)).read_text("ascii"))
     except (KeyError, OSError, ValueError):

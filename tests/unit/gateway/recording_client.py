@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from penstock.domain.errors import PenstockError
 from penstock.gateway.client import Source
-from tests.support.raw_engine import END, chunk, squeeze
+from tests.support.raw_engine import END, chunk, remove_chunk_framing
 
 
 class RecordingClient:
@@ -65,7 +65,7 @@ class RecordingClient:
         self.ended = "finished"
         if self._raw:
             assert self._raw.endswith(END) or not framed
-            self.body = squeeze(self._raw if framed else self._raw + END)
+            self.body = remove_chunk_framing(self._raw if framed else self._raw + END)
 
     def abort(self) -> None:
         self.ended = "aborted"

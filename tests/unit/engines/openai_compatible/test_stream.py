@@ -60,7 +60,7 @@ def until_error(*pieces: bytes) -> tuple[list[Chunk], PenstockError]:
     try:
         for piece in pieces:
             for chunk in reader.feed(piece):
-                found.append(chunk)  # noqa: PERF402  # what is told before the error counts
+                found.append(chunk)  # noqa: PERF402  # chunks before the error count
     except PenstockError as error:
         return found, error
     raise AssertionError("no error")

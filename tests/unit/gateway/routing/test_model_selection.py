@@ -35,7 +35,7 @@ def asks(level: Level, task_type: TaskType = CHAT, model: str = "auto", **more) 
     return call(model, profile=RequestProfile(level, task_type, **more), **wishes)
 
 
-def at_work(model: str, running: int):
+def busy_load(model: str, running: int):
     """Return the load of a server that runs so many calls of a model."""
     one = live(running)
     one.swap_queue.running[model] = running
@@ -100,7 +100,7 @@ def test_a_bigger_model_answers_if_the_fitting_one_would_start_much_later():
     one = router()
     assert describe_choice(choose(seen, asks(TRIVIAL), one=one)) == ("gemma3:1b", "localhost")
     assert describe_choice(
-        choose(seen, asks(TRIVIAL), {"localhost": at_work("gemma3:1b", 40), "remote": at_work("gemma3:12b", 0)})
+        choose(seen, asks(TRIVIAL), {"localhost": busy_load("gemma3:1b", 40), "remote": busy_load("gemma3:12b", 0)})
     ) == ("gemma3:12b", "remote")
 
 
@@ -169,7 +169,7 @@ def test_a_long_conversation_goes_to_a_model_with_enough_context():
 
 def test_a_call_with_a_short_max_wait_gets_a_lesser_model_in_time():
     seen = pair(remote=(Model("gemma3:12b", is_loaded=True),), local=(Model("gemma3:1b", is_loaded=True),))
-    lives = {"remote": at_work("gemma3:12b", 50), "localhost": at_work("gemma3:1b", 0)}
+    lives = {"remote": busy_load("gemma3:12b", 50), "localhost": busy_load("gemma3:1b", 0)}
     patient = router().decide(seen, asks(MODERATE, max_wait=10_000.0), lives, NOW)
     assert describe_choice(patient)[0] == "gemma3:12b"
     hasty = router().decide(seen, asks(MODERATE, max_wait=2.0), lives, NOW)
@@ -178,7 +178,7 @@ def test_a_call_with_a_short_max_wait_gets_a_lesser_model_in_time():
 
 def test_the_error_for_a_named_model_names_one_that_could_start_in_time():
     seen = pair(remote=(Model("gemma3:12b", is_loaded=True),), local=(Model("gemma3:1b", is_loaded=True),))
-    lives = {"remote": at_work("gemma3:12b", 50), "localhost": at_work("gemma3:1b", 0)}
+    lives = {"remote": busy_load("gemma3:12b", 50), "localhost": busy_load("gemma3:1b", 0)}
     with pytest.raises(WaitTooLong, match="gemma3:1b on localhost") as failure:
         router().decide(seen, call("gemma3:12b", max_wait=2.0), lives, NOW)
     assert failure.value.status == 429

@@ -27,7 +27,7 @@ from tests.unit.gateway.routing.fleets import (
 PRIMARY, SECONDARY, FALLBACK = Priority.PRIMARY, Priority.SECONDARY, Priority.FALLBACK
 
 
-def busy(**running: int):
+def busy_loads(**running: int):
     """Return the loads of servers by the number of calls that run on each."""
     return {name: live(number) for name, number in running.items()}
 
@@ -81,21 +81,21 @@ def test_an_alias_without_a_model_is_not_found():
 
 def test_up_comes_before_down_and_a_server_that_is_down_is_still_tried():
     servers = (status("down", "m", up=False), status("up", "m", priority=FALLBACK))
-    assert servers_of(router().decide(fleet(*servers), call("m"), busy(up=99), NOW)) == ["up", "down"]
+    assert servers_of(router().decide(fleet(*servers), call("m"), busy_loads(up=99), NOW)) == ["up", "down"]
 
 
 def test_primary_comes_before_secondary_while_it_has_a_free_slot():
     seen = fleet(status("s", "m", priority=SECONDARY), status("p", "m", slots=2))
-    assert servers_of(router().decide(seen, call("m"), busy(p=1), NOW)) == ["p", "s"]
-    assert servers_of(router().decide(seen, call("m"), busy(p=2), NOW)) == ["s", "p"]
-    assert servers_of(router().decide(seen, call("m"), busy(p=2, s=2), NOW)) == ["p", "s"]
+    assert servers_of(router().decide(seen, call("m"), busy_loads(p=1), NOW)) == ["p", "s"]
+    assert servers_of(router().decide(seen, call("m"), busy_loads(p=2), NOW)) == ["s", "p"]
+    assert servers_of(router().decide(seen, call("m"), busy_loads(p=2, s=2), NOW)) == ["p", "s"]
 
 
 def test_among_equals_the_fewest_running_per_slot_come_first():
     seen = fleet(status("small", "m", slots=2), status("large", "m", slots=16))
-    assert servers_of(router().decide(seen, call("m"), busy(small=1, large=4), NOW)) == ["large", "small"]
-    assert servers_of(router().decide(seen, call("m"), busy(small=0, large=4), NOW)) == ["small", "large"]
-    assert servers_of(router().decide(seen, call("m"), busy(small=5, large=17), NOW)) == ["large", "small"]
+    assert servers_of(router().decide(seen, call("m"), busy_loads(small=1, large=4), NOW)) == ["large", "small"]
+    assert servers_of(router().decide(seen, call("m"), busy_loads(small=0, large=4), NOW)) == ["small", "large"]
+    assert servers_of(router().decide(seen, call("m"), busy_loads(small=5, large=17), NOW)) == ["large", "small"]
 
 
 def test_a_server_that_failed_comes_later_for_ten_seconds():
@@ -295,7 +295,7 @@ def test_a_new_policy_applies_at_once():
         one.decide(seen, call("m"), quiet, NOW)
 
 
-# When nobody can
+# No server can answer
 
 
 def test_an_unknown_name_is_reported_with_similar_ones():

@@ -14,7 +14,7 @@ from penstock.domain.errors import (
     UpstreamGarbage,
     UpstreamTimeout,
 )
-from tests.support.raw_engine import END, chunk, pieces_of, squeeze
+from tests.support.raw_engine import END, chunk, pieces_of, remove_chunk_framing
 from tests.unit.gateway.upstream.connection_bench import ConnectionBench, RecordingSink
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
@@ -98,7 +98,7 @@ def test_a_complete_line_never_waits_for_the_next(parts, at):
     bench.receive(CHUNKED)
     for n, part in enumerate(parts, 1):
         bench.receive(*pieces_of(chunk(part), at))
-        assert squeeze(sink.framed + END) == b"".join(parts[:n])
+        assert remove_chunk_framing(sink.framed + END) == b"".join(parts[:n])
 
 
 @given(st.lists(st.binary(min_size=1, max_size=20), min_size=2, max_size=9))
@@ -108,7 +108,7 @@ def test_chunks_that_are_no_lines_wait_for_one_more_at_most(parts):
     bench.receive(CHUNKED)
     for n, part in enumerate(parts):
         bench.receive(chunk(part))
-        assert squeeze(sink.framed + END).startswith(b"".join(parts[: n - 1] if n else []))
+        assert remove_chunk_framing(sink.framed + END).startswith(b"".join(parts[: n - 1] if n else []))
 
 
 @given(st.binary(max_size=600), cuts)
@@ -150,7 +150,7 @@ def test_raw_pieces_contain_the_body(parts):
     bench, sink = ConnectionBench(), RecordingSink(raw=True)
     bench.send(sink)
     bench.receive(CHUNKED + b"".join(map(chunk, parts[:1])), *map(chunk, parts[1:]), END)
-    assert squeeze(sink.framed) == sink.text == b"".join(parts)
+    assert remove_chunk_framing(sink.framed) == sink.text == b"".join(parts)
 
 
 def test_trailers_and_extensions_go_along_with_raw_pieces():

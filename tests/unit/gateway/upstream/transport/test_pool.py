@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from penstock.domain.errors import ConnectFailed, NoServer, UpstreamTimeout
 from penstock.gateway.upstream.transport.connection import Connection
 from penstock.gateway.upstream.transport.pool import Address, Pool, PoolLimits, Pools, create_tls_context
-from tests.support.raw_engine import RawEngine, says
+from tests.support.raw_engine import RawEngine, send_pieces
 from tests.unit.gateway.upstream.connection_bench import FakeTransport, RecordingSink
 
 
 class Clock:
-    """As much of a loop as a pool looks at."""
+    """The clock of an event loop, as far as a pool uses it."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -155,9 +155,9 @@ def test_every_connection_is_always_free_busy_or_closed(steps, dice):
 
 
 async def test_a_failed_connect_reports_its_cause():
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+    with socket.socket() as closed_socket:
+        closed_socket.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed_socket.getsockname()[1]}"
         refusing = Pool(Address.parse(url), PoolLimits(), True, asyncio.get_running_loop())
         with pytest.raises(ConnectFailed, match=re.escape(f"Cannot connect to {url}: connection refused")):
             await refusing.connect()
@@ -180,7 +180,7 @@ async def test_an_unknown_host_name_is_reported():
 
 
 async def test_no_more_than_the_limit_are_opened():
-    async with RawEngine(says()) as engine:
+    async with RawEngine(send_pieces()) as engine:
         small = Pool(Address.parse(engine.url), PoolLimits(max_connections=2), True, asyncio.get_running_loop())
         held = [await small.connect(), await small.connect()]
         with pytest.raises(NoServer, match="max_connections"):
@@ -191,7 +191,7 @@ async def test_no_more_than_the_limit_are_opened():
 
 
 async def test_nothing_is_opened_after_the_end():
-    async with RawEngine(says()) as engine:
+    async with RawEngine(send_pieces()) as engine:
         pools = Pools(PoolLimits())
         first = pools.get(engine.url)
         connecting = asyncio.create_task(first.connect())
