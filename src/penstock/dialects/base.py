@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from penstock.domain.content import Content
-from penstock.domain.errors import PenstockError
+from penstock.domain.errors import PenstockError, UpstreamStatus
 from penstock.domain.provenance import Provenance
 from penstock.domain.request import Call
 from penstock.domain.response import Chunk, ModelResponse, Usage
@@ -115,7 +115,8 @@ class Dialect:
     """A family of endpoints. `render_error(error, request_id)` renders the body of an error response.
 
     `prefixes` are path prefixes whose unknown paths get errors in this dialect; the longest match wins. `media_type`
-    is the Content-Type of errors.
+    is the Content-Type of errors. `keeps_engine_status`: clients expect the status that the model server gave, even for
+    a request that it refused with a 500.
     """
 
     name: str
@@ -123,3 +124,10 @@ class Dialect:
     render_error: Callable[[PenstockError, str], bytes]
     prefixes: tuple[str, ...] = ()
     media_type: bytes = JSON
+    keeps_engine_status: bool = False
+
+    def find_status(self, error: PenstockError) -> int:
+        """Return the HTTP status of an error response."""
+        if self.keeps_engine_status and isinstance(error, UpstreamStatus):
+            return error.engine_status
+        return error.status

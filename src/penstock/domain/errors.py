@@ -198,6 +198,8 @@ class UpstreamTimeout(UpstreamError):
 class UpstreamStatus(UpstreamError):
     """The server responded with an error: `status` is its HTTP status, `kind` its own name for the error.
 
+    `engine_status` is the status that the server gave, where `status` is another one.
+
     The client must fix a 4xx, which is returned to it; 408, 425, 429 and 5xx may be retried on another server.
     """
 
@@ -212,7 +214,16 @@ class UpstreamStatus(UpstreamError):
     ) -> None:
         super().__init__(message, param=param, retry_after=retry_after)
         self.status = status
+        self.engine_status = status
         self.kind = kind
         self.retryable = status >= 500 or status in (408, 425, 429)
         if not self.retryable:
             self.code = "invalid_request"
+
+
+class RequestRefused(UpstreamStatus):
+    """The server says that the request is invalid, whatever its status: no server would accept it."""
+
+    def __init__(self, message: str, *, status: int, kind: str | None = None, param: str | None = None) -> None:
+        super().__init__(message, status=400 if status >= 500 else status, kind=kind, param=param)
+        self.engine_status = status

@@ -209,7 +209,8 @@ class Exchange:
             wait = max(0.0, error.retry_after)
             head = b"retry-after: %d\r\nretry-after-ms: %d\r\n" % (max(1, round(wait)), round(wait * 1000))
         dialect = self.route.dialect
-        self.send_response(error.status, dialect.media_type, head, dialect.render_error(error, self.request_id))
+        status = dialect.find_status(error)
+        self.send_response(status, dialect.media_type, head, dialect.render_error(error, self.request_id))
 
     def abort(self) -> None:
         """Close the connection in the middle of the response, so that the caller sees that it is incomplete."""

@@ -23,4 +23,5 @@ DIALECT = Dialect(
     render_error=render_error,
     prefixes=("/api/",),
     media_type=JSON,
+    keeps_engine_status=True,
 )

@@ -9,12 +9,14 @@ from penstock.domain.errors import (
     ContextLengthExceeded,
     ModelNotFound,
     PenstockError,
+    RequestRefused,
     Unsupported,
     UpstreamCut,
     UpstreamError,
     UpstreamStatus,
 )
 from penstock.engines.error_messages import decode_error_body, shorten_message
+from penstock.engines.failure_words import KEY_WORDS, is_go_refusal
 from penstock.engines.json_fields import DECODE_ERRORS
 
 _MAX_NESTING = 4
@@ -26,6 +28,7 @@ _TOO_LONG = re.compile(
 _UNSUPPORTED = re.compile(
     r"does not support |only supports one image|image input is not supported|models are not currently supported"
 )
+_BUSY = re.compile(r"^server busy|maximum pending requests")
 _MODEL_NOT_FOUND = re.compile(r"^model ['\"].*['\"] not found|^model not found|file does not exist$")
 
 
@@ -71,7 +74,7 @@ def parse_stream_error(data: bytes, title: str) -> PenstockError:
     if not status and _MODEL_NOT_FOUND.search(details.message):
         status = 404
     elif not status:
-        status = 503 if details.message.startswith("server busy") else 500
+        status = 503 if _BUSY.search(details.message) else 500
     return _build_error(details, status, None, title)
 
 
@@ -79,7 +82,8 @@ def _build_error(details: _ErrorDetails, status: int, retry_after: float | None,
     message = details.message or f"{title} answered with status {status} and no reason. Look at its log."
     if details.kind == "exceed_context_size_error" or _TOO_LONG.search(message):
         return _context_exceeded(details, message)
-    if status in {401, 403} and "cloud" not in message:
+    is_access_denied = status == 401 or (status == 403 and (not details.message or KEY_WORDS.search(message)))
+    if is_access_denied and "cloud" not in message:
         return UpstreamError(
             f"{title} rejected the gateway ({message}). Check this server's `api_key`, OLLAMA_ORIGINS, "
             "and whether it is signed in to ollama.com."
@@ -88,6 +92,8 @@ def _build_error(details: _ErrorDetails, status: int, retry_after: float | None,
         return Unsupported(f"{title}: {message}")
     if status == 404:
         return ModelNotFound(message, param="model")
+    if status >= 500 and is_go_refusal(details.message):
+        return RequestRefused(message, status=status, kind=details.kind or None)
     if status == 499:
         return UpstreamCut(f"{title} abandoned the request: {message}")
     return UpstreamStatus(message, status=status, kind=details.kind or None, retry_after=retry_after)

@@ -7,11 +7,13 @@ from penstock.domain.errors import (
     ContextLengthExceeded,
     ModelNotFound,
     PenstockError,
+    RequestRefused,
     Unsupported,
     UpstreamError,
     UpstreamStatus,
 )
 from penstock.engines.error_messages import decode_error_body, shorten_message
+from penstock.engines.failure_words import KEY_WORDS, is_refusal
 from penstock.engines.json_fields import as_text
 
 _NO_ROUTE_MESSAGES = frozenset({"not found", "file not found", "method not allowed"})
@@ -36,12 +38,21 @@ _REQUESTED_TOKENS = tuple(
         r"(?:resulted in|contains|you passed) (?:at least )?(\d+) tokens",
     )
 )
-_UNSUPPORTED = re.compile(r"input is not supported|is not a multimodal model|only 'text' content type", re.IGNORECASE)
+_UNSUPPORTED = re.compile(
+    r"input is not supported|is not a multimodal model|only 'text' content type|enable-auto-tool-choice|"
+    r"tool-call-parser|(?:tool|function) calling is not (?:supported|enabled)|does not support (?:tool|function|image|"
+    r"audio|vision|chat|embedding)|must be created with embedding=True|without a chat template",
+    re.IGNORECASE,
+)
 _CONTEXT_EXCEEDED = re.compile(
     r"context_length_exceeded|exceed_context_size|exceeds? the (?:available )?context|maximum context length|"
     r"context length is only|maximum model length|cannot be greater than max_model_len",
     re.IGNORECASE,
 )
+
+
+_REFUSING_KINDS = frozenset({"invalid_request_error", "BadRequestError", "exceed_context_size_error"})
+"""Types of errors that speak of the request, whatever the status."""
 
 
 class _ErrorDetails:
@@ -78,16 +89,18 @@ def parse_error_response(status: int, body: bytes, retry_after: float | None, ti
     """Return the error that an error response means."""
     details = _ErrorDetails(body)
     has_no_route = details.message.lower() in _NO_ROUTE_MESSAGES
-    if status in {401, 403}:
+    if status == 401 or (status == 403 and (not details.message or KEY_WORDS.search(details.message))):
         return UpstreamError(f"{title} rejected the gateway's key. Check the `api_key` of this server.")
     if status == 501 or _UNSUPPORTED.search(details.message) or (status in {404, 405} and has_no_route):
         reason = "" if has_no_route else details.message
         return Unsupported(f"{title} does not support this: {reason or 'It has no such route.'}")
-    if status < 500 and _is_context_exceeded(details):
+    if _is_context_exceeded(details):
         return _context_exceeded(details, title)
     if status == 404:
         return ModelNotFound(details.message or f"{title} does not have this model.", param="model")
     message = details.message or f"{title} answered with status {status} and no reason. Look at its log."
+    if status >= 500 and _is_request_refused(details):
+        return RequestRefused(message, status=status, kind=details.kind or None, param=details.param)
     if status >= 500:
         message = f"{title} failed: {message}" if details.message else message
     return UpstreamStatus(
@@ -101,12 +114,18 @@ def parse_stream_error(data: bytes, title: str) -> PenstockError:
     status = details.code if isinstance(details.code, int) and 400 <= details.code < 600 else 500
     if status < 500:
         return parse_error_response(status, data, None, title)
+    if _is_request_refused(details) or _is_context_exceeded(details):
+        return parse_error_response(status, data, None, title)
     return UpstreamError(f"{title} failed: {details.message or 'It gave no reason. Look at its log.'}")
 
 
 def extract_message(body: bytes) -> str:
     """Return the message in an error body, an empty string if there is none."""
     return _ErrorDetails(body).message
+
+
+def _is_request_refused(details: _ErrorDetails) -> bool:
+    return details.kind in _REFUSING_KINDS or is_refusal(details.message)
 
 
 def _is_context_exceeded(details: _ErrorDetails) -> bool:
