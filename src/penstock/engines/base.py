@@ -70,8 +70,11 @@ class ResponseReader(Protocol):
         """Return the chunks that `data` completes. Raises UpstreamGarbage, or the error that the stream reports."""
         ...
 
-    def close(self) -> Iterable[Chunk]:
-        """Return the remaining chunks at the end of the body. Raises UpstreamCut when the response is incomplete."""
+    def close(self, is_delimited: bool = False) -> Iterable[Chunk]:
+        """Return the remaining chunks at the end of the body. Raises UpstreamCut when the response is incomplete.
+
+        `is_delimited`: a length or a last chunk marked the end, so that the connection has not cut it.
+        """
         ...
 
 

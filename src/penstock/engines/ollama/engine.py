@@ -87,7 +87,7 @@ class Ollama:
 
     def create_reader(self, call: Call, content: Content, outgoing: EngineRequest) -> ResponseReader:
         """Create a reader of NDJSON lines or of one object."""
-        return OllamaReader(self.title, parse_stream_error, streamed=outgoing.stream)
+        return OllamaReader(self.title, parse_stream_error, streamed=outgoing.stream, may_stop_early=True)
 
     def parse_error_response(self, status: int, body: bytes, retry_after: float | None) -> PenstockError:
         """Return the error that an error response means."""

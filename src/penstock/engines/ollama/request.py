@@ -211,11 +211,11 @@ def _build_tool_call(index: int, call: ToolCall) -> Fields:
 def _encode_arguments(arguments: str) -> Any:
     """Encode a call's arguments as an object, which wraps text that is not one (a model may have written it)."""
     try:
-        value = msgspec.json.decode(arguments or "{}")
+        value = msgspec.json.decode(arguments.strip() or "{}")
     except (msgspec.DecodeError, RecursionError):
         value = arguments
     if isinstance(value, dict):
-        return Raw(arguments.encode() or b"{}")
+        return Raw(arguments.strip().encode() or b"{}")
     return {} if value is None else {"arguments": value}
 
 

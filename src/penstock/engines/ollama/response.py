@@ -66,12 +66,24 @@ _decode = msgspec.json.Decoder(_Line).decode
 
 
 class OllamaReader:
-    """Parser of one response. `parse_error` turns the JSON of a line's `error` and `title` into an error."""
+    """Parser of one response. `parse_error` turns the JSON of a line's `error` and `title` into an error.
 
-    def __init__(self, title: str, parse_error: Callable[[bytes, str], PenstockError], *, streamed: bool) -> None:
+    `may_stop_early`: the server ends the response of a model that repeats itself without a last line.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        parse_error: Callable[[bytes, str], PenstockError],
+        *,
+        streamed: bool,
+        may_stop_early: bool = False,
+    ) -> None:
         self._title = title
         self._parse_error = parse_error
         self._streamed = streamed
+        self._may_stop_early = may_stop_early
+        self._has_content = False
         self._line_parts: list[bytes] = []
         self._buffered_bytes = 0
         self._call_count = 0
@@ -83,8 +95,12 @@ class OllamaReader:
             return self._read_line(data)
         return self._split_lines(data)
 
-    def close(self) -> Iterable[Chunk]:
-        """Return the chunks of the rest: a response in one body, or a last line without a line feed."""
+    def close(self, is_delimited: bool = False) -> Iterable[Chunk]:
+        """Return the chunks of the rest: a response in one body, or a last line without a line feed.
+
+        Ollama stops a model after some 30 equal tokens, and then ends the response well but without `done`: what came
+        until then is the response.
+        """
         rest = b"".join(self._line_parts).strip()
         self._line_parts.clear()
         cut = UpstreamCut(f"{self._title} ended its response before it was complete. Try again.")
@@ -93,8 +109,11 @@ class OllamaReader:
                 yield from self._read_line(rest)
             except UpstreamGarbage as garbage:
                 raise (cut if rest.startswith(b"{") else garbage) from None
-        if not self._done:
+        if self._done:
+            return
+        if not (self._may_stop_early and is_delimited and self._has_content):
             raise cut
+        yield Chunk(finish="tool_calls" if self._call_count else "length")
 
     def _split_lines(self, data: bytes) -> Iterator[Chunk]:
         if not self._streamed or b"\n" not in data:
@@ -127,8 +146,10 @@ class OllamaReader:
         if not record.done and record.logprobs is None:
             if message is None:
                 if record.response and record.thinking is None and record.tool_calls is None:
+                    self._has_content = True
                     return (Chunk(record.response),)
             elif message.content and message.thinking is None and message.tool_calls is None:
+                self._has_content = True
                 return (Chunk(message.content),)
         return self._read_uncommon_line(record)
 
@@ -163,6 +184,7 @@ class OllamaReader:
             logprobs=tuple(_build_logprob(item) for item in record.logprobs or ()),
             context=tuple(record.context or ()),
         )
+        self._has_content = self._has_content or bool(chunk.text or chunk.thinking or calls)
         is_filled = chunk.text or chunk.thinking or calls or finish or chunk.logprobs or chunk.context
         return (chunk,) if is_filled else ()
 

@@ -20,6 +20,7 @@ from penstock.engines.openai_compatible.multipart import form_content_type, rena
 from penstock.engines.openai_compatible.request import build_chat, build_completion, build_embedding
 from penstock.engines.openai_compatible.response import parse_embeddings, parse_response, parse_token_count
 from penstock.engines.openai_compatible.stream import BodyReader, EventStreamReader
+from penstock.engines.openai_compatible.tool_arguments import fill_arguments
 
 _encode = msgspec.json.Encoder().encode
 _decode_object = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -67,8 +68,13 @@ class OpenAICompatible:
     accepts_files: ClassVar[bool] = False
 
     def forward_request(self, call: Call, model: Model) -> EngineRequest:
-        """Build the request with the caller's body, in which only a differing model name is replaced."""
+        """Build the request with the caller's body.
+
+        Only a differing model name is replaced in it, and empty arguments of earlier tool calls.
+        """
         body = call.body
+        if b'"tool_calls"' in body and call.wire == "openai.chat":
+            body = fill_arguments(body)
         is_renamed = call.model != model.name
         if call.wire == "openai.transcriptions":
             body = rename_model(body, model.name) if is_renamed else body

@@ -21,6 +21,7 @@ from penstock.domain.content import (
     ToolChoice,
 )
 from penstock.domain.errors import Unsupported
+from penstock.engines.openai_compatible.tool_arguments import NO_ARGUMENTS
 
 Fields = dict[str, Any]
 
@@ -147,7 +148,8 @@ def _build_file(file: File, title: str) -> Fields:
 
 
 def _build_tool_call(call: ToolCall) -> Fields:
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+    arguments = call.arguments if call.arguments.strip() else NO_ARGUMENTS
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
 def _build_tool(tool: Tool) -> Fields:

@@ -38,7 +38,7 @@ class BodyReader:
         self._parts.append(data)
         return ()
 
-    def close(self) -> Iterable[Chunk]:
+    def close(self, is_delimited: bool = False) -> Iterable[Chunk]:
         """Return the chunks of the response."""
         body = b"".join(self._parts)
         if not body.strip():
@@ -78,7 +78,7 @@ class EventStreamReader:
             return self._read_event(data[6:-2])
         return self._split_lines(data)
 
-    def close(self) -> Iterator[Chunk]:
+    def close(self, is_delimited: bool = False) -> Iterator[Chunk]:
         """Return the remaining chunks. The end is `[DONE]` or a finish reason for every choice."""
         if self._body_reader is not None:
             yield from self._body_reader.close()

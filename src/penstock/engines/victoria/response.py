@@ -71,7 +71,7 @@ class VictoriaReader:
         if len(self._line) > MAX_EVENT:
             raise UpstreamGarbage(f"{TITLE} sent an event of more than {MAX_EVENT >> 20} MiB. Look at its log.")
 
-    def close(self) -> Iterator[Chunk]:
+    def close(self, is_delimited: bool = False) -> Iterator[Chunk]:
         """Return the remaining chunks. Raises UpstreamCut if the end is missing."""
         if self._body_parts is not None:
             yield from self._read_result(decode_json(b"".join(self._body_parts)))

@@ -139,6 +139,35 @@ def test_a_stream_that_just_ends_was_cut():
         list(reading.close())
 
 
+@pytest.mark.parametrize(
+    ("pieces", "finish"),
+    [
+        ((text_line("la") * 3,), "length"),
+        ((text_line("", thinking="hm"),), "length"),
+        ((line(response="la", done=False),), "length"),
+        ((text_line("", tool_calls=CALLS),), "tool_calls"),
+    ],
+)
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_response_that_ends_well_without_a_last_line_is_what_a_repetitive_model_wrote(
+    pieces: tuple[bytes, ...], finish: str, streamed: bool
+):
+    reader = OllamaReader("Ollama", parse_stream_error, streamed=streamed, may_stop_early=True)
+    if not streamed:
+        pieces = (pieces[0].splitlines()[0],)
+    chunks = [chunk for piece in pieces for chunk in reader.feed(piece)] + list(reader.close(is_delimited=True))
+    assert chunks[-1] == Chunk(finish=finish)
+    assert len(chunks) > 1
+
+
+@pytest.mark.parametrize(("data", "is_delimited"), [(text_line("la"), False), (b"", True), (b"\n", True)])
+def test_without_text_or_a_marked_end_it_was_cut_all_the_same(data: bytes, is_delimited: bool):
+    reader = OllamaReader("Ollama", parse_stream_error, streamed=True, may_stop_early=True)
+    list(reader.feed(data))
+    with pytest.raises(UpstreamCut):
+        list(reader.close(is_delimited))
+
+
 def test_one_body_that_is_not_done_was_cut():
     with pytest.raises(UpstreamCut):
         read_chunks(text_line("la la la"), streamed=False)

@@ -41,7 +41,7 @@ class PollingRelay(TranslatingRelay):
         return cast("PollingReader", self._reader)
 
     def _complete(self, is_delimited: bool) -> None:
-        self._relay_or_finish(list(self._polling_reader.close()))
+        self._relay_or_finish(list(self._polling_reader.close(is_delimited)))
         self.settle(None)
 
     def _relay_or_finish(self, chunks: list[Chunk]) -> None:

@@ -87,7 +87,7 @@ class TranslatingRelay(Relay):
         return self._renderer.render_chunk(Chunk(usage=self.usage))
 
     def _complete(self, is_delimited: bool) -> None:
-        self._finish(self._reader.close())
+        self._finish(self._reader.close(is_delimited))
 
     def _finish(self, chunks: Iterable[Chunk]) -> None:
         """Deliver the last chunks, and with them the response."""
