@@ -15,9 +15,10 @@ from penstock.domain.errors import ConnectFailed
 from penstock.gateway.upstream.resilience.breaker import NO_PERMITS, BreakerPolicy
 from penstock.gateway.upstream.resilience.registry import BreakerRegistry
 from penstock.sim import Faults, SimOptions, Simulator
+from tests.support.breakers import count_failure
 from tests.support.gateway import RunningGateway, run_gateway, server_settings, wait_until
 from tests.support.raw_client import chat, post
-from tests.support.raw_engine import RawEngine, response, send_pieces
+from tests.support.raw_engine import RawEngine, completion, response, send_pieces
 
 CHAT = post("/v1/chat/completions", chat())
 SCALE = 20.0
@@ -94,17 +95,28 @@ async def test_a_server_that_dies_under_load_gets_few_more_calls():
         assert gateway.gateway.failover.breakers.list_states()["a", ""] == "closed"
 
 
-async def test_a_lone_failing_server_gets_a_pause_and_clients_get_a_retry_after():
+async def test_a_lone_failing_server_is_asked_all_the_same_once_a_call():
     broken = send_pieces(response(b"{}", status="500 Internal Server Error"))
     async with RawEngine(broken) as bad, run_gateway(server_settings("a", bad.url)) as gateway:
-        for _ in range(3):
-            assert (await gateway.send_request(CHAT)).status == 500
+        for number in range(10):
+            assert (await gateway.send_request(post("/v1/chat/completions", chat(seed=number)))).status == 500
+        assert len(bad.requests) == 10
+        assert gateway.gateway.failover.breakers.list_states()["a", "m"] == "open"
+        bad.script = send_pieces(response(completion("good")))
+        assert await ask(gateway) == "a"
+        assert gateway.gateway.failover.breakers.list_states()["a", "m"] == "closed"
+
+
+async def test_a_lone_server_that_asks_for_a_pause_gets_it_and_clients_get_a_retry_after():
+    slow_down = response(b"{}", status="429 Too Many Requests", headers=("Retry-After: 30",))
+    async with RawEngine(send_pieces(slow_down)) as busy, run_gateway(server_settings("a", busy.url)) as gateway:
+        assert (await gateway.send_request(CHAT)).status == 429
         answer = await gateway.send_request(CHAT)
         assert answer.status == 503
         assert answer.json["error"]["code"] == "no_server"
         assert "a has just failed and gets no requests" in answer.json["error"]["message"]
         assert answer.headers["retry-after"]
-        assert len(bad.requests) == 3
+        assert len(busy.requests) == 1
 
 
 async def test_a_retry_after_of_an_engine_is_honoured():
@@ -124,7 +136,7 @@ async def test_a_breaker_probe_that_its_client_abandons_returns_its_permit():
     async with vllm() as first, run_gateway(server_settings("a", first.url)) as gateway:
         pair = gateway.gateway.failover.breakers.get("a", "m")
         first.faults = Faults(hang_before=1.0)
-        pair.record_failure(NO_PERMITS, ConnectFailed("refused"), 0.0, answered=False)  # long ago
+        count_failure(pair, NO_PERMITS, ConnectFailed("refused"), 0.0, answered=False)  # long ago
         client = await gateway.connect_client()
         await client.send(CHAT)
         await wait_until(lambda: pair.is_blocked_by_probe(time.monotonic()))

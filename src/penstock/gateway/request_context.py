@@ -5,6 +5,7 @@ from typing import Protocol
 from penstock.dialects.base import Endpoint
 from penstock.domain.content import Content
 from penstock.domain.errors import PenstockError
+from penstock.domain.fault import Fault
 from penstock.domain.fleet import Deployment
 from penstock.domain.request import Call, Operation
 from penstock.domain.response import Usage
@@ -54,17 +55,20 @@ class RequestContext:
     `series` that count its calls, its `relay`, `model_was_loaded`
     (the model was in memory) and `running_before` (calls that its server had). `queue_seconds` is how long the call
     waited in swap queues. `content` is the call fully decoded, where an attempt needed that; `stream` is set for a
-    stream that another server may continue. `failure` is the error that ended the call.
+    stream that another server may continue. `fault` is whose fault the last attempt is, once it has failed; `failure`
+    is the error that ended the call.
 
     `finish` sets what observers need: `finished_at` (monotonic), `code` (`ok` or the failure's) and `usage`, estimated
     where the server reported none.
     """
 
     __slots__ = (
-        "attempts", "call", "client", "code", "content", "decision", "deployment", "endpoint", "failure", "finished_at",
-        "model_was_loaded", "queue_seconds", "relay", "running_before", "series", "started_at", "stream", "usage",
+        "attempts", "call", "client", "code", "content", "decision", "deployment", "endpoint", "failure", "fault",
+        "finished_at", "model_was_loaded", "queue_seconds", "relay", "running_before", "series", "started_at", "stream",
+        "usage",
     )  # fmt: skip
 
+    fault: Fault
     finished_at: float
     code: str
     usage: Usage

@@ -33,6 +33,7 @@ class Attempts:
     ) -> None:
         self.defaults = defaults
         self.loop = round_trips.loop
+        self.court = leases.court
         self._leases = leases
         self._round_trips = round_trips
         self._translated = translated

@@ -1,14 +1,23 @@
 """Loop of attempts: one candidate after the other, until one delivers a response or the client has seen a byte."""
 
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 from penstock.domain.errors import PenstockError, create_internal_error
 from penstock.domain.request import Defaults, Operation
 from penstock.gateway.request_context import RequestContext
 from penstock.gateway.upstream.attempt import Attempts
+from penstock.gateway.upstream.blame.court import Court
 from penstock.gateway.upstream.cancellable_sleep import sleep_while_connected
-from penstock.gateway.upstream.failures import FailedAttempt, describe_failure, is_final, summarize_failures
+from penstock.gateway.upstream.failures import (
+    FailedAttempt,
+    describe_failure,
+    give_up_at,
+    is_final,
+    is_guilty,
+    summarize_failures,
+)
 from penstock.gateway.upstream.resilience.hedging import HedgedClient, run_hedged
 from penstock.gateway.upstream.resilience.registry import BreakerRegistry
 from penstock.gateway.upstream.resilience.retry_budget import RetryBudget
@@ -28,6 +37,7 @@ class Failover:
         self.targets = targets
         self.budget = RetryBudget(clock())
         self._attempts = attempts
+        self._refusals = attempts.court.refusals.refusals
         self._clock = clock
         self._random = random
 
@@ -55,6 +65,8 @@ class Failover:
         attempts = self._attempts
         if ctx.call.stream:
             prepare_resumption(ctx, attempts.defaults)
+        if self._refusals and len(ctx.decision.candidates) > 1:
+            _demote_refusing(ctx, attempts.court, self._clock())
         candidate = ctx.decision.candidates[0]
         target = self.targets.get(candidate.deployment)
         failures: list[FailedAttempt] = []
@@ -68,7 +80,7 @@ class Failover:
                 error = await attempts.run(ctx, candidate, target)
                 if error is None:
                     return
-                failures.append(describe_failure(0, error, ctx.relay))
+                failures.append(describe_failure(0, error, ctx))
         try:
             await self._try_others(ctx, failures)
         except Exception as error:
@@ -99,20 +111,30 @@ class Failover:
         last = race.winner or race.attempts[-1]
         ctx.adopt_result(forks[last.index], attempts=len(forks))
         decisive = [race.winner] if race.winner else race.attempts
-        return [describe_failure(each.index, each.error, forks[each.index].relay) for each in decisive if each.error]
+        return [describe_failure(each.index, each.error, forks[each.index]) for each in decisive if each.error]
 
     async def _try_others(self, ctx: RequestContext, failures: list[FailedAttempt]) -> None:
         """Try the candidates that the retry plan picks. Raises the error to send to the client."""
         candidates = ctx.decision.candidates
-        plan = RetryPlan(len(candidates), lambda index: self._target_of(ctx, index).breakers, self.budget, self._random)
+        plan = RetryPlan(
+            len(candidates),
+            lambda index: self._target_of(ctx, index).breakers,
+            self.budget,
+            self._random,
+            give_up_at(ctx.call, ctx.started_at),
+        )
         for failure in failures:
             _raise_if_final_else_record(ctx, plan, failure)
         while (index := await self._next_candidate(ctx, plan)) is not None:
             error = await self._attempts.run(ctx, candidates[index], self._target_of(ctx, index))
             if error is None:
+                if failures:
+                    self._attempts.court.acquit(ctx.call, self._clock())
                 return
-            failures.append(describe_failure(index, error, ctx.relay))
+            failures.append(describe_failure(index, error, ctx))
             _raise_if_final_else_record(ctx, plan, failures[-1])
+        if is_guilty(failures, len(candidates)):
+            self._attempts.court.convict(ctx.call, self._clock())
         blocked = [self._target_of(ctx, index) for index in plan.blocked_by_breaker]
         raise summarize_failures(
             [(candidates[failure.index].deployment, failure.error) for failure in failures],
@@ -141,6 +163,13 @@ class Failover:
 
 def _raise_if_final_else_record(ctx: RequestContext, plan: RetryPlan, failure: FailedAttempt) -> None:
     """Add a failed attempt to the plan. Raises its error when no other attempt can help."""
-    if is_final(ctx, failure.error):
+    if is_final(ctx, failure):
         raise failure.error
-    plan.record_failure(failure.index, failure.request_sent, failure.is_busy, failure.is_unreachable)
+    plan.record_failure(failure.index, failure.request_sent, failure.retry, failure.is_unreachable)
+
+
+def _demote_refusing(ctx: RequestContext, court: Court, now: float) -> None:
+    """Put candidates that refused such a request behind others."""
+    candidates = court.sort_candidates(ctx.call, ctx.decision.candidates, now)
+    if candidates is not ctx.decision.candidates:
+        ctx.decision = replace(ctx.decision, candidates=candidates)

@@ -6,35 +6,41 @@ from typing import TypeVar
 
 from penstock.domain.errors import (
     ConnectFailed,
-    ModelNotFound,
     NoServer,
     PenstockError,
     RateLimited,
-    Unsupported,
     UpstreamTimeout,
 )
+from penstock.domain.fault import Fault
 from penstock.domain.fleet import Deployment
-from penstock.domain.request import Operation
-from penstock.gateway.request_context import RelayedResponse, RequestContext
+from penstock.domain.request import Call, Operation
+from penstock.gateway.request_context import RequestContext
 from penstock.gateway.upstream.resilience.breaker import BreakerPair
+from penstock.gateway.upstream.resilience.retry_plan import Retry
 
-_BUSY_STATUSES = frozenset({425, 429, 503})
+_UNEXPLAINED = (Fault.MODEL, Fault.UNPROVEN)
+_MAY_BE_BUSY = 503  # in words that say nothing
+BUSY_PATIENCE_SECONDS = 30.0
+"""Seconds that a call waits for a server with room, where its caller sets no other limit."""
 
 ErrorT = TypeVar("ErrorT", bound=PenstockError)
 
 
 @dataclass(frozen=True, slots=True)
 class FailedAttempt:
-    """A failed attempt: the candidate's index, the error, and whether the server had the request."""
+    """A failed attempt: the candidate's index, the error, whose fault it is, and whether the server had the request."""
 
     index: int
     error: PenstockError
+    fault: Fault
     request_sent: bool
 
     @property
-    def is_busy(self) -> bool:
-        """True if the server may accept the same request in a moment."""
-        return self.error.status in _BUSY_STATUSES
+    def retry(self) -> Retry:
+        """Permission to send the request to the same server again."""
+        if self.fault is Fault.BUSY:
+            return Retry.WHILE_PATIENT
+        return Retry.ONCE if self.error.status == _MAY_BE_BUSY else Retry.NEVER
 
     @property
     def is_unreachable(self) -> bool:
@@ -42,22 +48,36 @@ class FailedAttempt:
         return isinstance(self.error, ConnectFailed | UpstreamTimeout)
 
 
-def describe_failure(index: int, error: PenstockError, relay: RelayedResponse | None) -> FailedAttempt:
-    """Return the failed attempt on the candidate with this index."""
-    request_sent = relay is not None and relay.request_sent and not isinstance(error, ConnectFailed)
-    return FailedAttempt(index, error, request_sent)
+def describe_failure(index: int, error: PenstockError, ctx: RequestContext) -> FailedAttempt:
+    """Return the failed attempt, described by `ctx`, on the candidate with this index."""
+    request_sent = ctx.relay is not None and ctx.relay.request_sent and not isinstance(error, ConnectFailed)
+    return FailedAttempt(index, error, ctx.fault, request_sent)
 
 
-def is_final(ctx: RequestContext, error: PenstockError) -> bool:
+def is_final(ctx: RequestContext, failure: FailedAttempt) -> bool:
     """Return whether no other attempt can help."""
     if ctx.client.is_disconnected:
         return True
     if ctx.client.response_started:
         return ctx.stream is None or ctx.stream.interrupted is None
-    if not error.retryable and not isinstance(error, Unsupported | ModelNotFound):
+    if failure.fault.is_final:
         return True
     # The server may have managed its models already: such work must not be done twice.
-    return ctx.call.operation is Operation.MANAGE and not isinstance(error, ConnectFailed)
+    return ctx.call.operation is Operation.MANAGE and not isinstance(failure.error, ConnectFailed)
+
+
+def is_guilty(failures: Sequence[FailedAttempt], candidates: int) -> bool:
+    """Return whether the request is to blame: all of several servers had it, and failed in words that do not say why.
+
+    A server that could not be reached or had no room might have answered it.
+    """
+    failed = {failure.index for failure in failures if failure.fault in _UNEXPLAINED and failure.error.status == 500}
+    return len(failed) == candidates > 1
+
+
+def give_up_at(call: Call, started_at: float) -> float:
+    """Return the time until which a call may wait for busy servers, in monotonic seconds."""
+    return started_at + (BUSY_PATIENCE_SECONDS if call.max_wait is None else call.max_wait)
 
 
 def summarize_failures(

@@ -5,8 +5,10 @@ from types import TracebackType
 from typing import Self
 
 from penstock.domain.errors import PenstockError, UpstreamStatus
+from penstock.domain.fault import Fault
 from penstock.gateway.client import Client
 from penstock.gateway.request_context import RequestContext
+from penstock.gateway.upstream.blame.court import Court
 from penstock.gateway.upstream.resilience.breaker import NO_PERMITS
 from penstock.gateway.upstream.targets import Target, Targets
 
@@ -14,15 +16,17 @@ from penstock.gateway.upstream.targets import Target, Targets
 class LeaseContext:
     """State that all leases share.
 
-    `request_probe(server name)` has a server probed soon; `clock` returns monotonic seconds; `leases_taken` is a count.
+    `request_probe(server name)` has a server probed soon; `clock` returns monotonic seconds; `court` decides whose
+    fault failures are; `leases_taken` is a count.
     """
 
-    __slots__ = ("clock", "leases_taken", "request_probe", "targets")
+    __slots__ = ("clock", "court", "leases_taken", "request_probe", "targets")
 
     def __init__(self, targets: Targets, request_probe: Callable[[str], None], clock: Callable[[], float]) -> None:
         self.targets = targets
         self.request_probe = request_probe
         self.clock = clock
+        self.court = Court()
         self.leases_taken = 0
 
 
@@ -79,11 +83,15 @@ class Lease:
         return self.error is not None
 
     def _record_failure(self, error: PenstockError) -> None:
-        target, relay, context = self._target, self._ctx.relay, self._context
-        now, server, load = context.clock(), target.deployment.server.name, target.load
+        ctx, target, context = self._ctx, self._target, self._context
+        relay, load, deployment = ctx.relay, target.load, target.deployment
+        now, server = context.clock(), deployment.server.name
         answered = relay is not None and relay.status >= 300
-        target.breakers.record_failure(self._permits, error, now, answered)
-        if not error.retryable:
+        fault = ctx.fault = context.court.judge(ctx.call, target, error, answered, now)
+        target.breakers.record_failure(self._permits, error, now, fault, answered)
+        if fault is Fault.UNPROVEN:
+            load.consecutive_failures += 1
+        if not (fault.is_charged or fault is Fault.BUSY):
             return
         load.consecutive_failures += 1
         load.last_failed_at = now

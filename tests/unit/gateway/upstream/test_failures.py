@@ -1,10 +1,22 @@
 """The error that a client gets when no candidate could respond."""
 
+from dataclasses import replace
+
 import pytest
 
 from penstock.domain.errors import ConnectFailed, PenstockError, RateLimited, UpstreamStatus
+from penstock.domain.fault import Fault
 from penstock.domain.fleet import Deployment, Model, Server
-from penstock.gateway.upstream.failures import FailedAttempt, summarize_failures
+from penstock.domain.request import Call, Operation
+from penstock.gateway.upstream.blame.verdict import judge_failure
+from penstock.gateway.upstream.failures import (
+    BUSY_PATIENCE_SECONDS,
+    FailedAttempt,
+    give_up_at,
+    is_guilty,
+    summarize_failures,
+)
+from penstock.gateway.upstream.resilience.retry_plan import Retry
 
 
 def deployment(name: str, setting: str = "") -> Deployment:
@@ -39,11 +51,51 @@ def test_unreachable_servers_are_named_with_the_setting_of_their_address():
 
 
 @pytest.mark.parametrize(
-    ("error", "is_busy", "is_unreachable"),
-    [(status(503), True, False), (status(500), False, False), (ConnectFailed("refused"), False, True)],
+    ("error", "retry", "is_unreachable"),
+    [
+        (status(503), Retry.WHILE_PATIENT, False),
+        (UpstreamStatus("gone fishing", status=503), Retry.ONCE, False),
+        (status(500), Retry.NEVER, False),
+        (ConnectFailed("refused"), Retry.NEVER, True),
+    ],
 )
-def test_a_failed_attempt_says_whether_the_server_is_busy_or_unreachable(
-    error: PenstockError, is_busy: bool, is_unreachable: bool
+def test_a_failed_attempt_says_whether_the_server_may_be_asked_again(
+    error: PenstockError, retry: Retry, is_unreachable: bool
 ):
-    failure = FailedAttempt(0, error, request_sent=True)
-    assert (failure.is_busy, failure.is_unreachable) == (is_busy, is_unreachable)
+    failure = FailedAttempt(0, error, judge_failure(error, answered=True), request_sent=True)
+    assert (failure.retry, failure.is_unreachable) == (retry, is_unreachable)
+
+
+def test_a_call_waits_for_busy_servers_as_long_as_its_caller_allows():
+    call = Call("openai.chat", Operation.CHAT, "m", stream=False, body=b"{}")
+    assert give_up_at(call, 10.0) == 10.0 + BUSY_PATIENCE_SECONDS
+    assert give_up_at(replace(call, max_wait=2.0), 10.0) == 12.0
+
+
+@pytest.mark.parametrize(
+    ("faults", "candidates", "expected"),
+    [
+        ([Fault.MODEL, Fault.UNPROVEN], 2, True),
+        ([Fault.MODEL, Fault.UNPROVEN], 3, False),
+        ([Fault.MODEL], 1, False),
+        ([Fault.MODEL, Fault.BUSY], 2, False),
+        ([Fault.MODEL, Fault.UNREACHABLE], 2, False),
+        ([Fault.MODEL, Fault.SERVER], 2, False),
+        ([], 0, False),
+    ],
+)
+def test_a_request_is_guilty_when_every_server_had_it_and_none_says_why_it_failed(
+    faults: list[Fault], candidates: int, expected: bool
+):
+    failures = [FailedAttempt(index, status(500), fault, request_sent=True) for index, fault in enumerate(faults)]
+    assert is_guilty(failures, candidates) is expected
+
+
+def test_a_request_is_not_guilty_when_a_proxy_answered_for_the_server():
+    failures = [FailedAttempt(index, status(502), Fault.MODEL, request_sent=True) for index in range(2)]
+    assert not is_guilty(failures, 2)
+
+
+def test_one_server_that_was_asked_twice_is_one():
+    failures = [FailedAttempt(0, status(500), Fault.MODEL, request_sent=True)] * 2
+    assert not is_guilty(failures, 2)

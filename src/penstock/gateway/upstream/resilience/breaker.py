@@ -11,16 +11,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from penstock.domain.backoff import backoff_delay
-from penstock.domain.errors import (
-    ClientGone,
-    ClientStalled,
-    ConnectFailed,
-    PenstockError,
-    UpstreamCut,
-    UpstreamError,
-    UpstreamGarbage,
-    UpstreamTimeout,
-)
+from penstock.domain.errors import ConnectFailed, PenstockError
+from penstock.domain.fault import Fault
 
 CLOSED, OPEN, HALF_OPEN = range(3)
 STATE_NAMES = ("closed", "open", "half-open")
@@ -54,17 +46,19 @@ class BreakerPolicy:
 class Breaker:
     """One circuit breaker. While it is not `is_tracking` it has no failures to count: calls may skip it altogether.
 
-    A call gets a permit from `acquire`, 0 unless the call is a probe, and returns it by exactly one of
-    `record_success`, `record_failure` and `release`. Results of calls that began before the breaker opened are ignored.
+    A call gets a permit from `acquire`, 0 while it is closed, and returns it by exactly one of `record_success`,
+    `record_failure` and `release`. Results of calls that began before the breaker opened are ignored. A call that goes
+    through although `allows` forbids it, because no other server is left, is no probe, but its success counts.
 
     `unreachable`: it opened because the server accepted no connection, for the reason `connect_error`. `no_response`:
-    it opened because no complete response came, not because of what the server answered.
+    it opened because no complete response came, not because of what the server answered. `is_paused`: it opened because
+    the server asked for a pause.
     """
 
     __slots__ = (
-        "_closed_at", "_consecutive_opens", "_failures", "_last_permit", "_probe_has_started", "_probe_permit",
-        "connect_error", "failure_streak", "is_tracking", "no_response", "open_until", "opened_at", "policy", "state",
-        "successes", "unreachable",
+        "_before_opening", "_closed_at", "_consecutive_opens", "_failures", "_last_permit", "_permit_at_opening",
+        "_probe_has_started", "_probe_permit", "connect_error", "failure_streak", "is_paused", "is_tracking",
+        "no_response", "open_until", "opened_at", "policy", "state", "successes", "unreachable",
     )  # fmt: skip
 
     def __init__(self, policy: BreakerPolicy) -> None:
@@ -78,6 +72,9 @@ class Breaker:
         self.unreachable = False
         self.connect_error: ConnectFailed | None = None
         self.no_response = False
+        self.is_paused = False
+        self._before_opening = CLOSED
+        self._permit_at_opening = 0
         self._failures: deque[tuple[float, int]] = deque(maxlen=64)  # time, successes until then
         self._closed_at: float | None = None
         self._consecutive_opens = 0
@@ -116,24 +113,28 @@ class Breaker:
         return max(MIN_TRAFFIC_SHARE, share)
 
     def acquire(self, now: float, has_started: Callable[[], bool] | None = None) -> int:
-        """Return the permit of a call that `allows` has let pass.
+        """Return the permit of a call.
 
         `has_started` reports whether the call's response has started, if the call turns out to be a probe.
         """
         if self.state == CLOSED:
             return 0
-        self.state = HALF_OPEN
         self._last_permit += 1
+        if not self.allows(now):
+            return self._last_permit
+        if self.state == CLOSED:
+            return 0
+        self.state = HALF_OPEN
         self._probe_permit = self._last_permit
         self._probe_has_started = has_started
         return self._probe_permit
 
     def record_success(self, permit: int, now: float) -> None:
-        """Count a call that succeeded; a probe closes the breaker."""
+        """Count a call that succeeded; one that began after the breaker opened closes it."""
         if self.state == CLOSED:
             self.successes += 1
             self.failure_streak = 0
-        elif permit and permit == self._probe_permit:
+        elif permit > self._permit_at_opening:
             self._close(now)
 
     def record_failure(
@@ -165,6 +166,19 @@ class Breaker:
             return
         self.unreachable, self.no_response, self.connect_error = unreachable, unreachable or no_response, None
         self._open(now, jitter, retry_after)
+
+    def refund(self, failed_at: float) -> None:
+        """Take back the failure that was counted at `failed_at`, and what followed from it."""
+        self.failure_streak = max(0, self.failure_streak - 1)
+        for failure in self._failures:
+            if failure[0] == failed_at:
+                self._failures.remove(failure)
+                break
+        if self.state == OPEN and self.opened_at == failed_at and not self.unreachable:
+            self._consecutive_opens -= 1
+            self.state = self._before_opening
+            self.open_until = failed_at
+            self._end_probe()
 
     def release(self, permit: int) -> None:
         """Return the permit of a call without a result: its client disconnected, or it was never sent."""
@@ -213,6 +227,9 @@ class Breaker:
             seconds = self._bounded_retry_after(retry_after)
         else:
             seconds *= 1 - JITTER + 2 * JITTER * jitter
+        self._before_opening = self.state
+        self._permit_at_opening = self._last_permit
+        self.is_paused = bool(retry_after)
         self.state = OPEN
         self.opened_at = now
         self.open_until = now + seconds
@@ -262,6 +279,11 @@ class BreakerPair:
         return self.server.is_tracking or self.model.is_tracking
 
     @property
+    def is_paused(self) -> bool:
+        """True while the server's own wish for a pause blocks calls."""
+        return self.model.state == OPEN and self.model.is_paused
+
+    @property
     def is_healthy(self) -> bool:
         """True if both breakers are closed and the last call succeeded."""
         server, model = self.server, self.model
@@ -302,30 +324,37 @@ class BreakerPair:
         self.server.release(permits.server)
         self.model.release(permits.model)
 
-    def record_failure(self, permits: Permits, error: PenstockError, now: float, answered: bool) -> None:
+    def record_failure(self, permits: Permits, error: PenstockError, now: float, fault: Fault, answered: bool) -> None:
         """Count a call that ended by `error`; `answered`: the server sent an error response with a status of its own.
 
-        A client that disconnects is not counted. No connection counts against the server; silence and incomplete
-        responses against server and model; error responses against the model only.
+        Only failures that are charged count, and the pause that a busy server asks for. A server that answers is well,
+        whatever it answers.
         """
         server, model = self.server, self.model
-        if isinstance(error, ClientGone | ClientStalled):
-            self.release(permits)
-        elif isinstance(error, ConnectFailed):
+        if fault is Fault.UNREACHABLE:
             server.record_failure(permits.server, now, self._random(), unreachable=True)
-            if server.unreachable:
+            if server.unreachable and isinstance(error, ConnectFailed):
                 server.connect_error = error
             model.release(permits.model)
-        elif isinstance(error, UpstreamTimeout | UpstreamCut | UpstreamGarbage) and not answered:
+        elif fault is Fault.SERVER:
             server.record_failure(permits.server, now, self._random(), no_response=True)
             model.record_failure(permits.model, now, self._random(), no_response=True)
-        elif isinstance(error, UpstreamError) or (answered and error.retryable):
+        elif fault is Fault.MODEL:
             server.record_success(permits.server, now)
-            if error.retryable:
+            model.record_failure(permits.model, now, self._random(), retry_after=error.retry_after)
+        elif fault is Fault.BUSY:
+            server.record_success(permits.server, now)
+            if error.retry_after:
                 model.record_failure(permits.model, now, self._random(), retry_after=error.retry_after)
             else:
-                model.record_success(permits.model, now)
-        elif answered:
+                model.release(permits.model)
+        elif answered and fault in (Fault.REQUEST, Fault.DEPLOYMENT):
             self.record_success(permits, now)
         else:
             self.release(permits)
+
+    def refund(self, failed_at: float, fault: Fault) -> None:
+        """Take back a failure that was counted at `failed_at`: it was the request's fault."""
+        self.model.refund(failed_at)
+        if fault is Fault.SERVER:
+            self.server.refund(failed_at)

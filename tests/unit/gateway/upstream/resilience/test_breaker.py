@@ -16,6 +16,8 @@ from penstock.domain.errors import (
     UpstreamStatus,
     UpstreamTimeout,
 )
+from penstock.domain.fault import Fault
+from penstock.gateway.upstream.blame.verdict import judge_failure
 from penstock.gateway.upstream.resilience.breaker import (
     CLOSED,
     HALF_OPEN,
@@ -26,20 +28,22 @@ from penstock.gateway.upstream.resilience.breaker import (
     BreakerPair,
     BreakerPolicy,
 )
+from tests.support.breakers import count_failure
 
 POLICY = BreakerPolicy()
-BUSY = UpstreamStatus("busy", status=503)
+FULL = UpstreamStatus("server busy, please try again.  maximum pending requests exceeded", status=503)
+BROKEN = UpstreamStatus("broken", status=500)
 
 
 def make_pair(jitter: float = 0.5) -> BreakerPair:
     return BreakerPair(Breaker(POLICY), Breaker(POLICY), lambda: jitter)
 
 
-def record_failures(pair: BreakerPair, now: float, error: PenstockError = BUSY, times: int = 1) -> None:
+def record_failures(pair: BreakerPair, now: float, error: PenstockError = BROKEN, times: int = 1) -> None:
     for _ in range(times):
         permits = pair.acquire(now) if pair.is_tracking else NO_PERMITS
         answered = isinstance(error, UpstreamStatus | InvalidRequest | ModelNotFound)
-        pair.record_failure(permits, error, now, answered)
+        count_failure(pair, permits, error, now, answered)
 
 
 def test_three_failures_in_a_row_open_the_models_breaker_and_not_the_servers():
@@ -86,7 +90,7 @@ def test_timeouts_and_cut_responses_count_against_server_and_model(error: Pensto
     assert (pair.server.state, pair.model.state) == (OPEN, OPEN)
 
 
-@pytest.mark.parametrize("error", [ClientGone("gone"), InvalidRequest("mend it"), ModelNotFound("which?")])
+@pytest.mark.parametrize("error", [ClientGone("gone"), InvalidRequest("mend it"), ModelNotFound("which?"), FULL])
 def test_errors_that_are_not_the_servers_fault_never_open_a_breaker(error: PenstockError):
     pair = make_pair()
     record_failures(pair, 0.0, error, times=50)
@@ -138,7 +142,7 @@ def test_one_probe_runs_at_a_time_and_a_cancelled_one_returns_its_permit():
     permits = pair.acquire(1.0)
     assert not pair.allows(1.0)
     assert pair.is_blocked_by_probe(1.0)
-    pair.record_failure(permits, ClientGone("gone"), 1.0, answered=False)
+    count_failure(pair, permits, ClientGone("gone"), 1.0, answered=False)
     assert pair.allows(1.0)
     assert pair.model.state == HALF_OPEN
 
@@ -159,7 +163,7 @@ def test_results_of_calls_from_before_it_opened_change_nothing():
     pair = make_pair()
     record_failures(pair, 0.0, times=3)
     for _ in range(20):
-        pair.record_failure(NO_PERMITS, BUSY, 0.5, answered=True)
+        count_failure(pair, NO_PERMITS, BROKEN, 0.5, answered=True)
         pair.record_success(NO_PERMITS, 0.5)
     assert pair.seconds_until_allowed(0.0) == pytest.approx(1.0)
     assert not pair.allows(0.9)
@@ -180,6 +184,53 @@ def test_traffic_grows_for_ten_seconds_and_one_failure_then_opens_it_for_longer(
     assert pair.allows(19.0)
 
 
+def test_the_success_of_a_call_beside_the_probe_closes_it_too():
+    pair = make_pair()
+    record_failures(pair, 0.0, times=3)
+    beside = pair.acquire(0.5)  # let through because no other server was left
+    assert (pair.model.state, pair.is_blocked_by_probe(0.5)) == (OPEN, False)
+    probe = pair.acquire(2.0)
+    pair.record_success(beside, 2.1)
+    assert pair.model.state == CLOSED
+    pair.release(probe)
+    assert pair.is_healthy
+
+
+def test_a_failure_beside_the_probe_neither_ends_it_nor_opens_for_longer():
+    pair = make_pair()
+    record_failures(pair, 0.0, times=3)
+    probe, beside = pair.acquire(1.5), pair.acquire(1.5)
+    count_failure(pair, beside, BROKEN, 1.6, answered=True)
+    assert pair.is_blocked_by_probe(1.6)
+    pair.record_success(probe, 1.7)
+    assert pair.model.state == CLOSED
+
+
+@pytest.mark.parametrize("error", [BROKEN, UpstreamCut("cut")])
+def test_a_refund_takes_back_a_failure_and_the_opening_that_followed(error: PenstockError):
+    pair = make_pair()
+    fault = judge_failure(error, answered=error is BROKEN)
+    record_failures(pair, 0.0, error, times=2)
+    record_failures(pair, 1.0, error)
+    assert not pair.allows(1.0)
+    pair.refund(1.0, fault)
+    assert pair.allows(1.0)
+    record_failures(pair, 2.0, error)
+    assert not pair.allows(2.0)
+
+
+@given(st.integers(1, 8), st.data())
+def test_refunds_of_all_failures_leave_a_breaker_as_if_nothing_had_been(failures: int, data: st.DataObject):
+    pair = make_pair()
+    for number in range(failures):
+        record_failures(pair, float(number), BROKEN)
+        if data.draw(st.booleans()):
+            pair.record_success(NO_PERMITS, number + 0.5)
+        pair.refund(float(number), Fault.MODEL)
+    assert pair.is_healthy
+    assert pair.allows(float(failures))
+
+
 @dataclass
 class World:
     """A server whose state is known, and calls that begin and end on it in any order."""
@@ -196,17 +247,20 @@ class World:
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("begin"), st.just(0.0)),
-        st.tuples(st.sampled_from(["well", "busy", "silent", "refused", "gone", "limited"]), st.floats(0, 0.999)),
+        st.tuples(
+            st.sampled_from(["well", "busy", "silent", "refused", "gone", "limited", "full"]), st.floats(0, 0.999)
+        ),
         st.tuples(st.just("pass"), st.floats(0, 40)),
     ),
     max_size=60,
 )
 ENDS = {
-    "busy": BUSY,
+    "busy": BROKEN,
     "silent": UpstreamTimeout("slow"),
     "refused": ConnectFailed("refused"),
     "gone": ClientGone("gone"),
     "limited": UpstreamStatus("later", status=429, retry_after=5.0),
+    "full": UpstreamStatus("server busy", status=503),
 }
 
 
@@ -241,7 +295,7 @@ def test_at_most_one_probe_runs_and_a_breaker_always_closes_in_the_end(steps):
             if what == "well":
                 pair.record_success(permits, world.now)
             else:
-                pair.record_failure(permits, ENDS[what], world.now, answered=what in ("busy", "limited"))
+                count_failure(pair, permits, ENDS[what], world.now, answered=what in ("busy", "limited", "full"))
         assert world.trials <= 1
         assert 0.0 <= pair.traffic_share(world.now) <= 1.0
         assert pair.seconds_until_allowed(world.now) <= POLICY.max_retry_after

@@ -4,13 +4,14 @@ from penstock.domain.errors import ConnectFailed, PenstockError, UpstreamCut, Up
 from penstock.domain.fleet import Model, Server, ServerStatus, State
 from penstock.gateway.upstream.resilience.breaker import CLOSED, NO_PERMITS, BreakerPair
 from penstock.gateway.upstream.resilience.registry import BreakerRegistry
+from tests.support.breakers import count_failure
 
-BUSY = UpstreamStatus("busy", status=503)
+BROKEN = UpstreamStatus("broken", status=500)
 
 
-def record_failures(pair: BreakerPair, now: float, error: PenstockError = BUSY, times: int = 1) -> None:
+def record_failures(pair: BreakerPair, now: float, error: PenstockError = BROKEN, times: int = 1) -> None:
     for _ in range(times):
-        pair.record_failure(NO_PERMITS, error, now, answered=isinstance(error, UpstreamStatus))
+        count_failure(pair, NO_PERMITS, error, now, answered=isinstance(error, UpstreamStatus))
 
 
 def test_one_refused_connection_opens_the_servers_breaker_for_all_its_models():
