@@ -13,6 +13,7 @@ from penstock.api.error_responses import ErrorResponses
 from penstock.app.from_settings import describe_unused_settings
 from penstock.app.gateway import Gateway
 from penstock.app.gateway_status import build_api_dependencies
+from penstock.app.memory import return_large_blocks
 from penstock.config.reload import Reloader
 from penstock.config.settings import Settings
 from penstock.log_format import configure_logging
@@ -51,6 +52,7 @@ def run_gateway(settings: Settings, source: ReloadSource) -> int:
     configure_logging(settings.server.log_format, settings.server.log_level, settings.server.log_file)
     for warning in (*settings.warnings, *describe_unused_settings(settings)):
         log.warning("%s", warning)
+    return_large_blocks()
     host, port = settings.server.host, settings.server.port
     try:
         bound = bind_socket(host, port)

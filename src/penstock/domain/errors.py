@@ -43,6 +43,13 @@ class PenstockError(Exception):
         self.param = param
         self.retry_after = retry_after
 
+    def drop_traces(self) -> None:
+        """Drop the traceback, the context and the cause. Their frames hold the request's body, and often the error.
+
+        For whoever keeps an error: the cycle would live until the garbage collector looks, which it does rarely.
+        """
+        self.__traceback__ = self.__context__ = self.__cause__ = None
+
 
 def create_internal_error() -> PenstockError:
     """Return the error for a fault of the gateway itself, whose traceback is in its log."""

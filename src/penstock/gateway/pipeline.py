@@ -69,6 +69,7 @@ class Pipeline:
                 await self._swap_wait.wait_for_swap(ctx)
             await self._failover.forward(ctx)
         except PenstockError as error:
+            error.drop_traces()
             ctx.failure = error
         except Exception:
             log.exception("A call to %s failed because of an error in the gateway.", endpoint.wire)

@@ -109,6 +109,8 @@ class GatewayProtocol(PipelinedProtocol):
         if self.answering is not None:
             self.answering.handle_disconnect()
         super().connection_lost(exc)
+        # Requests refer to their connection. Without the cycle they, and their bodies, are freed now.
+        self.cycle = self.answering = None
 
     def pause_writing(self) -> None:
         """Pause the model server: the client reads too slowly."""
@@ -210,6 +212,7 @@ class GatewayProtocol(PipelinedProtocol):
     def _reject_exchange(self, exchange: Exchange, error: PenstockError) -> None:
         """Answer a request with an error instead of running it."""
         self._read_state = REJECTED
+        exchange.body_parts.clear()
         exchange.rejection = error
         exchange.keep_alive = False
         self._complete_body(exchange)

@@ -73,6 +73,7 @@ class Lease:
             if breakers.server.is_tracking or breakers.model.is_tracking:
                 breakers.record_success(self._permits, self._context.clock())
         elif isinstance(error, PenstockError):
+            error.drop_traces()
             self.error = error
             self._record_failure(error)
         else:

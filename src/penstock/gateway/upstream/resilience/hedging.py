@@ -223,6 +223,7 @@ async def _run_to_end(race: HedgeRace, attempt: HedgedClient, run_attempt: RunAt
     try:
         error = await run_attempt(attempt)
     except PenstockError as failure:
+        failure.drop_traces()
         error = failure
     except Exception:
         log.exception("A hedged attempt failed because of an error in the gateway.")

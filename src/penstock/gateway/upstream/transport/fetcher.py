@@ -93,3 +93,4 @@ class Fetcher:
         finally:
             if not sink.response.done() or sink.response.cancelled():
                 connection.abort()
+            del sink  # it holds the response, and an error whose traceback holds this frame
