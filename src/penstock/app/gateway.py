@@ -95,6 +95,7 @@ class Gateway:
                 observers.ThroughputLearner(self.catalog, self.watcher.request_probe),
                 observers.SessionRecorder(self.router.session_affinity.remember),
                 observers.AccessLog(),
+                observers.FailureLog(time.monotonic),
             ),
             classifier=build_classifier(self.settings),
             clock=time.monotonic,

@@ -13,6 +13,8 @@ import msgspec
 from penstock.domain.errors import InvalidRequest
 
 T = TypeVar("T")
+TokenCount = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
+"""Number of tokens in a response. A server may report anything; more than this is no number of tokens."""
 PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
 
 _LOCATION = re.compile(r"^(?P<reason>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)

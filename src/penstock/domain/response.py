@@ -5,9 +5,12 @@ doubles the cost of creation.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from penstock.domain.content import ToolCall
+
+MAX_TOKENS = 10**9
+"""More tokens than one call can have."""
 
 
 @dataclass(slots=True)
@@ -28,6 +31,28 @@ class Usage:
     def total_tokens(self) -> int:
         """Return the sum of prompt and completion tokens."""
         return self.prompt_tokens + self.completion_tokens
+
+
+def clamp_usage(usage: Usage) -> Usage:
+    """Return the usage with every count within 0 and MAX_TOKENS: a server may report anything."""
+    if (
+        0 <= usage.prompt_tokens <= MAX_TOKENS
+        and 0 <= usage.completion_tokens <= MAX_TOKENS
+        and 0 <= usage.cached_tokens <= MAX_TOKENS
+        and 0 <= usage.reasoning_tokens <= MAX_TOKENS
+    ):
+        return usage
+    return replace(
+        usage,
+        prompt_tokens=_clamp_count(usage.prompt_tokens),
+        completion_tokens=_clamp_count(usage.completion_tokens),
+        cached_tokens=_clamp_count(usage.cached_tokens),
+        reasoning_tokens=_clamp_count(usage.reasoning_tokens),
+    )
+
+
+def _clamp_count(tokens: int) -> int:
+    return min(max(tokens, 0), MAX_TOKENS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ class Pipeline:
             error.drop_traces()
             ctx.failure = error
         except Exception:
-            log.exception("A call to %s failed because of an error in the gateway.", endpoint.wire)
+            log.exception("Call %s to %s failed because of an error in the gateway.", client.request_id, endpoint.wire)
             ctx.failure = create_internal_error()
         finally:
             self.running -= 1
@@ -121,13 +121,21 @@ class Pipeline:
         client, failure = ctx.client, ctx.failure
         client.upstream = None
         if failure is not None and not client.is_disconnected and not client.response_started:
-            client.send_error(failure)
+            self._send_error(client, failure)
         ctx.finish(self._clock())
         for observe_call in self._observe_calls:
             try:
                 observe_call(ctx)
             except Exception as error:
                 self._log_observer_error(observe_call.__qualname__, error)
+
+    def _send_error(self, client: Client, failure: PenstockError) -> None:
+        """Send an error. If it cannot be rendered the connection is closed, so that the client does not wait."""
+        try:
+            client.send_error(failure)
+        except Exception:
+            log.exception("An error of code %s cannot be sent.", failure.code)
+            client.abort()
 
     def _log_observer_error(self, observer: str, error: Exception) -> None:
         """Log the first error of each type that an observer raises: a broken one would fill the log."""

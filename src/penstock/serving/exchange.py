@@ -18,6 +18,8 @@ from penstock.serving.context import ServingContext
 from penstock.serving.routes import Route
 
 CONNECTION_CLOSE = b"connection: close\r\n"
+SMALL_PIECE_BYTES = 4096
+"""Pieces of a body that are smaller are joined, if there are several."""
 _ID_PREFIX = secrets.token_hex(4).encode()
 _id_numbers = itertools.count(1)
 
@@ -71,7 +73,7 @@ class Exchange:
         self.accepts_chunked = chunked
         self.content_type = b""
         self.cors_headers = b""
-        self.body_parts: list[bytes] = []
+        self.body_parts: list[bytes | bytearray] = []
         self.body_size = 0
         self.body_complete = False
         self.queued = False
@@ -95,13 +97,21 @@ class Exchange:
         """Bytes of the response that wait in memory to be sent."""
         return self.transport.get_write_buffer_size()
 
+    def join_piece(self, piece: bytes) -> None:
+        """Join a small piece of the body to the one before: by itself it takes many times its size."""
+        last = self.body_parts[-1]
+        if isinstance(last, bytearray):
+            last += piece
+        else:
+            self.body_parts.append(bytearray(piece))
+
     def start(self) -> None:
         """Run the request: its body is complete and all earlier responses of the connection are, too."""
         if self.rejection is not None:
             self.send_error(self.rejection)
             return
         parts, self.body_parts = self.body_parts, []
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        body: bytes = parts[0] if len(parts) == 1 else b"".join(parts)  # type: ignore[assignment]  # the first is bytes
         run_now(self.owner.context.pipeline.run_call(self, self.route.endpoint, body, self.content_type))
 
     def handle_disconnect(self) -> None:

@@ -22,7 +22,7 @@ from penstock.http1.limits import MAX_CACHED_HEADS, MAX_HEAD_BYTES
 from penstock.http1.request_ids import is_acceptable_request_id
 from penstock.serving import request_validation
 from penstock.serving.context import ServingContext
-from penstock.serving.exchange import Exchange
+from penstock.serving.exchange import SMALL_PIECE_BYTES, Exchange
 from penstock.serving.pipelining import BODY, CONTINUE, HEAD, IDLE, REJECTED, PipelinedProtocol
 from penstock.serving.request_validation import create_body_size_error
 from penstock.serving.routes import Route
@@ -73,7 +73,8 @@ class GatewayProtocol(PipelinedProtocol):
         self._deferred_error = None
         self._cached_head: CachedHead | None = None
         self._cacheable_length: bytes | None = b""  # Content-Length of a parsed head that may be cached
-        self._cache_attempts_left = MAX_CACHED_HEADS
+        # A cached head matches any Content-Length of six digits.
+        self._cache_attempts_left = MAX_CACHED_HEADS if self.context.max_body_bytes > 999_999 else 0
 
     @classmethod
     def for_context(cls, context: ServingContext) -> "type[GatewayProtocol]":
@@ -142,12 +143,19 @@ class GatewayProtocol(PipelinedProtocol):
                 self.send_400_response("")
         except httptools.HttpParserUpgrade as upgrade:
             self._handle_upgrade(data[upgrade.args[0] :])
-        if self._read_state is HEAD:
-            self._head_size += len(data)
-            if self._head_size > 2 * MAX_HEAD_BYTES:
-                self.reject_request(request_validation.create_head_size_error())
+        if self._read_state is HEAD or self._read_state is BODY:
+            self._limit_head(len(data))
         elif may_cache and self._cacheable_length and self._cache_attempts_left:
             self._cache_head(data, self._cacheable_length)
+
+    def _limit_head(self, size: int) -> None:
+        """Count a piece that had nothing of the body: it belongs to the head, the trailers, or chunk extensions."""
+        if self._head_size < 0:
+            self._head_size = 0
+            return
+        self._head_size += size
+        if self._head_size > 2 * MAX_HEAD_BYTES:
+            self.reject_request(request_validation.create_head_size_error())
 
     def _replay_head(self, body: bytes) -> None:
         """Start a request whose head is the cached one and whose body is complete."""
@@ -244,8 +252,9 @@ class GatewayProtocol(PipelinedProtocol):
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Add a header."""
-        self.headers.append((name.lower(), value))
+        """Add a header; ignore a trailer, which must not be merged into the headers (RFC 9110, 6.5.1)."""
+        if self._read_state is HEAD:
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Turn the request into an exchange if it is for an inference route, else hand it to uvicorn."""
@@ -291,10 +300,14 @@ class GatewayProtocol(PipelinedProtocol):
     def on_body(self, body: bytes) -> None:
         """Add a piece of the body."""
         exchange = self.cycle
+        self._head_size = -1
         if type(exchange) is not Exchange:
             super().on_body(body)
         elif not exchange.body_complete:
-            exchange.body_parts.append(body)
+            if exchange.body_size and len(body) < SMALL_PIECE_BYTES:
+                exchange.join_piece(body)
+            else:
+                exchange.body_parts.append(body)
             exchange.body_size += len(body)
             if exchange.body_size > self.context.max_body_bytes:
                 self._reject_exchange(exchange, create_body_size_error(self.context.max_body_bytes))

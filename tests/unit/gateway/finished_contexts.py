@@ -12,7 +12,7 @@ from penstock.domain.routing_decision import Decision
 from penstock.gateway.request_context import UNROUTED, RequestContext
 from tests.unit.gateway.recording_client import RecordingClient
 
-ENDPOINT: Any = SimpleNamespace(wire="openai.chat")
+ENDPOINT: Any = SimpleNamespace(wire="openai.chat", paths=("/v1/chat/completions",))
 
 
 @dataclass

@@ -15,7 +15,7 @@ from penstock.serving.origin_policy import OriginPolicy
 from penstock.serving.protocol import GatewayProtocol
 from penstock.serving.routes import build_route_table
 
-MAX_BODY = 1000
+MAX_BODY = 1_000_000
 
 
 class MemoryTransport:

@@ -4,9 +4,10 @@ import re
 
 import msgspec
 
+from penstock.dialects.json_body import TokenCount
 from penstock.domain.response import Usage
 
-_COUNT = re.compile(rb'"(total_duration|load_duration|(?:prompt_)?eval_(?:count|duration))":(\d+)')
+_COUNT = re.compile(rb'"(total_duration|load_duration|(?:prompt_)?eval_(?:count|duration))":(\d{1,18})(?!\d)')
 
 
 class LastLine(msgspec.Struct, gc=False):
@@ -17,9 +18,9 @@ class LastLine(msgspec.Struct, gc=False):
     error: msgspec.Raw = msgspec.Raw()
     total_duration: int = 0
     load_duration: int = 0
-    prompt_eval_count: int = 0
+    prompt_eval_count: TokenCount = 0
     prompt_eval_duration: int = 0
-    eval_count: int = 0
+    eval_count: TokenCount = 0
     eval_duration: int = 0
 
 
@@ -64,5 +65,6 @@ def _parse_last_line(tail: bytes) -> LastLine:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         last = LastLine(done=line.endswith(b"}") and b'"done":true,"done_reason":' in line)
         for name, number in _COUNT.findall(line):
-            setattr(last, name.decode(), int(number))
+            if not name.endswith(b"_count") or len(number) <= 9:
+                setattr(last, name.decode(), int(number))
         return last

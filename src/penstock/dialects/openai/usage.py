@@ -5,22 +5,22 @@ from typing import Any
 
 import msgspec
 
-from penstock.dialects.json_body import decode_last_object
+from penstock.dialects.json_body import TokenCount, decode_last_object
 from penstock.domain.response import Usage
 
 
 class TokenDetails(msgspec.Struct):
     """Parts of a token count: `cached_tokens` of the prompt's, `reasoning_tokens` of the completion's."""
 
-    cached_tokens: int | None = None
-    reasoning_tokens: int | None = None
+    cached_tokens: TokenCount | None = None
+    reasoning_tokens: TokenCount | None = None
 
 
 class UsageObject(msgspec.Struct):
     """`usage` as OpenAI's API and compatible servers write it."""
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: TokenCount | None = None
+    completion_tokens: TokenCount | None = None
     prompt_tokens_details: TokenDetails | None = None
     completion_tokens_details: TokenDetails | None = None
 
@@ -28,10 +28,10 @@ class UsageObject(msgspec.Struct):
 class Timings(msgspec.Struct):
     """llama.cpp's `timings`: tokens from the cache, tokens processed, tokens generated, and milliseconds."""
 
-    cache_n: int = 0
-    prompt_n: int = 0
+    cache_n: TokenCount = 0
+    prompt_n: TokenCount = 0
     prompt_ms: float = 0.0
-    predicted_n: int = 0
+    predicted_n: TokenCount = 0
     predicted_ms: float = 0.0
 
 

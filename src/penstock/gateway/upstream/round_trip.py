@@ -14,6 +14,8 @@ from penstock.gateway.upstream.targets import Target
 from penstock.gateway.upstream.transport.authorization import authorization_headers
 from penstock.gateway.upstream.transport.connection import Connection
 
+INVALID_STATUS = 502
+"""Stands for a status that HTTP does not know."""
 JSON = b"application/json"
 
 
@@ -80,7 +82,7 @@ class RoundTrips:
         timeouts, now = target.timeouts, self.loop.time()
         total_deadline = math.inf if relay.call.stream else now + timeouts.total
         deadline = min(now + timeouts.first_byte, total_deadline)
-        connection.send_request(data, relay, deadline, timeouts.idle, total_deadline)
+        connection.send_request(data, relay, deadline, timeouts.idle, total_deadline, timeouts.total)
 
     def _render_head(self, target: Target, request: EngineRequest) -> bytes:
         """Render the head up to the call's own lines, and keep it when other calls can use it."""
@@ -109,4 +111,5 @@ def _error_response(target: Target, relay: Relay) -> PenstockError:
             f"{target.pool.address} responded with a redirect (status {relay.status}). "
             "Set the server's address to the target of the redirect."
         )
-    return target.engine.parse_error_response(relay.status, relay.error_body, relay.retry_after)
+    status = relay.status if relay.status < 600 else INVALID_STATUS
+    return target.engine.parse_error_response(status, relay.error_body, relay.retry_after)

@@ -1,7 +1,8 @@
 """A connection to a model server without a socket, and a sink that records what it receives."""
 
 from penstock.domain.errors import PenstockError
-from penstock.gateway.upstream.transport.connection import Connection, Headers
+from penstock.gateway.upstream.transport.connection import Connection
+from penstock.gateway.upstream.transport.response_sink import Headers
 
 
 class FakeTransport:
@@ -70,6 +71,9 @@ class RecordingSink:
 
     def unsent_bytes(self) -> int:
         return self.unsent
+
+    def has_progressed(self) -> bool:
+        return True
 
     @property
     def text(self) -> bytes:

@@ -7,14 +7,24 @@ may be tried; after that a relay has already ended the client's stream with an e
 
 import logging
 
-from penstock.domain.errors import ClientStalled, PenstockError, UpstreamGarbage
+from penstock.domain.errors import ClientStalled, PenstockError, UpstreamGarbage, UpstreamTimeout
 from penstock.domain.response import Usage
 from penstock.gateway.coroutine_runner import Outcome
 from penstock.gateway.request_context import RequestContext
-from penstock.gateway.upstream.transport.connection import Connection, Headers
+from penstock.gateway.upstream.transport.connection import Connection
+from penstock.gateway.upstream.transport.response_sink import Headers
+from penstock.http1.retry_after import parse_retry_after
 
 log = logging.getLogger(__name__)
 
+JSON_CONTENT_TYPE = b"application/json"
+USUAL_CONTENT_TYPES = frozenset(
+    (JSON_CONTENT_TYPE, b"application/json; charset=utf-8", b"text/event-stream", b"application/x-ndjson")
+)
+_SAFE_CONTENT_TYPES = (
+    JSON_CONTENT_TYPE, b"application/x-ndjson", b"application/jsonl", b"text/event-stream", b"text/plain", b"audio/",
+)  # fmt: skip
+"""Content types of servers that clients get. A browser would run the script of a page that claims to be HTML."""
 MAX_ERROR_BYTES = 64 * 1024
 
 
@@ -57,20 +67,24 @@ class Relay(Outcome[PenstockError | None]):
     def on_head(self, status: int, headers: Headers) -> None:
         """Start the response, or collect it if its status says that it is an error."""
         self.status = status
-        self.content_type = headers.get(b"content-type", b"")
+        content_type = self.content_type = headers.get(b"content-type", b"")
+        if content_type not in USUAL_CONTENT_TYPES and not content_type.lower().startswith(_SAFE_CONTENT_TYPES):
+            self.content_type = JSON_CONTENT_TYPE
         if status >= 300:
             self._error_parts = []
             self._error_size = 0
-            self.retry_after = _parse_retry_after(headers.get(b"retry-after", b""))
+            self.retry_after = parse_retry_after(headers.get(b"retry-after", b""))
             return
         self._start(headers.get(b"content-length"))
 
     def on_body(self, data: bytes) -> None:
         """Relay a piece of the response."""
         if self._error_parts is not None:
-            if self._error_size < MAX_ERROR_BYTES:
+            if self._error_size <= MAX_ERROR_BYTES:
                 self._error_parts.append(data)
                 self._error_size += len(data)
+                if self._error_size > MAX_ERROR_BYTES:
+                    self._end_error()
             return
         try:
             self._relay_data(data)
@@ -83,8 +97,7 @@ class Relay(Outcome[PenstockError | None]):
     def on_end(self, is_delimited: bool) -> None:
         """Deliver the end of the response."""
         if self._error_parts is not None:
-            self.error_body = b"".join(self._error_parts)
-            self.settle(None)
+            self._settle_error(self._error_parts)
             return
         try:
             self._complete(is_delimited)
@@ -97,6 +110,9 @@ class Relay(Outcome[PenstockError | None]):
     def on_failure(self, error: PenstockError) -> None:
         """End the client's stream with the error if it has started, and settle with the error."""
         client = self.client
+        if self._error_parts is not None and isinstance(error, UpstreamTimeout):
+            self._settle_error(self._error_parts)
+            return
         if client.response_started and not client.is_disconnected:
             if isinstance(error, ClientStalled):
                 client.abort()
@@ -107,6 +123,10 @@ class Relay(Outcome[PenstockError | None]):
     def unsent_bytes(self) -> int:
         """Return the bytes that the client has not received yet."""
         return self.client.unsent_bytes
+
+    def has_progressed(self) -> bool:
+        """Return True: every piece of a response is progress."""
+        return True
 
     # For subclasses
 
@@ -126,6 +146,18 @@ class Relay(Outcome[PenstockError | None]):
         """End the client's stream, which has started, with an error."""
         raise AssertionError
 
+    def _settle_error(self, parts: list[bytes]) -> None:
+        """End an error response with the part of its body that has arrived: its status is known."""
+        self.error_body = b"".join(parts)[:MAX_ERROR_BYTES]
+        self.settle(None)
+
+    def _end_error(self) -> None:
+        """End an error response whose body is too long."""
+        if self.connection is not None:
+            self.connection.abort()
+        if self._error_parts is not None:
+            self._settle_error(self._error_parts)
+
     def _stop(self, error: PenstockError) -> None:
         if self.connection is not None:
             self.connection.abort()
@@ -135,11 +167,3 @@ class Relay(Outcome[PenstockError | None]):
 def unreadable_response(error: Exception) -> UpstreamGarbage:
     """Return the error for a response that raised `error` when it was read."""
     return UpstreamGarbage(f"The server's response cannot be read ({type(error).__name__}). See the log.")
-
-
-def _parse_retry_after(value: bytes) -> float | None:
-    """Parse a Retry-After in seconds; None for the date form, which model servers do not use."""
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        return None

@@ -8,6 +8,8 @@ from penstock.gateway.upstream.relay.base import Relay
 
 MAX_BUFFERED = 256 * 1024
 """Bytes of an unstreamed response that are held back until it is complete, so that another server can still be used."""
+_STATUSES_WITH_BODY = frozenset({200, 201, 202})
+"""Statuses of a server that its client gets; all other successes become 200."""
 _SSE_STARTS = frozenset(b"d:eir\r\n")
 _JSON_STARTS = frozenset(b"{[ \r\n\t")
 
@@ -136,7 +138,12 @@ class PassThroughRelay(Relay):
                 raise UpstreamGarbage("The server's response is not the JSON that was expected.") from None
             if self.usage is None and self.call.operation is Operation.CHAT and body.lstrip()[:1] != b"{":
                 raise UpstreamGarbage("The server's response is not the JSON object that was expected.")
-        self.client.send_response(self.status, self.content_type, self._provenance_headers, body)
+        self.client.send_response(
+            self.status if self.status in _STATUSES_WITH_BODY else 200,
+            self.content_type,
+            self._provenance_headers,
+            body,
+        )
         self.settle(None)
 
     def _send_error(self, error: PenstockError) -> None:

@@ -5,23 +5,26 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from penstock.dialects.base import Renderer
-from penstock.domain.errors import PenstockError, UpstreamCut
+from penstock.domain.errors import PenstockError, UpstreamCut, UpstreamGarbage
 from penstock.domain.fleet import Deployment
 from penstock.domain.request import BYTES_PER_TOKEN, Call
-from penstock.domain.response import Chunk, Usage, assemble_response
+from penstock.domain.response import Chunk, Usage, assemble_response, clamp_usage
 from penstock.engines.base import FetchFunction, ResponseReader
 from penstock.gateway.request_context import RequestContext
 from penstock.gateway.upstream.provenance import Origin
 from penstock.gateway.upstream.relay.base import Relay
 
-"""Rule of thumb for Latin text and common vocabularies, for servers that report no usage."""
+MAX_UNSTREAMED_BYTES = 257 << 20
+"""Bytes of a response that is held until it is complete. Readers have limits of their own for one body or event."""
+MAX_UNSTREAMED_PIECES = 1 << 18
 
 
 class TranslatingRelay(Relay):
     """Relay of one translated response, streamed or not as the call asks; the server may send it either way."""
 
     __slots__ = (
-        "_chunks", "_first_chunk_at", "_provenance", "_reader", "_renderer", "_started_at", "_text_bytes", "loop",
+        "_chunks", "_first_chunk_at", "_pieces_at_check", "_provenance", "_reader", "_received_bytes", "_renderer",
+        "_started_at", "_text_bytes", "loop",
     )  # fmt: skip
 
     def __init__(
@@ -33,6 +36,8 @@ class TranslatingRelay(Relay):
         self._reader = reader
         self._renderer: Renderer = ctx.endpoint.create_renderer(ctx.call, origin.provenance)
         self._chunks: list[Chunk] = []
+        self._received_bytes = 0
+        self._pieces_at_check = 0
         self._text_bytes = 0  # of text and thinking
         self._first_chunk_at = 0.0
         self._started_at = loop.time()
@@ -43,7 +48,18 @@ class TranslatingRelay(Relay):
     def _start(self, content_length: bytes | None) -> None:
         pass
 
+    def has_progressed(self) -> bool:
+        """Return whether a stream's server has sent content since the last call: pings alone do not keep it alive."""
+        if not self.call.stream:
+            return True
+        before, self._pieces_at_check = self._pieces_at_check, self.piece_count
+        return self.piece_count > before
+
     def _relay_data(self, data: bytes) -> None:
+        if not self.call.stream:
+            self._received_bytes += len(data)
+            if self._received_bytes > MAX_UNSTREAMED_BYTES or len(self._chunks) > MAX_UNSTREAMED_PIECES:
+                raise UpstreamGarbage("The server's response is too long to be held in memory. Ask for a stream.")
         self._relay_chunks(self._reader.feed(data))
 
     def _relay_chunks(self, chunks: Iterable[Chunk], is_last: bool = False) -> None:
@@ -75,7 +91,7 @@ class TranslatingRelay(Relay):
         self.piece_count += 1
         self._text_bytes += len(chunk.text.encode()) + len(chunk.thinking.encode())
         if chunk.usage is not None:
-            self.usage = chunk.usage
+            self.usage = chunk.usage = clamp_usage(chunk.usage)
         if not self._first_chunk_at:
             self._first_chunk_at = self.loop.time()
 

@@ -8,7 +8,7 @@ reports to the connection's owner whether it can be used again.
 import asyncio
 import math
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import cast
 
 import httptools
 
@@ -20,42 +20,22 @@ from penstock.domain.errors import (
     UpstreamGarbage,
     UpstreamTimeout,
 )
+from penstock.gateway.upstream.transport.response_sink import Headers, ResponseSink
 from penstock.http1.head_cache import CachedHead
 from penstock.http1.limits import MAX_CACHED_HEADS, MAX_HEAD_BYTES
+from penstock.http1.trailers import remove_trailers
 
-Headers = dict[bytes, bytes]
-
+ERROR_BODY_SECONDS = 10.0
+"""Time that the body of an error response may take."""
 MAX_PARTIAL_LINE = 64 * 1024
 """Bytes of an incomplete line that are held back; see `Connection.unaligned`."""
 
 _LINE_END = b"\n\r\n"  # end of a line and of the chunk that carries it
 _EMPTY_LINES = (b"\n\r\n\r\n", b"\r\n\r\n\n")
+_IDLE_BYTES = frozenset(b":\r\n\t ")
+"""First bytes of pieces that only keep a connection alive: comments of event streams, and white space."""
 IDLE, REQUEST_SENT, HEAD, BODY, COMPLETE = range(5)
 """Phases of an exchange: none yet, request sent, reading the head, reading the body, response complete."""
-
-
-class ResponseSink(Protocol):
-    """Receiver of one response. Called from the event loop, never after `on_end` or `on_failure`."""
-
-    def on_head(self, status: int, headers: Headers) -> None:
-        """Receive status and headers (names in lower case) of the final response."""
-        ...
-
-    def on_body(self, data: bytes) -> None:
-        """Receive a piece of the body, without transfer coding."""
-        ...
-
-    def on_end(self, is_delimited: bool) -> None:
-        """End the response. `is_delimited`: a length or a last chunk marked the end, not only the closed connection."""
-        ...
-
-    def on_failure(self, error: PenstockError) -> None:
-        """End an incomplete response."""
-        ...
-
-    def unsent_bytes(self) -> int:
-        """Return the bytes of the response that its client has not received yet."""
-        ...
 
 
 class Connection(asyncio.Protocol):
@@ -72,34 +52,11 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_cached_head",
-        "_cached_headers",
-        "_head_size",
-        "_headers",
-        "_heads_to_cache",
-        "_is_chunked",
-        "_is_first_piece",
-        "_is_interim",
-        "_is_keep_alive",
-        "_is_paused",
-        "_is_unusable",
-        "_on_released",
-        "_parser",
-        "_partial",
-        "_phase",
-        "_reads_until_close",
-        "_unsent_at_check",
-        "address",
-        "deadline",
-        "has_received",
-        "idle_limit",
-        "idle_since",
-        "is_open",
-        "raw_writer",
-        "sink",
-        "total_deadline",
-        "transport",
-        "unaligned",
+        "_cached_head", "_cached_headers", "_content_due", "_content_limit", "_has_trailers", "_head_size", "_headers",
+        "_heads_to_cache", "_is_chunked", "_is_error", "_is_first_piece", "_is_interim", "_is_keep_alive",
+        "_is_paused", "_is_unusable", "_on_released", "_parser", "_partial", "_phase", "_reads_until_close",
+        "_unsent_at_check", "address", "deadline", "has_content", "has_received", "idle_limit", "idle_since",
+        "is_open", "raw_writer", "sink", "total_deadline", "transport", "unaligned",
     )  # fmt: skip
 
     def __init__(self, address: str, on_released: "Callable[[Connection, bool], None]") -> None:
@@ -118,9 +75,12 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._phase = IDLE
         self._is_first_piece = self._is_interim = self._is_unusable = self._is_paused = False
-        self._is_chunked = self._is_keep_alive = self._reads_until_close = False
+        self._is_chunked = self._is_keep_alive = self._reads_until_close = self._has_trailers = False
+        self.has_content = self._is_error = False
+        self._content_due = 0.0  # loop time; 0 before the first piece
+        self._content_limit = math.inf
         self._headers: Headers = {}
-        self._head_size = 0
+        self._head_size = 0  # bytes of the head or the trailers; -1 after a piece of the body
         self._cached_head: CachedHead | None = None
         self._cached_headers: Headers = {}
         self._heads_to_cache = MAX_CACHED_HEADS
@@ -145,12 +105,19 @@ class Connection(asyncio.Protocol):
         return b"keep-alive" in self._headers
 
     def send_request(
-        self, data: bytes, sink: ResponseSink, deadline: float, idle_limit: float, total_deadline: float = math.inf
+        self,
+        data: bytes,
+        sink: ResponseSink,
+        deadline: float,
+        idle_limit: float,
+        total_deadline: float = math.inf,
+        content_limit: float = math.inf,
     ) -> None:
         """Send a request.
 
         The first piece of the body must come before `deadline` (loop time), later ones at most `idle_limit` seconds
-        apart, and all of it before `total_deadline`.
+        apart, and all of it before `total_deadline`. Pieces without content, such as comments, do so for at most
+        `content_limit` seconds.
         """
         if not self.is_open or self.transport is None:
             self._on_released(self, False)
@@ -161,6 +128,8 @@ class Connection(asyncio.Protocol):
         self.deadline = deadline
         self.idle_limit = idle_limit
         self.total_deadline = total_deadline
+        self._content_limit = content_limit
+        self._content_due = 0.0
         self.transport.write(data)
 
     def check_deadlines(self, now: float) -> None:
@@ -170,7 +139,11 @@ class Connection(asyncio.Protocol):
         """
         if self.sink is None:
             return
-        if self.has_received and now < self.total_deadline:
+        if self._is_error and self._phase == BODY:  # its status says enough: its body gets little time
+            self._is_error = False
+            self.deadline = self.total_deadline = min(self.total_deadline, now + ERROR_BODY_SECONDS)
+        has_received = self.has_content or self.has_received
+        if has_received and now < self.total_deadline and self._has_recent_content(now, self.sink):
             self.has_received = False
             self.deadline = min(now + self.idle_limit, self.total_deadline)
         elif now >= self.deadline:
@@ -180,6 +153,13 @@ class Connection(asyncio.Protocol):
             problem = "sent nothing more" if self._phase > REQUEST_SENT else "did not start its response"
             message = f"{self.address} {problem} in time. Raise LLM_TIMEOUT if the model is that slow."
             self.abort(UpstreamTimeout(message))
+
+    def _has_recent_content(self, now: float, sink: ResponseSink) -> bool:
+        """Return False when only signs of life have come for too long: comments, pings, white space."""
+        has_content, self.has_content = self.has_content, False
+        if not self._content_due or (has_content and sink.has_progressed()):
+            self._content_due = now + self._content_limit
+        return now < self._content_due
 
     def _check_client(self, now: float, unsent_bytes: int) -> None:
         """Fail the exchange when a slow client has received nothing since the last check."""
@@ -256,10 +236,18 @@ class Connection(asyncio.Protocol):
                 self.raw_writer(data)
             else:
                 self._write_complete_lines(data, self.raw_writer)
-        elif self._phase < BODY:
-            self._head_size += len(data)
-            if self._head_size > MAX_HEAD_BYTES:
-                self.abort(UpstreamGarbage(f"{self.address} sent a response head of more than {MAX_HEAD_BYTES} bytes."))
+                self._limit_head(len(data))
+        else:
+            self._limit_head(len(data))
+
+    def _limit_head(self, size: int) -> None:
+        """Count a piece that had nothing of the body: it belongs to the head, the trailers, or chunk extensions."""
+        if self._head_size < 0:
+            self._head_size = 0
+            return
+        self._head_size += size
+        if self._head_size > MAX_HEAD_BYTES:
+            self.abort(UpstreamGarbage(f"{self.address} sent a head or trailers of more than {MAX_HEAD_BYTES} bytes."))
 
     def _replay_head(self, data: bytes, body_at: int) -> None:
         """Process a response with the cached head, which differs in length and date only, and a complete body."""
@@ -288,6 +276,9 @@ class Connection(asyncio.Protocol):
 
     def _write_complete_lines(self, data: bytes, write: Callable[[bytes], None]) -> None:
         """Write a raw piece up to its last complete line, together with what was held back before."""
+        if self._has_trailers:
+            self._partial += data
+            return
         ended_at_chunk = self._partial[-2:] == b"\r\n"
         self._partial += data
         end = self._partial.rfind(_LINE_END) + 3
@@ -295,7 +286,8 @@ class Connection(asyncio.Protocol):
             self.unaligned = False
         elif self.unaligned or len(self._partial) > MAX_PARTIAL_LINE or (ended_at_chunk and data[-2:] == b"\r\n"):
             self.unaligned = True  # chunks without lines, or a line that is too long: write them as they come
-            end = len(self._partial)
+            # What has no part of the body may be the beginning of trailers, which must not be written.
+            end = len(self._partial) if self._head_size < 0 else 0
         if end >= 3:
             data, self._partial = self._partial[:end], self._partial[end:]
             write(data)
@@ -328,10 +320,14 @@ class Connection(asyncio.Protocol):
         else:
             self._phase = HEAD
             self._headers = {}
+            self._has_trailers = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Store a header."""
-        self._headers[name.lower()] = value
+        """Store a header; ignore a trailer."""
+        if self._phase == HEAD:
+            self._headers[name.lower()] = value
+        else:
+            self._has_trailers = True
 
     def on_headers_complete(self) -> None:
         """Pass the head to the sink, unless the response is an interim one."""
@@ -349,12 +345,17 @@ class Connection(asyncio.Protocol):
         self._is_chunked = coding is not None and coding[-7:].lower() == b"chunked"
         self._reads_until_close = not self._is_chunked and b"content-length" not in headers and status not in (204, 304)
         self._is_keep_alive = parser.should_keep_alive()
+        self._is_error = status >= 300
         self.sink.on_head(status, headers)
 
     def on_body(self, data: bytes) -> None:
         """Pass a piece of the body to the sink."""
         if self._phase == BODY and self.sink is not None:
-            self.has_received = True
+            self._head_size = -1
+            if data[0] in _IDLE_BYTES:
+                self.has_received = True
+            else:
+                self.has_content = True
             self.sink.on_body(data)
 
     def on_message_complete(self) -> None:
@@ -372,7 +373,7 @@ class Connection(asyncio.Protocol):
         self.sink = self.raw_writer = None
         if self._is_paused and self.transport is not None:
             self.transport.resume_reading()
-        self.has_received = self._is_paused = False
+        self.has_received = self.has_content = self._is_paused = False
         self._head_size = 0
         if self._is_keep_alive and not self._is_unusable:
             self._on_released(self, True)
@@ -387,6 +388,11 @@ class Connection(asyncio.Protocol):
             if self._partial:
                 data, self._partial = self._partial + data, b""
             self.unaligned = False
+            if self._has_trailers:
+                data = remove_trailers(data)
+                if not data:  # a part of them has been sent already
+                    sink.on_failure(UpstreamGarbage(f"{self.address} sent trailers in pieces."))
+                    return
             if data[-5:] in _EMPTY_LINES:  # the parser ignores empty lines after the end
                 data = data.rstrip(b"\r\n") + b"\r\n\r\n"
             raw_writer(data)

@@ -7,8 +7,9 @@ from penstock.domain.errors import PenstockError, UpstreamCut, UpstreamGarbage, 
 from penstock.domain.fleet import Server
 from penstock.engines.base import Engine, FetchRequest, FetchResponse
 from penstock.gateway.upstream.transport.authorization import authorization_headers
-from penstock.gateway.upstream.transport.connection import Connection, Headers
+from penstock.gateway.upstream.transport.connection import Connection
 from penstock.gateway.upstream.transport.pool import Address, Pools
+from penstock.gateway.upstream.transport.response_sink import Headers
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 _NO_DEADLINE = 3600.0
@@ -45,6 +46,9 @@ class _BufferingSink:
 
     def unsent_bytes(self) -> int:
         return 0
+
+    def has_progressed(self) -> bool:
+        return True
 
 
 class Fetcher:

@@ -153,11 +153,71 @@ def test_raw_pieces_contain_the_body(parts):
     assert remove_chunk_framing(sink.framed) == sink.text == b"".join(parts)
 
 
-def test_trailers_and_extensions_go_along_with_raw_pieces():
+@pytest.mark.parametrize("trailers", [b"X-T: 1\r\n", b"0: 0\r\n0a:\r\nSet-Cookie: a=b; c\r\n"])
+@pytest.mark.parametrize("data", [b"abc", b"abc\n", b"0\r\nX: 1\r\n\r\n"])
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_trailers_do_not_go_along_with_raw_pieces(trailers: bytes, data: bytes, size: int):
     bench, sink = ConnectionBench(), RecordingSink(raw=True)
     bench.send(sink)
-    bench.receive(CHUNKED + b"3;a=b\r\nabc\r\n0\r\nX-T: 1\r\n\r\n")
-    assert (sink.framed, sink.text) == (b"3;a=b\r\nabc\r\n0\r\nX-T: 1\r\n\r\n", b"abc")
+    message = b"%x;a=b\r\n%b\r\n0\r\n" % (len(data), data) + trailers + b"\r\n"
+    bench.receive(CHUNKED, *(message[at : at + size] for at in range(0, len(message), size)))
+    assert sink.text == data
+    assert b"X-T" not in sink.framed
+    assert b"Set-Cookie" not in sink.framed
+    if sink.ended == "delimited":
+        assert squeeze(sink.framed) == data
+        assert sink.framed.endswith(b"\r\n0\r\n\r\n")
+        assert bench.released == [True]
+    else:
+        assert isinstance(sink.ended, UpstreamGarbage)
+        assert size < 1000
+        assert not data.endswith(b"\n")
+        assert True in bench.released or bench.transport.state == "aborted"
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize(
+    ("start", "piece"),
+    [
+        (b"0\r\n", b"X-T: " + b"1" * 990 + b"\r\n"),
+        (b"0\r\nX-T: ", b"1" * 1000),
+        (b"3;a=", b"1" * 1000),
+    ],
+    ids=["lines", "one line", "an extension"],
+)
+def test_endless_trailers_and_extensions_cost_the_connection(raw: bool, start: bytes, piece: bytes):
+    bench, sink = ConnectionBench(), RecordingSink(raw=raw)
+    bench.send(sink)
+    bench.receive(CHUNKED + chunk(b"abc\n") + start, *[piece] * 100)
+    assert isinstance(sink.ended, UpstreamGarbage)
+    assert "more than 65536 bytes" in sink.ended.message
+    assert bench.transport.state == "aborted"
+
+
+def test_the_body_of_an_error_gets_little_time():
+    bench, sink = ConnectionBench(), RecordingSink()
+    bench.send(sink, first=100, idle=100)
+    bench.receive(b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\n")
+    for now in range(12):
+        bench.receive(chunk(b"x"))
+        bench.connection.check_deadlines(float(now))
+    assert isinstance(sink.ended, UpstreamTimeout)
+
+
+def test_comments_keep_a_response_alive_for_a_while_only():
+    bench, sink = ConnectionBench(), RecordingSink()
+    sink.connection = bench.connection
+    bench.connection.send_request(b"", sink, 10.0, 5.0, content_limit=50.0)
+    bench.receive(CHUNKED)
+    ended_at = 0
+    for now in range(100):
+        bench.receive(chunk(b": wait\n\n" if now > 20 else b"data: {}\n\n"))
+        bench.connection.check_deadlines(float(now))
+        if sink.ended:
+            ended_at = now
+            break
+    assert isinstance(sink.ended, UpstreamTimeout)
+    assert 70 <= ended_at <= 80
 
 
 def test_a_chunk_too_large_to_buffer_is_forwarded_in_pieces_and_marked():
