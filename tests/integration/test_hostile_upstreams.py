@@ -20,7 +20,7 @@ from tests.support.raw_engine import (
     event,
     ollama_lines,
     response,
-    says,
+    send_pieces,
     stream_events,
 )
 
@@ -37,7 +37,7 @@ async def ask(script, path: str, *, stream: bool, first_byte: float = 10.0, idle
 @pytest.mark.parametrize("value", ["inf", "1e308", "nan", "-5", "9" * 400, "0x10", "1" * 60_000])
 async def test_any_retry_after_gets_an_answer(path: str, value: str):
     refusal = response(b'{"error":{"message":"Busy."}}', status="429 Busy", headers=(f"Retry-After: {value}",))
-    answer = await ask(says(refusal), path, stream=False)
+    answer = await ask(send_pieces(refusal), path, stream=False)
     assert answer.status in (429, 502, 503)
     assert int(answer.headers.get("retry-after", "1")) <= 86_400
 
@@ -155,7 +155,7 @@ async def test_a_stream_that_never_has_content_ends():
 @pytest.mark.parametrize("content_type", ["text/html", "text/html; charset=utf-8", "image/svg+xml", "TEXT/HTML", ""])
 @pytest.mark.parametrize("path", WIRES)
 async def test_a_page_is_no_answer(path: str, content_type: str):
-    answer = await ask(says(response(completion("<script>"), content_type=content_type)), path, stream=False)
+    answer = await ask(send_pieces(response(completion("<script>"), content_type=content_type)), path, stream=False)
     assert answer.status == 200
     assert answer.headers["content-type"].startswith("application/json")
 
@@ -163,13 +163,15 @@ async def test_a_page_is_no_answer(path: str, content_type: str):
 @pytest.mark.parametrize("status", [600, 777, 999])
 @pytest.mark.parametrize("path", WIRES)
 async def test_a_status_that_does_not_exist_is_a_failure(path: str, status: int):
-    answer = await ask(says(response(b'{"error":{"message":"Odd."}}', status=f"{status} Odd")), path, stream=False)
+    answer = await ask(
+        send_pieces(response(b'{"error":{"message":"Odd."}}', status=f"{status} Odd")), path, stream=False
+    )
     assert answer.status in (502, 529)
 
 
 @pytest.mark.parametrize("status", [203, 204, 206, 299])
 async def test_an_unusual_success_is_a_plain_one(status: int):
-    answer = await ask(says(response(completion(), status=f"{status} Odd")), WIRES[0], stream=False)
+    answer = await ask(send_pieces(response(completion(), status=f"{status} Odd")), WIRES[0], stream=False)
     assert answer.status in (200, 502)
 
 
@@ -181,7 +183,7 @@ async def test_token_counts_are_clamped(path: str, stream: bool, count: str):
     body = completion("hello")
     body = body[: body.index(b'"usage"')] + usage + b"}"
     events = event("hello") + event(finish="stop") + b'data: {"choices":[],' + usage + b"}\n\n" + DONE
-    script = says(chunked_head() + chunk(events) + END) if stream else says(response(body))
+    script = send_pieces(chunked_head() + chunk(events) + END) if stream else send_pieces(response(body))
     async with RawEngine(script) as engine, run_gateway(server_settings("a", engine.url)) as running:
         answer = await running.send_request(post(path, chat(stream=stream, max_tokens=5)))
         assert answer.status in (200, 502)

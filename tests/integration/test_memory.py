@@ -1,4 +1,4 @@
-"""What a call took in memory is free when the call ends, however it ends, without the garbage collector."""
+"""Memory of calls: it is free when the call ends, however it ends, without the garbage collector."""
 
 import asyncio
 import gc
@@ -14,7 +14,15 @@ from penstock.serving.exchange import Exchange
 from tests.support.gateway import RunningGateway, run_gateway, server_settings, wait_until
 from tests.support.gateway_process import render_settings, run_gateway_process
 from tests.support.raw_client import RawClient, chat, post
-from tests.support.raw_engine import RawEngine, chunk, chunked_head, response, says, says_and, stream_events
+from tests.support.raw_engine import (
+    RawEngine,
+    chunk,
+    chunked_head,
+    response,
+    send_pieces,
+    send_pieces_then,
+    stream_events,
+)
 
 SIZE = 200_000
 REFUSAL = response(b'{"error":{"message":"No.","type":"invalid_request_error"}}', status="400 Bad Request")
@@ -47,18 +55,18 @@ def big_chat(path: str = "/v1/chat/completions", **more: object) -> bytes:
 
 
 REFUSED = {
-    "an unknown model": (big_chat(model="unknown"), says(REFUSAL), 404),
-    "not JSON": (post("/v1/chat/completions", b"{" + b"x" * SIZE), says(REFUSAL), 400),
-    "a wrong type": (big_chat(stream="yes"), says(REFUSAL), 400),
-    "refused by the server": (big_chat(), says(REFUSAL), 400),
-    "refused by the server, translated": (big_chat("/api/chat"), says(REFUSAL), 400),
-    "the server cuts": (big_chat(), says_and("close", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"), 502),
-    "the server resets": (big_chat(), says_and("reset", b""), 502),
-    "the server is not HTTP": (big_chat(), says(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"), 502),
-    "a cut stream": (big_chat(stream=True), says_and("close", CUT_STREAM), 200),
-    "a cut stream, translated": (big_chat("/api/chat", stream=True), says_and("close", CUT_STREAM), 200),
-    "a cut stream to be continued": (big_chat(stream=True, resume=True), says_and("close", CUT_STREAM), 200),
-    "too large": (big_chat(more="x" * SIZE), says(REFUSAL), 413),
+    "an unknown model": (big_chat(model="unknown"), send_pieces(REFUSAL), 404),
+    "not JSON": (post("/v1/chat/completions", b"{" + b"x" * SIZE), send_pieces(REFUSAL), 400),
+    "a wrong type": (big_chat(stream="yes"), send_pieces(REFUSAL), 400),
+    "refused by the server": (big_chat(), send_pieces(REFUSAL), 400),
+    "refused by the server, translated": (big_chat("/api/chat"), send_pieces(REFUSAL), 400),
+    "the server cuts": (big_chat(), send_pieces_then("close", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"), 502),
+    "the server resets": (big_chat(), send_pieces_then("reset", b""), 502),
+    "the server is not HTTP": (big_chat(), send_pieces(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"), 502),
+    "a cut stream": (big_chat(stream=True), send_pieces_then("close", CUT_STREAM), 200),
+    "a cut stream, translated": (big_chat("/api/chat", stream=True), send_pieces_then("close", CUT_STREAM), 200),
+    "a cut stream to be continued": (big_chat(stream=True, resume=True), send_pieces_then("close", CUT_STREAM), 200),
+    "too large": (big_chat(more="x" * SIZE), send_pieces(REFUSAL), 413),
 }
 
 
@@ -76,7 +84,7 @@ async def test_refused_and_failed_calls_leave_nothing_behind(name: str, no_colle
 
 
 async def test_a_server_that_cannot_be_reached_leaves_nothing_behind(no_collector: int) -> None:
-    async with RawEngine(says(REFUSAL)) as engine:
+    async with RawEngine(send_pieces(REFUSAL)) as engine:
         url = engine.url
     async with run_gateway(server_settings("v", url)) as running:
         for path in ("/v1/chat/completions", "/api/chat"):
@@ -87,11 +95,11 @@ async def test_a_server_that_cannot_be_reached_leaves_nothing_behind(no_collecto
 @pytest.mark.parametrize("sent", [0.3, 1.0])
 async def test_clients_that_hang_up_leave_nothing_behind(sent: float, no_collector: int) -> None:
     async with (
-        RawEngine(says_and("hang")) as engine,
+        RawEngine(send_pieces_then("hang")) as engine,
         run_gateway(server_settings("v", engine.url)) as running,
     ):
         for path in ("/v1/chat/completions", "/api/chat"):
-            client = await RawClient.to(running.port)
+            client = await RawClient.connect(running.port)
             request, asked = big_chat(path), len(engine.requests)
             await client.send(request[: int(len(request) * sent)])
             if sent == 1.0:
@@ -114,7 +122,7 @@ def resident_megabytes(process: int) -> float:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 async def test_the_process_returns_the_memory_of_refused_requests_and_hang_ups(tmp_path: Path) -> None:
-    async with RawEngine(says_and("hang")) as engine:
+    async with RawEngine(send_pieces_then("hang")) as engine:
         running = run_gateway_process(tmp_path / "gateway", render_settings("vllm", engine.url))
         started = await asyncio.to_thread(running.__enter__)
         try:
@@ -131,8 +139,8 @@ async def test_the_process_returns_the_memory_of_refused_requests_and_hang_ups(t
 async def refuse_and_hang_up(port: int, body: bytes, *, refused: int, hang_ups: int) -> None:
     request = post("/v1/chat/completions", body)
     for number in range(refused + hang_ups):
-        client = await RawClient.to(port)
+        client = await RawClient.connect(port)
         await client.send(request if number < refused else request[: len(request) // 2])
         if number < refused:
-            await client.answer(20)
+            await client.read_answer(20)
         client.close()

@@ -85,7 +85,10 @@ def normalize_body(body: bytes, go_type: str) -> bytes:
         value = {}
     if not isinstance(value, dict):
         raise InvalidRequest(f"json: cannot unmarshal {_name_json_type(value)} into Go value of type api.{go_type}")
-    return _encode(_lowercase_fields(value))
+    try:
+        return _encode(_lowercase_fields(value))
+    except RecursionError:
+        raise InvalidRequest("exceeded max depth") from None
 
 
 def type_error(error: msgspec.ValidationError, go_type: str) -> InvalidRequest:

@@ -17,6 +17,9 @@ TokenCount = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
 """Number of tokens in a response. A server may report anything; more than this is no number of tokens."""
 PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
 
+UNREADABLE_ERRORS = (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError)
+"""Errors of decoding or encoding a value that a caller sent: too large, nested too deeply, or not text."""
+
 _LOCATION = re.compile(r"^(?P<reason>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]*)`$")
 _QUOTED = re.compile(r"`([^`]*)`")
@@ -46,6 +49,15 @@ def decode_body(
         raise _invalid_value(error, at, brackets=brackets) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(describe_syntax_error(error, body), param=at or None) from None
+
+
+def create_unreadable_error(error: Exception) -> InvalidRequest:
+    """Return the error for a body whose value raised one of UNREADABLE_ERRORS where no dialect expected it."""
+    if isinstance(error, RecursionError):
+        return InvalidRequest("The body is nested too deeply. Send a flatter one.")
+    if isinstance(error, UnicodeError):
+        return InvalidRequest("A text in the body is not valid Unicode. Send JSON in UTF-8.")
+    return InvalidRequest(f"A value in the body cannot be read: {error}.")
 
 
 def check_utf8(body: bytes) -> None:

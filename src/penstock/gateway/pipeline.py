@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from penstock.dialects.base import Endpoint
+from penstock.dialects.json_body import UNREADABLE_ERRORS, create_unreadable_error
 from penstock.domain.errors import ClientGone, ModelNotFound, PenstockError, ShuttingDown, create_internal_error
 from penstock.gateway.client import Client, RoutingHints
 from penstock.gateway.fleet.catalog import Catalog
@@ -82,6 +83,12 @@ class Pipeline:
         """Read the call, with what its headers ask of routing and, where the gateway selects the model, its profile."""
         if self.draining:
             raise ShuttingDown("The gateway is stopping; try again in a moment.", retry_after=2)
+        try:
+            self._parse_call(ctx, body, content_type)
+        except UNREADABLE_ERRORS as error:
+            raise create_unreadable_error(error) from None
+
+    def _parse_call(self, ctx: RequestContext, body: bytes, content_type: bytes) -> None:
         call = ctx.call = ctx.endpoint.parse_request(body, content_type)
         hints = ctx.client.routing_hints
         if hints is None and call.model[:4].lower() not in _AUTO_PREFIXES:

@@ -1,13 +1,18 @@
 """Errors for calls that no server can take, with advice for the caller."""
 
 import difflib
+import itertools
 
-from penstock.domain.errors import ModelNotFound, NoServer, PenstockError, Unsupported
+from penstock.domain.errors import InvalidRequest, ModelNotFound, NoServer, NotFound, PenstockError, Unsupported
 from penstock.domain.fleet import Fleet, ServerStatus, State
 from penstock.domain.request import Call
 from penstock.gateway.fleet.catalog import list_names
 
 MAX_SUGGESTIONS = 5
+MAX_NAME_LENGTH = 1000
+"""Characters of a model's name."""
+MAX_COMPARED_NAMES = 2000
+"""Names that are compared for suggestions: comparing takes 20 µs each."""
 
 
 def build_error(fleet: Fleet, call: Call, mismatch: str = "") -> PenstockError:
@@ -16,6 +21,10 @@ def build_error(fleet: Fleet, call: Call, mismatch: str = "") -> PenstockError:
     It names the cause: the operation is not supported, no server is up, or the model is unknown. `mismatch` is added
     to the last.
     """
+    if len(call.model) > MAX_NAME_LENGTH:
+        return InvalidRequest(
+            f"`model` has {len(call.model)} characters. Names have at most {MAX_NAME_LENGTH}.", param="model"
+        )
     deployments = fleet.find_deployments(call.model)
     if deployments and not call.server and not call.kinds:
         kinds = ", ".join(sorted({deployment.server.kind for deployment in deployments}))
@@ -44,11 +53,13 @@ def build_error(fleet: Fleet, call: Call, mismatch: str = "") -> PenstockError:
     )
 
 
-def build_no_server_error(fleet: Fleet, kinds: tuple[str, ...] = (), server: str = "") -> NoServer:
+def build_no_server_error(fleet: Fleet, kinds: tuple[str, ...] = (), server: str = "") -> PenstockError:
     """Build the error for a call that has no server; it names each server that was considered, with its state."""
     if server and not any(status.server.name == server for status in fleet.statuses):
         names = ", ".join(status.server.name for status in fleet.statuses) or "none"
-        return NoServer(f"There is no server {server!r}. Servers: {names} (GET /api/models/servers).")
+        return NotFound(
+            f"There is no server {server[:100]!r}. Servers: {names} (GET /api/models/servers).", param="server"
+        )
     states = [_describe_state(status) for status in fleet.statuses if not kinds or status.server.kind in kinds]
     kind = " or ".join(kinds) if kinds else "model"
     if not states:
@@ -57,7 +68,12 @@ def build_no_server_error(fleet: Fleet, kinds: tuple[str, ...] = (), server: str
 
 
 def _suggest_models(fleet: Fleet, name: str) -> str:
-    models = sorted({d.model.name for group in fleet.deployments.values() for d in group if d.is_up})
+    up = {d.model.name for group in fleet.deployments.values() for d in group if d.is_up}
+    if len(up) > MAX_COMPARED_NAMES:
+        up = set(itertools.islice((model for model in up if model[:2].lower() == name[:2]), MAX_COMPARED_NAMES)) or set(
+            itertools.islice(up, MAX_SUGGESTIONS)
+        )
+    models = sorted(up)
     close = difflib.get_close_matches(name, [model.lower() for model in models], MAX_SUGGESTIONS, 0.5)
     similar = [
         model

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from penstock.dialects.json_body import UNREADABLE_ERRORS, create_unreadable_error
 from penstock.domain.content import Content
 from penstock.domain.errors import ModelNotFound, PenstockError, Unsupported
 from penstock.domain.request import Call, Defaults, Operation
@@ -58,6 +59,8 @@ class TranslatedAttempts:
         if response is None or ctx.stream is not None:
             try:
                 request = _build_request(translation)
+            except UNREADABLE_ERRORS as error:
+                raise create_unreadable_error(error) from None
             except Unsupported:
                 if call.operation is not Operation.COUNT:
                     raise

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.domain.errors import LlmDisabled, ModelNotFound, NoServer, PenstockError, Unsupported
+from penstock.domain.errors import LlmDisabled, ModelNotFound, NoServer, NotFound, PenstockError, Unsupported
 from penstock.domain.fleet import Model, Priority
 from penstock.domain.request import Operation
 from penstock.domain.routing_decision import Tier
@@ -218,7 +218,7 @@ def test_model_management_goes_to_the_server_with_the_model_or_the_named_one():
     assert servers_of(router().decide(seen, call("m", **manage), quiet, NOW)) == ["b"]
     assert sorted(servers_of(router().decide(seen, call("new", **manage), quiet, NOW))) == ["a", "b"]
     assert servers_of(router().decide(seen, call("m", server="a", **manage), quiet, NOW)) == ["a"]
-    with pytest.raises(NoServer, match=r"no server 'z'\. Servers: a, b, v, c"):
+    with pytest.raises(NotFound, match=r"no server 'z'\. Servers: a, b, v, c"):
         router().decide(seen, call("m", server="z", **manage), quiet, NOW)
 
 
