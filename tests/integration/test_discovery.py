@@ -9,7 +9,9 @@ import pytest
 
 from penstock.domain.fleet import Inventory, Server, ServerStatus, State
 from penstock.engines.base import FetchRequest
+from penstock.engines.openai_compatible.engine import OpenAIServer
 from tests.support.fake_servers import FakeServer, ListingEngine, WatchedFleet, listing_server, state_is
+from tests.support.raw_engine import RawEngine, response, send_pieces
 
 
 @pytest.fixture
@@ -269,3 +271,14 @@ async def test_a_watcher_may_have_no_servers(caplog):
     async with WatchedFleet() as w:
         assert w.watcher.has_probed_all
     assert "Discovery complete: 0/0" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "answer", [response(b'{"detail":"Not Found"}', status="404 Not Found"), response(b'{"object":"list","data":null}')]
+)
+async def test_a_server_without_a_model_list_keeps_the_models_of_its_settings(answer: bytes):
+    async with RawEngine(send_pieces(answer)) as engine:
+        server = Server("a", "lister", (engine.url,), models=("m1",))
+        async with WatchedFleet(server, engine=OpenAIServer()) as w:
+            assert w.status("a").is_up
+            assert [model.name for model in w.status("a").models] == ["m1"]

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from penstock.domain.errors import InvalidRequest
+from penstock.domain.unicode_repair import repair_unicode
 
 _encode = msgspec.json.encode
 _needs_escaping = re.compile("[<>&\x85\u2028\u2029]").search
@@ -22,9 +23,6 @@ _FIELDS = """
 _KNOWN_FIELDS = frozenset(_FIELDS.split())
 # Go ignores the case of struct fields only, not of map keys, which the client chooses.
 _MAPS = frozenset({"options", "arguments", "parameters", "format"})
-_LONE_SURROGATE = re.compile(
-    rb"(?<!\\)((?:\\\\)*)(?:(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
-)
 _POSITION = re.compile(r"\(byte (\d+)\)")
 _EXPECTED = re.compile(r"Expected `([^`]+)`, got `([^`]+)`(?: - at `\$\.?([^`]*)`)?")
 _GO_KINDS = {"int": "number", "float": "number", "str": "string"}
@@ -73,8 +71,7 @@ def normalize_body(body: bytes, go_type: str) -> bytes:
     """
     if not body.strip(b" \t\r\n"):
         raise InvalidRequest("missing request body")
-    repaired = _LONE_SURROGATE.sub(lambda m: m[1] + (m[2] or rb"\ufffd"), body)
-    repaired = repaired.decode("utf-8", "replace").encode()
+    repaired = repair_unicode(body)
     try:
         value = _decode_first_value(repaired)
     except RecursionError:

@@ -22,6 +22,7 @@
         ├── ConnectFailed            502   upstream_error              yes   the request was not sent
         ├── UpstreamCut              502   upstream_error              yes   the response is incomplete
         ├── UpstreamGarbage          502   upstream_error              yes   not HTTP, or not the engine's format
+        ├── ListingUnavailable       502   upstream_error              yes   the server has no list of models
         ├── UpstreamStatus           any   upstream_error              by status
         └── UpstreamTimeout          504   upstream_timeout            yes
 
@@ -193,6 +194,10 @@ class UpstreamCut(UpstreamError):
 
 class UpstreamGarbage(UpstreamError):
     """The server's response violates its protocol."""
+
+
+class ListingUnavailable(UpstreamError):
+    """The server answers, but has no list of models."""
 
 
 class UpstreamTimeout(UpstreamError):

@@ -16,9 +16,10 @@ from penstock.domain.server_kind import KindDefaults
 from penstock.engines.base import EngineRequest, FetchRequest, FetchResponse
 from penstock.engines.continuation import append_assistant_text
 from penstock.engines.json_fields import DECODE_ERRORS
+from penstock.engines.lenient_json import LenientDecoder
 from penstock.engines.openai_compatible.base import EFFORTS, OpenAICompatible
 from penstock.engines.openai_compatible.errors import extract_message
-from penstock.engines.openai_compatible.inventory import parse_listing
+from penstock.engines.openai_compatible.inventory import parse_entries
 
 _CAPABILITY_NAMES = {"multimodal": "vision"}
 
@@ -44,7 +45,7 @@ class Entry(msgspec.Struct):
     """Entry of `data`."""
 
     id: str
-    aliases: list[str] = []
+    aliases: list[str] | None = None
     meta: Meta | None = None
     status: Status | None = None
 
@@ -53,27 +54,27 @@ class OllamaEntry(msgspec.Struct):
     """Entry of `models`, which lists the same models in Ollama's format."""
 
     name: str = ""
-    capabilities: list[str] = []
+    capabilities: list[str] | None = None
 
 
-class Listing(msgspec.Struct):
-    """Response of `/v1/models`."""
+class OllamaListing(msgspec.Struct):
+    """Second half of the response of `/v1/models`."""
 
-    data: list[Entry]
-    models: list[OllamaEntry] = []
+    models: list[OllamaEntry] | None = None
 
 
 class Props(msgspec.Struct):
     """Response of `/props`."""
 
-    total_slots: int = 0
-    modalities: dict[str, bool] = {}
-    build_info: str = ""
-    chat_template: str = ""
+    total_slots: int | None = None
+    modalities: dict[str, bool] | None = None
+    build_info: str | None = None
+    chat_template: str | None = None
 
 
-_listing_decoder = msgspec.json.Decoder(Listing)
-_decode_props = msgspec.json.Decoder(Props).decode
+_decode_entry = LenientDecoder(Entry).decode
+_decode_ollama_listing = LenientDecoder(OllamaListing).decode
+_decode_props = LenientDecoder(Props).decode
 
 
 class LlamaCpp(OpenAICompatible):
@@ -160,9 +161,11 @@ class LlamaCpp(OpenAICompatible):
             return Inventory(
                 known_models, State.LOADING, detail=extract_message(health.body) or "it is loading its model"
             )
-        listing = parse_listing((yield FetchRequest("/v1/models")), _listing_decoder, self.title, "/v1/models")
+        fetched = yield FetchRequest("/v1/models")
+        entries = parse_entries(fetched, self.title, "/v1/models", _decode_entry)
         props = _parse_props((yield FetchRequest("/props", optional=True)))
-        return Inventory(_build_models(listing, props), State.UP, version=props.build_info, slots=props.total_slots)
+        models = _build_models(entries, _parse_ollama_entries(fetched), props)
+        return Inventory(models, State.UP, version=props.build_info or "", slots=max(0, props.total_slots or 0))
 
 
 def _rename_repeat_penalty(fields: dict[str, Any]) -> dict[str, Any]:
@@ -178,17 +181,24 @@ def _parse_props(fetched: FetchResponse) -> Props:
         return Props()
 
 
-def _build_models(listing: Listing, props: Props) -> tuple[Model, ...]:
-    listed = {model.name: model.capabilities for model in listing.models}
+def _parse_ollama_entries(fetched: FetchResponse) -> list[OllamaEntry]:
+    try:
+        return _decode_ollama_listing(fetched.body).models or []
+    except DECODE_ERRORS:
+        return []
+
+
+def _build_models(entries: list[Entry], ollama_entries: list[OllamaEntry], props: Props) -> tuple[Model, ...]:
+    listed = {model.name: model.capabilities or () for model in ollama_entries}
     # The properties of a server with several models do not say which of the models they describe.
-    shared = _find_capabilities(props) if len(listing.data) == 1 else frozenset()
-    return tuple(_build_model(entry, shared.union(listed.get(entry.id, ())), props) for entry in listing.data)
+    shared = _find_capabilities(props) if len(entries) == 1 else frozenset()
+    return tuple(_build_model(entry, shared.union(listed.get(entry.id, ())), props) for entry in entries)
 
 
 def _find_capabilities(props: Props) -> frozenset[str]:
     """Return the input modalities, and what the chat template has a placeholder for."""
-    template = props.chat_template
-    capabilities = {name for name in ("vision", "audio") if props.modalities.get(name)}
+    template = props.chat_template or ""
+    capabilities = {name for name in ("vision", "audio") if (props.modalities or {}).get(name)}
     if "tools" in template:
         capabilities.add("tools")
     if "enable_thinking" in template or "<think>" in template:
@@ -208,8 +218,8 @@ def _build_model(entry: Entry, capabilities: frozenset[str], props: Props) -> Mo
         embedding_length=meta.n_embd or 0,
         capabilities=frozenset(_CAPABILITY_NAMES.get(name, name) for name in capabilities),
         is_loaded=entry.status is None or entry.status.value == "loaded",
-        aliases=tuple(alias for alias in entry.aliases if alias != entry.id),
-        template=props.chat_template,
+        aliases=tuple(alias for alias in entry.aliases or () if alias != entry.id),
+        template=props.chat_template or "",
     )
 
 

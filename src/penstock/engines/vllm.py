@@ -15,7 +15,7 @@ from penstock.engines.base import EngineRequest, FetchRequest, FetchResponse
 from penstock.engines.continuation import append_assistant_text
 from penstock.engines.json_fields import DECODE_ERRORS
 from penstock.engines.openai_compatible.base import EFFORTS, OpenAICompatible
-from penstock.engines.openai_compatible.inventory import MODEL_LISTING, ModelObject, find_aliases, parse_listing
+from penstock.engines.openai_compatible.inventory import ModelObject, find_aliases, parse_model_objects
 
 _LEAVE_LAST_MESSAGE_OPEN = (("continue_final_message", b"true"), ("add_generation_prompt", b"false"))
 _TOKENIZE_FIELDS = ("model", "messages", "tools", "chat_template_kwargs")
@@ -92,11 +92,9 @@ class Vllm(OpenAICompatible):
         health = yield FetchRequest("/health", optional=True)
         if health.status >= 500:
             raise UpstreamError(f"vLLM's engine has stopped (status {health.status} at /health). Restart vLLM.")
-        listing = parse_listing((yield FetchRequest("/v1/models")), MODEL_LISTING, self.title, "/v1/models")
+        entries = parse_model_objects((yield FetchRequest("/v1/models")), self.title)
         version = yield FetchRequest("/version", optional=True)
-        return Inventory(
-            tuple(_build_model(entry) for entry in listing.data), State.UP, version=_parse_version(version)
-        )
+        return Inventory(tuple(map(_build_model, entries)), State.UP, version=_parse_version(version))
 
 
 def _max_tokens(prompt: str | tuple[int, ...]) -> int:
@@ -114,7 +112,7 @@ def _parse_version(fetched: FetchResponse) -> str:
 def _build_model(entry: ModelObject) -> Model:
     root = entry.root if entry.parent is None else None  # the root of a LoRA adapter is the adapter's own folder
     return Model(
-        entry.id, context_length=entry.max_model_len or 0, is_loaded=True, aliases=find_aliases(entry.id, root)
+        entry.id, context_length=max(0, entry.max_model_len or 0), is_loaded=True, aliases=find_aliases(entry.id, root)
     )
 
 

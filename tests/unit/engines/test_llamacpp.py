@@ -122,6 +122,32 @@ def test_a_server_with_several_models_lists_which_are_loaded() -> None:
     assert all(not model.capabilities for model in found.models)
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"aliases": None},
+        {"aliases": "b"},
+        {"aliases": [None]},
+        {"meta": []},
+        {"meta": {"n_ctx": "x"}},
+        {"status": "loaded"},
+        {"status": None, "meta": None},
+    ],
+)
+def test_odd_fields_of_an_entry_are_ignored(entry: dict[str, Any]) -> None:
+    found = inspect(ENGINE, {"/v1/models": {"data": [{"id": "a"} | entry], "models": None}})
+    assert [(model.name, model.is_loaded) for model in found.models] == [("a", True)]
+
+
+@pytest.mark.parametrize(
+    "props", [{"total_slots": "4"}, {"total_slots": None}, {"modalities": None}, {"modalities": {"vision": "yes"}}]
+)
+def test_odd_properties_cost_only_themselves(props: dict[str, Any]) -> None:
+    found = inspect(ENGINE, {"/v1/models": {"data": [{"id": "a"}]}, "/props": {"chat_template": "tools"} | props})
+    assert found.models[0].capabilities == {"tools"}
+    assert found.slots == (4 if props.get("total_slots") else 0)
+
+
 def test_a_loading_server_keeps_its_known_models() -> None:
     loading = (503, {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}})
     known = (Model("tiny"),)
@@ -129,7 +155,7 @@ def test_a_loading_server_keeps_its_known_models() -> None:
     assert inspect(ENGINE, {"/health": (503, b"")}).detail == "it is loading its model"
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"<html></html>", b'{"data":[{"id":"a","aliases":"b"}]}'])
+@pytest.mark.parametrize("body", [b"", b"{}", b"<html></html>", b'{"data":3}'])
 def test_no_listing_is_garbage(body: bytes) -> None:
     with pytest.raises(UpstreamGarbage):
         inspect(ENGINE, {"/v1/models": body})

@@ -7,8 +7,8 @@ from typing import Any
 
 from penstock.control.discovery.health import ProbeResult
 from penstock.control.discovery.name_resolution import UrlResolver
-from penstock.domain.errors import PenstockError, UpstreamGarbage, UpstreamTimeout
-from penstock.domain.fleet import Inventory, Model, Server
+from penstock.domain.errors import ListingUnavailable, PenstockError, UpstreamGarbage, UpstreamTimeout
+from penstock.domain.fleet import Inventory, Model, Server, State
 from penstock.engines.base import Engine, FetchFunction, FetchRequest, FetchResponse
 
 MAX_FETCHES = 2000
@@ -67,6 +67,10 @@ class Prober:
         try:
             async with asyncio.timeout(max(0.0, target.deadline - started_at) + TIMEOUT_GRACE):
                 inventory = await _run_inspection(target.engine, target.known_models, fetch)
+        except ListingUnavailable as error:
+            if not target.server.models:
+                return ProbeResult(error=error)
+            inventory = Inventory(state=State.UP, detail="it lists no models: those of its settings are assumed")
         except TimeoutError:
             return ProbeResult(error=self._timeout_error(url))
         except Exception as error:  # an engine module that cannot cope with a response fails this server only

@@ -43,7 +43,7 @@ class _Response(msgspec.Struct):
 _response_decoder = msgspec.json.Decoder(_Response)
 _usage_decoder = msgspec.json.Decoder(UsageObject)
 _timings_decoder = msgspec.json.Decoder(Timings)
-_FINISH_REASON = re.compile(rb'"finish_reason":\s*"')
+_FINISH_REASON = re.compile(rb'"finish_reason":\s*"[^"]')  # some servers send an empty one in each event
 
 
 def build_usage_object(usage: Usage) -> dict[str, Any]:

@@ -22,7 +22,9 @@ def inspect_server(title: str) -> Generator[FetchRequest, FetchResponse, Invento
     listing = yield FetchRequest("/api/tags")
     if listing.status != 200:
         raise as_upstream_error(parse_error_response(listing.status, listing.body, None, title), title)
-    entries = decode_object(listing.body).get("models")
+    entries = decode_object(listing.body).get("models", "missing")
+    if entries is None:
+        entries = []
     if not isinstance(entries, list):
         raise UpstreamGarbage(
             f"The server at this address is not an {title}: its /api/tags has no list of models. Check the address."

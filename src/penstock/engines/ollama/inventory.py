@@ -8,9 +8,10 @@ import msgspec
 
 from penstock.domain.errors import UpstreamGarbage
 from penstock.domain.fleet import Inventory, Model
+from penstock.domain.unicode_repair import repair_unicode
 from penstock.engines.base import FetchRequest, FetchResponse
 from penstock.engines.error_messages import as_upstream_error
-from penstock.engines.json_fields import as_object, as_text, decode_object
+from penstock.engines.json_fields import DECODE_ERRORS, as_object, as_text, decode_object
 from penstock.engines.ollama.errors import parse_error_response
 
 _MAX_SHOW_REQUESTS = 64  # in one probe
@@ -50,7 +51,7 @@ def inspect_server(known_models: tuple[Model, ...], title: str) -> Generator[Fet
 def _parse_listing(fetched: FetchResponse, title: str) -> list[Model]:
     if fetched.status != 200:
         raise as_upstream_error(parse_error_response(fetched.status, fetched.body, None, title), title)
-    entries = _decode_response(fetched).get("models", "missing")
+    entries = _decode_entries(fetched)
     if entries is None:
         return []
     if not isinstance(entries, list):
@@ -59,10 +60,20 @@ def _parse_listing(fetched: FetchResponse, title: str) -> list[Model]:
         )
     models: dict[str, Model] = {}
     for entry in entries:
-        model = _build_model(entry) if isinstance(entry, dict) else None
+        fields = {"name": entry} if isinstance(entry, str) else entry
+        model = _build_model(fields) if isinstance(fields, dict) else None
         if model is not None and model.name:
             models.setdefault(model.name, model)
     return list(models.values())
+
+
+def _decode_entries(fetched: FetchResponse) -> object:
+    """Return the list of models; some servers that imitate Ollama send a bare one."""
+    try:
+        value = msgspec.json.decode(repair_unicode(fetched.body))
+    except DECODE_ERRORS:
+        return "invalid"
+    return value if isinstance(value, list) and value else as_object(value).get("models", "missing")
 
 
 def _build_model(entry: Mapping[str, Any]) -> Model:
@@ -131,6 +142,8 @@ def _decode_response(fetched: FetchResponse) -> Mapping[str, Any]:
 
 def _as_count(value: object) -> int:
     """Return `value` if it is a positive number that fits 63 bits, else 0."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 2**63:
         return 0
     return int(value)

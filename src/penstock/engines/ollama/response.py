@@ -8,6 +8,7 @@ import msgspec
 from penstock.domain.errors import PenstockError, UpstreamCut, UpstreamGarbage
 from penstock.domain.response import Chunk, Logprob, ToolDelta, Usage
 from penstock.engines.json_fields import DECODE_ERRORS
+from penstock.engines.lenient_json import LenientDecoder
 
 _ABSENT = msgspec.Raw()
 _MAX_LINE = 64 * 1024 * 1024  # bytes, far above any real line
@@ -22,7 +23,7 @@ class _Function(msgspec.Struct, gc=False):
 
 
 class _ToolCall(msgspec.Struct, gc=False):
-    function: _Function
+    function: _Function | None = None
     id: str | None = None
 
 
@@ -63,6 +64,7 @@ class _Line(msgspec.Struct, gc=False):
 
 
 _decode = msgspec.json.Decoder(_Line).decode
+_decode_leniently = LenientDecoder(_Line, frozenset({"done"})).decode
 
 
 class OllamaReader:
@@ -141,7 +143,7 @@ class OllamaReader:
         try:
             record = _decode(line)
         except DECODE_ERRORS:
-            record = self._decode_leniently(line)
+            record = self._decode_odd_line(line)
         message = record.message
         if not record.done and record.logprobs is None:
             if message is None:
@@ -153,9 +155,9 @@ class OllamaReader:
                 return (Chunk(message.content),)
         return self._read_uncommon_line(record)
 
-    def _decode_leniently(self, line: bytes) -> _Line:
+    def _decode_odd_line(self, line: bytes) -> _Line:
         try:
-            return _decode(line.decode("utf-8", "replace").encode())
+            return _decode_leniently(line.removeprefix(b"\xef\xbb\xbf"))
         except DECODE_ERRORS:
             excerpt = "" if line.lstrip().startswith(b"{") else f": {line[:40]!r}"
             raise UpstreamGarbage(
@@ -197,8 +199,11 @@ class OllamaReader:
         """Build the tool calls, each complete. Before 0.12.10 they have no ids; then the id is a hash of the call."""
         deltas: list[ToolDelta] = []
         for call in calls:
-            arguments = bytes(call.function.arguments).decode() or "{}"
-            name, index = call.function.name or "", self._call_count
+            function = call.function or _Function()
+            arguments = bytes(function.arguments).decode() or "{}"
+            if arguments.startswith('"'):  # OpenAI's form, from servers that imitate Ollama
+                arguments = msgspec.json.decode(arguments, type=str)
+            name, index = function.name or "", self._call_count
             source = f"{record.created_at} {index} {name} {arguments}".encode()
             call_id = call.id or f"call_{hashlib.blake2s(source, digest_size=4).hexdigest()}"
             deltas.append(ToolDelta(index, call_id, name, arguments))

@@ -7,7 +7,7 @@ from penstock.domain.fleet import Inventory, Model, State
 from penstock.domain.server_kind import KindDefaults
 from penstock.engines.base import FetchRequest, FetchResponse
 from penstock.engines.openai_compatible.base import OpenAICompatible
-from penstock.engines.openai_compatible.inventory import MODEL_LISTING, ModelObject, find_aliases, parse_listing
+from penstock.engines.openai_compatible.inventory import ModelObject, find_aliases, parse_model_objects
 
 _NO_MODELS = "it lists no models: name them under `models` of this server"
 _EMPTY_LISTING = f"{_NO_MODELS} (mlx_lm.server needs the folder $HF_HOME/hub for that: create it and restart)"
@@ -33,14 +33,12 @@ class OpenAIServer(OpenAICompatible):
         fetched = yield FetchRequest("/v1/models")
         if fetched.status == 200 and not fetched.body.strip():
             return Inventory(state=State.UP, detail=_EMPTY_LISTING)
-        models = tuple(
-            _build_model(entry) for entry in parse_listing(fetched, MODEL_LISTING, self.title, "/v1/models").data
-        )
+        models = tuple(map(_build_model, parse_model_objects(fetched, self.title)))
         return Inventory(models, State.UP, detail="" if models else _NO_MODELS)
 
 
 def _build_model(entry: ModelObject) -> Model:
-    context = entry.max_model_len or entry.context_length or entry.context_window or 0
+    context = max(0, entry.max_model_len or entry.context_length or entry.context_window or 0)
     return Model(entry.id, context_length=context, aliases=find_aliases(entry.id))
 
 

@@ -8,9 +8,12 @@ from msgspec import Raw
 
 from penstock.domain.errors import UpstreamCut, UpstreamGarbage
 from penstock.domain.response import Chunk, Logprob, ToolDelta, Usage
+from penstock.engines.lenient_json import LenientDecoder
 from penstock.engines.openai_compatible.errors import parse_stream_error
+from penstock.engines.openai_compatible.tool_calls import ToolCallCollector
 
 NULL = Raw(b"null")  # the default of an absent field
+NO_ERRORS = (NULL, Raw(b'""'), Raw(b"false"))
 _FINISH_REASONS = {
     "stop": "stop",
     "length": "length",
@@ -18,9 +21,27 @@ _FINISH_REASONS = {
     "content_filter": "content_filter",
     "function_call": "tool_calls",
     "tool_use": "tool_calls",
+    "tool_call": "tool_calls",
     "max_tokens": "length",
+    "max_length": "length",
+    "max_new_tokens": "length",
+    "max_output_tokens": "length",
     "model_length": "length",
+    "model_context_window_exceeded": "length",
+    "content_filtered": "content_filter",
+    "sensitive": "content_filter",
+    "safety": "content_filter",
+    "refusal": "content_filter",
 }
+# Reasons of a response that failed. `insufficient_system_resource` is DeepSeek's, `network_error` is Zhipu's.
+_FAILURES = frozenset(
+    {
+        *("abort", "aborted", "cancel", "cancelled", "canceled", "error", "failed", "failure", "timeout", "timed_out"),
+        *("network_error", "server_error", "internal_error", "internal_server_error", "engine_error", "overloaded"),
+        *("insufficient_system_resource", "insufficient_system_resources", "unavailable", "service_unavailable"),
+    }
+)
+_NO_REASONS = frozenset({"", "null", "none"})
 
 
 class FunctionObject(msgspec.Struct, gc=False):
@@ -60,7 +81,7 @@ class MessageObject(msgspec.Struct, gc=False):
 class ChoiceObject(msgspec.Struct, gc=False):
     """Choice of any endpoint: `delta` in a chat's stream, `message` in a chat's body, `text` in a completion."""
 
-    index: int = 0
+    index: int | None = 0
     delta: MessageObject | None = None
     finish_reason: str | None = None
     logprobs: "Logprobs | None" = None
@@ -129,7 +150,7 @@ class EmbeddingObject(msgspec.Struct, gc=False):
     """Vector as floats, or as base64 of little-endian float32."""
 
     embedding: list[float] | str
-    index: int = 0
+    index: int | None = None
 
 
 class EmbeddingsObject(msgspec.Struct, gc=False):
@@ -150,11 +171,24 @@ class TokenCountObject(msgspec.Struct, gc=False):
 _decode_response = msgspec.json.Decoder(ResponseObject).decode
 _decode_embeddings = msgspec.json.Decoder(EmbeddingsObject).decode
 _decode_token_count = msgspec.json.Decoder(TokenCountObject).decode
+decode_leniently = LenientDecoder(ResponseObject).decode
+_decode_embeddings_leniently = LenientDecoder(EmbeddingsObject).decode
+
+ToolCalls = dict[int, ToolCallCollector]
+"""Tool calls of a stream, by choice."""
+
+
+def has_finished(reason: str | None) -> bool:
+    """Return whether a finish reason is one: some servers send an empty one in each event before the last."""
+    return bool(reason) and reason.strip().lower() not in _NO_REASONS  # type: ignore[union-attr]
 
 
 def parse_response(body: bytes, title: str) -> Iterator[Chunk]:
     """Parse the body of a chat or completion."""
-    response = _decode_response(body)
+    try:
+        response = _decode_response(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        response = decode_leniently(body)
     _raise_error(response.error, body, title)
     if response.choices is None:
         raise UpstreamGarbage(f"{title} sent a response without `choices`. Check that the server is of this kind.")
@@ -163,11 +197,17 @@ def parse_response(body: bytes, title: str) -> Iterator[Chunk]:
 
 def parse_embeddings(body: bytes, title: str) -> Iterator[Chunk]:
     """Parse the body of an embedding: the vectors in the order of the inputs, and the usage."""
-    response = _decode_embeddings(body)
+    try:
+        response = _decode_embeddings(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        response = _decode_embeddings_leniently(body)
     _raise_error(response.error, body, title)
     if response.data is None:
         raise UpstreamGarbage(f"{title} sent embeddings without `data`. Check that the server is of this kind.")
-    embeddings = [item.embedding for item in sorted(response.data, key=lambda item: item.index)]
+    items = response.data
+    if all(item.index is not None for item in items):
+        items = sorted(items, key=lambda item: item.index or 0)
+    embeddings = [item.embedding for item in items]
     vectors = tuple(vector if isinstance(vector, str) else tuple(vector) for vector in embeddings)
     return iter((Chunk(vectors=vectors, usage=build_usage(ResponseObject(usage=response.usage))),))
 
@@ -182,13 +222,16 @@ def parse_token_count(body: bytes, title: str) -> Iterator[Chunk]:
 
 
 def _raise_error(error: Raw, body: bytes, title: str) -> None:
-    if error != NULL:
+    if error not in NO_ERRORS:
         raise parse_stream_error(body, title)
 
 
-def build_chunks(response: ResponseObject, title: str) -> Iterator[Chunk]:
-    """Build the chunks of one object; the last of them has the usage."""
-    chunks = [_build_chunk(choice, title) for choice in response.choices or ()]
+def build_chunks(response: ResponseObject, title: str, tool_calls: ToolCalls | None = None) -> Iterator[Chunk]:
+    """Build the chunks of one object; the last of them has the usage.
+
+    `tool_calls` are those of the events before; None for a complete response.
+    """
+    chunks = [_build_chunk(choice, title, tool_calls) for choice in response.choices or ()]
     usage = build_usage(response)
     if usage is not None:
         if not chunks:
@@ -199,15 +242,16 @@ def build_chunks(response: ResponseObject, title: str) -> Iterator[Chunk]:
             yield chunk
 
 
-def _build_chunk(choice: ChoiceObject, title: str) -> Chunk:
+def _build_chunk(choice: ChoiceObject, title: str, tool_calls: ToolCalls | None) -> Chunk:
+    index = choice.index or 0
     message = choice.delta or choice.message or MessageObject()
     text, thinking = _split_content(message.content if choice.text is None else choice.text)
     return Chunk(
         text=text,
         thinking=thinking or message.reasoning_content or message.reasoning or "",
-        tool_calls=_build_tool_calls(message),
-        finish="" if choice.finish_reason is None else _finish_reason(choice.finish_reason, title),
-        choice=choice.index,
+        tool_calls=_build_tool_calls(message, index, tool_calls),
+        finish=_finish_reason(choice.finish_reason or "", title) if has_finished(choice.finish_reason) else "",
+        choice=index,
         logprobs=_build_logprobs(choice.logprobs),
         refusal=message.refusal or "",
         stop_sequence=choice.stop_reason if isinstance(choice.stop_reason, str) else "",
@@ -222,20 +266,29 @@ def _split_content(content: str | list[TextPart] | None) -> tuple[str, str]:
 
 
 def _finish_reason(reason: str, title: str) -> str:
-    if reason in {"abort", "error"}:
-        raise UpstreamCut(f"{title} aborted the response. Try again.")
+    reason = reason.strip().lower()
+    if reason in _FAILURES:
+        raise UpstreamCut(f"{title} aborted the response ({reason}). Try again.")
     return _FINISH_REASONS.get(reason, "stop")
 
 
-def _build_tool_calls(message: MessageObject) -> tuple[ToolDelta, ...]:
+def _build_tool_calls(message: MessageObject, choice: int, tool_calls: ToolCalls | None) -> tuple[ToolDelta, ...]:
     calls = message.tool_calls or ()
     if message.function_call is not None:
         calls = (*calls, ToolCallObject(function=message.function_call))
+    if not calls:
+        return ()
     deltas = []
     for position, call in enumerate(calls):
         function = call.function or FunctionObject()
-        index = position if call.index is None else call.index
-        deltas.append(ToolDelta(index, call.id or "", function.name or "", _encode_arguments(function.arguments)))
+        # Each entry of a complete message is a call, whatever its index.
+        delta = ToolDelta(position, call.id or "", function.name or "", _encode_arguments(function.arguments))
+        if tool_calls is not None:
+            collector = tool_calls.get(choice)
+            if collector is None:
+                collector = tool_calls[choice] = ToolCallCollector()
+            collector.add_fragment(delta, call.index, position if len(calls) > 1 else None)
+        deltas.append(delta)
     return tuple(deltas)
 
 

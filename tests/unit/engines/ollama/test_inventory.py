@@ -11,6 +11,7 @@ from penstock.domain.errors import UpstreamError, UpstreamGarbage
 from penstock.domain.fleet import Inventory, Model
 from penstock.engines.base import FetchResponse
 from penstock.engines.ollama.engine import ENGINE
+from tests.unit.engines.engine_calls import inspect
 
 DIGEST = "a" * 64
 LISTED = {
@@ -178,3 +179,18 @@ def test_wrong_types_anywhere_lose_only_their_own_field(
     for model in FakeOllama(answers).inspect().models:
         assert model.name
         assert min(model.size, model.context_length, model.size_vram) >= 0
+
+
+@pytest.mark.parametrize(
+    ("listing", "names"),
+    [
+        ({"models": [{"size": 3}, None, 7, {"name": "a"}]}, ["a"]),
+        ({"models": ["a", {"name": "b", "details": None, "capabilities": None}]}, ["a", "b"]),
+        ([{"name": "a"}], ["a"]),
+        ({"models": [{"model": "a", "size": "12", "details": {"context_length": "4096"}}]}, ["a"]),
+        (b'{"models":[{"name":"a","digest":"\xff"}]}', ["a"]),
+    ],
+)
+def test_an_odd_entry_costs_only_itself(listing: object, names: list[str]) -> None:
+    found = inspect(ENGINE, {"/api/tags": listing}).models
+    assert [model.name for model in found] == names

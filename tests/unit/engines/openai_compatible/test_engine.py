@@ -4,6 +4,7 @@ import pytest
 
 from penstock.domain.errors import UpstreamError, UpstreamGarbage
 from penstock.domain.fleet import Inventory, Model, State
+from penstock.engines import load
 from penstock.engines.openai_compatible.engine import ENGINE
 from tests.unit.engines.engine_calls import inspect
 
@@ -23,7 +24,13 @@ def test_the_context_length_is_read_under_all_its_names(name: str) -> None:
     assert inspect(ENGINE, {"/v1/models": {"data": [{"id": "a", name: 4096}]}}).models[0].context_length == 4096
 
 
-@pytest.mark.parametrize("body", [b"", b"\n", {"object": "list", "data": []}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"\n", {"object": "list", "data": []}, {"data": None}, {"object": "list", "data": None, "models": None}),
+        *([], {"models": []}, {"data": [{}, 3, None, {"id": 3}, {"id": ""}]}),
+    ],
+)
 def test_a_server_that_lists_nothing_is_up_and_says_what_to_do(body: object) -> None:
     found = inspect(ENGINE, {"/v1/models": body})
     assert (found.models, found.state) == ((), State.UP)
@@ -35,13 +42,9 @@ def test_a_server_that_lists_nothing_is_up_and_says_what_to_do(body: object) -> 
     [
         (b"<!doctype html><html></html>", "a web page"),
         (b"Ollama is running", "invalid JSON"),
-        ([], "invalid JSON"),
-        ({}, "missing required field `data`"),
+        ({}, "without `data`"),
         ({"data": {}}, "invalid JSON"),
-        ({"data": [{}]}, "invalid JSON"),
-        ({"data": [{"id": 3}]}, "invalid JSON"),
-        ({"data": [{"id": "a", "max_model_len": "x"}]}, "invalid JSON"),
-        (b'{"data":[{"id":"\xff"}]}', "invalid JSON"),
+        ("none", "invalid JSON"),
         (b"[" * 100_000, "invalid JSON"),
         (b" " * (9 << 20), "more than 8 MiB"),
     ],
@@ -53,6 +56,36 @@ def test_invalid_listings_are_garbage(answer: object, words: str) -> None:
         inspect(ENGINE, {"/v1/models": answer})
     assert words in caught.value.message
     assert len(caught.value.message) < 300
+
+
+GOOD_ENTRY = {"id": "good", "context_length": 9}
+
+
+@pytest.mark.parametrize(
+    ("listing", "models"),
+    [
+        ([GOOD_ENTRY], [Model("good", context_length=9)]),
+        (["a", GOOD_ENTRY], [Model("a"), Model("good", context_length=9)]),
+        ({"models": [{"name": "a"}]}, [Model("a")]),
+        ({"data": None, "models": [{"model": "a"}]}, [Model("a")]),
+        ({"data": [{"object": "model"}, GOOD_ENTRY]}, [Model("good", context_length=9)]),
+        ({"data": [None, 3, GOOD_ENTRY]}, [Model("good", context_length=9)]),
+        ({"data": [{"name": "a"}]}, [Model("a")]),
+        ({"data": [{"id": "a", "context_length": "4096"}]}, [Model("a", context_length=4096)]),
+        ({"data": [{"id": "a", "context_length": "4k"}]}, [Model("a")]),
+        ({"data": [{"id": "a", "context_length": 4096.0}]}, [Model("a", context_length=4096)]),
+        ({"data": [{"id": "a", "context_length": -1, "root": 3, "parent": {}}]}, [Model("a")]),
+        ({"data": [{"id": "a"}, {"id": "a"}]}, [Model("a")]),
+        (b'\xef\xbb\xbf{"data":[{"id":"a"}]}', [Model("a")]),
+        (b'{"data":[{"id":"a","owner":"\xff"}]}', [Model("a")]),
+    ],
+)
+@pytest.mark.parametrize("kind", ["openai", "vllm"])
+def test_an_odd_entry_costs_only_itself(kind: str, listing: object, models: list[Model]) -> None:
+    found = inspect(load()[kind], {"/v1/models": listing}).models
+    contexts = [max(model.context_length, 0) for model in models]
+    assert [model.name for model in found] == [model.name for model in models]
+    assert kind == "vllm" or [model.context_length for model in found] == contexts
 
 
 @pytest.mark.parametrize(

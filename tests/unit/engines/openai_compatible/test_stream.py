@@ -89,6 +89,18 @@ STREAMS = {
     "null error": HELLO.replace(b'"id":"x"', b'"error":null,"id":"x"'),
     "no stream at all": b'{"choices":[{"message":{"role":"assistant","content":"Hello"},"finish_reason":"stop"}]}',
     "no stream at all, indented": b'\n {\n "choices":[{"message":{"content":"Hello"},"finish_reason":"stop"}]}\n',
+    "empty finish reasons": HELLO.replace(b'"finish_reason":null', b'"finish_reason":""'),
+    "finish reasons in words": HELLO.replace(b'"finish_reason":null', b'"finish_reason":"null"'),
+    "no index": HELLO.replace(b'"index":0', b'"index":null'),
+    "an index as text": HELLO.replace(b'"index":0', b'"index":"0"'),
+    "unknown fields": HELLO.replace(b"data: ", b"x-trace: 1\nflavour\ndata: "),
+    "a byte order mark": b"\xef\xbb\xbf" + HELLO,
+    "a byte order mark before the body": (
+        b'\xef\xbb\xbf{"choices":[{"message":{"content":"Hello"},"finish_reason":"stop"}]}'
+    ),
+    "carriage returns": HELLO.replace(b"\n", b"\r"),
+    "odd details": HELLO.replace(b'"index":0', b'"index":0,"logprobs":"none","stop_reason":{},"text":null'),
+    "odd usage": HELLO.replace(b'"id":"x"', b'"usage":[],"timings":"fast","error":"","id":"x"'),
     "parts": text("Hel") + event({"content": [{"type": "text", "text": "lo"}]}, finish="stop") + DONE,
 }
 
@@ -179,12 +191,116 @@ def test_tool_calls_are_put_together_from_fragments() -> None:
     [
         ({"id": "c", "function": {"name": "f", "arguments": "{}"}}, ToolDelta(0, "c", "f", "{}")),
         ({"index": None, "id": None, "function": {"name": "f", "arguments": None}}, ToolDelta(0, "", "f", "")),
-        ({"index": 2, "function": {"name": "f", "arguments": {"a": 1}}}, ToolDelta(2, "", "f", '{"a":1}')),
-        ({"index": 1}, ToolDelta(1)),
+        ({"index": 2, "function": {"name": "f", "arguments": {"a": 1}}}, ToolDelta(0, "", "f", '{"a":1}')),
+        ({"index": 1}, ToolDelta(0)),
     ],
 )
 def test_incomplete_tool_calls_are_accepted(call: dict, delta: ToolDelta) -> None:
     assert read(event({"tool_calls": [call]}) + END)[0].tool_calls == (delta,)
+
+
+def fragments(*calls: dict) -> bytes:
+    return b"".join(event({"tool_calls": [call]}) for call in calls) + event(finish="tool_calls") + DONE
+
+
+def call(name: str = "", arguments: str = "", **fields: object) -> dict:
+    return {"function": ({"name": name} if name else {}) | {"arguments": arguments}} | fields
+
+
+TWO_CALLS = {
+    "no index": [call("f", '{"x":1}', id="a"), call("g", '{"y":2}', id="b")],
+    "no index, in fragments": [
+        *(call("f", '{"x"', id="a"), call(arguments=":1}")),
+        *(call("g", '{"y"', id="b"), call(arguments=":2}")),
+    ],
+    "index 0": [call("f", '{"x":1}', id="a", index=0), call("g", '{"y":2}', id="b", index=0)],
+    "index 0, interleaved": [
+        *(call("f", '{"x"', id="a", index=0), call("g", '{"y"', id="b", index=0)),
+        *(call(arguments=":1}", id="a", index=0), call(arguments=":2}", id="b", index=0)),
+    ],
+    "index 0, name before arguments": [
+        *(call("f", id="a", index=0), call(arguments='{"x":1}', index=0)),
+        *(call("g", id="b", index=0), call(arguments='{"y":2}', index=0)),
+    ],
+    "index null": [call("f", '{"x":1}', id="a", index=None), call("g", '{"y":2}', id="b", index=None)],
+    "index from one": [call("f", '{"x":1}', id="a", index=1), call("g", '{"y":2}', id="b", index=2)],
+    "a new id in each fragment": [
+        *(call("f", '{"x"', id="a", index=0), call(arguments=":1}", id="r1", index=0)),
+        *(call("g", '{"y"', id="b", index=1), call(arguments=":2}", id="r2", index=1)),
+    ],
+    "the name in each fragment": [
+        *(call("f", '{"x"', id="a", index=0), call("f", ":1}", id="a", index=0), call("f", "", id="a", index=0)),
+        *(call("g", '{"y"', id="b", index=1), call("g", ":2}", id="b", index=1)),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", TWO_CALLS)
+def test_parallel_tool_calls_stay_apart_however_they_are_numbered(name: str) -> None:
+    assert answer(fragments(*TWO_CALLS[name])).choices[0] == Choice(
+        tool_calls=(ToolCall("a", "f", '{"x":1}'), ToolCall("b", "g", '{"y":2}')), finish="tool_calls"
+    )
+
+
+def test_parallel_tool_calls_in_one_event_stay_apart() -> None:
+    both = [call("f", '{"x":1}', id="a", index=0), call("g", '{"y":2}', id="b", index=0)]
+    data = event({"tool_calls": both}) + event(finish="tool_calls") + DONE
+    assert [found.arguments for found in answer(data).choices[0].tool_calls] == ['{"x":1}', '{"y":2}']
+    in_parts = [call(arguments=":1}"), call(arguments=":2}")], [call("f", '{"x"'), call("g", '{"y"')]
+    data = b"".join(event({"tool_calls": calls}) for calls in reversed(in_parts)) + END + DONE
+    assert [found.arguments for found in answer(data).choices[0].tool_calls] == ['{"x":1}', '{"y":2}']
+
+
+def test_calls_of_one_tool_without_ids_stay_apart() -> None:
+    data = fragments(call("f", '{"x":1}'), call("f", '{"x":2}'), call("now"), call("today"))
+    found = answer(data).choices[0].tool_calls
+    assert [(each.name, each.arguments) for each in found] == [
+        *(("f", '{"x":1}'), ("f", '{"x":2}')),
+        *(("now", ""), ("today", "")),
+    ]
+
+
+def test_tool_calls_of_several_choices_stay_apart() -> None:
+    data = b"".join(
+        event({"tool_calls": [call("f", arguments, index=0)]}, index=choice)
+        for choice, arguments in ((0, '{"x"'), (1, '{"y"'))
+    )
+    data += b"".join(
+        event({"tool_calls": [call("", arguments, index=0)]}, index=choice)
+        for choice, arguments in ((0, ":1}"), (1, ":2}"))
+    )
+    found = answer(data + DONE).choices
+    assert [choice.tool_calls[0].arguments for choice in found] == ['{"x":1}', '{"y":2}']
+
+
+def test_calls_of_a_complete_message_stay_apart() -> None:
+    calls = [call("f", '{"x":1}', id="a", index=0), call("g", '{"y":2}', id="b", index=0)]
+    body = msgspec.json.encode({"choices": [{"message": {"tool_calls": calls}, "finish_reason": "tool_calls"}]})
+    assert [found.arguments for found in read_body(body).choices[0].tool_calls] == ['{"x":1}', '{"y":2}']
+
+
+@pytest.mark.parametrize("reason", ["", " ", "null", "None"])
+def test_an_empty_finish_reason_is_none(reason: str) -> None:
+    with pytest.raises(UpstreamCut):
+        read(text("a", finish=reason))
+    assert answer(text("a", finish=reason) + DONE).choices[0].finish == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "mended"),
+    [
+        (rb"h\ud83d x", "h\ufffd x"),
+        (rb"\ude00!", "\ufffd!"),
+        (b"h\xffi", "h\ufffdi"),
+        (b"\xf0\x9f", "\ufffd"),
+        (rb"\ud83d\ude00", "🙂".replace("🙂", "\U0001f600")),
+    ],
+)
+def test_text_that_is_not_unicode_is_mended(content: bytes, mended: str) -> None:
+    data = b'data: {"choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % content
+    assert answer(data + HELLO).choices[0].text == mended + "Hello"
+    body = b'{"choices":[{"message":{"content":"%b"},"finish_reason":"stop"}]}' % content
+    assert read_body(body).choices[0].text == mended
 
 
 def test_a_function_of_the_old_form_is_a_tool_call() -> None:
@@ -202,6 +318,9 @@ def test_a_function_of_the_old_form_is_a_tool_call() -> None:
         ("function_call", "tool_calls"),
         ("content_filter", "content_filter"),
         ("eos", "stop"),
+        ("MAX_TOKENS", "length"),
+        ("max_new_tokens", "length"),
+        ("sensitive", "content_filter"),
         ("repetition", "stop"),
     ],
 )
@@ -209,7 +328,9 @@ def test_finish_reasons_are_ours(reason: str, finish: str) -> None:
     assert answer(text("a") + event(finish=reason) + DONE).choices[0].finish == finish
 
 
-@pytest.mark.parametrize("reason", ["abort", "error"])
+@pytest.mark.parametrize(
+    "reason", ["abort", "error", "network_error", "timeout", "insufficient_system_resource", "NETWORK_ERROR"]
+)
 def test_a_response_aborted_by_the_server_was_cut(reason: str) -> None:
     with pytest.raises(UpstreamCut):
         read(text("a") + event(finish=reason) + DONE)
@@ -291,11 +412,9 @@ def test_done_without_a_finish_is_an_end() -> None:
         b"data: {nonsense}\n\n",
         b'data: {"choices":3}\n\n',
         b'data: {"choices":[3]}\n\n',
-        b'data: {"choices":[{"index":"0"}]}\n\n',
         b'data: {"choices":[{"index":0,"delta":{"content":3}}]}\n\n',
         b"data: []\n\n",
         b'data: "text"\n\n',
-        b'data: {"choices":[{"delta":{"content":"\xff"}}]}\n\n',
         b"data: " + b"[" * 100_000 + b"\n\n",
         b"\x00\x01\x02\n",
         b'{"choices":\n\n',
