@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.gateway import run_gateway, server_settings
 from tests.support.raw_client import Answer, chat, post
-from tests.support.raw_engine import DONE, END, RawEngine, chunk, chunked_head, send_pieces
+from tests.support.raw_engine import DONE, END, RawEngine, chunk, chunked_head, response, send_pieces
 
 TWO_CALLS = [("a", "weather", '{"city":"Kyiv"}'), ("b", "time", '{"zone":"UTC"}')]
 TOOLS = [{"type": "function", "function": {"name": name, "parameters": {"type": "object"}}} for _, name, _ in TWO_CALLS]
@@ -136,3 +136,47 @@ async def test_a_finish_reason_that_means_failure_is_an_error(reason: str):
         answer = await gateway.send_request(post("/v1/messages", chat(stream=True, max_tokens=9)))
     assert b"event: error" in answer.body
     assert b"end_turn" not in answer.body
+
+
+BROKEN_TEXTS = {"a stray byte": (b"h\xffi", "h\ufffdi"), "half a surrogate pair": (rb"h\ud83d x", "h\ufffd x")}
+BODIES = {
+    "/v1/chat/completions": b'{"model":"m","messages":[{"role":"user","content":"%b"}]}',
+    "/v1/completions": b'{"model":"m","prompt":"%b"}',
+    "/v1/embeddings": b'{"model":"m","input":"%b"}',
+    "/v1/responses": b'{"model":"m","input":"%b"}',
+    "/v1/messages": b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"%b"}]}',
+    "/api/chat": b'{"model":"m","stream":false,"messages":[{"role":"user","content":"%b"}]}',
+    "/api/generate": b'{"model":"m","stream":false,"prompt":"%b"}',
+    "/api/embed": b'{"model":"m","input":"%b"}',
+    "/api/embeddings": b'{"model":"m","prompt":"%b"}',
+    "/chat": b'{"model":"m","message":"%b"}',
+    "/api/v1/chat": b'{"model":"m","message":"%b"}',
+}
+
+
+@pytest.mark.parametrize("kind", ["vllm", "ollama"])
+@pytest.mark.parametrize("path", BODIES)
+@pytest.mark.parametrize("name", BROKEN_TEXTS)
+async def test_text_that_is_not_unicode_reaches_the_server_mended(name: str, path: str, kind: str):
+    broken, mended = BROKEN_TEXTS[name]
+    async with (
+        RawEngine(send_pieces(response(b'{"error":"enough"}', status="400 Bad Request"))) as engine,
+        run_gateway(server_settings("a", engine.url, kind)) as gateway,
+    ):
+        answer = await gateway.send_request(post(path, BODIES[path] % broken))
+    assert answer.status == 400
+    assert mended in str(engine.requests[0].json), engine.requests[0].body
+
+
+@pytest.mark.parametrize("kind", ["openai", "ollama"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/chat", "/v1/completions", "/api/generate"])
+async def test_a_server_that_ignores_the_case_of_keys_reads_the_model_that_was_routed(path: str, kind: str):
+    fields = b'"messages":[{"role":"user","content":"hi"}],"prompt":"hi","stream":false'
+    async with (
+        RawEngine(send_pieces(response(b'{"error":"enough"}', status="400 Bad Request"))) as engine,
+        run_gateway(server_settings("a", engine.url, kind)) as gateway,
+    ):
+        for keys in (b'"model":"m","modeL":"m:latest"', b'"Model":"m:latest","model":"m"'):
+            await gateway.send_request(post(path, b"{%b,%b}" % (keys, fields)))
+    for request in engine.requests:
+        assert [key for key in request.json if key.lower() == "model"] == ["model"]

@@ -4,6 +4,7 @@ Go's decoder is more lenient than msgspec: it matches keys regardless of case, i
 and replaces invalid UTF-8 by U+FFFD. Bodies that msgspec rejects are normalized here, off the hot path.
 """
 
+import json
 import re
 from typing import Any
 
@@ -13,16 +14,18 @@ from penstock.domain.errors import InvalidRequest
 from penstock.domain.unicode_repair import repair_unicode
 
 _encode = msgspec.json.encode
+_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _needs_escaping = re.compile("[<>&\x85\u2028\u2029]").search
 
 _FIELDS = """
     model name stream messages keep_alive options prompt suffix raw system template context images format think truncate
     shift logprobs top_logprobs tools role content thinking tool_calls tool_name tool_call_id id function arguments
-    index type description parameters input dimensions source destination server
+    index type description parameters input dimensions source destination server resume from files adapters license
+    quantize insecure username password modelfile
 """
 _KNOWN_FIELDS = frozenset(_FIELDS.split())
 # Go ignores the case of struct fields only, not of map keys, which the client chooses.
-_MAPS = frozenset({"options", "arguments", "parameters", "format"})
+_MAPS = frozenset({"options", "arguments", "parameters", "format", "files", "adapters", "info"})
 _POSITION = re.compile(r"\(byte (\d+)\)")
 _EXPECTED = re.compile(r"Expected `([^`]+)`, got `([^`]+)`(?: - at `\$\.?([^`]*)`)?")
 _GO_KINDS = {"int": "number", "float": "number", "str": "string"}
@@ -82,10 +85,27 @@ def normalize_body(body: bytes, go_type: str) -> bytes:
         value = {}
     if not isinstance(value, dict):
         raise InvalidRequest(f"json: cannot unmarshal {_name_json_type(value)} into Go value of type api.{go_type}")
+    fields = [key.casefold() for key in value]
+    if len(set(fields)) < len(fields):
+        value = _select_last_fields(value, repaired)
     try:
         return _encode(_lowercase_fields(value))
     except RecursionError:
         raise InvalidRequest("exceeded max depth") from None
+
+
+def fold_keys(body: bytes) -> bytes:
+    """Return an object with its fields of a request in small letters; the values stay as they are.
+
+    Of several keys for one field the last one counts, as for Ollama. A body that is not one object stays unchanged.
+    """
+    try:
+        value = _decode_object(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return body
+    if all(key in _KNOWN_FIELDS or key.casefold() not in _KNOWN_FIELDS for key in value):
+        return body
+    return _encode(_select_last_fields(value, body))
 
 
 def type_error(error: msgspec.ValidationError, go_type: str) -> InvalidRequest:
@@ -129,6 +149,29 @@ def _decode_first_value(body: bytes) -> Any:
         return msgspec.json.decode(body[: int(position[1]) - 1])  # the position is the one after the character
 
 
+def _select_last_fields(value: dict[str, Any], body: bytes) -> dict[str, Any]:
+    """Return the fields that count where several keys differ only in case: the last one that is not null.
+
+    `value` is the decoded body, in which the order of repeated keys is lost.
+    """
+    spellings: dict[str, str] = {}
+
+    def note_order(pairs: list[tuple[str, Any]]) -> list[str]:
+        spellings.clear()  # the outermost object comes last
+        for key, item in pairs:
+            field = key.casefold() if key.casefold() in _KNOWN_FIELDS else key
+            if item is not None or field not in spellings:
+                spellings[field] = key
+        return []
+
+    decoder = json.JSONDecoder(object_pairs_hook=note_order, parse_int=str, parse_float=str, strict=False)
+    try:
+        decoder.raw_decode(body.decode().lstrip())
+    except RecursionError:
+        raise InvalidRequest("exceeded max depth") from None
+    return {field: value[key] for field, key in spellings.items()}
+
+
 def _describe_syntax_error(error: msgspec.DecodeError, body: bytes) -> str:
     position = _POSITION.search(str(error))
     if "truncated" in str(error) or position is None:
@@ -150,6 +193,6 @@ def _lowercase_fields(value: Any) -> Any:
         return value
     lowercased = {}
     for key, item in value.items():
-        field = key.lower() if key.lower() in _KNOWN_FIELDS else key
+        field = key.casefold() if key.casefold() in _KNOWN_FIELDS else key
         lowercased[field] = item if field in _MAPS else _lowercase_fields(item)
     return lowercased

@@ -60,15 +60,6 @@ def create_unreadable_error(error: Exception) -> InvalidRequest:
     return InvalidRequest(f"A value in the body cannot be read: {error}.")
 
 
-def check_utf8(body: bytes) -> None:
-    """Raise InvalidRequest if a body is not UTF-8. Decoders do not check the values that they skip."""
-    try:
-        if not body.isascii():
-            body.decode()
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(describe_syntax_error(error, body)) from None
-
-
 def describe_syntax_error(error: Exception, body: bytes | msgspec.Raw) -> str:
     """Return the message for a body that is not JSON: `error` is a decode error other than a ValidationError."""
     if isinstance(error, RecursionError):

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from penstock.dialects.json_body import (
     PositiveInt,
-    check_utf8,
     collect_unknown_fields,
     decode_body,
     decode_last_object,
@@ -82,13 +81,6 @@ def test_list_indices_can_stand_in_brackets() -> None:
 
 def test_the_path_of_a_part_starts_with_the_path_of_the_part() -> None:
     assert get_error(b'{"items":[{}]}', "input.2").param == "input.2.items.0.text"
-
-
-def test_values_that_decoders_skip_are_checked_for_utf8() -> None:
-    body = b'{"items":[],"unknown":"\xff"}'
-    assert decode_body(DECODER, body) == Body([])
-    with pytest.raises(InvalidRequest, match=r"not valid UTF-8 \(byte 23\)"):
-        check_utf8(body)
 
 
 def test_a_field_error_has_the_path_as_its_param() -> None:

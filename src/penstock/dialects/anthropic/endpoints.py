@@ -9,7 +9,6 @@ from penstock.dialects.anthropic.schema import ThinkingConfig
 from penstock.dialects.base import NO_FLAGS, Renderer
 from penstock.dialects.json_body import (
     PositiveInt,
-    check_utf8,
     decode_body,
     decode_last_object,
     missing_field,
@@ -20,6 +19,7 @@ from penstock.domain.errors import PenstockError
 from penstock.domain.provenance import Provenance
 from penstock.domain.request import Call, Operation
 from penstock.domain.response import Usage
+from penstock.domain.unicode_repair import repair_unicode
 
 
 class _RoutingFields(msgspec.Struct):
@@ -69,7 +69,7 @@ class MessagesEndpoint(_Endpoint):
 
     def parse_request(self, body: bytes, content_type: bytes) -> Call:
         """Parse the model, `stream` and the required token limit."""
-        check_utf8(body)
+        body = repair_unicode(body)
         fields = decode_body(_decoder, body)
         if fields.max_tokens is None:
             raise missing_field("max_tokens")
@@ -111,7 +111,7 @@ class CountEndpoint(_Endpoint):
 
     def parse_request(self, body: bytes, content_type: bytes) -> Call:
         """Parse the model. Nothing is generated."""
-        check_utf8(body)
+        body = repair_unicode(body)
         return Call(self.wire, Operation.COUNT, decode_body(_decoder, body).model, stream=False, body=body)
 
     def create_renderer(self, call: Call, provenance: Provenance) -> Renderer:

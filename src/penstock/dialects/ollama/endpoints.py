@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from penstock.dialects.base import NO_FLAGS, Renderer
-from penstock.dialects.go_json import decode_lenient, normalize_body
+from penstock.dialects.go_json import decode_lenient, fold_keys, normalize_body
 from penstock.dialects.json_body import pop_resume_flag
 from penstock.dialects.ollama.options import parse_keep_alive
 from penstock.dialects.ollama.request import decode_chat, decode_embed, decode_embeddings, decode_generate
@@ -21,6 +21,7 @@ from penstock.domain.errors import InvalidRequest, ModelNotFound, PenstockError,
 from penstock.domain.provenance import Provenance
 from penstock.domain.request import Call, Operation
 from penstock.domain.response import Usage
+from penstock.domain.unicode_repair import repair_unicode
 
 _ABSENT = msgspec.Raw()
 _LENIENT = frozenset({"lenient"})
@@ -67,10 +68,32 @@ class _ManageFields(msgspec.Struct, gc=False):
     server: str | None = None
 
 
-_chat_decoder = msgspec.json.Decoder(_ChatFields)
-_generate_decoder = msgspec.json.Decoder(_GenerateFields)
-_embed_decoder = msgspec.json.Decoder(_EmbedFields)
-_manage_decoder = msgspec.json.Decoder(_ManageFields)
+class _RoutingDecoder:
+    """Decoder of routing fields. `others` are the endpoint's other fields.
+
+    `decode_strictly` rejects keys that are neither, and thereby keys in capitals, at no cost for the usual request.
+    """
+
+    def __init__(self, fields: type[msgspec.Struct], others: str, go_type: str) -> None:
+        other_fields = [(name, msgspec.Raw, _ABSENT) for name in others.split()]
+        strict = msgspec.defstruct(
+            f"_Strict{fields.__name__}", other_fields, bases=(fields,), forbid_unknown_fields=True, gc=False
+        )
+        self.decode_strictly = msgspec.json.Decoder(strict).decode
+        self.go_type = go_type
+        self.decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(fields)
+
+
+_COMMON = "format think truncate shift logprobs top_logprobs"
+_MANAGE = "insecure username password from files adapters template license system parameters messages quantize"
+_chat_decoder = _RoutingDecoder(_ChatFields, f"{_COMMON} tools", "ChatRequest")
+_generate_decoder = _RoutingDecoder(_GenerateFields, f"{_COMMON} system template context images", "GenerateRequest")
+_embed_decoder = _RoutingDecoder(_EmbedFields, "keep_alive truncate dimensions options", "EmbedRequest")
+_single_embed_decoder = _RoutingDecoder(_EmbedFields, "keep_alive options", "EmbeddingRequest")
+_manage_decoders = {
+    action: _RoutingDecoder(_ManageFields, _MANAGE, f"{action.capitalize()}Request")
+    for action in ("pull", "push", "create", "copy", "delete")
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +132,9 @@ class ChatEndpoint(_Endpoint):
         Flags: `load` or `unload` for a request without messages, which only loads or unloads the model; `lenient`;
         and those of `pop_resume_flag`.
         """
-        fields, flags = _decode_routing_fields(_chat_decoder, body, "ChatRequest")
+        fields, body, flags = _decode_routing_fields(_chat_decoder, body)
         is_empty = _is_empty(fields.messages)
-        if is_empty and not flags:
-            fields, flags = _decode_lenient_fields(_chat_decoder, body, "ChatRequest")
-            is_empty = _is_empty(fields.messages)
-        if not fields.model:
+        if _is_blank(fields.model):
             raise InvalidRequest("model is required", param="model")
         stream = fields.stream is not False
         if is_empty:
@@ -141,13 +161,10 @@ class GenerateEndpoint(_Endpoint):
 
     def parse_request(self, body: bytes, content_type: bytes) -> Call:
         """Parse the routing fields. Flags are those of a chat; a raw prompt or one with a suffix is a completion."""
-        fields, flags = _decode_routing_fields(_generate_decoder, body, "GenerateRequest")
+        fields, body, flags = _decode_routing_fields(_generate_decoder, body)
         is_empty = _is_empty(fields.prompt)
-        if is_empty and not flags:
-            fields, flags = _decode_lenient_fields(_generate_decoder, body, "GenerateRequest")
-            is_empty = _is_empty(fields.prompt)
-        if not fields.model:
-            raise ModelNotFound("model '' not found", param="model")
+        if _is_blank(fields.model):
+            raise ModelNotFound(f"model '{fields.model or ''}' not found", param="model")
         stream = fields.stream is not False
         if is_empty:
             flags, stream = flags | _select_load_flag(fields.keep_alive), False
@@ -174,14 +191,11 @@ class EmbedEndpoint(_Endpoint):
     def parse_request(self, body: bytes, content_type: bytes) -> Call:
         """Parse the model. Flag: `load` if there is nothing to embed."""
         is_single = self.wire == "ollama.embeddings"
-        go_type = "EmbeddingRequest" if is_single else "EmbedRequest"
-        fields, flags = _decode_routing_fields(_embed_decoder, body, go_type)
-        if _is_empty(fields.prompt if is_single else fields.input) and not flags:
-            fields, flags = _decode_lenient_fields(_embed_decoder, body, go_type)
-        if not fields.model:
+        fields, body, flags = _decode_routing_fields(_single_embed_decoder if is_single else _embed_decoder, body)
+        if _is_blank(fields.model):
             if is_single:
                 raise InvalidRequest("model is required", param="model")
-            raise ModelNotFound("model '' not found", param="model")
+            raise ModelNotFound(f"model '{fields.model or ''}' not found", param="model")
         if _is_empty(fields.prompt if is_single else fields.input):
             flags |= {"load"}
         return Call(self.wire, Operation.EMBEDDING, _check_model(fields.model), False, body, flags=flags)
@@ -205,10 +219,7 @@ class ManageEndpoint(_Endpoint):
     def parse_request(self, body: bytes, content_type: bytes) -> Call:
         """Parse the model and the server."""
         action = self.wire.partition(".")[2]
-        go_type = f"{action.capitalize()}Request"
-        fields, flags = _decode_routing_fields(_manage_decoder, body, go_type)
-        if not flags and not (fields.source if action == "copy" else fields.model):
-            fields, flags = _decode_lenient_fields(_manage_decoder, body, go_type)
+        fields, body, flags = _decode_routing_fields(_manage_decoders[action], body)
         model = (fields.source if action == "copy" else fields.model or fields.name) or ""
         _check_managed_names(action, model, fields.destination or "")
         stream = action in ("pull", "push", "create") and fields.stream is not False
@@ -232,21 +243,29 @@ class ManageEndpoint(_Endpoint):
         return ChatRenderer(call, provenance, generate=True)
 
 
-def _decode_routing_fields(
-    decoder: "msgspec.json.Decoder[Any]", body: bytes, go_type: str
-) -> tuple[Any, frozenset[str]]:
-    """Decode the routing fields. The flag `lenient` marks a body that needs Ollama's lenient decoding."""
+def _decode_routing_fields(routing: _RoutingDecoder, body: bytes) -> tuple[Any, bytes, frozenset[str]]:
+    """Decode the routing fields. Return them, the body for the server, and the flags.
+
+    Invalid Unicode is repaired. A body with keys in capitals is rewritten, since the server must not read another
+    field than the gateway did. The flag `lenient` marks any other body that needs Ollama's lenient decoding.
+    """
+    if not body.isascii() or b"\\u" in body:
+        body = repair_unicode(body)
     try:
-        fields = decoder.decode(body)
+        return routing.decode_strictly(body), body, NO_FLAGS
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        is_unknown_field = "unknown field" in str(error)
+    folded = fold_keys(body)
+    try:
+        if is_unknown_field and folded is body:
+            return routing.decoder.decode(body), body, NO_FLAGS
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _decode_lenient_fields(decoder, body, go_type)
-    return (fields, NO_FLAGS) if fields.model else _decode_lenient_fields(decoder, body, go_type)
+        pass
+    return decode_lenient(routing.decoder, folded, routing.go_type), folded, _LENIENT
 
 
-def _decode_lenient_fields(
-    decoder: "msgspec.json.Decoder[Any]", body: bytes, go_type: str
-) -> tuple[Any, frozenset[str]]:
-    return decode_lenient(decoder, body, go_type), _LENIENT
+def _is_blank(name: str | None) -> bool:
+    return not name or name.isspace()
 
 
 def _get_strict_body(call: Call, go_type: str) -> bytes:

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from penstock.dialects.base import EVENT_STREAM, JSON, NO_FLAGS
-from penstock.dialects.json_body import check_utf8, collect_unknown_fields, decode_body, pop_resume_flag
+from penstock.dialects.json_body import collect_unknown_fields, decode_body, pop_resume_flag
 from penstock.dialects.openai.errors import render_error_event, render_interruption
 from penstock.dialects.openai.request_fields import (
     IGNORED_FIELDS,
@@ -22,6 +22,7 @@ from penstock.domain.errors import PenstockError
 from penstock.domain.provenance import Provenance
 from penstock.domain.request import Call, Operation
 from penstock.domain.response import Choice, Chunk, Logprob, ModelResponse, Usage
+from penstock.domain.unicode_repair import repair_unicode
 
 _FINISH_REASONS = {"load": "stop", "unload": "stop", "tool_calls": "stop", "": "stop"}
 
@@ -60,7 +61,7 @@ class CompletionsEndpoint:
 
     def parse_request(self, body: bytes, content_type: bytes) -> Call:
         """Parse the routing fields in one pass."""
-        check_utf8(body)
+        body = repair_unicode(body)
         fields = decode_body(_routing_decoder, body, brackets=True)
         include_usage = fields.stream_options is not None and fields.stream_options.include_usage
         flags = _USAGE if include_usage else NO_FLAGS
@@ -79,7 +80,6 @@ class CompletionsEndpoint:
 
     def decode_content(self, call: Call) -> Content:
         """Decode the prompts and parameters."""
-        check_utf8(call.body)
         fields = decode_body(_request_decoder, call.body, brackets=True)
         return Completion(
             prompts=to_inputs(fields.prompt, "prompt"),

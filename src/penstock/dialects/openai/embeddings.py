@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from penstock.dialects.base import NO_FLAGS, UnstreamedRenderer
-from penstock.dialects.json_body import check_utf8, collect_unknown_fields, decode_body
+from penstock.dialects.json_body import collect_unknown_fields, decode_body
 from penstock.dialects.openai.errors import render_error, render_interruption
 from penstock.dialects.openai.request_fields import IGNORED_FIELDS, to_inputs
 from penstock.dialects.openai.usage import parse_usage
@@ -16,6 +16,7 @@ from penstock.domain.errors import InvalidRequest, PenstockError, UpstreamGarbag
 from penstock.domain.provenance import Provenance
 from penstock.domain.request import Call, Operation
 from penstock.domain.response import ModelResponse, Usage
+from penstock.domain.unicode_repair import repair_unicode
 
 
 class _RoutingFields(msgspec.Struct):
@@ -45,7 +46,7 @@ class EmbeddingsEndpoint:
 
     def parse_request(self, body: bytes, content_type: bytes) -> Call:
         """Parse the routing fields in one pass."""
-        check_utf8(body)
+        body = repair_unicode(body)
         fields = decode_body(_routing_decoder, body, brackets=True)
         if fields.encoding_format not in {None, "float", "base64"}:
             raise InvalidRequest("`encoding_format` must be float or base64.", param="encoding_format")
@@ -54,7 +55,6 @@ class EmbeddingsEndpoint:
 
     def decode_content(self, call: Call) -> Content:
         """Decode the texts or token lists."""
-        check_utf8(call.body)
         fields = decode_body(_request_decoder, call.body, brackets=True)
         return Embedding(
             inputs=to_inputs(fields.input, "input"),

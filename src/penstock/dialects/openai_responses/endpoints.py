@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from penstock.dialects.base import NO_FLAGS, Renderer
-from penstock.dialects.json_body import PositiveInt, check_utf8, decode_body, decode_last_object, pop_resume_flag
+from penstock.dialects.json_body import PositiveInt, decode_body, decode_last_object, pop_resume_flag
 from penstock.dialects.openai_responses.request import decode_chat
 from penstock.dialects.openai_responses.response import ResponseRenderer
 from penstock.domain.content import Chat
@@ -14,6 +14,7 @@ from penstock.domain.errors import PenstockError
 from penstock.domain.provenance import Provenance
 from penstock.domain.request import Call, Operation
 from penstock.domain.response import Usage
+from penstock.domain.unicode_repair import repair_unicode
 
 
 class _RoutingFields(msgspec.Struct):
@@ -55,7 +56,7 @@ class ResponsesEndpoint:
 
     def parse_request(self, body: bytes, content_type: bytes) -> Call:
         """Parse the model, `stream` and the token limit."""
-        check_utf8(body)
+        body = repair_unicode(body)
         fields = decode_body(_decoder, body)
         flags = NO_FLAGS
         if fields.resume is not None:

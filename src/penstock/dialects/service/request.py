@@ -10,6 +10,7 @@ import msgspec
 from penstock.dialects.json_body import describe_invalid_value, describe_syntax_error, missing_field, split_location
 from penstock.domain.content import Message, Text
 from penstock.domain.errors import InvalidRequest
+from penstock.domain.unicode_repair import repair_unicode
 
 NonEmptyText = Annotated[str, msgspec.Meta(min_length=1)]
 TokenLimit = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
@@ -29,7 +30,7 @@ class HistoryMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 def decode_body(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     """Decode a body. Raises InvalidRequest whose `param` is the path of the field, or `body`."""
     try:
-        return decoder.decode(body)
+        return decoder.decode(repair_unicode(body))
     except msgspec.ValidationError as error:
         raise _invalid_value(error, decoder.type) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -35,6 +35,12 @@ _LOAD_OPTIONS = frozenset(
 )
 # Fields of other dialects that request the default behavior.
 _DEFAULT_FIELDS = frozenset({"raw", "truncate", "shift"})
+_ROUTING_FIELDS = frozenset(
+    {
+        *("model", "stream", "stream_options", "messages", "prompt", "input", "n", "max_tokens"),
+        *("max_completion_tokens", "encoding_format", "functions", "resume"),
+    }
+)
 # Ollama's options with the numbers that turn them off.
 _DISABLED_OPTIONS = frozenset({("mirostat", b"0"), ("typical_p", b"1"), ("typical_p", b"1.0"), ("typical_p", b"0")})
 
@@ -45,7 +51,7 @@ class OpenAICompatible:
     Class variables describe a server. `option_names` maps names of Ollama's options to the server's own.
     `extra_fields` are fields beyond OpenAI's chat API that the server supports, whichever dialect they come in;
     `ignored_fields` may be left out. `accepts_thinking`: the server takes earlier thinking of the model back.
-    `accepts_files`: it takes documents.
+    `accepts_files`: it takes documents. `may_ignore_key_case`: `modeL` may be `model` for it, as in Go's decoder.
     """
 
     kind: ClassVar[str] = ""
@@ -66,11 +72,14 @@ class OpenAICompatible:
     ignored_fields: ClassVar[frozenset[str]] = frozenset()
     accepts_thinking: ClassVar[bool] = True
     accepts_files: ClassVar[bool] = False
+    may_ignore_key_case: ClassVar[bool] = False
 
     def forward_request(self, call: Call, model: Model) -> EngineRequest:
         """Build the request with the caller's body.
 
-        Only a differing model name is replaced in it, and empty arguments of earlier tool calls.
+        Only a differing model name is replaced in it, and empty arguments of earlier tool calls. Where the server may
+        ignore the case of keys, those that differ from a routing field only in case are removed: it must not read
+        another model than the gateway did.
         """
         body = call.body
         if b'"tool_calls"' in body and call.wire == "openai.chat":
@@ -80,10 +89,15 @@ class OpenAICompatible:
             body = rename_model(body, model.name) if is_renamed else body
             content_type = form_content_type(body)
             return EngineRequest(self.native_paths[call.wire], body, stream=call.stream, content_type=content_type)
-        if is_renamed:
+        if is_renamed or self.may_ignore_key_case:
             fields = _decode_object(body)
-            fields["model"] = Raw(_encode(model.name))
-            body = _encode(fields)
+            odd_keys = [key for key in fields if _is_routing_field_in_capitals(key)]
+            for key in odd_keys:
+                del fields[key]
+            if is_renamed:
+                fields["model"] = Raw(_encode(model.name))
+            if is_renamed or odd_keys:
+                body = _encode(fields)
         return EngineRequest(self.native_paths[call.wire], body, stream=call.stream)
 
     def translate_request(self, call: Call, content: Content, model: Model) -> EngineRequest:
@@ -164,6 +178,8 @@ class OpenAICompatible:
         fields: dict[str, Any] = {}
         is_native = call.wire in self.native_paths
         for name, value in extra:
+            if _is_routing_field_in_capitals(name):
+                continue
             if is_native or name in self.extra_fields:
                 fields[name] = Raw(value)
             elif name in self.option_names:
@@ -182,6 +198,10 @@ class OpenAICompatible:
             or value in UNSET_VALUES
             or (name, value) in _DISABLED_OPTIONS
         )
+
+
+def _is_routing_field_in_capitals(key: str) -> bool:
+    return key not in _ROUTING_FIELDS and key.casefold() in _ROUTING_FIELDS
 
 
 EFFORTS: Mapping[str, str] = MappingProxyType({"max": "xhigh"})

@@ -9,7 +9,7 @@ from penstock.domain.errors import InvalidRequest, ModelNotFound, PenstockError,
 from penstock.domain.request import Operation
 
 WIRES = {endpoint.wire: endpoint for endpoint in DIALECT.endpoints}
-CHAT, GENERATE = WIRES["ollama.chat"], WIRES["ollama.generate"]
+CHAT, GENERATE, EMBED = WIRES["ollama.chat"], WIRES["ollama.generate"], WIRES["ollama.embed"]
 HELLO = [{"role": "user", "content": "hello"}]
 
 
@@ -102,6 +102,56 @@ def test_messages_of_another_case_are_not_a_request_to_load():
     call = CHAT.parse_request(b'{"model":"m","Messages":[{"Role":"user","Content":"hi"}]}', b"")
     assert call.stream
     assert not call.flags & {"load", "unload"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "model"),
+    [
+        (b'"model":"a","modeL":"b"', "b"),
+        (b'"modeL":"b","model":"a"', "a"),
+        (b'"model":"a","MODEL":"b","model":"c"', "c"),
+        (b'"model":"a","Model":null', "a"),
+        (b'"model":"a","mod\\u0045l":"b"', "b"),
+        (b'"model":"a","model":"b"', "b"),
+    ],
+)
+def test_of_several_keys_for_one_field_the_last_counts_for_server_and_gateway(keys: bytes, model: str):
+    request = CHAT.parse_request(b'{%b,"messages":[{"role":"user","content":"hi"}]}' % keys, b"")
+    assert request.model == model
+    sent = [(key, value) for key, value in json.loads(request.body, object_pairs_hook=list) if key.lower() == "model"]
+    assert sent[-1] == ("model", model)
+    assert all(key == "model" for key, _ in sent)
+    assert CHAT.decode_content(request).messages[0].text == "hi"
+
+
+def test_stream_in_capitals_counts_when_it_comes_last():
+    assert CHAT.parse_request(b'{"model":"m","messages":[{}],"stream":false,"Stream":true}', b"").stream
+    assert not CHAT.parse_request(b'{"model":"m","messages":[{}],"Stream":true,"stream":false}', b"").stream
+
+
+def test_unknown_fields_are_ignored_and_sent():
+    data = b'{"model":"m","messages":[{"role":"user","content":"hi"}],"flavour":{"Model":1}}'
+    request = CHAT.parse_request(data, b"")
+    assert (request.model, request.body, request.flags) == ("m", data, frozenset())
+
+
+@pytest.mark.parametrize("endpoint", [CHAT, GENERATE, EMBED])
+@pytest.mark.parametrize("text", [b"h\xffi", rb"h\ud83d", rb"\ude00"])
+def test_short_texts_that_are_not_unicode_are_read(endpoint, text: bytes):
+    data = b'{"model":"m","messages":"%b","prompt":"%b","input":"%b"}' % (text, text, text)
+    if endpoint is CHAT:
+        data = b'{"model":"m","messages":[{"role":"user","content":"%b"}]}' % text
+    request = endpoint.parse_request(data, b"")
+    assert request.model == "m"
+    assert "\ufffd" in str(endpoint.decode_content(request))
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "message"), [(CHAT, "model is required"), (GENERATE, "model ' ' not found"), (EMBED, "model ' ' not")]
+)
+def test_a_blank_model_is_none(endpoint, message: str):
+    with pytest.raises(PenstockError, match=message):
+        endpoint.parse_request(b'{"model":" ","prompt":"x","messages":[{"role":"user","content":"hi"}]}', b"")
 
 
 def test_bytes_after_the_first_value_are_ignored():

@@ -109,8 +109,6 @@ def test_no_model_or_auto_leaves_the_choice_to_the_gateway(model: str | None, me
         (b"message=hi", "body", "not valid JSON"),
         (b'{"message": "a"', "body", "not valid JSON"),
         (b'{"message": "a"} b', "body", "not valid JSON"),
-        (b'{"message": "\xff"}', "body", "UTF-8"),
-        (b'{"message": "\\ud800"}', "body", "not valid JSON"),
         (b"[]", "body", "must be an object"),
         (b"null", "body", "must be an object"),
         (b"{}", "message", "missing"),

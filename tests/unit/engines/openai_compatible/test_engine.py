@@ -1,9 +1,11 @@
 """Probe of servers of which only OpenAI's API is known."""
 
+import msgspec
 import pytest
 
 from penstock.domain.errors import UpstreamError, UpstreamGarbage
 from penstock.domain.fleet import Inventory, Model, State
+from penstock.domain.request import Call, Operation
 from penstock.engines import load
 from penstock.engines.openai_compatible.engine import ENGINE
 from tests.unit.engines.engine_calls import inspect
@@ -94,3 +96,23 @@ def test_an_odd_entry_costs_only_itself(kind: str, listing: object, models: list
 def test_a_refused_listing_says_what_to_check(status: int, words: str) -> None:
     with pytest.raises(UpstreamError, match=words):
         inspect(ENGINE, {"/v1/models": (status, b"{}")})
+
+
+@pytest.mark.parametrize("keys", [b'"model":"m","modeL":"other"', b'"Model":"other","model":"m","STREAM":true'])
+def test_a_server_cannot_read_another_model_than_the_gateway(keys: bytes) -> None:
+    data = b'{%b,"messages":[ {"role":"user","content":"hi"} ],"top_k":7}' % keys
+    call = Call("openai.chat", Operation.CHAT, "m", stream=False, body=data)
+    sent = ENGINE.forward_request(call, Model("m")).body
+    assert msgspec.json.decode(sent) == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "hi"}],
+        "top_k": 7,
+    }
+    renamed = load()["vllm"].forward_request(call, Model("served")).body
+    assert [key for key in msgspec.json.decode(renamed) if key.lower() == "model"] == ["model"]
+
+
+def test_an_unambiguous_body_is_sent_as_it_came() -> None:
+    data = b'{ "model":"m", "messages":[ {"role":"user","content":"hi"} ], "Flavour":7}'
+    call = Call("openai.chat", Operation.CHAT, "m", stream=False, body=data)
+    assert ENGINE.forward_request(call, Model("m")).body is data

@@ -5,7 +5,7 @@ from typing import ClassVar
 import msgspec
 
 from penstock.dialects.base import NO_FLAGS
-from penstock.dialects.json_body import check_utf8, decode_body, pop_resume_flag
+from penstock.dialects.json_body import decode_body, pop_resume_flag
 from penstock.dialects.openai.chat.request import decode_chat
 from penstock.dialects.openai.chat.response import ChatRenderer
 from penstock.dialects.openai.errors import render_interruption
@@ -15,6 +15,7 @@ from penstock.domain.content import Content
 from penstock.domain.errors import InvalidRequest, PenstockError
 from penstock.domain.provenance import Provenance
 from penstock.domain.request import Call, Operation
+from penstock.domain.unicode_repair import repair_unicode
 
 
 class _RoutingFields(msgspec.Struct):
@@ -46,8 +47,8 @@ class ChatEndpoint:
 
     def parse_request(self, body: bytes, content_type: bytes) -> Call:
         """Parse the routing fields in one pass. `messages` is only checked to be a list that is not empty."""
-        if not body.isascii():
-            check_utf8(body)
+        if not body.isascii() or b"\\u" in body:
+            body = repair_unicode(body)
         fields = decode_body(_decoder, body, brackets=True)
         messages = memoryview(fields.messages)
         if messages[0] != _OPENING_BRACKET or (

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from penstock.dialects.json_body import check_utf8, collect_unknown_fields, decode_body, missing_field
+from penstock.dialects.json_body import collect_unknown_fields, decode_body, missing_field
 from penstock.dialects.openai.chat.messages import MessageObject, parse_messages
 from penstock.dialects.openai.request_fields import (
     IGNORED_FIELDS,
@@ -89,7 +89,6 @@ _decoder = msgspec.json.Decoder(ChatFields)
 
 def decode_chat(body: bytes) -> Chat:
     """Decode the complete request. Raises InvalidRequest that names the field, or Unsupported."""
-    check_utf8(body)
     fields = decode_body(_decoder, body, brackets=True)
     return Chat(
         messages=parse_messages(fields.messages),
