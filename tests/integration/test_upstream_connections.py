@@ -293,17 +293,17 @@ async def test_a_stream_cut_in_the_middle_of_a_chunk_ends_with_a_well_framed_err
 async def test_a_chunk_too_large_to_buffer_is_forwarded_in_pieces_and_cut_visibly():
     large = event("x" * 300_000)
     async with (
-        RawEngine(send_pieces(chunked_head() + chunk(event("one")), chunk(large), END)) as engine,
+        RawEngine(send_pieces(chunked_head() + chunk(event("one")), chunk(large), chunk(DONE), END)) as engine,
         run_gateway(server_settings("a", engine.url)) as gateway,
     ):
-        assert (await gateway.send_request(STREAM)).body == event("one") + large
+        assert (await gateway.send_request(STREAM)).body == event("one") + large + DONE
         engine.script = send_pieces_then("close", chunked_head() + chunk(event("one")), chunk(large)[:-9])
         answer = await gateway.send_request(STREAM)
         assert not answer.complete
 
 
 SLOWED = {
-    "a stream": (STREAM, b"".join((chunked_head(), chunk(event("x" * 100_000)) * 2, END))),
+    "a stream": (STREAM, b"".join((chunked_head(), chunk(event("x" * 100_000)) * 2, chunk(DONE), END))),
     "a translated stream": (
         post("/api/chat", chat(stream=True)),
         b"".join((chunked_head(), chunk(event("x" * 100_000)) * 2, chunk(event(finish="stop") + DONE), END)),

@@ -43,8 +43,8 @@ def read_calls(path: str, answer: Answer) -> list[tuple[str, Any]]:
         return [(call["function"]["name"], call["function"]["arguments"]) for call in calls]
     if path == "/v1/responses":
         streamed = "event-stream" in answer.headers["content-type"]
-        whole = msgspec.json.decode(answer.data[-1])["response"] if streamed else answer.json
-        items = [item for item in whole["output"] if item["type"] == "function_call"]
+        response_object = msgspec.json.decode(answer.data[-1])["response"] if streamed else answer.json
+        items = [item for item in response_object["output"] if item["type"] == "function_call"]
         return [(item["name"], msgspec.json.decode(item["arguments"])) for item in items]
     if "event-stream" not in answer.headers["content-type"]:
         return [(block["name"], block["input"]) for block in answer.json["content"] if block["type"] == "tool_use"]
@@ -90,7 +90,7 @@ async def test_parallel_tool_calls_reach_clients_of_other_dialects_apart(
 
 
 @pytest.mark.parametrize("path", CLIENT_TOOLS)
-async def test_a_cut_stream_with_empty_finish_reasons_is_not_told_as_complete(path: str):
+async def test_a_cut_stream_with_empty_finish_reasons_is_not_reported_as_complete(path: str):
     events = fragments(0, finish="")[:2]
     data = chunked_head() + b"".join(chunk(b"data: " + msgspec.json.encode(each) + b"\n\n") for each in events) + END
     async with RawEngine(send_pieces(data)) as engine, run_gateway(server_settings("a", engine.url)) as gateway:

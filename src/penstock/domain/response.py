@@ -98,6 +98,11 @@ class Chunk:
     context: tuple[int, ...] = ()
     thinking_signature: str = ""
 
+    @property
+    def has_content(self) -> bool:
+        """Return whether the chunk is part of the response itself, not only bookkeeping."""
+        return bool(self.text or self.thinking or self.tool_calls or self.finish or self.refusal or self.logprobs)
+
 
 @dataclass(slots=True)
 class Choice:

@@ -15,6 +15,6 @@ def repair_unicode(data: bytes) -> bytes:
             data.decode()
         except UnicodeDecodeError:
             data = data.decode("utf-8", "replace").encode()
-    if b"\\ud" in data or b"\\uD" in data:
+    if b"\\u" in data:
         data = _SURROGATE.sub(lambda match: match[1] + (match[2] or rb"\ufffd"), data)
     return data

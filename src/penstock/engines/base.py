@@ -135,6 +135,11 @@ class Engine(Protocol):
         """True: the server loads models on request and reports which are loaded. False: all listed ones are ready."""
         ...
 
+    @property
+    def may_stop_early(self) -> bool:
+        """True: the server ends some complete responses without the wire's own end."""
+        ...
+
     def forward_request(self, call: Call, model: Model) -> EngineRequest:
         """Build the request for a call in a native wire: its body unchanged except for a differing model name."""
         ...
@@ -152,6 +157,10 @@ class Engine(Protocol):
 
     def create_reader(self, call: Call, content: Content, outgoing: EngineRequest) -> ResponseReader:
         """Create the parser of the response to `outgoing`."""
+        ...
+
+    def create_wire_reader(self, call: Call) -> ResponseReader | None:
+        """Create the parser of a passed-through response, None for a wire that the engine only forwards."""
         ...
 
     def parse_error_response(self, status: int, body: bytes, retry_after: float | None) -> PenstockError:

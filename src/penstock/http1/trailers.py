@@ -6,6 +6,7 @@ _LAST_CHUNK = rb"(?:\A|(?<=\n))0+[ \t]*(?:;[^\r\n]*)?\r\n"
 _TRAILERS = re.compile(
     rb"(?P<last>" + _LAST_CHUNK + rb"|\A)(?:[^\x00-\x20;:]+:[^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*)+\r\n\Z"
 )
+_EMPTY_LINES = (b"\n\r\n\r\n", b"\r\n\r\n\n")
 
 
 def remove_trailers(data: bytes) -> bytes:
@@ -16,3 +17,15 @@ def remove_trailers(data: bytes) -> bytes:
     """
     found = _TRAILERS.search(data)
     return data[: found.end("last")] + b"\r\n" if found else b""
+
+
+def end_raw_body(data: bytes, has_trailers: bool) -> bytes:
+    """Return the last bytes of a chunked body without its trailers and without empty lines after its end.
+
+    Return nothing if a part of the trailers came before `data`.
+    """
+    if has_trailers:
+        data = remove_trailers(data)
+    if data[-5:] in _EMPTY_LINES:  # the parser ignores empty lines after the end
+        data = data.rstrip(b"\r\n") + b"\r\n\r\n"
+    return data

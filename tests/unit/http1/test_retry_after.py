@@ -22,3 +22,10 @@ from penstock.http1.retry_after import MAX_RETRY_AFTER, parse_retry_after
 )
 def test_a_number_of_seconds_is_bounded_and_anything_else_is_none(value: bytes, seconds: float | None):
     assert parse_retry_after(value) == seconds
+
+
+def test_a_date_counts_from_the_servers_own_clock():
+    date, later = b"Fri, 27 Nov 2026 10:00:00 GMT", b"Fri, 27 Nov 2026 10:00:30 GMT"
+    assert parse_retry_after(later, date) == 30.0
+    assert parse_retry_after(date, later) == 0.0
+    assert parse_retry_after(b"Fri, 27 Nov 2999 10:00:00 GMT", date) == MAX_RETRY_AFTER

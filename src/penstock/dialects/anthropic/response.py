@@ -29,7 +29,7 @@ class MessageRenderer(BlockRenderer):
         super().__init__()
         self._is_streamed = call.stream
         self._id = f"msg_{provenance.request_id}"
-        self._model = provenance.model or provenance.requested or call.model
+        self._model = provenance.requested or provenance.model or call.model
         self._request_id = provenance.request_id
         self._includes_thinking = "hide_thinking" not in call.flags
         self._block_count = 0

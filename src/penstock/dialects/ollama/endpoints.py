@@ -249,7 +249,7 @@ def _decode_routing_fields(routing: _RoutingDecoder, body: bytes) -> tuple[Any, 
     Invalid Unicode is repaired. A body with keys in capitals is rewritten, since the server must not read another
     field than the gateway did. The flag `lenient` marks any other body that needs Ollama's lenient decoding.
     """
-    if not body.isascii() or b"\\u" in body:
+    if not body.isascii() or b"\\" in body:
         body = repair_unicode(body)
     try:
         return routing.decode_strictly(body), body, NO_FLAGS

@@ -69,7 +69,7 @@ class ResponseRenderer(BlockRenderer):
         self._is_streamed = call.stream
         self._id = provenance.request_id
         self._created = int(provenance.created)
-        self._model = provenance.model or provenance.requested or call.model
+        self._model = provenance.requested or provenance.model or call.model
         echo = decode_body(_echo_decoder, call.body)
         self._uses_summary = bool(echo.reasoning and echo.reasoning.summary)
         self._echo = echo.render_members()

@@ -30,6 +30,7 @@ class Mlx:
     )
     native_paths: ClassVar[Mapping[str, str]] = MappingProxyType({})
     loads_on_demand: ClassVar[bool] = False
+    may_stop_early: ClassVar[bool] = False
     operations: ClassVar[frozenset[Operation]] = frozenset({Operation.CHAT, Operation.COMPLETION, Operation.AGENT})
 
     def forward_request(self, call: Call, model: Model) -> EngineRequest:
@@ -47,6 +48,10 @@ class Mlx:
     def create_reader(self, call: Call, content: Content, outgoing: EngineRequest) -> ResponseReader:
         """Create a reader of Ollama's lines; the server labels them as plain JSON."""
         return OllamaReader(self.title, parse_stream_error, streamed=outgoing.stream)
+
+    def create_wire_reader(self, call: Call) -> ResponseReader | None:
+        """Return None: no dialect uses this server's wire format."""
+        return None
 
     def parse_error_response(self, status: int, body: bytes, retry_after: float | None) -> PenstockError:
         """Return the error that an error response means; 429, 503 and 504 mean that the server is busy."""

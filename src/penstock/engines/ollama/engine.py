@@ -22,6 +22,7 @@ from penstock.engines.ollama.request import build_chat, build_completion, build_
 from penstock.engines.ollama.response import OllamaReader
 
 _INFERENCE = ("chat", "generate", "embed", "embeddings")
+_GENERATING_WIRES = frozenset({"ollama.chat", "ollama.generate"})
 _MANAGEMENT = ("pull", "push", "create", "copy", "delete")
 
 _decode_object = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -44,6 +45,7 @@ class Ollama:
         {f"ollama.{action}": f"/api/{action}" for action in _INFERENCE + _MANAGEMENT}
     )
     loads_on_demand: ClassVar[bool] = True
+    may_stop_early: ClassVar[bool] = True
     operations: ClassVar[frozenset[Operation]] = frozenset(
         {Operation.CHAT, Operation.COMPLETION, Operation.EMBEDDING, Operation.MANAGE}
     )
@@ -88,6 +90,12 @@ class Ollama:
     def create_reader(self, call: Call, content: Content, outgoing: EngineRequest) -> ResponseReader:
         """Create a reader of NDJSON lines or of one object."""
         return OllamaReader(self.title, parse_stream_error, streamed=outgoing.stream, may_stop_early=True)
+
+    def create_wire_reader(self, call: Call) -> ResponseReader | None:
+        """Create a reader of chats and generated text."""
+        if call.wire not in _GENERATING_WIRES:
+            return None
+        return OllamaReader(self.title, parse_stream_error, streamed=call.stream)
 
     def parse_error_response(self, status: int, body: bytes, retry_after: float | None) -> PenstockError:
         """Return the error that an error response means."""

@@ -35,6 +35,7 @@ _LOAD_OPTIONS = frozenset(
 )
 # Fields of other dialects that request the default behavior.
 _DEFAULT_FIELDS = frozenset({"raw", "truncate", "shift"})
+_GENERATING_WIRES = frozenset({"openai.chat", "openai.completions"})
 _ROUTING_FIELDS = frozenset(
     {
         *("model", "stream", "stream_options", "messages", "prompt", "input", "n", "max_tokens"),
@@ -42,7 +43,8 @@ _ROUTING_FIELDS = frozenset(
     }
 )
 # Ollama's options with the numbers that turn them off.
-_DISABLED_OPTIONS = frozenset({("mirostat", b"0"), ("typical_p", b"1"), ("typical_p", b"1.0"), ("typical_p", b"0")})
+_DISABLED_OPTIONS = frozenset({("mirostat", 0.0), ("typical_p", 1.0), ("typical_p", 0.0)})
+_MIROSTAT_OPTIONS = frozenset({"mirostat_eta", "mirostat_tau"})
 
 
 class OpenAICompatible:
@@ -66,6 +68,7 @@ class OpenAICompatible:
         }
     )
     loads_on_demand: ClassVar[bool] = False
+    may_stop_early: ClassVar[bool] = False
     operations: ClassVar[frozenset[Operation]] = frozenset({Operation.CHAT, Operation.COMPLETION, Operation.EMBEDDING})
     option_names: ClassVar[Mapping[str, str]] = MappingProxyType({})
     extra_fields: ClassVar[frozenset[str]] = frozenset()
@@ -162,6 +165,12 @@ class OpenAICompatible:
             return BodyReader(self.title, parse_token_count)
         return BodyReader(self.title, parse_embeddings if isinstance(content, Embedding) else parse_response)
 
+    def create_wire_reader(self, call: Call) -> ResponseReader | None:
+        """Create a reader of chats and completions."""
+        if call.wire not in _GENERATING_WIRES:
+            return None
+        return EventStreamReader(self.title) if call.stream else BodyReader(self.title, parse_response)
+
     def parse_error_response(self, status: int, body: bytes, retry_after: float | None) -> PenstockError:
         """Return the error that an error response means."""
         return parse_error_response(status, body, retry_after, self.title)
@@ -177,6 +186,7 @@ class OpenAICompatible:
         """
         fields: dict[str, Any] = {}
         is_native = call.wire in self.native_paths
+        without_mirostat = _as_number(dict(extra).get("mirostat", b"0")) == 0
         for name, value in extra:
             if _is_routing_field_in_capitals(name):
                 continue
@@ -184,7 +194,7 @@ class OpenAICompatible:
                 fields[name] = Raw(value)
             elif name in self.option_names:
                 fields[self.option_names[name]] = Raw(value)
-            elif not self._is_ignorable(name, value):
+            elif not (self._is_ignorable(name, value) or (without_mirostat and name in _MIROSTAT_OPTIONS)):
                 raise Unsupported(
                     f"{self.title} does not support `{name}`. Leave it out or use another server.", param=name
                 )
@@ -196,8 +206,15 @@ class OpenAICompatible:
             or name in _DEFAULT_FIELDS
             or name in self.ignored_fields
             or value in UNSET_VALUES
-            or (name, value) in _DISABLED_OPTIONS
+            or (name, _as_number(value)) in _DISABLED_OPTIONS
         )
+
+
+def _as_number(value: bytes) -> float | None:
+    try:
+        return float(value)
+    except ValueError:
+        return None
 
 
 def _is_routing_field_in_capitals(key: str) -> bool:

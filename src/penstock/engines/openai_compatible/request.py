@@ -97,7 +97,7 @@ def build_embedding(embedding: Embedding) -> Fields:
 
 
 def build_message(message: Message, title: str, accepts_thinking: bool) -> Fields:
-    """Build one message. A single text stays a plain string, which every server accepts."""
+    """Build one message. Texts become one string, which every server accepts: some reject a list of parts."""
     fields: Fields = {"role": message.role, "content": _build_content(message.parts, title)}
     if message.role == "assistant":
         if not message.parts and (message.tool_calls or message.refusal):
@@ -118,8 +118,8 @@ def build_message(message: Message, title: str, accepts_thinking: bool) -> Field
 def _build_content(parts: tuple[Part, ...], title: str) -> str | list[Fields]:
     if not parts:
         return ""
-    if len(parts) == 1 and isinstance(parts[0], Text):
-        return parts[0].text
+    if all(isinstance(part, Text) for part in parts):
+        return "\n".join(part.text for part in parts if isinstance(part, Text))
     return [_build_part(part, title) for part in parts]
 
 

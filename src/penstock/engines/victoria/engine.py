@@ -27,6 +27,7 @@ class Victoria:
     )
     native_paths: ClassVar[Mapping[str, str]] = MappingProxyType({})
     loads_on_demand: ClassVar[bool] = False
+    may_stop_early: ClassVar[bool] = False
     operations: ClassVar[frozenset[Operation]] = frozenset({Operation.AGENT, Operation.CHAT})
 
     def forward_request(self, call: Call, model: Model) -> EngineRequest:
@@ -45,6 +46,10 @@ class Victoria:
         """Create a reader of a run that may have to be polled, or of a response that comes at once."""
         reader = RunReader if outgoing.may_be_polled else VictoriaReader
         return reader(question_is_text=not isinstance(content, AgentTask))
+
+    def create_wire_reader(self, call: Call) -> ResponseReader | None:
+        """Return None: no dialect uses this server's wire format."""
+        return None
 
     def parse_error_response(self, status: int, body: bytes, retry_after: float | None) -> PenstockError:
         """Return the error that an error response means."""

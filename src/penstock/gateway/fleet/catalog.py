@@ -92,7 +92,14 @@ class Catalog:
 def list_names(model: Model) -> tuple[str, ...]:
     """List the lower-case names of a model: its own and its server's aliases, with and without `:latest`."""
     names = [name.lower() for name in (model.name, *model.aliases)]
-    return tuple(dict.fromkeys(names + [name.removesuffix(":latest") for name in names]))
+    return tuple(dict.fromkeys(names + [_toggle_latest(name) for name in names]))
+
+
+def _toggle_latest(name: str) -> str:
+    """Return the other name of a model without a tag: `X` and `X:latest` are one."""
+    if name.endswith(":latest"):
+        return name.removesuffix(":latest")
+    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 
 def _are_equivalent(before: tuple[ServerStatus, ...], now: tuple[ServerStatus, ...]) -> bool:

@@ -47,6 +47,7 @@ class Attempts:
             headers = provenance_headers(target, ctx.decision, ctx.attempts)
             if ctx.stream is None and ctx.endpoint.wire in target.engine.native_paths:
                 relay = ctx.relay = create_passthrough_relay(ctx, headers)
+                relay.engine = target.engine
                 request = target.engine.forward_request(ctx.call, target.deployment.model)
                 data = self._round_trips.start(target, request, relay)
                 # Usually there is nothing left to finish, and its coroutine would cost every call 0.3 µs.

@@ -227,9 +227,9 @@ def test_an_empty_response_is_an_empty_message() -> None:
     assert json.loads(MESSAGES.create_renderer(CALL, BY).render_response(ModelResponse(), BY))["content"] == []
 
 
-def test_a_message_names_the_model_that_answered_and_the_request() -> None:
+def test_a_message_names_the_model_that_was_asked_and_the_request() -> None:
     message = json.loads(MESSAGES.create_renderer(CALL, BY).render_response(ModelResponse((Choice("Привет"),)), BY))
-    assert (message["id"], message["model"], message["role"]) == ("msg_abc123", "llama3.1:8b", "assistant")
+    assert (message["id"], message["model"], message["role"]) == ("msg_abc123", "llama3.1", "assistant")
 
 
 def test_a_streamed_call_is_answered_with_events_and_another_with_json() -> None:

@@ -253,7 +253,7 @@ def test_a_response_repeats_its_request() -> None:
     )
     assert {name: response[name] for name in given_} == given_
     assert (response["store"], response["background"], response["previous_response_id"]) == (False, False, None)
-    assert (response["id"], response["model"], response["created_at"]) == ("resp_abc123", "llama3.1:8b", 1_700_000_000)
+    assert (response["id"], response["model"], response["created_at"]) == ("resp_abc123", "llama3.1", 1_700_000_000)
 
 
 def test_a_response_has_defaults_for_missing_fields() -> None:

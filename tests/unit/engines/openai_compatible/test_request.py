@@ -62,7 +62,6 @@ def test_a_stream_always_requests_usage() -> None:
 @pytest.mark.parametrize(
     ("part", "expected"),
     [
-        (Text("a"), {"type": "text", "text": "a"}),
         (Image(url="https://x"), {"type": "image_url", "image_url": {"url": "https://x"}}),
         (
             Image(data="AAAA", media_type="image/jpeg", detail="low"),
@@ -79,6 +78,12 @@ def test_a_stream_always_requests_usage() -> None:
 )
 def test_parts_are_translated(part: Any, expected: Any) -> None:
     assert translate_message(Message("user", (Text("x"), part)))["content"] == [{"type": "text", "text": "x"}, expected]
+
+
+@pytest.mark.parametrize("role", ["system", "user", "assistant", "tool"])
+def test_several_texts_become_one_string(role: str) -> None:
+    message = Message(role, (Text("first line."), Text("second")), tool_call_id="c" if role == "tool" else "")
+    assert translate_message(message)["content"] == "first line.\nsecond"
 
 
 def test_a_document_by_address_is_refused() -> None:
@@ -262,6 +267,14 @@ def test_unset_values_are_ignored(value: bytes) -> None:
 @pytest.mark.parametrize(("name", "value"), [("mirostat", b"0"), ("typical_p", b"1.0")])
 def test_an_option_that_is_turned_off_is_ignored(name: str, value: bytes) -> None:
     assert translate_chat(options=((name, value),)) == translate_chat()
+
+
+@pytest.mark.parametrize("value", [b"0", b"0.0", None])
+def test_mirostats_parameters_are_ignored_while_it_is_off(value: bytes | None) -> None:
+    switch = () if value is None else (("mirostat", value),)
+    assert translate_chat(options=(*switch, ("mirostat_eta", b"0.1"), ("mirostat_tau", b"5"))) == translate_chat()
+    with pytest.raises(Unsupported):
+        translate_chat(options=(("mirostat", b"1"), ("mirostat_eta", b"0.1")))
 
 
 def test_fields_of_openais_own_wires_are_forwarded_unchanged() -> None:

@@ -97,6 +97,14 @@ def test_an_alias_finds_what_either_name_finds(statuses):
         assert set(linked.get(name, ())) == members
 
 
+def test_a_name_and_its_latest_tag_are_one_model():
+    deployments = fleet(status("a", "tiny:latest"), status("b", "tiny", kind="llamacpp")).deployments
+    for name in ("tiny", "tiny:latest"):
+        assert [deployment.server.name for deployment in deployments[name]] == ["a", "b"]
+    assert "tiny:7b" not in deployments
+    assert "big:7b:latest" not in fleet(status("a", "big:7b")).deployments
+
+
 def test_publishing_adds_a_guess_for_each_new_model_and_keeps_what_was_learned():
     catalog = Catalog(estimate_billions=lambda model: 70.0 if model.name == "big" else 1.0)
     catalog.publish([status("a", "big", "small")])

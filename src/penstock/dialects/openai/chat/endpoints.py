@@ -47,7 +47,7 @@ class ChatEndpoint:
 
     def parse_request(self, body: bytes, content_type: bytes) -> Call:
         """Parse the routing fields in one pass. `messages` is only checked to be a list that is not empty."""
-        if not body.isascii() or b"\\u" in body:
+        if not body.isascii() or b"\\" in body:
             body = repair_unicode(body)
         fields = decode_body(_decoder, body, brackets=True)
         messages = memoryview(fields.messages)

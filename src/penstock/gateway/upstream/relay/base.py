@@ -73,7 +73,7 @@ class Relay(Outcome[PenstockError | None]):
         if status >= 300:
             self._error_parts = []
             self._error_size = 0
-            self.retry_after = parse_retry_after(headers.get(b"retry-after", b""))
+            self.retry_after = parse_retry_after(headers.get(b"retry-after", b""), headers.get(b"date", b""))
             return
         self._start(headers.get(b"content-length"))
 

@@ -23,19 +23,15 @@ from penstock.domain.errors import (
 from penstock.gateway.upstream.transport.response_sink import Headers, ResponseSink
 from penstock.http1.head_cache import CachedHead
 from penstock.http1.limits import MAX_CACHED_HEADS, MAX_HEAD_BYTES
-from penstock.http1.trailers import remove_trailers
+from penstock.http1.trailers import end_raw_body
 
-ERROR_BODY_SECONDS = 10.0
-"""Time that the body of an error response may take."""
-MAX_PARTIAL_LINE = 64 * 1024
-"""Bytes of an incomplete line that are held back; see `Connection.unaligned`."""
+ERROR_BODY_SECONDS = 10.0  # that the body of an error response may take
+MAX_PARTIAL_LINE = 64 * 1024  # bytes of an incomplete line that are held back; see `Connection.unaligned`
 
 _LINE_END = b"\n\r\n"  # end of a line and of the chunk that carries it
-_EMPTY_LINES = (b"\n\r\n\r\n", b"\r\n\r\n\n")
-_IDLE_BYTES = frozenset(b":\r\n\t ")
-"""First bytes of pieces that only keep a connection alive: comments of event streams, and white space."""
-IDLE, REQUEST_SENT, HEAD, BODY, COMPLETE = range(5)
-"""Phases of an exchange: none yet, request sent, reading the head, reading the body, response complete."""
+_LAST_CHUNK = b"0\r\n\r\n"
+_IDLE_BYTES = frozenset(b":\r\n\t ")  # start of pieces that only keep a connection alive: comments, white space
+IDLE, REQUEST_SENT, HEAD, BODY, COMPLETE = range(5)  # phases of an exchange
 
 
 class Connection(asyncio.Protocol):
@@ -45,7 +41,8 @@ class Connection(asyncio.Protocol):
     `on_head`, it gets every received piece unchanged, from the first byte after the head on, once the parser has
     accepted the piece; `on_body` is called all the same. It may be set only where `supports_raw`. A piece that ends in
     the middle of a line waits for the rest, so that an interrupted stream can still be ended with an error event;
-    `unaligned` is True while chunks do not end with lines, so that nothing can wait.
+    `unaligned` is True while chunks do not end with lines, so that nothing can wait. `check_end`, set with it, returns
+    the error for a response that ends properly but is incomplete; its last chunk is then not written.
 
     `deadline`, `total_deadline` and `idle_since` are loop times; `idle_limit` is seconds. `has_received` is True when
     data came since the last sweep.
@@ -55,8 +52,8 @@ class Connection(asyncio.Protocol):
         "_cached_head", "_cached_headers", "_content_due", "_content_limit", "_has_trailers", "_head_size", "_headers",
         "_heads_to_cache", "_is_chunked", "_is_error", "_is_first_piece", "_is_interim", "_is_keep_alive",
         "_is_paused", "_is_unusable", "_on_released", "_parser", "_partial", "_phase", "_reads_until_close",
-        "_unsent_at_check", "address", "deadline", "has_content", "has_received", "idle_limit", "idle_since",
-        "is_open", "raw_writer", "sink", "total_deadline", "transport", "unaligned",
+        "_unsent_at_check", "address", "check_end", "deadline", "has_content", "has_received", "idle_limit",
+        "idle_since", "is_open", "raw_writer", "sink", "total_deadline", "transport", "unaligned",
     )  # fmt: skip
 
     def __init__(self, address: str, on_released: "Callable[[Connection, bool], None]") -> None:
@@ -64,6 +61,7 @@ class Connection(asyncio.Protocol):
         self.is_open = False
         self.sink: ResponseSink | None = None
         self.raw_writer: Callable[[bytes], None] | None = None
+        self.check_end: Callable[[], PenstockError | None] | None = None
         self.has_received = False
         self.deadline = 0.0
         self.total_deadline = 0.0
@@ -385,15 +383,18 @@ class Connection(asyncio.Protocol):
         elif self._is_unusable:
             sink.on_failure(UpstreamGarbage(f"{self.address} sent more than its response."))
         else:
-            if self._partial:
-                data, self._partial = self._partial + data, b""
-            self.unaligned = False
-            if self._has_trailers:
-                data = remove_trailers(data)
-                if not data:  # a part of them has been sent already
-                    sink.on_failure(UpstreamGarbage(f"{self.address} sent trailers in pieces."))
-                    return
-            if data[-5:] in _EMPTY_LINES:  # the parser ignores empty lines after the end
-                data = data.rstrip(b"\r\n") + b"\r\n\r\n"
-            raw_writer(data)
+            self._end_raw(data, raw_writer, sink)
+
+    def _end_raw(self, data: bytes, write: Callable[[bytes], None], sink: ResponseSink) -> None:
+        """Write the last raw piece, without its last chunk if the response is incomplete."""
+        data, self._partial, self.unaligned = end_raw_body(self._partial + data, self._has_trailers), b"", False
+        error = self.check_end() if self.check_end is not None else None
+        if not data:  # a part of the trailers has been sent already
+            error = UpstreamGarbage(f"{self.address} sent trailers in pieces.")
+        elif error is None:
+            write(data)
             sink.on_end(True)
+            return
+        elif data.endswith(_LAST_CHUNK):
+            write(data.removesuffix(_LAST_CHUNK))
+        sink.on_failure(error)

@@ -47,7 +47,9 @@ def create_relay(wire: str, client: RecordingClient, *, stream: bool, kind: str 
     ctx = RequestContext(client, endpoint, 0.0)
     call = ctx.call = endpoint.parse_request(msgspec.json.encode(body), b"application/json")
     if wire in engine.native_paths:
-        return create_passthrough_relay(ctx, b"")
+        relay = create_passthrough_relay(ctx, b"")
+        relay.engine = engine
+        return relay
     content = endpoint.decode_content(call)
     reader = engine.create_reader(call, content, engine.translate_request(call, content, Model("m")))
     return create_translating_relay(ctx, Origin(b"", Provenance("r-1", model="m")), reader, loop)
@@ -147,8 +149,16 @@ def test_an_error_is_kept_for_the_engine_to_read(status: int, stream: bool):
     assert not client.response_started
 
 
-@pytest.mark.parametrize("value", ["Wed, 21 Oct 2026 07:28:00 GMT", "soon", "", "-5"])
-def test_a_retry_after_that_is_not_a_number_of_seconds_counts_as_none(value: str):
+def test_a_retry_after_may_be_a_date():
+    headers = ("Retry-After: Wed, 21 Oct 2026 07:28:30 GMT", "Date: Wed, 21 Oct 2026 07:28:00 GMT")
+    answer = response(b"{}", status="503 No", headers=headers)
+    assert feed(create_relay("openai.chat", RecordingClient(), stream=False), answer).retry_after == 30.0
+    far_date = response(b"{}", status="503 No", headers=("Retry-After: Wed, 21 Oct 2099 07:28:30 GMT",))
+    assert feed(create_relay("openai.chat", RecordingClient(), stream=False), far_date).retry_after == 86400.0
+
+
+@pytest.mark.parametrize("value", ["Wed, 21 Oct 2020 07:28:00 GMT", "soon", "", "-5", "nan", "inf", "Wed, 99 Oct"])
+def test_a_retry_after_that_is_no_time_to_come_counts_as_none(value: str):
     done = feed(
         create_relay("openai.chat", RecordingClient(), stream=False),
         response(b"{}", status="503 No", headers=(f"Retry-After: {value}",)),
