@@ -109,11 +109,17 @@ class Format:
 
 @dataclass(frozen=True, slots=True)
 class Thinking:
-    """Settings for thinking. `effort` is minimal, low, medium, high or max; `budget` is the maximum of tokens."""
+    """Settings for thinking. `effort` is minimal, low, medium, high or max; `budget` is the maximum of tokens.
+
+    A wish, which a model that cannot think leaves out, unless `is_required`. `fields` are the names by which the
+    client asked.
+    """
 
     enabled: bool = True
     effort: str = ""
     budget: int | None = None
+    fields: tuple[str, ...] = field(default=("thinking",), compare=False)
+    is_required: bool = field(default=False, compare=False)
 
 
 @dataclass(slots=True)
@@ -140,8 +146,8 @@ class Chat:
     """A conversation to continue.
 
     `extra` has other fields of the client's dialect, as (name, JSON): engines of the same dialect get them back,
-    others ignore or reject them. `options` likewise has options that only one kind of engine supports (Ollama's
-    `num_ctx`, vLLM's `guided_…`).
+    others leave them out or refuse them. `options` likewise has options that only one kind of engine supports (Ollama's
+    `num_ctx`, vLLM's `guided_…`). `ignored` names what the dialect has left out because no engine can do it.
     """
 
     messages: tuple[Message, ...]
@@ -155,6 +161,7 @@ class Chat:
     user: str = ""
     options: tuple[tuple[str, Json], ...] = ()
     extra: tuple[tuple[str, Json], ...] = ()
+    ignored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ class EngineRequest:
 
     `stream`: the response is a stream. `fallback` is sent instead when the server answers 404, because older versions
     lack the path. `may_be_polled`: the response may be a task to poll; the engine then creates a `PollingReader`.
+    `ignored` names the fields of the call that the server cannot honour and that are left out.
 
     Not frozen, because one is made for every call and freezing doubles the cost; treat it as immutable.
     """
@@ -36,6 +37,7 @@ class EngineRequest:
     content_type: bytes = b"application/json"
     fallback: "EngineRequest | None" = None
     may_be_polled: bool = False
+    ignored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

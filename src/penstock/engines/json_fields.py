@@ -10,14 +10,6 @@ DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 UNSET_VALUES = frozenset({b"null", b"false", b"{}", b"[]", b'""'})
 """JSON values of an optional field that request nothing: the field may be left out."""
 
-BOOKKEEPING_FIELDS = frozenset(
-    {
-        *("metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"),
-        *("prediction", "user", "stream_options"),
-    }
-)
-"""Fields of OpenAI's API that do not change the response: a server without them may leave them out."""
-
 
 def decode_object(body: bytes) -> dict[str, Any]:
     """Decode a JSON object; return an empty one for anything else."""

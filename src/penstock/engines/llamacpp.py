@@ -96,7 +96,6 @@ class LlamaCpp(OpenAICompatible):
             *("n_keep", "id_slot", "n_probs", "add_generation_prompt", "best_of"),
         }
     )
-    ignored_fields: ClassVar[frozenset[str]] = frozenset({"verbosity"})
 
     def translate_request(self, call: Call, content: Content, model: Model) -> EngineRequest:
         """Build the request, as a stream even for callers that want one body.
@@ -201,7 +200,7 @@ def _find_capabilities(props: Props) -> frozenset[str]:
     capabilities = {name for name in ("vision", "audio") if (props.modalities or {}).get(name)}
     if "tools" in template:
         capabilities.add("tools")
-    if "enable_thinking" in template or "<think>" in template:
+    if any(word in template for word in ("enable_thinking", "<think>", "reasoning_effort")):
         capabilities.add("thinking")
     return frozenset(capabilities)
 

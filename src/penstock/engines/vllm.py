@@ -50,7 +50,6 @@ class Vllm(OpenAICompatible):
             *("add_generation_prompt", "continue_final_message", "documents", "best_of"),
         }
     )
-    ignored_fields: ClassVar[frozenset[str]] = frozenset({"verbosity"})
 
     def translate_request(self, call: Call, content: Content, model: Model) -> EngineRequest:
         """Build the request, with an explicit token limit for completions.

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import msgspec
 
 from penstock.dialects.anthropic import schema
+from penstock.dialects.anthropic.unknown_blocks import replace_unknown_blocks
 from penstock.dialects.json_body import collect_unknown_fields, decode_body, field_error, missing_field
+from penstock.dialects.thinking_effort import parse_effort
 from penstock.domain.content import (
     Chat,
     File,
@@ -24,46 +26,26 @@ from penstock.domain.errors import InvalidRequest, Unsupported
 
 _decoder = msgspec.json.Decoder(schema.Request)
 
-# Fields on billing, caching and administration at the provider: other servers can ignore them.
-_PROVIDER_FIELDS = frozenset(
-    {
-        "cache_control",
-        "context_management",
-        "diagnostics",
-        "inference_geo",
-        "service_tier",
-        "speed",
-        "user_profile_id",
-        "workspace_id",
-    }
-)
-_KNOWN_FIELDS = _PROVIDER_FIELDS | frozenset(schema.Request.__struct_fields__)
-_EFFORTS = {"xhigh": "max"}
+_KNOWN_FIELDS = frozenset(schema.Request.__struct_fields__)
 
 
 def decode_chat(body: bytes) -> Chat:
-    """Decode the complete request.
-
-    Raises InvalidRequest that names the field, and Unsupported for features of the provider's servers.
-    """
+    """Decode the complete request. Raises InvalidRequest that names the field, and Unsupported."""
+    ignored: list[str] = []
     try:
         request = decode_body(_decoder, body)
     except InvalidRequest as error:
-        raise _explain_unknown_type(error) from None
-    extra = collect_unknown_fields(body, _KNOWN_FIELDS)
-    for name, value in extra:
-        if name in ("mcp_servers", "container") and value not in (b"[]", b"{}"):
-            raise Unsupported(
-                f"`{name}` works on the provider's servers only. Call such tools from your client.", param=name
-            )
+        if not (error.param or "").endswith(".type"):
+            raise
+        request = decode_body(_decoder, replace_unknown_blocks(body, ignored))
     if not request.messages:
         raise field_error("messages", "must have at least one message")
-    tools = tuple(_parse_tools(request.tools or []))
+    tools = tuple(_parse_tools(request.tools or [], ignored))
     choice = request.tool_choice
     return Chat(
         messages=tuple(_parse_messages(request)),
         tools=tools,
-        tool_choice=_parse_tool_choice(choice, {tool.name for tool in tools}) if choice else None,
+        tool_choice=_parse_tool_choice(choice, {tool.name for tool in tools}, ignored) if choice else None,
         parallel_tool_calls=False if choice and choice.disable_parallel_tool_use else None,
         format=_parse_format(request),
         sampling=Sampling(
@@ -75,16 +57,9 @@ def decode_chat(body: bytes) -> Chat:
         ),
         thinking=_parse_thinking(request),
         user=(request.metadata and request.metadata.user_id) or "",
-        extra=extra,
+        extra=collect_unknown_fields(body, _KNOWN_FIELDS),
+        ignored=tuple(dict.fromkeys(ignored)),
     )
-
-
-def _explain_unknown_type(error: InvalidRequest) -> InvalidRequest:
-    """Replace the error for an unknown block `type` by one that says that models cannot get such a block."""
-    if error.param and error.param.endswith(".type") and " invalid value " in error.message:
-        kind = error.message.rpartition("invalid value ")[2].rstrip(".")
-        return Unsupported(f"`{error.param}` is {kind}: a model cannot get such a block.", param=error.param)
-    return error
 
 
 def _parse_messages(request: schema.Request) -> Iterator[Message]:
@@ -150,9 +125,10 @@ def _parse_message(message: schema.Message, path: str, names: dict[str, str]) ->
                     yield Message(message.role, tuple(parts))
                     parts.clear()
                 has_tool_results = True
+                content = tuple(_parse_parts(block.content or "", f"{path}.{at}.content"))
                 yield Message(
                     "tool",
-                    tuple(_parse_parts(block.content or "", f"{path}.{at}.content")),
+                    _mark_as_error(content) if block.is_error else content,
                     tool_call_id=block.tool_use_id,
                     name=names.get(block.tool_use_id, ""),
                     is_error=bool(block.is_error),
@@ -163,6 +139,15 @@ def _parse_message(message: schema.Message, path: str, names: dict[str, str]) ->
                 raise field_error(f"{path}.{at}.type", f"is a block type that a {message.role} message cannot have")
     if parts or not has_tool_results:
         yield Message(message.role, tuple(parts))
+
+
+def _mark_as_error(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """Say in the text of a tool's result that the call failed: other APIs have no field for it."""
+    match parts:
+        case (Text(text), *rest):
+            return (Text(f"Error: {text}"), *rest)
+        case _:
+            return (Text("Error"), *parts)
 
 
 def _parse_parts(content: str | list[schema.Text] | list[schema.InputBlock], path: str) -> Iterator[Part]:
@@ -216,24 +201,26 @@ def _parse_document(block: schema.Document, path: str) -> Iterator[Part]:
             yield from _parse_parts(content, f"{path}.source.content")  # type: ignore[arg-type]
 
 
-def _parse_tools(tools: list[schema.Tool]) -> Iterator[Tool]:
+def _parse_tools(tools: list[schema.Tool], ignored: list[str]) -> Iterator[Tool]:
+    """Yield the tools with a schema. Tools of the provider are left out: `ignored` gets their names."""
     for at, tool in enumerate(tools):
-        if tool.type not in (None, "custom"):
-            raise Unsupported(
-                f"`tools.{at}` is the provider's own tool {tool.type}. Send tools with an `input_schema`.",
-                param=f"tools.{at}.type",
-            )
+        schema_json = bytes(tool.input_schema)
+        if tool.type not in (None, "custom") and not schema_json.startswith(b"{"):
+            ignored.append(f"tools.{tool.type}")
+            continue
         if not tool.name:
             raise missing_field(f"tools.{at}.name")
-        schema_json = bytes(tool.input_schema)
         if not schema_json.startswith(b"{"):
             param = f"tools.{at}.input_schema"
             raise field_error(param, "must be an object") if schema_json else missing_field(param)
         yield Tool(tool.name, tool.description or "", schema_json, tool.strict)
 
 
-def _parse_tool_choice(choice: schema.ToolChoice, names: set[str]) -> ToolChoice:
+def _parse_tool_choice(choice: schema.ToolChoice, names: set[str], ignored: list[str]) -> ToolChoice | None:
     match choice.type:
+        case "any" | "tool" if not names and ignored:
+            ignored.append("tool_choice")
+            return None
         case "any" if not names:
             raise field_error("tool_choice", "needs `tools`")
         case "any":
@@ -262,14 +249,12 @@ def _parse_format(request: schema.Request) -> Format | None:
 
 
 def _parse_thinking(request: schema.Request) -> Thinking | None:
-    requested = (request.output_config and request.output_config.effort) or ""
-    effort = _EFFORTS.get(requested, requested)
-    match request.thinking:
-        case None:
-            return Thinking(effort=effort) if effort else None
-        case schema.ThinkingConfig(type="disabled"):
-            return Thinking(enabled=False)
-        case schema.ThinkingConfig(type="enabled", budget_tokens=None):
-            raise missing_field("thinking.budget_tokens")
-        case config:
-            return Thinking(effort=effort, budget=config.budget_tokens)
+    """Return the settings for thinking. `adaptive`, and any type that is new, allows thinking like `enabled`."""
+    effort = parse_effort((request.output_config and request.output_config.effort) or "")
+    fields = ("output_config.effort",) if effort else ()
+    config = request.thinking
+    if config is None:
+        return Thinking(effort=effort, fields=fields) if effort else None
+    if config.type == "disabled":
+        return Thinking(enabled=False)
+    return Thinking(effort=effort, budget=config.budget_tokens or None, fields=("thinking", *fields))

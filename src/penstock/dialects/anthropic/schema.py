@@ -95,8 +95,8 @@ class ToolChoice(msgspec.Struct):
 class ThinkingConfig(msgspec.Struct):
     """Settings for thinking. `display` "omitted" leaves it out of the response."""
 
-    type: Literal["enabled", "disabled", "adaptive", "between_tools"]
-    budget_tokens: PositiveInt | None = None
+    type: str
+    budget_tokens: int | None = None
     display: str | None = None
 
 
@@ -106,7 +106,7 @@ class Format(msgspec.Struct):
 
 
 class OutputConfig(msgspec.Struct):
-    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
+    effort: str | None = None
     format: Format | None = None
 
 

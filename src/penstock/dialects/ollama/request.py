@@ -275,9 +275,9 @@ def _parse_thinking(raw: msgspec.Raw) -> Thinking | None:
     if value is None:
         return None
     if isinstance(value, bool):
-        return Thinking(value)
+        return Thinking(value, fields=("think",), is_required=True)
     if value in _EFFORTS:
-        return Thinking(effort=value)
+        return Thinking(effort=value, fields=("think",), is_required=True)
     choices = '"high", "medium", "low", "max", true, or false'
     if isinstance(value, str):
         raise InvalidRequest(f'invalid think value: "{value}" (must be {choices})', param="think")

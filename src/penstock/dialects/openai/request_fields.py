@@ -8,13 +8,8 @@ from penstock.domain.content import Format, Json, Sampling
 from penstock.domain.errors import InvalidRequest, Unsupported
 
 NULL = Raw(b"null")  # default of a field that is kept as JSON
-# Fields for the provider's own records, and fields that a translated request states anyway.
-IGNORED_FIELDS = frozenset(
-    {
-        *("model", "stream", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"),
-        *("prompt_cache_retention", "prediction", "user"),
-    }
-)
+IGNORED_FIELDS = frozenset({"model", "stream"})
+"""Fields that a translated request states anyway."""
 
 
 class StreamOptions(msgspec.Struct):
@@ -35,7 +30,7 @@ class JsonSchema(msgspec.Struct):
 class ResponseFormat(msgspec.Struct):
     """text, json_object or json_schema. llama.cpp takes a schema in `schema` beside json_object."""
 
-    type: str
+    type: str = "text"
     json_schema: JsonSchema | None = None
     schema: Raw = NULL
 

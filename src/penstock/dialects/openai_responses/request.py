@@ -10,12 +10,23 @@ import msgspec
 
 from penstock.dialects.json_body import collect_unknown_fields, decode_body, field_error, missing_field
 from penstock.dialects.openai_responses import schema
+from penstock.dialects.openai_responses.provider_items import describe_item
+from penstock.dialects.openai_responses.tools import (
+    CUSTOM,
+    FUNCTION,
+    LOCAL_SHELL,
+    declare_tools,
+    encode_custom_input,
+    flatten_name,
+)
+from penstock.dialects.thinking_effort import parse_effort
 from penstock.domain.content import (
     Audio,
     Chat,
     File,
     Format,
     Image,
+    Json,
     Message,
     Part,
     Sampling,
@@ -31,38 +42,28 @@ _request_decoder = msgspec.json.Decoder(schema.Request)
 _kind_decoder = msgspec.json.Decoder(schema.ItemKind)
 _message_decoder = msgspec.json.Decoder(schema.Message)
 _call_decoder = msgspec.json.Decoder(schema.FunctionCall)
-_output_decoder = msgspec.json.Decoder(schema.FunctionCallOutput)
+_custom_call_decoder = msgspec.json.Decoder(schema.CustomToolCall)
+_shell_call_decoder = msgspec.json.Decoder(schema.ShellCall)
+_output_decoder = msgspec.json.Decoder(schema.ToolOutput)
 _reasoning_decoder = msgspec.json.Decoder(schema.Reasoning)
 
-# Fields on billing, caching and tools at the provider: other servers can ignore them.
-_PROVIDER_FIELDS = frozenset(
-    {
-        "context_management",
-        "max_tool_calls",
-        "prompt_cache_key",
-        "prompt_cache_options",
-        "prompt_cache_retention",
-        "service_tier",
-        "stream_options",
-    }
-)
-_KNOWN_FIELDS = _PROVIDER_FIELDS | frozenset(schema.Request.__struct_fields__)
+_KNOWN_FIELDS = frozenset(schema.Request.__struct_fields__)
 _LOGPROBS = "message.output_text.logprobs"
-_EFFORTS = {"xhigh": "max"}
+_CALLS = frozenset({"function_call", "custom_tool_call", "local_shell_call"})
+_OUTPUTS = frozenset({"function_call_output", "custom_tool_call_output", "local_shell_call_output"})
 
 
 def decode_chat(body: bytes) -> Chat:
     """Decode the complete request.
 
-    Raises InvalidRequest that names the field, and Unsupported for features that need OpenAI's own servers.
+    Raises InvalidRequest that names the field, and Unsupported for references to stored data.
     """
     request = decode_body(_request_decoder, body)
     _check_stateless(request)
-    tools, choice = _select_tools(request, tuple(_parse_tools(request.tools or [])))
-    extra = collect_unknown_fields(body, _KNOWN_FIELDS)
-    if request.text and request.text.verbosity:
-        extra += (("verbosity", msgspec.json.encode(request.text.verbosity)),)
-    messages = tuple(_parse_input(request))
+    ignored: list[str] = []
+    declared = declare_tools(request.tools or [], ignored)
+    tools, choice = _select_tools(request, tuple(tool.function for tool in declared.values()), ignored)
+    messages = tuple(_InputParser(ignored).parse(request))
     if not messages:
         raise field_error("input", "must have at least one item")
     return Chat(
@@ -74,8 +75,22 @@ def decode_chat(body: bytes) -> Chat:
         sampling=_parse_sampling(request),
         thinking=_parse_thinking(request.reasoning),
         user=request.user or request.safety_identifier or "",
-        extra=extra,
+        extra=_collect_extra(request, body),
+        ignored=tuple(dict.fromkeys(ignored)),
     )
+
+
+def _collect_extra(request: schema.Request, body: bytes) -> tuple[tuple[str, Json], ...]:
+    """Return the fields that engines may know, and those that ask for what is not done here."""
+    extra = collect_unknown_fields(body, _KNOWN_FIELDS)
+    if request.text and request.text.verbosity:
+        extra += (("verbosity", msgspec.json.encode(request.text.verbosity)),)
+    for name, value in (("store", request.store), ("truncation", request.truncation)):
+        if value:
+            extra += ((name, msgspec.json.encode(value)),)
+    if includes := [name for name in request.include or () if name != _LOGPROBS]:
+        extra += (("include", msgspec.json.encode(includes)),)
+    return extra
 
 
 def _check_stateless(request: schema.Request) -> None:
@@ -116,11 +131,11 @@ def _parse_sampling(request: schema.Request) -> Sampling:
 
 
 def _parse_thinking(config: schema.ReasoningConfig | None) -> Thinking | None:
-    if config is None or config.effort is None:
+    effort = parse_effort((config and config.effort) or "")
+    fields = ("reasoning.effort",)
+    if not effort:
         return None
-    if config.effort == "none":
-        return Thinking(enabled=False)
-    return Thinking(effort=_EFFORTS.get(config.effort, config.effort))
+    return Thinking(enabled=False, fields=fields) if effort == "none" else Thinking(effort=effort, fields=fields)
 
 
 def _parse_format(config: schema.Format) -> Format | None:
@@ -135,43 +150,36 @@ def _parse_format(config: schema.Format) -> Format | None:
     return Format(schema_json, config.name or "", config.strict, config.description or "")
 
 
-def _parse_tools(tools: list[schema.Tool]) -> Iterator[Tool]:
-    for at, tool in enumerate(tools):
-        if tool.type != "function":
-            raise Unsupported(
-                f"`tools.{at}` is OpenAI's own tool {tool.type}. Only function tools can be used here.",
-                param=f"tools.{at}.type",
-            )
-        if not tool.name:
-            raise missing_field(f"tools.{at}.name")
-        parameters = bytes(tool.parameters) or b"null"
-        if parameters != b"null" and not parameters.startswith(b"{"):
-            raise field_error(f"tools.{at}.parameters", "must be an object")
-        yield Tool(tool.name, tool.description or "", b"" if parameters == b"null" else parameters, tool.strict)
-
-
-def _select_tools(request: schema.Request, tools: tuple[Tool, ...]) -> tuple[tuple[Tool, ...], ToolChoice | None]:
+def _select_tools(
+    request: schema.Request, tools: tuple[Tool, ...], ignored: list[str]
+) -> tuple[tuple[Tool, ...], ToolChoice | None]:
     """Return the tools that the model may call, and the tool choice."""
     choice = request.tool_choice
     if choice == "required" and not tools:
-        raise field_error("tool_choice", "is `required`, which needs `tools`")
+        if not ignored:
+            raise field_error("tool_choice", "is `required`, which needs `tools`")
+        ignored.append("tool_choice")
+        return tools, None
     if choice is None or isinstance(choice, str):
         return tools, ToolChoice(choice) if choice else None
     names = {tool.name for tool in tools}
-    if choice.type == "function":
-        if choice.name not in names:
+    if choice.type in (FUNCTION, CUSTOM):
+        name = flatten_name(choice.namespace, choice.name or "")
+        if name not in names:
             path = "tool_choice.name"
             raise _unknown_tool(path, choice.name) if choice.name else missing_field(path)
-        return tools, ToolChoice("function", choice.name or "")
+        return tools, ToolChoice("function", name)
     if choice.type != "allowed_tools":
-        raise Unsupported(
-            f"`tool_choice` is OpenAI's own tool {choice.type}. Only function tools can be used here.",
-            param="tool_choice.type",
-        )
+        ignored.append(f"tool_choice.{choice.type}")
+        return tools, None
+    allowed_names = set()
     for at, allowed in enumerate(choice.tools or []):
-        if allowed.name not in names:
+        name = flatten_name(allowed.namespace, allowed.name)
+        if allowed.type not in (FUNCTION, CUSTOM):
+            ignored.append(f"tool_choice.{allowed.type}")
+        elif name not in names:
             raise _unknown_tool(f"tool_choice.tools.{at}.name", allowed.name)
-    allowed_names = {allowed.name for allowed in choice.tools or []}
+        allowed_names.add(name)
     return tuple(tool for tool in tools if tool.name in allowed_names), ToolChoice(choice.mode or "auto")
 
 
@@ -204,62 +212,105 @@ class _AssistantMessage:
         )
 
 
-def _parse_input(request: schema.Request) -> Iterator[Message]:
-    if request.instructions:
-        yield Message("system", (Text(request.instructions),))
-    if isinstance(request.input, str):
-        yield Message("user", (Text(request.input),))
-        return
-    names: dict[str, str] = {}
-    message: _AssistantMessage | None = None
-    for at, item in enumerate(request.input):
-        path = f"input.{at}"
+class _InputParser:
+    """Parser of the items of a conversation; `ignored` gets the names of those that are left out."""
+
+    def __init__(self, ignored: list[str]) -> None:
+        self._ignored = ignored
+        self._call_names: dict[str, str] = {}
+        self._assistant: _AssistantMessage | None = None
+
+    def parse(self, request: schema.Request) -> Iterator[Message]:
+        """Yield the messages. Consecutive items of the assistant are one message."""
+        if request.instructions:
+            yield Message("system", (Text(request.instructions),))
+        if isinstance(request.input, str):
+            yield Message("user", (Text(request.input),))
+            return
+        for at, item in enumerate(request.input):
+            yield from self._parse_item(item, f"input.{at}")
+        yield from self._end_assistant()
+
+    def _parse_item(self, item: msgspec.Raw, path: str) -> Iterator[Message]:
         kind = decode_body(_kind_decoder, item, path)
-        assistant = kind.type in ("reasoning", "function_call") or kind.role == "assistant"
-        if message is not None and (not assistant or (kind.type != "function_call" and message.has_content)):
-            yield message.to_message()
-            message = None
-        if assistant:
-            message = message or _AssistantMessage()
-            _add_item(message, item, kind, path, names)
+        if kind.type == "message" or (kind.type is None and kind.role is not None):
+            if kind.role == "assistant":
+                yield from self._start_assistant()
+                self._add_content(decode_body(_message_decoder, item, path), path)
+            else:
+                yield from self._end_assistant()
+                message = decode_body(_message_decoder, item, path)
+                yield Message(message.role, tuple(_parse_parts(message.content, f"{path}.content")))
+        elif kind.type in _OUTPUTS:
+            yield from self._end_assistant()
+            yield self._parse_output(item, path)
+        elif kind.type in _CALLS:
+            yield from self._start_assistant(may_continue=True)
+            self._add_call(item, kind.type, path)
+        elif kind.type == "reasoning":
+            yield from self._start_assistant()
+            self._add_reasoning(decode_body(_reasoning_decoder, item, path))
+        elif kind.type in (None, "item_reference"):
+            raise Unsupported(
+                f"`{path}` refers to a stored item, and items are not stored here. Send the item itself.", param=path
+            )
+        elif text := describe_item(item, kind.type):
+            yield from self._start_assistant()
+            self._get_assistant().parts.append(Text(text))
         else:
-            yield _parse_message(item, kind, path, names)
-    if message is not None:
-        yield message.to_message()
+            self._ignored.append(f"input.{kind.type}")
 
+    def _start_assistant(self, *, may_continue: bool = False) -> Iterator[Message]:
+        """Begin a message of the assistant if there is none, or the item cannot belong to it."""
+        if self._assistant is not None and self._assistant.has_content and not may_continue:
+            yield from self._end_assistant()
+        self._get_assistant()
 
-def _add_item(
-    message: _AssistantMessage, item: msgspec.Raw, kind: schema.ItemKind, path: str, names: dict[str, str]
-) -> None:
-    if kind.type == "reasoning":
-        reasoning = decode_body(_reasoning_decoder, item, path)
+    def _get_assistant(self) -> _AssistantMessage:
+        if self._assistant is None:
+            self._assistant = _AssistantMessage()
+        return self._assistant
+
+    def _end_assistant(self) -> Iterator[Message]:
+        message, self._assistant = self._assistant, None
+        if message is not None:
+            yield message.to_message()
+
+    def _add_reasoning(self, reasoning: schema.Reasoning) -> None:
+        message = self._get_assistant()
         message.thinking.extend(piece.text for piece in reasoning.content or reasoning.summary or [])
         message.signature = reasoning.encrypted_content or message.signature
-    elif kind.type == "function_call":
-        call = decode_body(_call_decoder, item, path)
-        names[call.call_id] = call.name
-        message.calls.append(ToolCall(call.call_id, call.name, call.arguments))
-    else:
-        content = decode_body(_message_decoder, item, path).content
+
+    def _add_content(self, item: schema.Message, path: str) -> None:
+        message, content = self._get_assistant(), item.content
         refusals = [] if isinstance(content, str) else [part for part in content if part.type == "refusal"]
         message.refusal = "".join(part.refusal or "" for part in refusals)
         parts = content if isinstance(content, str) else [part for part in content if part.type != "refusal"]
         message.parts.extend(_parse_parts(parts, f"{path}.content"))
 
+    def _add_call(self, item: msgspec.Raw, kind: str, path: str) -> None:
+        call: ToolCall
+        if kind == "custom_tool_call":
+            custom = decode_body(_custom_call_decoder, item, path)
+            name = flatten_name(custom.namespace, custom.name)
+            call = ToolCall(custom.call_id, name, encode_custom_input(custom.input))
+        elif kind == "local_shell_call":
+            shell = decode_body(_shell_call_decoder, item, path)
+            action = {name: value for name, value in shell.action.items() if name != "type" and value}
+            call = ToolCall(shell.call_id or shell.id or "", LOCAL_SHELL, msgspec.json.encode(action).decode())
+        else:
+            function = decode_body(_call_decoder, item, path)
+            call = ToolCall(function.call_id, flatten_name(function.namespace, function.name), function.arguments)
+        self._call_names[call.id] = call.name
+        self._get_assistant().calls.append(call)
 
-def _parse_message(item: msgspec.Raw, kind: schema.ItemKind, path: str, names: dict[str, str]) -> Message:
-    if kind.type == "message" or (kind.type is None and kind.role is not None):
-        message = decode_body(_message_decoder, item, path)
-        return Message(message.role, tuple(_parse_parts(message.content, f"{path}.content")))
-    if kind.type == "function_call_output":
+    def _parse_output(self, item: msgspec.Raw, path: str) -> Message:
         output = decode_body(_output_decoder, item, path)
+        call_id = output.call_id or output.id
+        if not call_id:
+            raise missing_field(f"{path}.call_id")
         parts = tuple(_parse_parts(output.output, f"{path}.output"))
-        return Message("tool", parts, tool_call_id=output.call_id, name=names.get(output.call_id, ""))
-    if kind.type in (None, "item_reference"):
-        raise Unsupported(
-            f"`{path}` refers to a stored item, and items are not stored here. Send the item itself.", param=path
-        )
-    raise Unsupported(f"`{path}` has the type {kind.type}: a model cannot get such an item.", param=f"{path}.type")
+        return Message("tool", parts, tool_call_id=call_id, name=self._call_names.get(call_id, ""))
 
 
 def _parse_parts(content: str | list[schema.Part], path: str) -> Iterator[Part]:

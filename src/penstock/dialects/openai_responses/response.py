@@ -7,7 +7,17 @@ import msgspec
 from penstock.dialects.base import EVENT_STREAM, JSON
 from penstock.dialects.content_blocks import REFUSAL, TEXT, THINKING, TOOL, Block, BlockRenderer
 from penstock.dialects.json_body import decode_body
-from penstock.dialects.openai_responses.schema import ReasoningConfig
+from penstock.dialects.openai_responses import schema
+from penstock.dialects.openai_responses.tools import (
+    CUSTOM,
+    FUNCTION,
+    LOCAL_SHELL,
+    DeclaredTool,
+    build_shell_action,
+    declare_tools,
+    decode_custom_input,
+)
+from penstock.domain.content import Tool
 from penstock.domain.errors import InvalidRequest, PenstockError, RateLimited
 from penstock.domain.provenance import Provenance
 from penstock.domain.request import Call
@@ -16,6 +26,7 @@ from penstock.domain.response import Choice, Logprob, ModelResponse, Usage
 _encode = msgspec.json.Encoder().encode
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 _NULL = msgspec.Raw(b"null")
+_tools_decoder: msgspec.json.Decoder[list[schema.Tool]] = msgspec.json.Decoder(list[schema.Tool])
 
 
 class _EchoedFields(msgspec.Struct):
@@ -27,12 +38,12 @@ class _EchoedFields(msgspec.Struct):
     metadata: dict[str, str] | None = None
     parallel_tool_calls: bool | None = None
     prompt_cache_key: msgspec.Raw = _NULL
-    reasoning: ReasoningConfig | None = None
+    reasoning: schema.ReasoningConfig | None = None
     safety_identifier: msgspec.Raw = _NULL
     temperature: msgspec.Raw = _NULL
     text: dict[str, msgspec.Raw] | None = None
     tool_choice: msgspec.Raw = _NULL
-    tools: list[msgspec.Raw] | None = None
+    tools: msgspec.Raw = _NULL
     top_logprobs: int | None = None
     top_p: msgspec.Raw = _NULL
     truncation: str | None = None
@@ -45,14 +56,14 @@ class _EchoedFields(msgspec.Struct):
         members["metadata"] = self.metadata or {}
         members["parallel_tool_calls"] = self.parallel_tool_calls is not False
         members["previous_response_id"] = None
-        members["reasoning"] = self.reasoning or ReasoningConfig()
+        members["reasoning"] = self.reasoning or schema.ReasoningConfig()
         members["service_tier"] = "default"
         members["store"] = False
         members["text"] = {"format": {"type": "text"}} | {
             name: value for name, value in (self.text or {}).items() if value != _NULL
         }
         members["tool_choice"] = "auto" if self.tool_choice == _NULL else self.tool_choice
-        members["tools"] = self.tools or []
+        members["tools"] = [] if self.tools == _NULL else self.tools
         members["top_logprobs"] = self.top_logprobs or 0
         members["truncation"] = self.truncation or "disabled"
         return _encode(members)[1:-1]
@@ -73,6 +84,8 @@ class ResponseRenderer(BlockRenderer):
         echo = decode_body(_echo_decoder, call.body)
         self._uses_summary = bool(echo.reasoning and echo.reasoning.summary)
         self._echo = echo.render_members()
+        self._tools_json = echo.tools
+        self._tools: dict[str, DeclaredTool] | None = None  # read when the model calls one
         self._sequence = -1
         self._item_count = 0
         self._output: dict[int, dict[str, Any]] = {}
@@ -170,6 +183,8 @@ class ResponseRenderer(BlockRenderer):
         return added + self._render_part_event(block, "added")
 
     def _render_delta(self, block: Block, text: str, logprobs: tuple[Logprob, ...] = ()) -> bytes:
+        if block.kind == TOOL and self._find_tool(block).kind != FUNCTION:
+            return b""  # the arguments become the client's input when they are complete
         if logprobs:
             block.logprobs.extend(logprobs)
             name, location = self._locate_text(block)
@@ -187,12 +202,36 @@ class ResponseRenderer(BlockRenderer):
         if block.kind == TEXT:
             content["logprobs"] = _build_logprobs(tuple(block.logprobs))
         elif block.kind == TOOL:
-            content["name"] = block.name
+            tool = self._find_tool(block)
+            if tool.kind == LOCAL_SHELL:
+                return self._render_event("response.output_item.done", {"output_index": block.index, "item": item})
+            if tool.kind == CUSTOM:
+                return self._render_custom_input(block, item)
+            content["name"] = tool.name
         return (
             self._render_event(f"{name}.done", location | content)
             + self._render_part_event(block, "done")
             + self._render_event("response.output_item.done", {"output_index": block.index, "item": item})
         )
+
+    def _render_custom_input(self, block: Block, item: dict[str, Any]) -> bytes:
+        """Render the end of a custom tool's call, with its input in one piece."""
+        name, location = self._locate_text(block)
+        text = item["input"]
+        return (
+            self._render_event(f"{name}.delta", location | {"delta": text})
+            + self._render_event(f"{name}.done", location | {"input": text})
+            + self._render_event("response.output_item.done", {"output_index": block.index, "item": item})
+        )
+
+    def _find_tool(self, block: Block) -> DeclaredTool:
+        """Return the tool that a model has called: as the client declared it, else a function of that name."""
+        if self._tools is None:
+            self._tools = {}
+            if self._tools_json != _NULL:
+                tools = decode_body(_tools_decoder, self._tools_json)
+                self._tools = declare_tools(tools, [])
+        return self._tools.get(block.name) or DeclaredTool(Tool(block.name), FUNCTION, block.name)
 
     def _render_part_event(self, block: Block, suffix: str) -> bytes:
         """Render the start (`added`) or end (`done`) of a part of an item. Function calls have no parts."""
@@ -206,6 +245,8 @@ class ResponseRenderer(BlockRenderer):
         """Return the name of the events of a block's text, and the fields that identify the text."""
         location: dict[str, Any] = {"item_id": self._build_item_id(block), "output_index": block.index}
         match block.kind:
+            case "tool" if self._find_tool(block).kind == CUSTOM:
+                return "response.custom_tool_call_input", location
             case "tool":
                 return "response.function_call_arguments", location
             case "thinking" if self._uses_summary:
@@ -219,6 +260,8 @@ class ResponseRenderer(BlockRenderer):
 
     def _build_item_id(self, block: Block) -> str:
         prefix = {THINKING: "rs", TOOL: "fc"}.get(block.kind, "msg")
+        if block.kind == TOOL:
+            prefix = _TOOL_PREFIXES[self._find_tool(block).kind]
         return f"{prefix}_{self._id}_{block.index}"
 
     def _build_item(self, block: Block, status: str, *, empty: bool = False) -> dict[str, Any]:
@@ -226,13 +269,7 @@ class ResponseRenderer(BlockRenderer):
         parts = [] if empty else [self._build_part(block, block.joined_text, tuple(block.logprobs))]
         match block.kind:
             case "tool":
-                call_id = block.id or f"call_{self._id}_{block.index}"
-                return item | {
-                    "type": "function_call",
-                    "call_id": call_id,
-                    "name": block.name,
-                    "arguments": block.joined_text,
-                }
+                return item | self._build_call(block, empty=empty)
             case "thinking":
                 summary, content = (parts, []) if self._uses_summary else ([], parts)
                 signature = block.signature or None
@@ -245,6 +282,17 @@ class ResponseRenderer(BlockRenderer):
             case _:
                 return item | {"type": "message", "role": "assistant", "content": parts}
 
+    def _build_call(self, block: Block, *, empty: bool) -> dict[str, Any]:
+        tool = self._find_tool(block)
+        call = {"call_id": block.id or f"call_{self._id}_{block.index}"}
+        if tool.kind == LOCAL_SHELL:
+            return {"type": "local_shell_call"} | call | {"action": build_shell_action(block.joined_text)}
+        named = call | ({"namespace": tool.namespace} if tool.namespace else {}) | {"name": tool.name}
+        if tool.kind == CUSTOM:
+            text = "" if empty else decode_custom_input(block.joined_text)
+            return {"type": "custom_tool_call"} | named | {"input": text}
+        return {"type": "function_call"} | named | {"arguments": block.joined_text}
+
     def _build_part(self, block: Block, text: str, logprobs: tuple[Logprob, ...]) -> dict[str, Any]:
         match block.kind:
             case "thinking":
@@ -255,6 +303,7 @@ class ResponseRenderer(BlockRenderer):
                 return {"type": "output_text", "text": text, "annotations": [], "logprobs": _build_logprobs(logprobs)}
 
 
+_TOOL_PREFIXES = {FUNCTION: "fc", CUSTOM: "ctc", LOCAL_SHELL: "lsh"}
 _TEXT_FIELDS = {TOOL: "arguments", REFUSAL: "refusal"}
 
 

@@ -1,6 +1,6 @@
 """Structs of requests to OpenAI's Responses API: the fields that a model can use."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -41,11 +41,28 @@ class FunctionCall(msgspec.Struct):
     call_id: str
     name: str
     arguments: str
+    namespace: str | None = None
 
 
-class FunctionCallOutput(msgspec.Struct):
+class CustomToolCall(msgspec.Struct):
     call_id: str
+    name: str
+    input: str
+    namespace: str | None = None
+
+
+class ShellCall(msgspec.Struct):
+    action: dict[str, Any]
+    call_id: str | None = None
+    id: str | None = None
+
+
+class ToolOutput(msgspec.Struct):
+    """Result of a call. The local shell's has only an `id`."""
+
     output: str | list[Part]
+    call_id: str | None = None
+    id: str | None = None
 
 
 class ReasoningText(msgspec.Struct):
@@ -58,22 +75,36 @@ class Reasoning(msgspec.Struct):
     encrypted_content: str | None = None
 
 
+class CustomFormat(msgspec.Struct):
+    """Format of a custom tool's input: text, or a grammar."""
+
+    type: str = "text"
+    syntax: str = ""
+    definition: str = ""
+
+
 class Tool(msgspec.Struct):
+    """A tool. `tools` are those of a namespace."""
+
     type: str
     name: str = ""
     description: str | None = None
     parameters: msgspec.Raw = msgspec.Raw()
     strict: bool | None = None
+    format: CustomFormat | None = None
+    tools: "list[Tool] | None" = None
 
 
 class AllowedTool(msgspec.Struct):
     type: str
     name: str = ""
+    namespace: str | None = None
 
 
 class ToolChoice(msgspec.Struct):
     type: str
     name: str | None = None
+    namespace: str | None = None
     mode: Literal["auto", "required"] | None = None
     tools: list[AllowedTool] | None = None
 
@@ -88,14 +119,14 @@ class Format(msgspec.Struct):
 
 class TextConfig(msgspec.Struct):
     format: Format | None = None
-    verbosity: Literal["low", "medium", "high"] | None = None
+    verbosity: str | None = None
 
 
 class ReasoningConfig(msgspec.Struct):
     """Settings for reasoning. With `summary` the reasoning is sent as its summary."""
 
-    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
-    summary: Literal["auto", "concise", "detailed"] | None = None
+    effort: str | None = None
+    summary: str | None = None
 
 
 class Request(msgspec.Struct):
@@ -116,7 +147,7 @@ class Request(msgspec.Struct):
     previous_response_id: str | None = None
     conversation: msgspec.Raw = msgspec.Raw()
     prompt: msgspec.Raw = msgspec.Raw()
-    truncation: Literal["auto", "disabled"] | None = None
+    truncation: str | None = None
     user: str | None = None
     safety_identifier: str | None = None
     temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None

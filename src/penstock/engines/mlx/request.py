@@ -1,4 +1,4 @@
-"""Requests to the MLX API server. What it cannot do is refused by name, never dropped."""
+"""Requests to the MLX API server. What it cannot do is refused or left out by name, never in silence."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,21 +10,10 @@ from penstock.domain.errors import Unsupported
 from penstock.domain.fleet import Model
 from penstock.domain.request import Call, Operation
 from penstock.engines.base import EngineRequest
-from penstock.engines.json_fields import BOOKKEEPING_FIELDS, UNSET_VALUES
+from penstock.engines.omitted_fields import OmittedFields
+from penstock.engines.thinking import omit_thinking
 
-# Values that change nothing, so that a setting the server lacks may be left out.
-_NEUTRAL_SAMPLING: dict[str, tuple[float | None, ...]] = {
-    "top_p": (None, 1.0),
-    "top_k": (None, 0, -1),
-    "min_p": (None, 0.0),
-    "seed": (None,),
-    "presence_penalty": (None, 0.0),
-    "frequency_penalty": (None, 0.0),
-    "repeat_penalty": (None, 1.0),
-    "n": (None, 1),
-    "top_logprobs": (None, 0),
-}
-_IGNORABLE_FIELDS = BOOKKEEPING_FIELDS | {"keep_alive", "truncate", "shift"}
+_SAMPLING = frozenset({"max_tokens", "temperature"})
 _ROLES = {"developer": "system", "tool": "user"}
 _SPEAKERS = {"user": "User", "assistant": "Assistant"}
 
@@ -49,9 +38,13 @@ def _build_chat(call: Call, chat: Chat, model: Model, title: str) -> EngineReque
     features = {
         "tools": chat.tools and (chat.tool_choice is None or chat.tool_choice.mode != "none"),
         "response_format": chat.format,
-        "thinking": chat.thinking is not None and chat.thinking.enabled and chat.thinking.budget is None,
     }
-    _refuse_unsupported(features, chat.sampling, chat.extra + chat.options, title)
+    _refuse_unsupported(features, title)
+    omitted = _omit_fields(chat, title)
+    if chat.user:
+        omitted.add_name("user")
+    if chat.thinking is not None:
+        omit_thinking(chat.thinking, model, omitted)
     turns = [(message.role, _message_text(message, title)) for message in chat.messages]
     messages = [{"role": _ROLES.get(role, role), "content": text} for role, text in turns]
     common = _common_fields(call, model, chat.sampling)
@@ -61,6 +54,7 @@ def _build_chat(call: Call, chat: Chat, model: Model, title: str) -> EngineReque
         _encode({"messages": messages} | common),
         stream=call.stream,
         fallback=EngineRequest("/api/generate", prompt, stream=call.stream),
+        ignored=omitted.names,
     )
 
 
@@ -74,25 +68,26 @@ def _build_completion(call: Call, completion: Completion, model: Model, title: s
         "prompt (several texts)": len(prompts) > 1,
         "prompt (token ids)": any(not isinstance(prompt, str) for prompt in prompts),
     }
-    # Its prompts are always raw.
-    extra = tuple((name, value) for name, value in completion.extra if name != "raw")
-    _refuse_unsupported(features, completion.sampling, extra + completion.options, title)
+    _refuse_unsupported(features, title)
+    omitted = _omit_fields(completion, title)
     body = _encode({"prompt": prompts[0] if prompts else ""} | _common_fields(call, model, completion.sampling))
-    return EngineRequest("/api/generate", body, stream=call.stream)
+    return EngineRequest("/api/generate", body, stream=call.stream, ignored=omitted.names)
 
 
-def _refuse_unsupported(
-    features: Mapping[str, object], sampling: Sampling, extra: tuple[tuple[str, bytes], ...], title: str
-) -> None:
-    """Raise Unsupported for the first requested feature, sampling setting or field that the server lacks."""
-    requested = [name for name, value in features.items() if value]
-    requested += [name for name, neutral in _NEUTRAL_SAMPLING.items() if getattr(sampling, name) not in neutral]
-    requested += ["stop"] if sampling.stop else []
-    requested += ["logprobs"] if sampling.logprobs else []
-    requested += [name for name, value in extra if name not in _IGNORABLE_FIELDS and value.strip() not in UNSET_VALUES]
-    if requested:
-        field = requested[0]
-        raise Unsupported(f"The {title} does not support `{field}`. Leave it out.", param=field.split()[0])
+def _refuse_unsupported(features: Mapping[str, object], title: str) -> None:
+    """Raise Unsupported for the first requested feature that the server lacks."""
+    for field, is_requested in features.items():
+        if is_requested:
+            raise Unsupported(f"The {title} does not support `{field}`. Leave it out.", param=field.split()[0])
+
+
+def _omit_fields(content: Chat | Completion, title: str) -> OmittedFields:
+    """Collect the settings and fields to leave out. Raises Unsupported for those that must not be left out."""
+    omitted = OmittedFields(f"The {title}")
+    omitted.add_sampling(content.sampling, _SAMPLING)
+    omitted.add_fields(content.options + content.extra)
+    omitted.add_field("keep_alive", content.keep_alive or b"null")
+    return omitted
 
 
 def _message_text(message: Message, title: str) -> str:

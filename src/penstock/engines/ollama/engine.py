@@ -20,6 +20,9 @@ from penstock.engines.ollama.errors import parse_error_response, parse_stream_er
 from penstock.engines.ollama.inventory import inspect_server
 from penstock.engines.ollama.request import build_chat, build_completion, build_embedding
 from penstock.engines.ollama.response import OllamaReader
+from penstock.engines.ollama.tool_choice import is_call_forced
+from penstock.engines.omitted_fields import OmittedFields
+from penstock.engines.tool_call_readers import ForcedCallReader
 
 _INFERENCE = ("chat", "generate", "embed", "embeddings")
 _GENERATING_WIRES = frozenset({"ollama.chat", "ollama.generate"})
@@ -68,14 +71,21 @@ class Ollama:
         """Build a request in Ollama's format. Raises Unsupported."""
         if call.operation is Operation.COUNT:
             raise Unsupported(f"{self.title} cannot count tokens. Use another server.")
-        fields = {"model": model.name, "stream": call.stream}
-        if isinstance(content, Chat):
-            return EngineRequest("/api/chat", _encode(fields | build_chat(content, model)), stream=call.stream)
-        if isinstance(content, Completion):
-            return EngineRequest("/api/generate", _encode(fields | build_completion(content)), stream=call.stream)
-        if isinstance(content, Embedding):
-            return EngineRequest("/api/embed", _encode({"model": model.name} | build_embedding(content)))
-        raise Unsupported(f"{self.title} cannot run agent tasks. Send a conversation.")
+        omitted = OmittedFields(self.title)
+        match content:
+            case Chat():
+                path, own = "/api/chat", build_chat(content, model, omitted)
+            case Completion():
+                path, own = "/api/generate", build_completion(content, omitted)
+            case Embedding():
+                path, own = "/api/embed", build_embedding(content, omitted)
+            case _:
+                raise Unsupported(f"{self.title} cannot run agent tasks. Send a conversation.")
+        is_streamed = call.stream and not isinstance(content, Embedding)
+        fields: dict[str, object] = {"model": model.name}
+        if not isinstance(content, Embedding):
+            fields["stream"] = is_streamed
+        return EngineRequest(path, _encode(fields | own), stream=is_streamed, ignored=omitted.names)
 
     def build_continuation(self, call: Call, content: Content, model: Model, sent_text: str) -> EngineRequest | None:
         """Send the text so far as the last message, which Ollama continues, with thinking disabled."""
@@ -89,7 +99,12 @@ class Ollama:
 
     def create_reader(self, call: Call, content: Content, outgoing: EngineRequest) -> ResponseReader:
         """Create a reader of NDJSON lines or of one object."""
-        return OllamaReader(self.title, parse_stream_error, streamed=outgoing.stream, may_stop_early=True)
+        reader: ResponseReader = OllamaReader(
+            self.title, parse_stream_error, streamed=outgoing.stream, may_stop_early=True
+        )
+        if isinstance(content, Chat) and is_call_forced(content):
+            return ForcedCallReader(reader)
+        return reader
 
     def create_wire_reader(self, call: Call) -> ResponseReader | None:
         """Create a reader of chats and generated text."""

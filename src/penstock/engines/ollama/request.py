@@ -1,4 +1,4 @@
-"""Requests to Ollama built from content. What it cannot do is refused by name, never dropped."""
+"""Requests to Ollama built from content. What it cannot do is refused or left out by name, never in silence."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -19,11 +19,13 @@ from penstock.domain.content import (
     Text,
     Thinking,
     ToolCall,
-    ToolChoice,
 )
 from penstock.domain.errors import Unsupported
 from penstock.domain.fleet import Model
-from penstock.engines.json_fields import BOOKKEEPING_FIELDS, UNSET_VALUES
+from penstock.engines.ollama.tool_choice import constrain_tool_choice, select_tools
+from penstock.engines.omitted_fields import OmittedFields
+from penstock.engines.system_messages import merge_system_messages
+from penstock.engines.thinking import can_think, omit_thinking
 
 Fields = dict[str, Any]
 
@@ -51,24 +53,14 @@ _OPTIONS = frozenset(
 )
 _CHAT_FIELDS = frozenset({"truncate", "shift", "keep_alive"})
 _GENERATE_FIELDS = _CHAT_FIELDS | {"template", "system", "context", "raw", "think"}
-# Fields of other APIs that do not change the response.
-_IGNORABLE_FIELDS = BOOKKEEPING_FIELDS | {"cache_control", "cache_prompt", "inference_geo", "speed"}
 
 
-def build_chat(chat: Chat, model: Model) -> Fields:
-    """Build the body of /api/chat without `model` and `stream`."""
+def build_chat(chat: Chat, model: Model, omitted: OmittedFields) -> Fields:
+    """Build the body of /api/chat without `model` and `stream`; add what it leaves out to `omitted`."""
     call_names: dict[str, str] = {}
-    fields: Fields = {"messages": [_build_message(message, call_names) for message in chat.messages]}
-    choice = chat.tool_choice or ToolChoice("auto")
-    if choice.mode not in ("auto", "none"):
-        raise _unsupported_field(
-            "tool_choice", f" `{choice.mode}`", "Use `auto`: the model decides whether to call a tool."
-        )
-    if chat.tools and choice.mode != "none":
-        if chat.parallel_tool_calls is False:
-            raise _unsupported_field(
-                "parallel_tool_calls", " false", "Leave it out: the number of calls cannot be limited."
-            )
+    messages = merge_system_messages(chat.messages, keeps_later=True)
+    fields: Fields = {"messages": [_build_message(message, call_names) for message in messages]}
+    if tools := select_tools(chat):
         fields["tools"] = [
             {
                 "type": "function",
@@ -78,16 +70,20 @@ def build_chat(chat: Chat, model: Model) -> Fields:
                     "parameters": Raw(tool.parameters or b'{"type":"object","properties":{}}'),
                 },
             }
-            for tool in chat.tools
+            for tool in tools
         ]
     if chat.thinking is not None:
-        fields |= _build_thinking(chat.thinking, model)
-    _add_common_fields(fields, chat, _CHAT_FIELDS)
+        fields |= _build_thinking(chat.thinking, model, omitted)
+    if chat.user:
+        omitted.add_name("user")
+    _add_common_fields(fields, chat, _CHAT_FIELDS, omitted)
+    if (schema := constrain_tool_choice(chat)) is not None:
+        fields["format"] = schema
     return fields
 
 
-def build_completion(completion: Completion) -> Fields:
-    """Build the body of /api/generate without `model` and `stream`.
+def build_completion(completion: Completion, omitted: OmittedFields) -> Fields:
+    """Build the body of /api/generate without `model` and `stream`; add what it leaves out to `omitted`.
 
     The prompt is raw unless there is a suffix: the model's template combines the two, and raw prompts skip it.
     """
@@ -105,12 +101,12 @@ def build_completion(completion: Completion) -> Fields:
         fields["raw"] = True
     if completion.images:
         fields["images"] = [_image_data(image) for image in completion.images]
-    _add_common_fields(fields, completion, _GENERATE_FIELDS)
+    _add_common_fields(fields, completion, _GENERATE_FIELDS, omitted)
     return fields
 
 
-def build_embedding(embedding: Embedding) -> Fields:
-    """Build the body of /api/embed without `model`."""
+def build_embedding(embedding: Embedding, omitted: OmittedFields) -> Fields:
+    """Build the body of /api/embed without `model`; add what it leaves out to `omitted`."""
     if not all(isinstance(text, str) for text in embedding.inputs):
         raise _unsupported_field("input", " as token ids", "Send text.")
     fields: Fields = {"input": embedding.inputs}
@@ -120,12 +116,14 @@ def build_embedding(embedding: Embedding) -> Fields:
         fields["truncate"] = embedding.truncate
     if embedding.keep_alive:
         fields["keep_alive"] = Raw(embedding.keep_alive)
-    if options := _copy_options(embedding.options):
+    if options := _copy_options(embedding.options, omitted):
         fields["options"] = options
     return fields
 
 
-def _add_common_fields(fields: Fields, content: Chat | Completion, extra_fields: frozenset[str]) -> None:
+def _add_common_fields(
+    fields: Fields, content: Chat | Completion, extra_fields: frozenset[str], omitted: OmittedFields
+) -> None:
     sampling = content.sampling
     if (sampling.n or 1) > 1:
         raise _unsupported_field("n", " above 1", "Send one request for each response.")
@@ -135,20 +133,22 @@ def _add_common_fields(fields: Fields, content: Chat | Completion, extra_fields:
         fields["logprobs"] = True
     if sampling.top_logprobs is not None:
         fields["top_logprobs"] = sampling.top_logprobs
-    _add_options(fields, content, extra_fields)
+    _add_options(fields, content, extra_fields, omitted)
 
 
-def _add_options(fields: Fields, content: Chat | Completion, extra_fields: frozenset[str]) -> None:
+def _add_options(
+    fields: Fields, content: Chat | Completion, extra_fields: frozenset[str], omitted: OmittedFields
+) -> None:
     if content.keep_alive:
         fields["keep_alive"] = Raw(content.keep_alive)
-    options = _build_sampling(content.sampling) | _copy_options(content.options)
+    options = _build_sampling(content.sampling) | _copy_options(content.options, omitted)
     for name, value in content.extra:
         if name in _OPTIONS:
             options[name] = Raw(value)
         elif name in extra_fields:
             fields[name] = Raw(value)
-        elif name not in _IGNORABLE_FIELDS and value.strip() not in UNSET_VALUES:
-            raise _unsupported_field(name)
+        else:
+            omitted.add_field(name, value)
     if options:
         fields["options"] = options
 
@@ -162,30 +162,30 @@ def _build_sampling(sampling: Sampling) -> Fields:
     return options
 
 
-def _copy_options(options: Iterable[tuple[str, Json]]) -> Fields:
+def _copy_options(options: Iterable[tuple[str, Json]], omitted: OmittedFields) -> Fields:
     copied: Fields = {}
     for name, value in options:
-        if name not in _OPTIONS and value.strip() not in UNSET_VALUES:
-            raise _unsupported_field(name)
         if name in _OPTIONS:
             copied[name] = Raw(value)
+        else:
+            omitted.add_field(name, value)
     return copied
 
 
-def _build_thinking(thinking: Thinking, model: Model) -> Fields:
+def _build_thinking(thinking: Thinking, model: Model, omitted: OmittedFields) -> Fields:
+    """Build `think`. Ollama refuses it for models whose capabilities do not include thinking."""
     if not thinking.enabled:
         return {"think": False}
-    if thinking.effort:
-        return {"think": _EFFORTS.get(thinking.effort, True)}
-    if thinking.budget is not None and model.capabilities and "thinking" not in model.capabilities:
-        # A budget allows thinking but does not request it; Ollama's own Messages API ignores it too.
+    has_thinking = "thinking" in model.capabilities if model.capabilities else can_think(model)
+    if not has_thinking and not thinking.is_required:
+        omit_thinking(thinking, model, omitted)
         return {}
-    return {"think": True}
+    return {"think": _EFFORTS.get(thinking.effort, True) if thinking.effort else True}
 
 
 def _build_message(message: Message, call_names: dict[str, str]) -> Fields:
     """Build one message. `call_names` collects the names of tool calls by id, for the results that follow them."""
-    role = "system" if message.role == "developer" else message.role
+    role = message.role
     fields: Fields = {"role": role, "content": message.text or message.refusal}
     if message.thinking:
         fields["thinking"] = message.thinking

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import msgspec
 from msgspec import Raw
@@ -14,27 +14,20 @@ from penstock.domain.request import Call, Operation
 from penstock.domain.server_kind import KindDefaults
 from penstock.engines.base import EngineRequest, Headers, ResponseReader, bearer_headers
 from penstock.engines.continuation import extend_prompt
-from penstock.engines.json_fields import UNSET_VALUES
+from penstock.engines.omitted_fields import OmittedFields
 from penstock.engines.openai_compatible.errors import parse_error_response
 from penstock.engines.openai_compatible.multipart import form_content_type, rename_model
 from penstock.engines.openai_compatible.request import build_chat, build_completion, build_embedding
 from penstock.engines.openai_compatible.response import parse_embeddings, parse_response, parse_token_count
 from penstock.engines.openai_compatible.stream import BodyReader, EventStreamReader
 from penstock.engines.openai_compatible.tool_arguments import fill_arguments
+from penstock.engines.thinking import can_think, omit_thinking
+
+OtherFields: TypeAlias = tuple[tuple[str, bytes], ...]
 
 _encode = msgspec.json.Encoder().encode
 _decode_object = msgspec.json.Decoder(dict[str, Raw]).decode
 
-# Ollama's options for loading a model, and those that it ignores itself by now. They do not change the response of
-# other servers. `num_ctx` is one of them: the context of these servers is set when they start.
-_LOAD_OPTIONS = frozenset(
-    {
-        *("num_ctx", "num_keep", "num_batch", "num_gpu", "main_gpu", "num_thread", "numa", "low_vram", "f16_kv"),
-        *("use_mmap", "use_mlock", "vocab_only", "logits_all", "penalize_newline", "tfs_z", "draft_num_predict"),
-    }
-)
-# Fields of other dialects that request the default behavior.
-_DEFAULT_FIELDS = frozenset({"raw", "truncate", "shift"})
 _GENERATING_WIRES = frozenset({"openai.chat", "openai.completions"})
 _ROUTING_FIELDS = frozenset(
     {
@@ -42,18 +35,16 @@ _ROUTING_FIELDS = frozenset(
         *("max_completion_tokens", "encoding_format", "functions", "resume"),
     }
 )
-# Ollama's options with the numbers that turn them off.
-_DISABLED_OPTIONS = frozenset({("mirostat", 0.0), ("typical_p", 1.0), ("typical_p", 0.0)})
-_MIROSTAT_OPTIONS = frozenset({"mirostat_eta", "mirostat_tau"})
 
 
 class OpenAICompatible:
     """Base of the engines that speak OpenAI's wire formats.
 
     Class variables describe a server. `option_names` maps names of Ollama's options to the server's own.
-    `extra_fields` are fields beyond OpenAI's chat API that the server supports, whichever dialect they come in;
-    `ignored_fields` may be left out. `accepts_thinking`: the server takes earlier thinking of the model back.
-    `accepts_files`: it takes documents. `may_ignore_key_case`: `modeL` may be `model` for it, as in Go's decoder.
+    `extra_fields` are fields beyond OpenAI's chat API that the server supports, whichever dialect they come in.
+    `accepts_thinking`: the server takes earlier thinking of the model back. `accepts_files`: it takes documents.
+    `has_thinking_switch`: a model of which nothing is known may be asked to think. `may_ignore_key_case`: `modeL` may
+    be `model` for it, as in Go's decoder.
     """
 
     kind: ClassVar[str] = ""
@@ -72,10 +63,10 @@ class OpenAICompatible:
     operations: ClassVar[frozenset[Operation]] = frozenset({Operation.CHAT, Operation.COMPLETION, Operation.EMBEDDING})
     option_names: ClassVar[Mapping[str, str]] = MappingProxyType({})
     extra_fields: ClassVar[frozenset[str]] = frozenset()
-    ignored_fields: ClassVar[frozenset[str]] = frozenset()
     accepts_thinking: ClassVar[bool] = True
     accepts_files: ClassVar[bool] = False
     may_ignore_key_case: ClassVar[bool] = False
+    has_thinking_switch: ClassVar[bool] = True
 
     def forward_request(self, call: Call, model: Model) -> EngineRequest:
         """Build the request with the caller's body.
@@ -109,24 +100,30 @@ class OpenAICompatible:
         `keep_alive` is left out, because these servers keep their models loaded.
         """
         fields: dict[str, Any] = {"model": model.name}
+        omitted = OmittedFields(self.title)
         match content:
             case AgentTask():
                 raise Unsupported(f"{self.title} cannot run agent tasks. Use an agent server or send a chat.")
             case Embedding():
-                fields |= self.translate_embedding(content) | self._copy_fields(content.options, call)
-                return EngineRequest(self.native_paths["openai.embeddings"], _encode(fields))
+                other_fields = _list_other_fields(content.options, content.keep_alive)
+                fields |= self.translate_embedding(content) | self._copy_fields(other_fields, call, omitted)
+                path = self.native_paths["openai.embeddings"]
+                return EngineRequest(path, _encode(fields), ignored=omitted.names)
             case Chat():
                 wire = "openai.chat"
                 fields |= self.translate_chat(content)
+                if content.thinking is not None:
+                    fields |= self._apply_thinking(content.thinking, model, omitted)
             case Completion():
                 wire = "openai.completions"
                 fields |= self.translate_completion(content)
-        fields |= self._copy_fields(content.options, call) | self._copy_fields(content.extra, call)
+        other_fields = _list_other_fields(content.options + content.extra, content.keep_alive)
+        fields |= self._copy_fields(other_fields, call, omitted)
         if call.operation is Operation.COUNT:
             return self.build_count_request(fields)
         if call.stream:
             fields |= {"stream": True, "stream_options": {"include_usage": True}}
-        return EngineRequest(self.native_paths[wire], _encode(fields), stream=call.stream)
+        return EngineRequest(self.native_paths[wire], _encode(fields), stream=call.stream, ignored=omitted.names)
 
     def build_continuation(self, call: Call, content: Content, model: Model, sent_text: str) -> EngineRequest | None:
         """Extend the prompt of a completion; return None for chats, which OpenAI's API cannot continue."""
@@ -136,8 +133,7 @@ class OpenAICompatible:
 
     def translate_chat(self, chat: Chat) -> dict[str, Any]:
         """Build the fields of a chat in this server's format."""
-        fields = build_chat(chat, self.title, accepts_thinking=self.accepts_thinking, accepts_files=self.accepts_files)
-        return fields if chat.thinking is None else fields | self.translate_thinking(chat.thinking)
+        return build_chat(chat, self.title, accepts_thinking=self.accepts_thinking, accepts_files=self.accepts_files)
 
     def translate_completion(self, completion: Completion) -> dict[str, Any]:
         """Build the fields of a completion in this server's format."""
@@ -179,14 +175,23 @@ class OpenAICompatible:
         """Return a bearer token if there is a key."""
         return bearer_headers(api_key)
 
-    def _copy_fields(self, extra: tuple[tuple[str, bytes], ...], call: Call) -> dict[str, Any]:
+    def _apply_thinking(self, thinking: Thinking, model: Model, omitted: OmittedFields) -> dict[str, Any]:
+        """Return the fields for thinking, none if the model cannot think."""
+        has_thinking = can_think(model)
+        if has_thinking is None:
+            has_thinking = self.has_thinking_switch or thinking.is_required
+        if has_thinking:
+            return self.translate_thinking(thinking)
+        omit_thinking(thinking, model, omitted)
+        return {}
+
+    def _copy_fields(self, extra: tuple[tuple[str, bytes], ...], call: Call, omitted: OmittedFields) -> dict[str, Any]:
         """Copy fields unchanged: all of OpenAI's own wires, of other wires those that the server supports.
 
-        Raises Unsupported for any other field that would change the response.
+        Others are left out. Raises Unsupported for those that would change the response.
         """
         fields: dict[str, Any] = {}
         is_native = call.wire in self.native_paths
-        without_mirostat = _as_number(dict(extra).get("mirostat", b"0")) == 0
         for name, value in extra:
             if _is_routing_field_in_capitals(name):
                 continue
@@ -194,27 +199,14 @@ class OpenAICompatible:
                 fields[name] = Raw(value)
             elif name in self.option_names:
                 fields[self.option_names[name]] = Raw(value)
-            elif not (self._is_ignorable(name, value) or (without_mirostat and name in _MIROSTAT_OPTIONS)):
-                raise Unsupported(
-                    f"{self.title} does not support `{name}`. Leave it out or use another server.", param=name
-                )
+            else:
+                omitted.add_field(name, value)
         return fields
 
-    def _is_ignorable(self, name: str, value: bytes) -> bool:
-        return (
-            name in _LOAD_OPTIONS
-            or name in _DEFAULT_FIELDS
-            or name in self.ignored_fields
-            or value in UNSET_VALUES
-            or (name, _as_number(value)) in _DISABLED_OPTIONS
-        )
 
-
-def _as_number(value: bytes) -> float | None:
-    try:
-        return float(value)
-    except ValueError:
-        return None
+def _list_other_fields(fields: OtherFields, keep_alive: bytes) -> OtherFields:
+    """Return the fields with `keep_alive` as one of them, if it is set."""
+    return (*fields, ("keep_alive", keep_alive)) if keep_alive else fields
 
 
 def _is_routing_field_in_capitals(key: str) -> bool:

@@ -28,6 +28,7 @@ class OpenAIServer(OpenAICompatible):
     accepts_thinking: ClassVar[bool] = False
     accepts_files: ClassVar[bool] = True
     may_ignore_key_case: ClassVar[bool] = True
+    has_thinking_switch: ClassVar[bool] = False
 
     def inspect_server(self, known_models: tuple[Model, ...]) -> Generator[FetchRequest, FetchResponse, Inventory]:
         """Read the models at `/v1/models`. A server that lists none is up, too."""

@@ -22,6 +22,7 @@ from penstock.domain.content import (
 )
 from penstock.domain.errors import Unsupported
 from penstock.engines.openai_compatible.tool_arguments import NO_ARGUMENTS
+from penstock.engines.system_messages import merge_system_messages
 
 Fields = dict[str, Any]
 
@@ -30,7 +31,8 @@ def build_chat(chat: Chat, title: str, *, accepts_thinking: bool, accepts_files:
     """Build a chat's body without `model`, `stream` and thinking, which differs between servers."""
     if not accepts_files and any(isinstance(part, File) for message in chat.messages for part in message.parts):
         raise Unsupported(f"{title} does not accept documents. Send their text.", param="messages")
-    fields: Fields = {"messages": [build_message(message, title, accepts_thinking) for message in chat.messages]}
+    messages = merge_system_messages(chat.messages, keeps_later=False)
+    fields: Fields = {"messages": [build_message(message, title, accepts_thinking) for message in messages]}
     fields |= build_sampling(chat.sampling)
     if chat.sampling.logprobs:
         fields["logprobs"] = True

@@ -1,4 +1,4 @@
-"""Requests to Victoria: a goal and the conversation before it. What it cannot do is refused by name."""
+"""Requests to Victoria: a goal and the conversation before it. What it cannot do is refused or left out by name."""
 
 from collections.abc import Iterable
 
@@ -8,6 +8,7 @@ from penstock.domain.content import AgentTask, Chat, Content, Message, Text
 from penstock.domain.errors import InvalidRequest, Unsupported
 from penstock.domain.request import Call
 from penstock.engines.base import EngineRequest
+from penstock.engines.omitted_fields import OmittedFields
 from penstock.engines.victoria.response import TITLE
 
 
@@ -29,6 +30,7 @@ _encode = msgspec.json.Encoder().encode
 
 def build_request(call: Call, content: Content) -> EngineRequest:
     """Build the request for an agent task or a chat. Raises Unsupported for anything else."""
+    ignored: tuple[str, ...] = ()
     if isinstance(content, AgentTask):
         # No field of the API names an expert, so the goal is addressed to one.
         goal = f"{content.expert}: {content.goal}" if content.expert else content.goal
@@ -37,12 +39,17 @@ def build_request(call: Call, content: Content) -> EngineRequest:
             return EngineRequest("/plan", _encode(_RunRequest(goal)))
     elif isinstance(content, Chat):
         run = _run_from_chat(content)
+        ignored = _omit_fields(content)
     else:
         raise Unsupported(f"{TITLE} is an agent and does not support {call.operation.value}. Choose another model.")
     body = _encode(run)
     # Versions without the asynchronous mode ignore the parameter and respond at once.
-    single = EngineRequest("/run?async_mode=true", body, may_be_polled=True, fallback=EngineRequest("/run", body))
-    return EngineRequest("/stream", body, stream=True, fallback=single) if call.stream else single
+    single = EngineRequest(
+        "/run?async_mode=true", body, may_be_polled=True, fallback=EngineRequest("/run", body), ignored=ignored
+    )
+    if not call.stream:
+        return single
+    return EngineRequest("/stream", body, stream=True, fallback=single, ignored=ignored)
 
 
 def _run_from_chat(chat: Chat) -> _RunRequest:
@@ -78,6 +85,19 @@ def _refuse_unsupported(chat: Chat) -> None:
     ):
         if is_requested:
             raise Unsupported(f"{TITLE} does not support {feature}. Leave it out or choose another model.", param=field)
+
+
+def _omit_fields(chat: Chat) -> tuple[str, ...]:
+    """Return the names of the settings and fields that an agent cannot use."""
+    omitted = OmittedFields(TITLE)
+    omitted.add_sampling(chat.sampling, frozenset())
+    omitted.add_fields(chat.options + chat.extra)
+    if chat.user:
+        omitted.add_name("user")
+    if chat.thinking is not None and chat.thinking.enabled:
+        for name in chat.thinking.fields:
+            omitted.add_name(name)
+    return omitted.names
 
 
 def _pair_messages(history: Iterable[Message]) -> list[_Exchange]:

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 from penstock.domain.errors import PenstockError
-from penstock.domain.provenance import Provenance
-from penstock.domain.request import Defaults, Operation
+from penstock.domain.request import Call, Defaults, Operation
 from penstock.domain.routing_decision import Candidate
+from penstock.engines.error_messages import is_role_refusal
 from penstock.gateway.fleet.catalog import Catalog
 from penstock.gateway.request_context import RequestContext
 from penstock.gateway.upstream.lease import Lease, LeaseContext
@@ -50,18 +50,30 @@ class Attempts:
                 relay.engine = target.engine
                 request = target.engine.forward_request(ctx.call, target.deployment.model)
                 data = self._round_trips.start(target, request, relay)
-                # Usually there is nothing left to finish, and its coroutine would cost every call 0.3 µs.
-                if relay.connection is None or await relay is not None or relay.status >= 300:
-                    await self._round_trips.finish(target, data, relay)
+                try:
+                    # Usually there is nothing left to finish, and its coroutine would cost every call 0.3 µs.
+                    if relay.connection is None or await relay is not None or relay.status >= 300:
+                        await self._round_trips.finish(target, data, relay)
+                except PenstockError as error:
+                    if relay.status < 400 or not _can_translate_roles(ctx.call, error):
+                        raise
+                    # Translation merges the system messages that the model's template has refused.
+                    await self._translated.run(ctx, target, self._create_origin(ctx, candidate, headers), self.defaults)
             else:
-                origin = Origin(headers, self._create_provenance(ctx, candidate))
-                await self._translated.run(ctx, target, origin, self.defaults)
+                await self._translated.run(ctx, target, self._create_origin(ctx, candidate, headers), self.defaults)
             if ctx.call.operation is Operation.MANAGE:
                 self._leases.request_probe(target.deployment.server.name)  # its list of models has changed
         return lease.error
 
-    def _create_provenance(self, ctx: RequestContext, candidate: Candidate) -> Provenance:
+    def _create_origin(self, ctx: RequestContext, candidate: Candidate, headers: bytes) -> Origin:
         kind = candidate.deployment.server.kind
         servers = sum(status.server.kind == kind for status in self._catalog.fleet.statuses)
         is_distributed = self.defaults.distributed and servers > 1
-        return create_provenance(ctx, candidate, self._wall_clock(), is_distributed)
+        return Origin(headers, create_provenance(ctx, candidate, self._wall_clock(), is_distributed))
+
+
+def _can_translate_roles(call: Call, error: PenstockError) -> bool:
+    """Return whether a server has refused the roles of a chat's messages, and translation has other ones."""
+    if call.operation is not Operation.CHAT or not is_role_refusal(error.message):
+        return False
+    return b'"developer"' in call.body or call.body.count(b'"system"') > 1

@@ -1,5 +1,6 @@
 """Origin of a response: the header lines and metadata that say who responded and why."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from penstock.domain.fleet import Deployment
@@ -9,6 +10,8 @@ from penstock.gateway.request_context import RequestContext
 from penstock.gateway.upstream.targets import Target
 
 MAX_CACHED_HEADERS = 256
+MAX_IGNORED_NAMES, MAX_IGNORED_NAME = 40, 80
+"""Names in `x-penstock-ignored`, and characters of each: clients may send any number of fields."""
 FAILOVER_REASON = "another server failed"
 
 
@@ -49,6 +52,15 @@ def _render_headers(deployment: Deployment, reason: str, is_fallback: bool, comp
     if deployment.server.is_simulated:
         lines["simulated"] = "true"
     return b"".join(b"x-penstock-%b: %b\r\n" % (name.encode(), _escape(value)) for name, value in lines.items())
+
+
+def render_ignored_header(names: Iterable[str]) -> bytes:
+    """Return the header line that names the fields of a request that were left out, b"" if there are none."""
+    listed = list(dict.fromkeys(names))
+    if not listed:
+        return b""
+    escaped = [_escape(name[:MAX_IGNORED_NAME]) for name in listed[:MAX_IGNORED_NAMES]]
+    return b"x-penstock-ignored: %b\r\n" % b", ".join(escaped)
 
 
 def create_provenance(ctx: RequestContext, candidate: Candidate, created: float, is_distributed: bool) -> Provenance:

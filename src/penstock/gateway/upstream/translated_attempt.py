@@ -5,10 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from penstock.dialects.json_body import UNREADABLE_ERRORS, create_unreadable_error
-from penstock.domain.content import Content
+from penstock.domain.content import Chat, Content
 from penstock.domain.errors import ModelNotFound, PenstockError, Unsupported
 from penstock.domain.request import Call, Defaults, Operation
-from penstock.engines.base import EngineRequest, FetchFunction
+from penstock.engines.base import EngineRequest, FetchFunction, ResponseReader
+from penstock.engines.tool_call_readers import FirstCallReader
 from penstock.gateway.request_context import RequestContext
 from penstock.gateway.resumable_stream import ResumableStream
 from penstock.gateway.upstream.local_answers import (
@@ -16,7 +17,7 @@ from penstock.gateway.upstream.local_answers import (
     load_or_unload_response,
     send_local_response,
 )
-from penstock.gateway.upstream.provenance import Origin
+from penstock.gateway.upstream.provenance import Origin, render_ignored_header
 from penstock.gateway.upstream.relay.factory import create_translating_relay
 from penstock.gateway.upstream.request_defaults import decode_with_defaults
 from penstock.gateway.upstream.round_trip import RoundTrips
@@ -65,6 +66,7 @@ class TranslatedAttempts:
                 if call.operation is not Operation.COUNT:
                     raise
                 response = estimated_count_response(call)
+        _name_ignored_fields(translation, request)
         if response is not None:
             send_local_response(ctx, response, origin)
         elif request is not None:
@@ -80,7 +82,7 @@ class TranslatedAttempts:
             if request.fallback is not None and self._unsupported_paths.includes(url, request.path, self._clock()):
                 request = request.fallback
                 continue
-            reader = target.engine.create_reader(translation.engine_call, translation.content, request)
+            reader = _create_reader(translation, request)
             relay = ctx.relay = create_translating_relay(
                 ctx, translation.origin, reader, self._loop, may_be_polled=request.may_be_polled
             )
@@ -107,6 +109,24 @@ def prepare_resumption(ctx: RequestContext, defaults: Defaults) -> None:
     if "resume" in flags or (defaults.resume and "break" not in flags):
         content = ctx.content = decode_with_defaults(ctx.endpoint, ctx.call, defaults)
         ctx.stream = ResumableStream.for_call(ctx.call, content)
+
+
+def _name_ignored_fields(translation: _Translation, request: EngineRequest | None) -> None:
+    """Name the fields that dialect and engine have left out in the headers of the response."""
+    names = translation.content.ignored if isinstance(translation.content, Chat) else ()
+    if request is not None:
+        names += request.ignored
+    if names:
+        translation.origin.headers += render_ignored_header(names)
+
+
+def _create_reader(translation: _Translation, request: EngineRequest) -> ResponseReader:
+    """Create the reader of a response. It keeps one tool call if the client wants no parallel ones."""
+    content = translation.content
+    reader = translation.target.engine.create_reader(translation.engine_call, content, request)
+    if isinstance(content, Chat) and content.parallel_tool_calls is False and not request.may_be_polled:
+        return FirstCallReader(reader)
+    return reader
 
 
 def _build_request(translation: _Translation) -> EngineRequest | None:

@@ -237,7 +237,7 @@ def test_tool_results_become_messages_that_name_their_tools() -> None:
         Message("tool", (Text("sunny"),), tool_call_id="t1", name="get_weather"),
         Message(
             "tool",
-            (Text("broke"), Image(data="QUJD", media_type="image/png")),
+            (Text("Error: broke"), Image(data="QUJD", media_type="image/png")),
             tool_call_id="t2",
             is_error=True,
         ),
@@ -286,6 +286,10 @@ def test_tool_choices(choice: dict[str, Any], meant: ToolChoice, parallel: bool 
         ({"thinking": {"type": "enabled", "budget_tokens": 2048}}, Thinking(budget=2048)),
         ({"thinking": {"type": "disabled"}}, Thinking(enabled=False)),
         ({"thinking": {"type": "adaptive"}}, Thinking()),
+        ({"thinking": {"type": "adaptive", "budget_tokens": 0}}, Thinking()),
+        ({"thinking": {"type": "enabled"}}, Thinking()),
+        ({"thinking": {"type": "next_year"}}, Thinking()),
+        ({"output_config": {"effort": "heroic"}}, Thinking(effort="max")),
         ({"thinking": {"type": "between_tools"}}, Thinking()),
         ({"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}}, Thinking(effort="low")),
         ({"output_config": {"effort": "xhigh"}}, Thinking(effort="max")),
@@ -313,7 +317,7 @@ def test_sampling_and_the_user() -> None:
     assert chat.user == "anna"
 
 
-def test_unknown_fields_are_kept_and_those_for_the_provider_are_dropped() -> None:
+def test_fields_that_are_unknown_here_are_kept_for_engines() -> None:
     chat = decode(
         min_p=0.1,
         anything={"a": [1]},
@@ -324,7 +328,14 @@ def test_unknown_fields_are_kept_and_those_for_the_provider_are_dropped() -> Non
         mcp_servers=[],
         container=None,
     )
-    assert dict(chat.extra) == {"min_p": b"0.1", "anything": b'{"a": [1]}', "mcp_servers": b"[]"}
+    assert dict(chat.extra) == {
+        "min_p": b"0.1",
+        "anything": b'{"a": [1]}',
+        "service_tier": b'"auto"',
+        "cache_control": b'{"type": "ephemeral"}',
+        "context_management": b'{"edits": []}',
+        "mcp_servers": b"[]",
+    }
 
 
 async def test_a_request_of_the_official_client_is_decoded() -> None:

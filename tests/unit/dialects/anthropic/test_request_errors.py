@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from penstock.dialects.anthropic import DIALECT
 from penstock.domain.content import Chat
-from penstock.domain.errors import InvalidRequest, Unsupported
+from penstock.domain.errors import InvalidRequest
 from penstock.domain.request import Call, Operation
 from tests.unit.dialects.chunk_streams import no_deadline
 
@@ -28,6 +28,10 @@ def get_error(**members: Any) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as raised:
         MESSAGES.decode_content(MESSAGES.parse_request(encode_request(**members), b"application/json"))
     return raised.value
+
+
+def decode(**members: Any) -> Chat:
+    return MESSAGES.decode_content(MESSAGES.parse_request(encode_request(**members), b"application/json"))
 
 
 def block(value: dict[str, Any], role: str = "user") -> dict[str, Any]:
@@ -52,7 +56,6 @@ PNG = {"type": "base64", "media_type": "image/png"}
         (block({"text": "hi"}), f"{AT}.type"),
         (block({"type": "text"}), f"{AT}.text"),
         (block({"type": "text", "text": 5}), f"{AT}.text"),
-        (block({"type": "hologram"}), f"{AT}.type"),
         (block({"type": "image"}), f"{AT}.source"),
         (block({"type": "image", "source": "http://x"}), f"{AT}.source"),
         (block({"type": "image", "source": PNG}), f"{AT}.source.data"),
@@ -82,10 +85,8 @@ PNG = {"type": "base64", "media_type": "image/png"}
         ({"tool_choice": {"type": "any"}}, "tool_choice"),
         ({"tools": [WEATHER], "tool_choice": {"type": "tool"}}, "tool_choice.name"),
         ({"tools": [WEATHER], "tool_choice": {"type": "tool", "name": "g"}}, "tool_choice.name"),
-        ({"thinking": {"type": "enabled"}}, "thinking.budget_tokens"),
-        ({"thinking": {"type": "enabled", "budget_tokens": 0}}, "thinking.budget_tokens"),
-        ({"thinking": {"type": "deep"}}, "thinking.type"),
-        ({"output_config": {"effort": "heroic"}}, "output_config.effort"),
+        ({"thinking": {"type": "enabled", "budget_tokens": "x"}}, "thinking.budget_tokens"),
+        ({"output_config": {"effort": 5}}, "output_config.effort"),
         ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format.schema"),
         ({"output_config": {"format": {"type": "json_schema", "schema": 5}}}, "output_config.format.schema"),
         ({"output_format": {"type": "json_schema", "schema": []}}, "output_format.schema"),
@@ -105,25 +106,45 @@ def test_a_wrong_request_is_refused_naming_the_field(members: dict[str, Any], pa
 
 
 @pytest.mark.parametrize(
-    ("members", "param", "words"),
+    ("members", "ignored"),
     [
-        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools.0.type", "web_search_20250305"),
-        ({"tools": [WEATHER, {"type": "bash_20250124", "name": "bash"}]}, "tools.1.type", "bash_20250124"),
+        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, ("tools.web_search_20250305",)),
+        ({"tools": [WEATHER, {"type": "bash_20250124", "name": "bash"}]}, ("tools.bash_20250124",)),
         (
-            block({"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}, "assistant"),
-            f"{AT}.type",
-            "server_tool_use",
+            {"tools": [{"type": "bash_20250124", "name": "bash"}], "tool_choice": {"type": "any"}},
+            ("tools.bash_20250124", "tool_choice"),
         ),
-        (block({"type": "container_upload", "file_id": "f"}), f"{AT}.type", "container_upload"),
-        ({"mcp_servers": [{"type": "url", "url": "http://x", "name": "x"}]}, "mcp_servers", "provider"),
-        ({"container": "c_1"}, "container", "provider"),
+        (block({"type": "container_upload", "file_id": "f"}), ("messages.container_upload",)),
+        (block({"type": "hologram"}), ("messages.hologram",)),
+        ({"system": [{"type": "text", "text": "a"}, {"type": "hologram"}]}, ("system.hologram",)),
     ],
 )
-def test_features_of_the_providers_own_servers_are_refused(members: dict[str, Any], param: str, words: str) -> None:
-    error = get_error(**members)
-    assert isinstance(error, Unsupported)
-    assert error.param == param
-    assert words in error.message
+def test_what_only_the_providers_servers_can_do_is_left_out_and_named(
+    members: dict[str, Any], ignored: tuple[str, ...]
+) -> None:
+    chat = decode(**members)
+    assert chat.ignored == ignored
+    assert chat.tool_choice is None
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (
+            {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "q"}},
+            '[web_search({"query":"q"})]',
+        ),
+        (
+            {"type": "web_search_tool_result", "tool_use_id": "s", "content": [{"title": "A", "url": "http://a"}]},
+            "A\nhttp://a",
+        ),
+        ({"type": "tool_reference", "tool_name": "Edit"}, "[tool: Edit]"),
+    ],
+)
+def test_blocks_of_other_tools_become_text(value: dict[str, Any], text: str) -> None:
+    assert decode(**block(value, "assistant")).messages[1].text == text
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [value]}
+    assert decode(**block(result)).messages[1].text == text
 
 
 json_values = st.recursive(

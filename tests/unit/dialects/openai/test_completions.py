@@ -93,7 +93,10 @@ def test_a_missing_prompt_is_named() -> None:
         ({"logprobs": 2}, Completion(("a",), sampling=Sampling(logprobs=True, top_logprobs=2))),
         ({"max_tokens": 4, "stop": "x"}, Completion(("a",), sampling=Sampling(max_tokens=4, stop=("x",)))),
         ({"response_format": {"type": "json_object"}}, Completion(("a",), format=Format())),
-        ({"best_of": 2, "user": "u", "store": True}, Completion(("a",), extra=(("best_of", b"2"),))),
+        (
+            {"best_of": 2, "user": "u", "store": True},
+            Completion(("a",), extra=(("best_of", b"2"), ("user", b'"u"'), ("store", b"true"))),
+        ),
         ({"stream": True, "stream_options": {"include_usage": True}}, Completion(("a",))),
     ],
 )

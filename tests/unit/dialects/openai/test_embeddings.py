@@ -63,7 +63,7 @@ def test_inputs_are_read(given_: Any, inputs: tuple[Any, ...]) -> None:
         ({"encoding_format": None}, Embedding(("a",))),
         ({"encoding_format": "base64"}, Embedding(("a",), base64=True)),
         ({"dimensions": 8}, Embedding(("a",), dimensions=8)),
-        ({"user": "u"}, Embedding(("a",))),
+        ({"user": "u"}, Embedding(("a",), options=(("user", b'"u"'),))),
         ({"input_type": "query"}, Embedding(("a",), options=(("input_type", b'"query"'),))),
     ],
 )

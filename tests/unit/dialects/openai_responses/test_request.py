@@ -273,7 +273,7 @@ def test_sampling_and_the_user() -> None:
     assert chat.user == "anna"
 
 
-def test_unknown_fields_are_kept_and_those_for_openai_are_dropped() -> None:
+def test_fields_that_are_unknown_here_are_kept_for_engines() -> None:
     chat = decode(
         anything={"a": [1]},
         text={"verbosity": "low"},
@@ -287,7 +287,15 @@ def test_unknown_fields_are_kept_and_those_for_openai_are_dropped() -> None:
         previous_response_id=None,
         conversation=None,
     )
-    assert dict(chat.extra) == {"anything": b'{"a": [1]}', "verbosity": b'"low"'}
+    assert dict(chat.extra) == {
+        "anything": b'{"a": [1]}',
+        "service_tier": b'"auto"',
+        "prompt_cache_key": b'"k"',
+        "stream_options": b'{"include_obfuscation": false}',
+        "verbosity": b'"low"',
+        "store": b"true",
+        "truncation": b'"auto"',
+    }
 
 
 async def test_a_request_of_the_official_client_is_decoded() -> None:

@@ -82,14 +82,9 @@ def test_raw_text_goes_to_generate():
     [
         (Chat((HELLO,), (Tool("f"),)), "tools"),
         (Chat((HELLO,), format=Format()), "response_format"),
-        (Chat((HELLO,), thinking=Thinking()), "thinking"),
         (Chat((HELLO,), sampling=Sampling(n=2)), "n"),
-        (Chat((HELLO,), sampling=Sampling(top_p=0.5)), "top_p"),
-        (Chat((HELLO,), sampling=Sampling(seed=1)), "seed"),
         (Chat((HELLO,), sampling=Sampling(stop=("x",))), "stop"),
         (Chat((HELLO,), sampling=Sampling(logprobs=True)), "logprobs"),
-        (Chat((HELLO,), extra=(("logit_bias", b'{"1":2}'),)), "logit_bias"),
-        (Chat((HELLO,), options=(("num_ctx", b"8"),)), "num_ctx"),
         (Chat((Message("user", (Image("AAAA"),)),)), "messages"),
         (Completion(("a", "b")), "prompt"),
         (Completion(((1,),)), "prompt"),
@@ -103,10 +98,29 @@ def test_unsupported_fields_are_refused_by_name(content: Content, field: str | N
     assert raised.value.param == field
 
 
-def test_neutral_settings_are_not_refused():
+@pytest.mark.parametrize(
+    ("chat", "ignored"),
+    [
+        (Chat((HELLO,), thinking=Thinking()), ("thinking",)),
+        (Chat((HELLO,), sampling=Sampling(top_p=0.5, seed=1)), ("top_p", "seed")),
+        (Chat((HELLO,), extra=(("logit_bias", b'{"1":2}'),)), ("logit_bias",)),
+        (
+            Chat((HELLO,), options=(("num_ctx", b"8"), ("use_mlock", b"true"), ("f16_kv", b"true")), keep_alive=b"-1"),
+            ("num_ctx", "use_mlock", "f16_kv", "keep_alive"),
+        ),
+    ],
+)
+def test_hints_are_left_out_and_named(chat: Chat, ignored: tuple[str, ...]):
+    outgoing = translate(chat)
+    assert outgoing.ignored == ignored
+    assert set(json.loads(outgoing.body)) == {"messages", "stream", "model"}
+
+
+def test_neutral_settings_are_not_named():
     quiet = Chat(
-        (HELLO,), (Tool("f"),), ToolChoice("none"), thinking=Thinking(False), keep_alive=b"5",
+        (HELLO,), (Tool("f"),), ToolChoice("none"), thinking=Thinking(False),
         sampling=Sampling(top_p=1.0, top_k=0, presence_penalty=0.0, repeat_penalty=1.0, top_logprobs=0),
-        extra=(("metadata", b'{"a":1}'), ("logit_bias", b"{}")),
+        extra=(("store", b"false"), ("logit_bias", b"{}")),
     )  # fmt: skip
     assert set(json.loads(translate(quiet).body)) == {"messages", "stream", "model"}
+    assert translate(quiet).ignored == ()

@@ -33,6 +33,7 @@ from penstock.engines.ollama.engine import ENGINE
 WIRES = {endpoint.wire: endpoint for endpoint in DIALECT.endpoints}
 MODEL = Model("llama3.1:latest", capabilities=frozenset({"completion"}))
 ASKED = Call("openai.chat", Operation.CHAT, "gpt", True, b"{}")
+THINKER = Model("qwen3", capabilities=frozenset({"completion", "tools", "thinking"}))
 HELLO = Message("user", (Text("hello"),))
 
 
@@ -108,20 +109,11 @@ def test_all_supported_settings_are_sent_under_ollamas_names():
         top_logprobs=3,
     )
     content = Chat(
-        (HELLO,),
-        tools=(Tool("f", "d", b"{}"),),
-        tool_choice=ToolChoice("auto"),
-        parallel_tool_calls=None,
-        format=Format(b'{"a":1}'),
-        sampling=sampling,
-        thinking=Thinking(effort="minimal"),
-        keep_alive=b'"5m"',
-        user="someone",
-        options=(("num_ctx", b"4096"),),
-        extra=(("truncate", b"false"),),
-    )
-    assert translate(content) == {
-        "model": "llama3.1:latest",
+        (HELLO,), (Tool("f", "d", b"{}"),), ToolChoice("auto"), None, Format(b'{"a":1}'), sampling,
+        Thinking(effort="minimal"), b'"5m"', "someone", (("num_ctx", b"4096"),), (("truncate", b"false"),),
+    )  # fmt: skip
+    assert translate(content, model=THINKER) == {
+        "model": "qwen3",
         "stream": True,
         "messages": [{"role": "user", "content": "hello"}],
         "tools": [{"type": "function", "function": {"name": "f", "description": "d", "parameters": {}}}],
@@ -168,17 +160,47 @@ def test_roles_images_and_tool_results_are_translated():
         (Thinking(), True),
         (Thinking(effort="max"), "max"),
         (Thinking(effort="xhigh"), "max"),
-        (Thinking(budget=100), None),
+        (Thinking(budget=100), True),
     ],
 )
 def test_thinking_is_translated_for_ollama(thinking: Thinking, think: object):
-    assert translate(Chat((HELLO,), thinking=thinking)).get("think") == think
+    assert translate(Chat((HELLO,), thinking=thinking), model=THINKER)["think"] == think
 
 
-def test_a_thinking_budget_turns_thinking_on_if_the_model_can():
-    thinks = Model("m", capabilities=frozenset({"completion", "thinking"}))
-    assert translate(Chat((HELLO,), thinking=Thinking(budget=100)), model=thinks)["think"] is True
-    assert translate(Chat((HELLO,), thinking=Thinking(budget=100)), model=Model("m"))["think"] is True
+@pytest.mark.parametrize("model", [MODEL, Model("old"), Model("gemma3:1b")])
+def test_thinking_is_left_out_and_named_for_models_that_cannot_think(model: Model):
+    wish = Chat((HELLO,), thinking=Thinking(effort="high", fields=("thinking", "output_config.effort")))
+    outgoing = ENGINE.translate_request(ASKED, wish, model)
+    assert "think" not in json.loads(outgoing.body)
+    assert outgoing.ignored == ("thinking", "output_config.effort")
+
+
+def test_thinking_that_a_client_of_ollama_requests_is_left_to_ollama():
+    assert translate(Chat((HELLO,), thinking=Thinking(is_required=True)))["think"] is True
+
+
+def test_a_family_that_thinks_is_known_by_name_where_the_server_says_nothing():
+    assert translate(Chat((HELLO,), thinking=Thinking()), model=Model("qwen3:8b"))["think"] is True
+
+
+@pytest.mark.parametrize(
+    ("content", "ignored"),
+    [
+        (
+            Chat((HELLO,), extra=(("logit_bias", b'{"5":1}'), ("client_metadata", b'{"a":1}'))),
+            "logit_bias, client_metadata",
+        ),
+        (Chat((HELLO,), extra=(("store", b"false"), ("n", b"1"), ("service_tier", b'"auto"'))), ""),
+        (Chat((HELLO,), user="u", options=(("new_option", b"1"),)), "user, new_option"),
+        (Completion(("a",), extra=(("best_of", b"3"),)), "best_of"),
+        (Completion(("a",), extra=(("best_of", b"1"),)), ""),
+        (Embedding(("a",), options=(("input_type", b'"query"'),)), "input_type"),
+    ],
+)
+def test_fields_without_a_meaning_for_ollama_are_left_out_and_named(content: Content, ignored: str):
+    outgoing = ENGINE.translate_request(ASKED, content, MODEL)
+    assert ", ".join(outgoing.ignored) == ignored
+    assert not set(json.loads(outgoing.body)) & set(outgoing.ignored)
 
 
 def test_any_json_is_requested_by_name_and_no_tools_by_sending_none():
@@ -198,10 +220,6 @@ def test_options_of_an_openai_client_reach_ollama():
     ("content", "field"),
     [
         (Chat((HELLO,), sampling=Sampling(n=2)), "n"),
-        (Chat((HELLO,), (Tool("f"),), ToolChoice("required")), "tool_choice"),
-        (Chat((HELLO,), (Tool("f"),), ToolChoice("function", "f")), "tool_choice"),
-        (Chat((HELLO,), (Tool("f"),), parallel_tool_calls=False), "parallel_tool_calls"),
-        (Chat((HELLO,), extra=(("logit_bias", b'{"5":1}'),)), "logit_bias"),
         (Chat((HELLO,), options=(("guided_regex", b'"x"'),)), "guided_regex"),
         (Chat((Message("user", (Image(url="https://example.org/a.png"),)),)), "image_url"),
         (Chat((Message("user", (Audio("AAAA", "wav"),)),)), "audio"),
@@ -209,7 +227,6 @@ def test_options_of_an_openai_client_reach_ollama():
         (Completion(("a", "b")), "prompt"),
         (Completion(((1, 2),)), "prompt"),
         (Completion(("a",), echo=True), "echo"),
-        (Completion(("a",), extra=(("best_of", b"3"),)), "best_of"),
         (Embedding(((1, 2),)), "input"),
     ],
 )

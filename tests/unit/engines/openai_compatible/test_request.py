@@ -95,7 +95,7 @@ def test_a_document_by_address_is_refused() -> None:
     ("sent", "expected"),
     [
         (Message("system", (Text("s"),)), {"role": "system", "content": "s"}),
-        (Message("developer", (Text("s"),)), {"role": "developer", "content": "s"}),
+        (Message("developer", (Text("s"),)), {"role": "system", "content": "s"}),
         (Message("user"), {"role": "user", "content": ""}),
         (Message("user", (Text("a"),), name="n"), {"role": "user", "content": "a", "name": "n"}),
         (Message("assistant"), {"role": "assistant", "content": ""}),
@@ -156,10 +156,7 @@ def test_messages_are_translated(sent: Message, expected: Any) -> None:
         ),
         ({"user": "u"}, {"user": "u"}),
         ({"keep_alive": b'"5m"'}, {}),
-        ({"thinking": Thinking()}, {}),
-        ({"thinking": Thinking(effort="low")}, {"reasoning_effort": "low"}),
-        ({"thinking": Thinking(effort="max")}, {"reasoning_effort": "xhigh"}),
-        ({"thinking": Thinking(enabled=False)}, {"reasoning_effort": "none"}),
+        ({"thinking": Thinking(effort="low")}, {}),
         (
             {
                 "sampling": Sampling(
@@ -195,6 +192,21 @@ def test_messages_are_translated(sent: Message, expected: Any) -> None:
 )
 def test_settings_are_translated(settings: Any, expected: Any) -> None:
     assert translate_chat(**settings) == translate_chat() | expected
+
+
+@pytest.mark.parametrize(
+    ("thinking", "expected"),
+    [
+        (Thinking(), None),
+        (Thinking(effort="low"), "low"),
+        (Thinking(effort="max"), "xhigh"),
+        (Thinking(enabled=False), "none"),
+    ],
+)
+def test_thinking_is_requested_of_models_that_can(thinking: Thinking, expected: str | None) -> None:
+    outgoing = ENGINE.translate_request(make_call(), Chat((HI,), thinking=thinking), Model("gpt-oss-20b"))
+    assert msgspec.json.decode(outgoing.body).get("reasoning_effort") == expected
+    assert outgoing.ignored == ()
 
 
 @pytest.mark.parametrize(
@@ -250,8 +262,15 @@ def test_load_options_of_other_servers_are_ignored(name: str) -> None:
     assert translate_chat(extra=((name, b"true"),)) == translate_chat()
 
 
-@pytest.mark.parametrize("name", ["template", "context", "cosmic_rays", "mirostat"])
-def test_unknown_fields_are_refused_by_name(name: str) -> None:
+@pytest.mark.parametrize("name", ["client_metadata", "cosmic_rays", "mirostat", "num_ctx", "keep_alive"])
+def test_unknown_fields_are_left_out_and_named(name: str) -> None:
+    outgoing, body = translate(ENGINE, Chat((HI,), extra=((name, b'"x"'),)))
+    assert outgoing.ignored == (name,)
+    assert name not in body
+
+
+@pytest.mark.parametrize("name", ["template", "context", "grammar", "guided_json", "stop_token_ids"])
+def test_fields_that_would_change_the_answer_are_refused_by_name(name: str) -> None:
     with pytest.raises(Unsupported) as caught:
         translate_chat(extra=((name, b'"x"'),))
     assert caught.value.param == name

@@ -17,8 +17,9 @@ from penstock.dialects.openai.request_fields import (
     to_json,
     to_sampling,
 )
-from penstock.domain.content import Chat, Json, Thinking, Tool, ToolChoice
-from penstock.domain.errors import InvalidRequest, Unsupported
+from penstock.dialects.thinking_effort import parse_effort
+from penstock.domain.content import Chat, Format, Json, Thinking, Tool, ToolChoice
+from penstock.domain.errors import InvalidRequest
 
 
 class FunctionObject(msgspec.Struct):
@@ -59,7 +60,10 @@ class Reasoning(msgspec.Struct):
 
 
 class ChatFields(SamplingFields):
-    """All fields of a chat request that other engines may support."""
+    """All fields of a chat request that other engines may support.
+
+    Clients of Ollama send its `format`, `options` and `think` here, too.
+    """
 
     messages: list[MessageObject] = msgspec.field(default_factory=list)
     max_completion_tokens: int | None = None
@@ -74,28 +78,59 @@ class ChatFields(SamplingFields):
     reasoning_effort: str | None = None
     reasoning: Reasoning | None = None
     think: bool | str | None = None
+    enable_thinking: bool | None = None
+    thinking: Raw = NULL
+    format: Raw = NULL
+    options: Raw = NULL
     chat_template_kwargs: dict[str, Any] | None = None
     thinking_budget_tokens: int | None = None
     user: str | None = None
     stream_options: StreamOptions | None = None
 
 
-EFFORTS = {name: name for name in ("none", "minimal", "low", "medium", "high", "max")} | {"xhigh": "max"}
+class ThinkingObject(msgspec.Struct):
+    """Settings for thinking in Anthropic's format."""
+
+    type: str = "enabled"
+    budget_tokens: int | None = None
+
+
+class OllamaOptions(msgspec.Struct):
+    """Ollama's options that are fields of their own in this API."""
+
+    num_predict: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repeat_penalty: float | None = None
+
+
 # Template arguments about thinking are translated; with any others `chat_template_kwargs` is kept as an unknown field.
 _THINKING_ARGUMENTS = frozenset({"enable_thinking", "reasoning_effort"})
 _KNOWN_FIELDS = IGNORED_FIELDS.union(ChatFields.__struct_fields__)
+_KNOWN_OPTIONS = frozenset(OllamaOptions.__struct_fields__)
 _decoder = msgspec.json.Decoder(ChatFields)
+_options_decoder = msgspec.json.Decoder(OllamaOptions)
+_thinking_decoder = msgspec.json.Decoder(ThinkingObject)
 
 
 def decode_chat(body: bytes) -> Chat:
     """Decode the complete request. Raises InvalidRequest that names the field, or Unsupported."""
     fields = decode_body(_decoder, body, brackets=True)
+    options = _apply_options(fields)
+    ignored: list[str] = []
+    tools = _parse_tools(fields, ignored)
     return Chat(
         messages=parse_messages(fields.messages),
-        tools=_parse_tools(fields),
-        tool_choice=_parse_tool_choice(fields),
+        tools=tools,
+        tool_choice=_parse_tool_choice(fields, bool(tools), ignored),
         parallel_tool_calls=fields.parallel_tool_calls,
-        format=to_format(fields.response_format),
+        format=_parse_ollama_format(fields.format) or to_format(fields.response_format),
         sampling=to_sampling(
             fields,
             max_tokens=fields.max_tokens if fields.max_completion_tokens is None else fields.max_completion_tokens,
@@ -104,8 +139,29 @@ def decode_chat(body: bytes) -> Chat:
         ),
         thinking=_parse_thinking(fields),
         user=fields.user or "",
+        options=options,
         extra=_collect_extra(fields, body),
+        ignored=tuple(dict.fromkeys(ignored)),
     )
+
+
+def _apply_options(fields: ChatFields) -> tuple[tuple[str, Json], ...]:
+    """Set the fields that `options` has and the request has not; return the other options."""
+    if not bytes(fields.options).startswith(b"{"):
+        return ()
+    options = decode_body(_options_decoder, fields.options, "options")
+    if fields.max_tokens is None and fields.max_completion_tokens is None and (options.num_predict or 0) > 0:
+        fields.max_tokens = options.num_predict
+    for name in _KNOWN_OPTIONS - {"num_predict"}:
+        if getattr(fields, name) is None:
+            setattr(fields, name, getattr(options, name))
+    return collect_unknown_fields(bytes(fields.options), _KNOWN_OPTIONS)
+
+
+def _parse_ollama_format(raw: Raw) -> Format | None:
+    if bytes(raw) == b'"json"':
+        return Format()
+    return Format(bytes(raw)) if bytes(raw).startswith(b"{") and len(raw) > len(b"{}") else None
 
 
 def _collect_extra(fields: ChatFields, body: bytes) -> tuple[tuple[str, Json], ...]:
@@ -118,47 +174,73 @@ def _collect_extra(fields: ChatFields, body: bytes) -> tuple[tuple[str, Json], .
     return tuple((name, raw) for name, raw in extra if name != "modalities" or raw.replace(b" ", b"") != b'["text"]')
 
 
-def _parse_tools(fields: ChatFields) -> tuple[Tool, ...]:
+def _parse_tools(fields: ChatFields, ignored: list[str]) -> tuple[Tool, ...]:
+    """Return the functions. Tools of a provider are left out: `ignored` gets their names."""
     functions: list[FunctionObject] = []
     for i, tool in enumerate(fields.tools or ()):
-        if tool.type != "function" or tool.function is None:
-            path = f"tools[{i}]"
-            if tool.type == "function":
-                raise missing_field(f"{path}.function")
-            raise Unsupported(f"`{path}` is of type `{tool.type}`. Only functions can be translated.", param=path)
-        functions.append(tool.function)
+        if tool.function is not None:
+            functions.append(tool.function)
+        elif tool.type == "function":
+            raise missing_field(f"tools[{i}].function")
+        else:
+            ignored.append(f"tools.{tool.type}")
     functions.extend(fields.functions or ())
     return tuple(Tool(f.name, f.description or "", to_json(f.parameters), f.strict) for f in functions)
 
 
-def _parse_tool_choice(fields: ChatFields) -> ToolChoice | None:
+def _parse_tool_choice(fields: ChatFields, has_tools: bool, ignored: list[str]) -> ToolChoice | None:
     choice: Any = fields.tool_choice if fields.tool_choice is not None else fields.function_call
-    if choice is None:
+    if choice is None or choice == "":
         return None
+    if choice == "any":  # Mistral's name
+        choice = "required"
     if isinstance(choice, str):
         if choice not in {"auto", "none", "required"}:
             raise InvalidRequest(
                 f"`tool_choice` is `{choice}`. It must be auto, none, required or a function.", param="tool_choice"
             )
+        if not has_tools and choice == "required" and ignored:
+            ignored.append("tool_choice")
+            return None
         return ToolChoice(choice)
     named = choice if isinstance(choice, NamedFunction) else choice.function
     if named is None:
-        raise Unsupported(f"`tool_choice` of type `{choice.type}` cannot be translated.", param="tool_choice")
+        ignored.append("tool_choice")
+        return None
     return ToolChoice("function", named.name)
 
 
 def _parse_thinking(fields: ChatFields) -> Thinking | None:
     reasoning, template, think = fields.reasoning or Reasoning(), fields.chat_template_kwargs or {}, fields.think
-    efforts = (fields.reasoning_effort, reasoning.effort, template.get("reasoning_effort"), think)
-    effort = next((value for value in efforts if isinstance(value, str)), None)
-    budget = fields.thinking_budget_tokens if reasoning.max_tokens is None else reasoning.max_tokens
-    switches = [flag for flag in (reasoning.enabled, template.get("enable_thinking"), think) if isinstance(flag, bool)]
-    if effort is not None and effort not in EFFORTS:
-        raise InvalidRequest(
-            f"`reasoning_effort` is `{effort}`. It must be one of {', '.join(EFFORTS)}.", param="reasoning_effort"
-        )
-    if effort is None and budget is None and not switches:
+    switch = _parse_thinking_object(fields.thinking)
+    efforts = {"reasoning_effort": fields.reasoning_effort, "reasoning": reasoning.effort, "think": think}
+    efforts["chat_template_kwargs"] = template.get("reasoning_effort")
+    switches = {
+        "reasoning": reasoning.enabled,
+        "chat_template_kwargs": template.get("enable_thinking"),
+        "think": think,
+        "enable_thinking": fields.enable_thinking,
+        "thinking": None if switch is None else switch.type != "disabled",
+    }
+    budgets = {
+        "reasoning": reasoning.max_tokens,
+        "thinking_budget_tokens": fields.thinking_budget_tokens,
+        "thinking": (switch and switch.budget_tokens) or None,
+    }
+    asked = [name for name, value in efforts.items() if isinstance(value, str) and value]
+    asked += [name for name, value in switches.items() if isinstance(value, bool)]
+    asked += [name for name, value in budgets.items() if value is not None]
+    if not asked:
         return None
-    if effort == "none" or False in switches:
-        return Thinking(enabled=False)
-    return Thinking(effort=EFFORTS.get(effort or "", ""), budget=budget)
+    names = tuple(dict.fromkeys(asked))
+    effort = next((parse_effort(value) for value in efforts.values() if isinstance(value, str) and value), "")
+    if effort == "none" or False in switches.values():
+        return Thinking(enabled=False, fields=names)
+    return Thinking(effort=effort, budget=next((b for b in budgets.values() if b is not None), None), fields=names)
+
+
+def _parse_thinking_object(raw: Raw) -> ThinkingObject | None:
+    value = bytes(raw)
+    if value in (b"true", b"false"):
+        return ThinkingObject("enabled" if value == b"true" else "disabled")
+    return decode_body(_thinking_decoder, raw, "thinking") if value.startswith(b"{") else None
