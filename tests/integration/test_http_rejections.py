@@ -212,7 +212,13 @@ async def test_a_compressed_body_is_rejected():
 # Hosts and origins
 
 
-FOREIGN = ["evil.example", "evil.example:8005", "127.0.0.1.evil.example", "localhost.evil.example", "evil"]
+FOREIGN = [
+    "evil.example",
+    "evil.example:8005",
+    "127.0.0.1.evil.example",
+    "localhost.evil.example",
+    "localhost:evil.example",
+]
 FAMILIAR = [
     "127.0.0.1",
     "127.0.0.1:8005",
@@ -250,7 +256,9 @@ async def test_a_listed_host_is_served():
         assert (await gateway.send_request(post("/v1/chat/completions", chat(), host="llm.example:80"))).body == ANSWER
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1.evil.example", "file://"])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://127.0.0.1.evil.example", "moz-extension://x"]
+)
 async def test_a_page_of_a_foreign_origin_is_rejected(origin: str):
     async with RawEngine(GOOD) as engine, run_gateway(server_settings("a", engine.url)) as gateway:
         answer = await gateway.send_request(post("/v1/chat/completions", chat(), headers=(f"origin: {origin}",)))

@@ -12,12 +12,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from penstock.api.error_responses import ErrorResponses
 from penstock.domain.errors import PenstockError, create_internal_error
+from penstock.http1.cross_origin import EXPOSED_HEADERS
 from penstock.http1.request_ids import is_acceptable_request_id
 
 logger = logging.getLogger(__name__)
 
 REQUEST_ID = "penstock.request_id"
-EXPOSED_HEADERS = "x-request-id, retry-after, retry-after-ms, x-penstock-server, x-penstock-model, x-penstock-fallback"
 ALL_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 _NOT_PRINTABLE_ASCII = re.compile(rb"[^\x21-\x7e]")
 

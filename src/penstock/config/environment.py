@@ -53,7 +53,7 @@ _GENERAL_VARIABLES = (
     Variable("OTEL_SERVICE_NAME", "telemetry.service_name"),
 )
 """In order of precedence: of two variables that set one key the later wins."""
-OTHER_VARIABLES = ("OLLAMA_BASE_URLS", "PENSTOCK_CONFIG")
+OTHER_VARIABLES = ("OLLAMA_BASE_URLS", "OLLAMA_ORIGINS", "PENSTOCK_CONFIG")
 """Variables that are more than the value of one key."""
 _PREFIX = "PENSTOCK_"
 
@@ -104,6 +104,8 @@ class Environment:
                 source = self.describe_source(variable.name)
                 tree = merge_trees(tree, build_nested(variable.path.split("."), RawText(value), source))
         self._warn_of_different_addresses()
+        if origins := self.get("OLLAMA_ORIGINS"):
+            tree = merge_trees(tree, self._build_origins(origins, file_tree))
         if url_list := self.get("OLLAMA_BASE_URLS"):
             tree = merge_trees(self._build_ollama_servers(url_list), tree)
             if file_tree.find(("llm", "providers", "ollama", "additional_servers")):
@@ -111,6 +113,14 @@ class Environment:
                     "OLLAMA_BASE_URLS replaces llm.providers.ollama.additional_servers of the settings file."
                 )
         return tree
+
+    def _build_origins(self, origins: str, file_tree: LocatedValue) -> LocatedValue:
+        """Build the origins of ``OLLAMA_ORIGINS``, Ollama's own variable, beside those of the settings file."""
+        listed = file_tree.find(("server", "cors_origins"))
+        kept = listed.to_plain() if listed is not None else []
+        added = [RawText(origin.strip()) for origin in origins.split(",") if origin.strip()]
+        values = [*(kept if isinstance(kept, list) else ()), *added]
+        return build_nested(("server", "cors_origins"), values, self.describe_source("OLLAMA_ORIGINS"))
 
     def _build_ollama_servers(self, url_list: str) -> LocatedValue:
         """Build the servers of ``OLLAMA_BASE_URLS``, all of one priority.

@@ -8,7 +8,6 @@ import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 
@@ -20,6 +19,7 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_ORIGIN = re.compile(r"[a-z*][a-z0-9+.*-]*://[^\s/?#@\\]*/?")
 _MIN_PREFIX_LENGTH = 22
 _SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -71,16 +71,18 @@ def _check_url(value: str) -> str:
 
 
 def _normalize_origin(value: str) -> str:
-    if value == "*":
-        return value
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/") or parts.query:
-        raise ValueError('must be an origin, such as https://chat.example.com, or "*"')
-    return value.rstrip("/").lower()
+    origin = value.strip().lower()
+    if origin in ("*", "null"):
+        return origin
+    if not _ORIGIN.fullmatch(origin):
+        raise ValueError(
+            'must be an origin, such as https://chat.example.com, a pattern such as chrome-extension://*, or "*"'
+        )
+    return origin if origin.endswith("://") else origin.rstrip("/")
 
 
 def _normalize_host_name(value: str) -> str:
-    if not re.fullmatch(r"\*|(\*\.)?[^\s/:@*]+|\[[0-9a-fA-F:.]+\]", value):
+    if not re.fullmatch(r"[^\s/:@]+|\[[0-9a-fA-F:.]+\]", value):
         raise ValueError("must be a host name without scheme and port, such as models.example.com")
     return value.lower()
 

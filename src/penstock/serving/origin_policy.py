@@ -1,21 +1,34 @@
 """Accepts or rejects requests by their Host and Origin headers."""
 
+import functools
 import ipaddress
+import re
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from penstock.domain.errors import Forbidden, PenstockError
 
 MAX_CACHED_HOSTS = 1024
 """Host headers whose decision is cached."""
+APP_ORIGINS = ("app://*", "file://*", "tauri://*", "vscode-file://*", "vscode-webview://*")
+"""Origins of desktop and editor apps, which Ollama accepts, too. No web page has such an origin."""
+
+_AUTHORITY = re.compile(r"(\[(?P<ipv6>[^\[\]]*)\]|(?P<name>[^:\[\]]*))(:[0-9]*)?")
+_LOCAL_NAME = re.compile(r"(?!0x)[a-z0-9_-]*[a-z][a-z0-9_-]*")
+_LOCAL_ENDINGS = (
+    *(".localhost", ".local", ".internal", ".home.arpa", ".lan", ".home", ".localdomain", ".corp", ".intranet"),
+)
+"""Endings that the public DNS does not have."""
 
 
 @dataclass(slots=True)
 class OriginPolicy:
-    """Allowed Host names and Origins. Protects a gateway on a loopback address from DNS rebinding.
+    """Allowed Host names and Origins, with `*` for any part. Protects the gateway from DNS rebinding.
 
-    Allowed hosts: addresses, `localhost`, names of this machine, and those listed. Allowed origins: this gateway's own
-    pages, pages on loopback, and those listed; `*` allows every origin.
+    A page that rebinds its name has one that the public DNS knows, with a dot. So addresses, names without a dot (of
+    services in a compose file, of machines), names of local networks and those listed are allowed hosts. Allowed
+    origins: this gateway's own pages, pages on loopback, apps, and those listed; `*` alone allows every origin.
     """
 
     hosts: frozenset[str] = frozenset()
@@ -32,22 +45,26 @@ class OriginPolicy:
             allowed = self.host_decisions[host] = self._is_name_allowed(_parse_host(host.decode("latin-1")))
         return allowed
 
-    def _is_name_allowed(self, name: str) -> bool:
-        if "*" in self.hosts or name in self.hosts or name in ("localhost", socket.gethostname().lower()):
+    def _is_name_allowed(self, name: str | None) -> bool:
+        if "*" in self.hosts or name == "":
             return True
-        if name.endswith((".localhost", ".local", ".internal")):
+        if name is None:
+            return False
+        if _LOCAL_NAME.fullmatch(name) or name == socket.gethostname().lower() or name.endswith(_LOCAL_ENDINGS):
             return True
-        return _is_address(name)
+        return _is_address(name) or _matches_any(name, self.hosts)
 
     def is_origin_allowed(self, origin: bytes, host: bytes) -> bool:
         """Return True if a page of this origin may use the gateway, which it addresses as `host`."""
         text = origin.decode("latin-1").lower()
-        if "*" in self.origins or text in self.origins:
+        if "*" in self.origins or _matches_any(text, self.origins) or _matches_any(text, APP_ORIGINS):
             return True
         _, separator, authority = text.partition("://")
         if not separator:
             return False
         name = _parse_host(authority)
+        if not name:
+            return False
         if authority == host.decode("latin-1").lower() or name == "localhost" or name.endswith(".localhost"):
             return True
         return _is_address(name) and ipaddress.ip_address(name).is_loopback
@@ -63,13 +80,12 @@ class OriginPolicy:
         return None
 
 
-def _parse_host(authority: str) -> str:
-    """Return the host of an authority in lower case, without port and brackets."""
-    authority = authority.strip().lower()
-    if authority.startswith("["):
-        name, bracket, port = authority[1:].partition("]")
-        return name if bracket and port[:1] in ("", ":") else authority
-    return authority.partition(":")[0]
+def _parse_host(authority: str) -> str | None:
+    """Return the host of an authority in lower case, without port and brackets; None if it is malformed."""
+    match = _AUTHORITY.fullmatch(authority.strip().lower())
+    if match is None:
+        return None
+    return match["name"] if match["ipv6"] is None else match["ipv6"]
 
 
 def _is_address(name: str) -> bool:
@@ -78,3 +94,13 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _matches_any(text: str, patterns: Iterable[str]) -> bool:
+    """Return whether one of the patterns matches; `*` in a pattern stands for any characters but a slash."""
+    return any(pattern == text or ("*" in pattern and _compile(pattern).fullmatch(text)) for pattern in patterns)
+
+
+@functools.cache
+def _compile(pattern: str) -> re.Pattern[str]:
+    return re.compile("[^/]*".join(map(re.escape, pattern.split("*"))))

@@ -17,6 +17,7 @@ from uvicorn.server import ServerState
 
 from penstock.domain.errors import InvalidRequest, PenstockError
 from penstock.gateway.client import RoutingHints
+from penstock.http1.cross_origin import EXPOSED_HEADERS
 from penstock.http1.head_cache import CachedHead
 from penstock.http1.limits import MAX_CACHED_HEADS, MAX_HEAD_BYTES
 from penstock.http1.request_ids import is_acceptable_request_id
@@ -24,6 +25,7 @@ from penstock.serving import request_validation
 from penstock.serving.context import ServingContext
 from penstock.serving.exchange import SMALL_PIECE_BYTES, Exchange
 from penstock.serving.pipelining import BODY, CONTINUE, HEAD, IDLE, REJECTED, PipelinedProtocol
+from penstock.serving.request_target import normalize_slashes, split_absolute_target
 from penstock.serving.request_validation import create_body_size_error
 from penstock.serving.routes import Route
 
@@ -37,6 +39,7 @@ UNUSUAL_HEADERS = frozenset(
     )
 )  # fmt: skip
 """Headers that most requests do not have; one set operation looks for all of them."""
+CORS_LINES = b"access-control-expose-headers: %b\r\nvary: origin\r\n" % EXPOSED_HEADERS.encode()
 MAX_QUEUED_BODY_BYTES = 256 * 1024
 """Bytes of a waiting request's body that are read before its turn."""
 
@@ -265,6 +268,8 @@ class GatewayProtocol(PipelinedProtocol):
             raise InvalidRequest("This connection is closing; open a new one for further requests.")
         parser, context = self.parser, self.context
         is_http11 = parser.get_http_version() == "1.1"
+        if not self.url.startswith(b"/"):
+            self._apply_absolute_target()
         headers = dict(self.headers)
         is_usual = (
             is_http11
@@ -275,7 +280,7 @@ class GatewayProtocol(PipelinedProtocol):
         )
         if not is_usual and self._check_unusual_head(is_http11):
             return
-        route = context.routes.get((parser.get_method(), self.url)) or self._find_route_of_query()
+        route = context.routes.get((parser.get_method(), self.url)) or self._find_route_of_variant()
         if route is None:
             self._hand_to_asgi(headers)
             return
@@ -331,10 +336,17 @@ class GatewayProtocol(PipelinedProtocol):
             self.answering = exchange
             exchange.start()
 
-    def _find_route_of_query(self) -> Route | None:
-        """Return the route of a target that has a query."""
-        path, question_mark, _ = self.url.partition(b"?")
-        return self.context.routes.get((self.parser.get_method(), path)) if question_mark else None
+    def _find_route_of_variant(self) -> Route | None:
+        """Return the route of a target that has a query or needless slashes, which are dropped."""
+        self.url = normalize_slashes(self.url)
+        return self.context.routes.get((self.parser.get_method(), self.url.partition(b"?")[0]))
+
+    def _apply_absolute_target(self) -> None:
+        """Let the host in the target stand for the Host header, as RFC 9112 (3.2.2) requires."""
+        parts = split_absolute_target(self.url)
+        if parts is not None:
+            host, self.url = parts
+            self.headers = [(name, host if name == b"host" else value) for name, value in self.headers]
 
     def _check_unusual_head(self, is_http11: bool) -> bool:
         """Validate a head that is not usual. Return True if it must be parsed again, without its Upgrade header.
@@ -359,7 +371,7 @@ class GatewayProtocol(PipelinedProtocol):
         origin = headers.get(b"origin")
         error = self.context.origin_policy.check_request(headers.get(b"host"), origin)
         if origin is not None and error is None:
-            exchange.cors_headers = b"access-control-allow-origin: %b\r\nvary: origin\r\n" % origin
+            exchange.cors_headers = b"access-control-allow-origin: %b\r\n%b" % (origin, CORS_LINES)
         if MAX_WAIT_HEADER in headers or SESSION_HEADER in headers:
             max_wait = _parse_seconds(headers.get(MAX_WAIT_HEADER))
             exchange.routing_hints = RoutingHints(max_wait, headers.get(SESSION_HEADER, b"")[:128])

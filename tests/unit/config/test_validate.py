@@ -134,6 +134,7 @@ def test_an_empty_section_counts_as_absent(folder: SettingsFolder, path: tuple[s
         ("server: {log_format: xml}", "server.log_format must be one of text, json, not 'xml'"),
         ("server: {cors_origins: '*'}", "server.cors_origins must be a list such as [a, b], not '*'"),
         ("server: {cors_origins: [example.com]}", "server.cors_origins[0] must be an origin"),
+        ("server: {cors_origins: ['https://a.com/path']}", "server.cors_origins[0] must be an origin"),
         ("server: {allowed_hosts: ['http://x']}", "server.allowed_hosts[0] must be a host name without scheme"),
         ("models: {aliases: {a: b}}", "models.aliases.a must be a list such as [a, b], not 'b'"),
         ("models: {aliases: {'a:b': [1]}}", 'models.aliases["a:b"][0] must be text in quotes, not 1'),

@@ -11,14 +11,15 @@ from penstock.serving.origin_policy import OriginPolicy
 labels = st.text("abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=12)
 names = st.lists(labels, min_size=1, max_size=4).map(".".join)
 ports = st.one_of(st.just(""), st.integers(1, 65535).map(lambda port: f":{port}"))
-LOCAL = (".localhost", ".local", ".internal")
+public_names = st.lists(labels, min_size=2, max_size=4).map(".".join)
+LOCAL = (".localhost", ".local", ".internal", ".lan", ".home", ".localdomain", ".corp", ".intranet", ".home.arpa")
 
 
 def _is_number(label: str) -> bool:
     return label.isdigit() or label.startswith("0x")
 
 
-@given(names, ports)
+@given(public_names, ports)
 def test_a_public_host_name_is_rejected_unless_it_is_listed(name, port):
     assume(name not in ("localhost", socket.gethostname().lower()) and not name.endswith(LOCAL))
     assume(not all(_is_number(label) for label in name.split(".")))
@@ -48,8 +49,12 @@ def test_names_of_the_local_network_are_allowed(label, ending, port):
     "host",
     [
         *(
-            "",
             ".",
+            "localhost:evil.example",
+            "127.0.0.1:evil.example",
+            "[::1]:evil.example",
+            "localhost:80:80",
+            "ollama:11434.evil.example",
             "localhost.",
             "localhost.example",
             "127.0.0.1.example",
@@ -63,6 +68,62 @@ def test_names_of_the_local_network_are_allowed(label, ending, port):
 )
 def test_a_host_that_only_resembles_a_local_one_is_rejected(host: str):
     assert not OriginPolicy().is_host_allowed(host.encode())
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["ollama:11434", "penstock:8005", "gpu-box_2", "", ":8005", "nas.home.arpa", "box.lan:80", "[::1]", "A.LOCAL"],
+)
+def test_names_that_no_public_page_can_have_are_allowed(host: str):
+    assert OriginPolicy().is_host_allowed(host.encode())
+
+
+@pytest.mark.parametrize(
+    ("host", "is_allowed"),
+    [
+        ("chat.example.com", True),
+        ("a.b.example.com:8005", True),
+        ("example.com", False),
+        ("evilexample.com", False),
+        ("chat.example.com.evil.org", False),
+        ("gpu7.lab.org", True),
+        ("gpu.x.org", False),
+    ],
+)
+def test_hosts_may_be_listed_by_pattern(host: str, is_allowed: bool):
+    policy = OriginPolicy(hosts=frozenset({"*.example.com", "gpu*.lab.org"}))
+    assert policy.is_host_allowed(host.encode()) is is_allowed
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *("app://obsidian.md", "vscode-webview://1abc-2d", "vscode-file://vscode-app", "tauri://localhost", "file://"),
+        "http://app.localhost:3000",
+    ],
+)
+def test_apps_are_allowed_as_ollama_allows_them(origin: str):
+    assert OriginPolicy().is_origin_allowed(origin.encode(), b"127.0.0.1:8005")
+
+
+@pytest.mark.parametrize(
+    ("origin", "is_allowed"),
+    [
+        ("chrome-extension://abcdefgh", True),
+        ("moz-extension://0e7c-11", False),
+        ("https://a.example.com", True),
+        ("https://a.example.com:8443", False),
+        ("http://a.example.com", False),
+        ("http://tools:9999", True),
+        ("https://other.org", True),
+        ("http://other.org", True),
+        ("null", False),
+    ],
+)
+def test_origins_may_be_listed_by_pattern(origin: str, is_allowed: bool):
+    patterns = {"chrome-extension://*", "https://*.example.com", "http://tools:*", "*://other.org"}
+    policy = OriginPolicy(origins=frozenset(patterns))
+    assert policy.is_origin_allowed(origin.encode(), b"127.0.0.1:8005") is is_allowed
 
 
 def test_the_name_of_this_machine_is_allowed():
@@ -99,8 +160,8 @@ def test_pages_of_ip_addresses_are_allowed_on_loopback_only(address, port):
     [
         "null",
         "",
-        "file://",
         "http://",
+        "http://localhost:evil",
         "http://localhost.example",
         "http://[::1]evil",
         "localhost",
