@@ -294,7 +294,7 @@ async def test_readiness_waits_for_the_first_probe_and_ends_with_the_drain(deps,
 async def test_openais_client_lists_and_finds_models_even_with_slashes_and_aliases(url):
     async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0) as client:
         models = [model.id async for model in client.models.list()]
-        assert models == ["bge-m3:latest", "gemma3:12b", "gemma3:1b", "meta-llama/Llama-3.1-8B"]
+        assert models == ["bge-m3:latest", "gemma3:12b", "gemma3:1b", "meta-llama/Llama-3.1-8B", "llama-alias"]
         assert (await client.models.retrieve("meta-llama/Llama-3.1-8B")).owned_by == "meta-llama"
         assert (await client.models.retrieve("BGE-M3")).id == "bge-m3:latest"
         assert (await client.models.retrieve("llama-alias")).id == "meta-llama/Llama-3.1-8B"
@@ -307,7 +307,7 @@ async def test_openais_client_lists_and_finds_models_even_with_slashes_and_alias
 async def test_anthropics_client_lists_models_page_by_page(url):
     async with anthropic.AsyncAnthropic(base_url=url, api_key="x", max_retries=0) as client:
         names = [model.id async for model in client.models.list(limit=3)]
-        assert names == ["bge-m3:latest", "gemma3:12b", "gemma3:1b", "meta-llama/Llama-3.1-8B"]
+        assert names == ["bge-m3:latest", "gemma3:12b", "gemma3:1b", "meta-llama/Llama-3.1-8B", "llama-alias"]
         first = await client.models.list(limit=3)
         assert (first.has_more, first.first_id, first.last_id) == (True, "bge-m3:latest", "gemma3:1b")
         before = await client.models.list(limit=2, before_id="gemma3:1b")
@@ -332,6 +332,7 @@ async def test_ollamas_client_lists_and_shows_models_and_loaded_ones(deps, url):
         "gemma3:1b",
         "bge-m3:latest",
         "meta-llama/Llama-3.1-8B:latest",
+        "llama-alias:latest",
     }
     assert all(len(model.digest) >= 12 for model in listed.models)
     description = await client.show("gemma3:1b")
@@ -401,7 +402,7 @@ async def test_other_versions_are_404_and_name_v1(web, path):
     ("method", "path", "status", "allow", "shape"),
     [
         ("GET", "/v1/chat/completions", 405, "POST", "openai"),
-        ("DELETE", "/v1/models", 405, "GET", "openai"),
+        ("DELETE", "/v1/models", 405, "GET, HEAD", "openai"),
         ("POST", "/v1/models/a/b", 405, "GET", "openai"),
         ("GET", "/v1/nothing", 404, None, "openai"),
         ("POST", "/v1/chat/completion", 404, None, "openai"),

@@ -17,11 +17,13 @@ from penstock.gateway.routing.router import Router
 class ApiSettings:
     """Settings that the API shows or obeys: `mode` is LLM_MODE.
 
-    `full_health`: unauthenticated callers see details of the health, not only statuses.
+    `full_health`: unauthenticated callers see details of the health, not only statuses. `lists_auto`: lists of models
+    have `auto`, by which the gateway chooses one.
     """
 
     mode: str = "ollama"
     full_health: bool = True
+    lists_auto: bool = False
 
 
 class RetryCounts(NamedTuple):

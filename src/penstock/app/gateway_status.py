@@ -30,7 +30,7 @@ class LiveGatewayStatus:
     @property
     def api_settings(self) -> ApiSettings:
         """The settings in force."""
-        return ApiSettings(self._gateway.settings.llm.mode)
+        return ApiSettings(self._gateway.settings.llm.mode, lists_auto=self._gateway.settings.routing.list_auto)
 
     @property
     def classifier(self) -> Classifier:

@@ -135,6 +135,7 @@ class RoutingSection(Section):
     under_cost: Annotated[float, Field(ge=0.1, le=100)] = 2.0
     resume: v.Flag = False
     hedge_after: v.Seconds = 0.0
+    list_auto: v.Flag = True
 
 
 class QueueSection(Section):

@@ -207,6 +207,7 @@ class _Resolver:
             under_cost=section.under_cost,
             resume=section.resume,
             hedge_after=section.hedge_after,
+            list_auto=section.list_auto,
         )
 
     def _resolve_storage(self) -> StorageSettings:

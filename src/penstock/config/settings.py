@@ -126,7 +126,7 @@ class RoutingSettings:
 
     `under_cost` is how many times worse a model too small for a request is than one too large. `resume`: continue a
     stream on another server when its server fails. `hedge_after`: seconds without a first byte after which the request
-    is also sent to a second server; 0: never.
+    is also sent to a second server; 0: never. `list_auto`: lists of models have `auto`.
     """
 
     levels: Mapping[str, tuple[str, ...]] = field(default_factory=_empty_mapping)
@@ -134,6 +134,7 @@ class RoutingSettings:
     under_cost: float = 2.0
     resume: bool = False
     hedge_after: float = 0.0
+    list_auto: bool = True
 
 
 @dataclass(frozen=True, slots=True)

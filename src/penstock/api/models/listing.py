@@ -1,13 +1,16 @@
 """Models that the gateway offers, each once, whatever servers have it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from penstock.api.dependencies import ApiDependencies
+from penstock.api.models.views import is_embedding_model
 from penstock.domain.fleet import Fleet, Model, ServerStatus
 from penstock.domain.request import Operation
 from penstock.engines.base import Engine
 
+AUTO = "auto"
+"""Name by which a client lets the gateway choose the model."""
 _MODEL_OPERATIONS = frozenset({Operation.CHAT, Operation.COMPLETION, Operation.EMBEDDING})
 
 
@@ -36,6 +39,36 @@ def list_models(fleet: Fleet, engines: Mapping[str, Engine]) -> tuple[ListedMode
     return tuple(_build_listed_model(copies) for _, copies in sorted(found.items()))
 
 
+def list_names(deps: ApiDependencies) -> tuple[ListedModel, ...]:
+    """List what clients may ask for: the models of all servers, aliases of the settings, and `auto`."""
+    models = list_models(deps.catalog.fleet, deps.engines)
+    return (*models, *list_virtual_models(deps, models))
+
+
+def list_virtual_models(deps: ApiDependencies, models: tuple[ListedModel, ...]) -> Iterator[ListedModel]:
+    """Yield the names that are no model's own: aliases of listed models, and `auto` where there is a choice."""
+    known = {normalize_name(listed.name) for listed in models}
+    for alias, others in deps.catalog.aliases.items():
+        listed = find_model(models, alias, {alias: others})
+        if listed is not None and normalize_name(alias) not in known:
+            yield ListedModel(replace(listed.model, name=alias, digest=""), listed.statuses)
+    chats = [listed.model for listed in models if _can_chat(listed.model)]
+    if deps.gateway.api_settings.lists_auto and len(chats) > 1 and AUTO not in known:
+        yield ListedModel(
+            Model(
+                AUTO,
+                context_length=max(model.context_length for model in chats),
+                capabilities=frozenset[str]().union(*(model.capabilities for model in chats)),
+                is_loaded=any(model.is_loaded for model in chats),
+            ),
+            (),
+        )
+
+
+def _can_chat(model: Model) -> bool:
+    return not {"agent", "embedding"} & model.capabilities and not is_embedding_model(model)
+
+
 def find_model(models: Iterable[ListedModel], name: str, aliases: Mapping[str, tuple[str, ...]]) -> ListedModel | None:
     """Find a model by its name, by an alias of the settings, or by another of the model's names."""
     models = tuple(models)
@@ -51,7 +84,11 @@ async def find_or_probe(deps: ApiDependencies, name: str) -> ListedModel | None:
     """Find a model as `find_model` does; probe the servers when it is unknown, because it may be new."""
 
     def find_known() -> ListedModel | None:
-        return find_model(list_models(deps.catalog.fleet, deps.engines), name, deps.catalog.aliases)
+        models = list_models(deps.catalog.fleet, deps.engines)
+        found = find_model(models, name, deps.catalog.aliases)
+        if found is None and normalize_name(name) == AUTO:
+            return next((listed for listed in list_virtual_models(deps, models) if listed.name == AUTO), None)
+        return found
 
     model = find_known()
     if model is None and (probes := deps.gateway.probe_for_new_models()):

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from penstock.api.dependencies import ApiDependencies
 from penstock.api.json_responses import json_response
-from penstock.api.models.listing import ListedModel, find_or_probe, list_models
+from penstock.api.models.listing import ListedModel, find_or_probe, list_names
 from penstock.domain.errors import InvalidRequest, ModelNotFound
 
 DEFAULT_PAGE_SIZE = 20
@@ -25,8 +25,9 @@ class ModelRoutes:
     def build_router(self) -> APIRouter:
         """Build the routes."""
         router = APIRouter(tags=["models"])
-        router.add_api_route("/v1/models", self.get_models, methods=["GET"])
-        router.add_api_route("/v1/models/{model:path}", self.get_model, methods=["GET"])
+        for path, handler in (("/v1/models", self.get_models), ("/v1/models/{model:path}", self.get_model)):
+            router.add_api_route(path, handler, methods=["GET"])
+            router.add_api_route(path, handler, methods=["HEAD"], include_in_schema=False)
         return router
 
     async def get_models(self, request: Request) -> Response:
@@ -54,7 +55,7 @@ class ModelRoutes:
         )
 
     def _list_models(self) -> tuple[ListedModel, ...]:
-        return list_models(self._deps.catalog.fleet, self._deps.engines)
+        return list_names(self._deps)
 
 
 def _is_anthropic_client(request: Request) -> bool:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from penstock.api.dependencies import ApiDependencies
 from penstock.api.json_responses import json_response, read_body
-from penstock.api.models.listing import ListedModel, find_or_probe
+from penstock.api.models.listing import ListedModel, find_or_probe, list_models, list_virtual_models
 from penstock.api.ollama import views
 from penstock.dialects.go_json import decode_lenient
 from penstock.domain.errors import InvalidRequest, ModelNotFound, PenstockError
@@ -16,7 +16,7 @@ from penstock.domain.fleet import ServerStatus
 from penstock.engines.base import FetchRequest, FetchResponse
 
 WIRE = "ollama.chat"
-API_VERSION = "0.13.3"
+API_VERSION = "0.33.0"
 """Version of Ollama's API that the gateway implements; reported when there is no Ollama server."""
 SHOW_TIMEOUT = 5.0
 """Seconds that a server has to describe a model before the gateway describes it itself."""
@@ -55,7 +55,9 @@ class OllamaRoutes:
 
     async def get_tags(self) -> Response:
         """List the models of all servers, each once."""
-        return json_response(views.render_tags(self._deps.catalog.fleet))
+        deps = self._deps
+        virtual = list_virtual_models(deps, list_models(deps.catalog.fleet, deps.engines))
+        return json_response(views.render_tags(deps.catalog.fleet, tuple(listed.model for listed in virtual)))
 
     async def get_ps(self) -> Response:
         """List the models that are loaded on any server."""

@@ -15,9 +15,11 @@ import msgspec
 
 from penstock.domain.fleet import Fleet, Model
 
-# Ollama's client shows these as "Never" and "Forever": Go's zero time, and more than 20 years ahead.
-_NEVER = "0001-01-01T00:00:00Z"
-_FOREVER = "2318-11-28T12:00:00Z"
+# Ollama's client shows these as "Never" and "Forever": Go's zero time, and more than 20 years ahead. All times have a
+# fraction, because a decoder of a client drops a whole list for one time without.
+_NEVER = "0001-01-01T00:00:00.000Z"
+_FOREVER = "2318-11-28T12:00:00.000Z"
+_TIME_WITHOUT_FRACTION = re.compile(r"(T\d\d:\d\d:\d\d)(?!\.)")
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 _CAPABILITY_ORDER = ("completion", "tools", "insert", "vision", "embedding", "thinking", "image", "audio")
 # Where an engine reports no capabilities, clients may try tools; the engine refuses what a model cannot do.
@@ -73,9 +75,10 @@ class _ShowResponse(msgspec.Struct, omit_defaults=True, kw_only=True):
     modified_at: str
 
 
-def render_tags(fleet: Fleet) -> bytes:
-    """Render `/api/tags`: every model of servers that are up, newest first."""
+def render_tags(fleet: Fleet, virtual: tuple[Model, ...] = ()) -> bytes:
+    """Render `/api/tags`: every model of servers that are up, newest first, then names that are no model's own."""
     models = sorted(_merge_models(fleet), key=lambda model: _parse_time(model.modified_at), reverse=True)
+    models += [replace(model, name=add_tag(model.name), is_loaded=False) for model in virtual]
     return msgspec.json.encode({"models": [_build_listed(model) for model in models]})
 
 
@@ -216,8 +219,8 @@ def _count_parameters(text: str) -> int:
 
 
 def _valid_time_or(text: str, default: str) -> str:
-    """Return a time unchanged if it is valid, else `default`: clients fail on anything else."""
-    return text if _parse_time(text) != _BEGINNING else default
+    """Return a time, with a fraction, if it is valid, else `default`: clients fail on anything else."""
+    return _TIME_WITHOUT_FRACTION.sub(r"\1.000", text) if _parse_time(text) != _BEGINNING else default
 
 
 def _parse_time(text: str) -> datetime:

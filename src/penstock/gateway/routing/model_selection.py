@@ -145,9 +145,12 @@ class ModelSelector:
 def _derive_requirements(call: Call, profile: RequestProfile) -> Requirements:
     """Combine the request's profile with the size class of `auto:…`.
 
-    `auto:fast`, `auto:balanced`, `auto:powerful` and `auto:code` override its level or task type.
+    `auto:fast`, `auto:balanced`, `auto:powerful` and `auto:code` override its level or task type. `auto:latest` is
+    `auto`, as clients of Ollama list it.
     """
     size_class = call.model[len("auto:") :].lower()
+    if size_class == "latest":
+        size_class = ""
     level, task_type = _LEVEL_BY_CLASS.get(size_class, profile.level), profile.task_type
     if size_class == "code":
         level, task_type = max(level, Level.MODERATE), TaskType.CODE

@@ -75,7 +75,7 @@ def test_a_model_on_several_servers_is_one_entry():
     body = views.render_tags(fleet((LLAMA,), (elsewhere, GEMMA)))
     assert sorted(model["name"] for model in list_models(body)) == ["gemma3:1b", "llama3.1:8b"]
     loaded = list_models(views.render_ps(fleet((LLAMA,), (elsewhere,))))[0]
-    assert (loaded["size_vram"], loaded["expires_at"]) == (5, "2026-08-21T19:00:00Z")
+    assert (loaded["size_vram"], loaded["expires_at"]) == (5, "2026-08-21T19:00:00.000Z")
 
 
 def test_models_of_other_engines_get_what_ollamas_client_needs():
@@ -83,7 +83,7 @@ def test_models_of_other_engines_get_what_ollamas_client_needs():
     assert re.fullmatch("[0-9a-f]{64}", str(entry["digest"]))
     assert entry["digest"] == list_models(views.render_ps(fleet((SERVED,))))[0]["digest"]
     assert entry["details"]["families"] is None
-    assert entry["modified_at"] == "0001-01-01T00:00:00Z"
+    assert entry["modified_at"] == "0001-01-01T00:00:00.000Z"
 
 
 def test_unreachable_servers_and_agents_list_nothing():
