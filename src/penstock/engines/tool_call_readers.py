@@ -21,7 +21,7 @@ class FirstCallReader:
         """Return the chunks that `data` completes, without further tool calls."""
         return map(self._keep_first, self._reader.feed(data))
 
-    def close(self, is_delimited: bool = True) -> Iterable[Chunk]:
+    def close(self, is_delimited: bool = False) -> Iterable[Chunk]:
         """Return the remaining chunks, without further tool calls."""
         return map(self._keep_first, self._reader.close(is_delimited))
 
@@ -47,7 +47,7 @@ class ForcedCallReader:
         """Return the chunks that `data` completes, without text."""
         return self._convert(self._reader.feed(data))
 
-    def close(self, is_delimited: bool = True) -> Iterable[Chunk]:
+    def close(self, is_delimited: bool = False) -> Iterable[Chunk]:
         """Return the remaining chunks, with the tool call if it has not been sent."""
         yield from self._convert(self._reader.close(is_delimited))
         if self._text:
