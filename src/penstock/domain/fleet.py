@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from penstock.domain.model_names import normalize_model_name
+
 AGENT_CHAIN = ("victoria", "mlx")  # kinds of engine for agent chat, in the order of attempts
 
 
@@ -58,7 +60,8 @@ class Server:
 class Model:
     """A model as its server describes it. Sizes are bytes, `context_length` tokens; unknown values are 0 or "".
 
-    `context_length` is the length for which the model was trained, `loaded_context` the length with which it runs.
+    `context_length` is the length for which the model was trained, `loaded_context` the length with which it runs,
+    `loaded_size` the memory that it takes, of which `size_vram` is on GPUs.
     """
 
     name: str
@@ -78,6 +81,7 @@ class Model:
     aliases: tuple[str, ...] = ()
     template: str = ""
     loaded_context: int = 0
+    loaded_size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +149,5 @@ class Fleet:
         return any(status.server.is_simulated for status in self.statuses)
 
     def find_deployments(self, model: str) -> tuple[Deployment, ...]:
-        """Return the deployments of a model by any of its names; a `:latest` that it does not have is ignored."""
-        name = model.lower()
-        return self.deployments.get(name) or self.deployments.get(name.removesuffix(":latest"), ())
+        """Return the deployments of a model by any of its names, full ones like `library/m:latest` included."""
+        return self.deployments.get(model.lower()) or self.deployments.get(normalize_model_name(model), ())

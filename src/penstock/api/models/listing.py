@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from penstock.api.dependencies import ApiDependencies
 from penstock.api.models.views import is_embedding_model
 from penstock.domain.fleet import Fleet, Model, ServerStatus
+from penstock.domain.model_names import normalize_model_name
 from penstock.domain.request import Operation
 from penstock.engines.base import Engine
 
@@ -35,7 +36,7 @@ def list_models(fleet: Fleet, engines: Mapping[str, Engine]) -> tuple[ListedMode
         if not status.is_up or engine is None or not engine.operations & _MODEL_OPERATIONS:
             continue
         for model in status.models:
-            found.setdefault(normalize_name(model.name), []).append((model, status))
+            found.setdefault(normalize_model_name(model.name), []).append((model, status))
     return tuple(_build_listed_model(copies) for _, copies in sorted(found.items()))
 
 
@@ -72,10 +73,10 @@ def _can_chat(model: Model) -> bool:
 def find_model(models: Iterable[ListedModel], name: str, aliases: Mapping[str, tuple[str, ...]]) -> ListedModel | None:
     """Find a model by its name, by an alias of the settings, or by another of the model's names."""
     models = tuple(models)
-    by_name = {normalize_name(alias): listed for listed in models for alias in listed.model.aliases}
-    by_name |= {normalize_name(listed.name): listed for listed in models}
-    groups = [{normalize_name(each) for each in (alias, *others)} for alias, others in aliases.items()]
-    requested = normalize_name(name)
+    by_name = {normalize_model_name(alias): listed for listed in models for alias in listed.model.aliases}
+    by_name |= {normalize_model_name(listed.name): listed for listed in models}
+    groups = [{normalize_model_name(each) for each in (alias, *others)} for alias, others in aliases.items()]
+    requested = normalize_model_name(name)
     names = [requested, *sorted(other for group in groups if requested in group for other in group)]
     return next((by_name[each] for each in names if each in by_name), None)
 
@@ -95,11 +96,6 @@ async def find_or_probe(deps: ApiDependencies, name: str) -> ListedModel | None:
         await probes
         model = find_known()
     return model
-
-
-def normalize_name(name: str) -> str:
-    """Return a model's name in the form used for comparison: lower case, without `:latest`."""
-    return name.lower().removesuffix(":latest")
 
 
 def _build_listed_model(copies: list[tuple[Model, ServerStatus]]) -> ListedModel:

@@ -12,6 +12,7 @@ from msgspec import Raw
 from penstock.domain.content import Chat, Completion, Content, Embedding, Thinking
 from penstock.domain.errors import InvalidRequest, PenstockError, Unsupported
 from penstock.domain.fleet import Inventory, Model
+from penstock.domain.model_names import shorten_model_name
 from penstock.domain.request import Call, Operation
 from penstock.domain.server_kind import KindDefaults
 from penstock.engines.base import EngineRequest, FetchRequest, FetchResponse, Headers, ResponseReader, bearer_headers
@@ -56,7 +57,8 @@ class Ollama:
     def forward_request(self, call: Call, model: Model) -> EngineRequest:
         """Build the request with the caller's body, in which only the name of another model is replaced.
 
-        Ollama itself resolves `M` to `m:latest`. `server`, a field of the gateway, is removed from management bodies.
+        Ollama itself resolves `M`, `library/m` and the like to `m:latest`. `server`, a field of the gateway, is removed
+        from management bodies.
         """
         body = call.body
         if call.operation is Operation.MANAGE:
@@ -129,14 +131,10 @@ def _is_same_model(call: Call, model: Model) -> bool:
     """Return whether Ollama resolves the caller's name to this model."""
     if call.model == model.name:
         return True
-    requested, name = _with_tag(call.model), _with_tag(model.name)
+    requested, name = shorten_model_name(call.model), shorten_model_name(model.name)
     if call.wire == "ollama.embeddings":
         return requested == name  # this endpoint compares names case-sensitively
     return requested.lower() == name.lower()
-
-
-def _with_tag(name: str) -> str:
-    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 
 def _replace_model(body: bytes, name: str) -> bytes:

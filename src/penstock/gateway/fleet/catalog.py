@@ -5,6 +5,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from penstock.domain.fleet import Deployment, Fleet, Model, ServerStatus, State
+from penstock.domain.model_names import normalize_model_name
 from penstock.gateway.fleet.server_load import ServerLoad
 from penstock.gateway.fleet.throughput import ASSUMED_BILLIONS, ModelThroughput
 
@@ -90,9 +91,11 @@ class Catalog:
 
 
 def list_names(model: Model) -> tuple[str, ...]:
-    """List the lower-case names of a model: its own and its server's aliases, with and without `:latest`."""
+    """List the lower-case names of a model: its own and its server's aliases, as they are and normalized."""
     names = [name.lower() for name in (model.name, *model.aliases)]
-    return tuple(dict.fromkeys(names + [_toggle_latest(name) for name in names]))
+    return tuple(
+        dict.fromkeys(names + [other for name in names for other in (_toggle_latest(name), normalize_model_name(name))])
+    )
 
 
 def _toggle_latest(name: str) -> str:
@@ -148,7 +151,7 @@ def _build_index(
     index = {name: tuple(deployments) for name, deployments in by_name.items()}
     for alias, others in aliases.items():
         group = [alias.lower(), *(other.lower() for other in others)]
-        group = list(dict.fromkeys(group + [name.removesuffix(":latest") for name in group]))
+        group = list(dict.fromkeys(group + [normalize_model_name(name) for name in group]))
         members = dict.fromkeys(deployment for name in group for deployment in by_name.get(name, ()))
         if members:
             index |= dict.fromkeys(group, tuple(sorted(members, key=lambda deployment: not deployment.is_up)))

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from penstock.domain.complexity import Level, TaskType
 from penstock.domain.fleet import Deployment, Fleet, Priority
+from penstock.domain.model_names import normalize_model_name
 from penstock.domain.request import Call
 from penstock.domain.routing_decision import Tier
 from penstock.gateway.fleet.server_load import ServerLoad
@@ -158,7 +159,7 @@ class CandidateIndex:
             for deployments in self.fleet.deployments.values():
                 for deployment in deployments:
                     if self.can_chat.get(deployment.server.kind) and "agent" not in deployment.model.capabilities:
-                        name = deployment.model.name.lower().removesuffix(":latest")
+                        name = normalize_model_name(deployment.model.name)
                         models.setdefault(name, {})[deployment.server.name, deployment.model.name] = deployment
             self._models = {name: tuple(models[name].values()) for name in sorted(models)}
         return self._models

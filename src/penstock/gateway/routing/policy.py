@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 from penstock.domain.complexity import Level, TaskType
 from penstock.domain.fleet import AGENT_CHAIN, Model
+from penstock.domain.model_names import normalize_model_name
 from penstock.gateway.fleet.catalog import list_names
 from penstock.gateway.routing.model_profile import compute_fit, profile_model
 
@@ -30,7 +31,7 @@ class Preferences:
         """Return the model's index in the list that applies, 0 for the first; None if it is not in the list."""
         preferred = self._find_list(level, task_type)
         names = list_names(model) if preferred else ()
-        ranks = (rank for rank, name in enumerate(preferred) if name.lower().removesuffix(":latest") in names)
+        ranks = (rank for rank, name in enumerate(preferred) if normalize_model_name(name) in names)
         return next(ranks, None)
 
     def compute_fit(self, model: Model, level: Level, task_type: TaskType) -> float:

@@ -5,6 +5,7 @@ import itertools
 
 from penstock.domain.errors import InvalidRequest, ModelNotFound, NoServer, NotFound, PenstockError, Unsupported
 from penstock.domain.fleet import Fleet, ServerStatus, State
+from penstock.domain.model_names import normalize_model_name
 from penstock.domain.request import Call
 from penstock.gateway.fleet.catalog import list_names
 
@@ -33,10 +34,11 @@ def build_error(fleet: Fleet, call: Call, mismatch: str = "") -> PenstockError:
             param="model",
         )
     name = call.model.lower()
+    names = {name, normalize_model_name(name)}
     draining = [
         status.server.name
         for status in fleet.statuses
-        if status.state is State.DRAINING and any(name in list_names(model) for model in status.models)
+        if status.state is State.DRAINING and any(names.intersection(list_names(model)) for model in status.models)
     ]
     if draining:
         return NoServer(
