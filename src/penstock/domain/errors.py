@@ -32,11 +32,15 @@ get no other errors.
 
 
 class PenstockError(Exception):
-    """Base of all errors. `message` says what happened and what to do; `retry_after` is in seconds."""
+    """Base of all errors. `message` says what happened and what to do; `retry_after` is in seconds.
+
+    `engine_message` is the engine's own text, for clients that speak its API and may look for it.
+    """
 
     status: int = 500
     code: str = "internal_error"
     retryable: bool = False
+    engine_message: str = ""
 
     def __init__(self, message: str, *, param: str | None = None, retry_after: float | None = None) -> None:
         super().__init__(message)

@@ -150,13 +150,16 @@ class Exchange:
         self.response_started = True
         owner = self.owner
         self.first_byte_at = owner.loop.time()
-        self.transport.write(
+        response = (
             b"%b%bcontent-type: %b\r\nx-request-id: %b\r\n%b%b%bcontent-length: %d\r\n\r\n%b"
             % (
                 STATUS_LINES.get(status) or status_line(status), owner.context.date_line, content_type, self.id,
                 self.cors_headers, headers, b"" if self.keep_alive else CONNECTION_CLOSE, len(body), body,
             )
         )  # fmt: skip
+        if not content_type:  # the model server sent none, as Ollama does after a copy
+            response = response.replace(b"content-type: \r\n", b"", 1)
+        self.transport.write(response)
         self.response_complete = True
         owner.exchange_done(self)
 

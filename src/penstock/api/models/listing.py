@@ -48,10 +48,10 @@ def list_names(deps: ApiDependencies) -> tuple[ListedModel, ...]:
 
 def list_virtual_models(deps: ApiDependencies, models: tuple[ListedModel, ...]) -> Iterator[ListedModel]:
     """Yield the names that are no model's own: aliases of listed models, and `auto` where there is a choice."""
-    known = {normalize_name(listed.name) for listed in models}
+    known = {normalize_model_name(listed.name) for listed in models}
     for alias, others in deps.catalog.aliases.items():
         listed = find_model(models, alias, {alias: others})
-        if listed is not None and normalize_name(alias) not in known:
+        if listed is not None and normalize_model_name(alias) not in known:
             yield ListedModel(replace(listed.model, name=alias, digest=""), listed.statuses)
     chats = [listed.model for listed in models if _can_chat(listed.model)]
     if deps.gateway.api_settings.lists_auto and len(chats) > 1 and AUTO not in known:
@@ -87,7 +87,7 @@ async def find_or_probe(deps: ApiDependencies, name: str) -> ListedModel | None:
     def find_known() -> ListedModel | None:
         models = list_models(deps.catalog.fleet, deps.engines)
         found = find_model(models, name, deps.catalog.aliases)
-        if found is None and normalize_name(name) == AUTO:
+        if found is None and normalize_model_name(name) == AUTO:
             return next((listed for listed in list_virtual_models(deps, models) if listed.name == AUTO), None)
         return found
 

@@ -66,6 +66,8 @@ class _ManageFields(msgspec.Struct, gc=False):
     destination: str | None = None
     stream: bool | None = None
     server: str | None = None
+    files: msgspec.Raw = _ABSENT
+    adapters: msgspec.Raw = _ABSENT
 
 
 class _RoutingDecoder:
@@ -217,11 +219,13 @@ class ManageEndpoint(_Endpoint):
     __slots__ = ()
 
     def parse_request(self, body: bytes, content_type: bytes) -> Call:
-        """Parse the model and the server."""
+        """Parse the model and the server. Flag: `files` if a model is made of files that the client has sent."""
         action = self.wire.partition(".")[2]
         fields, body, flags = _decode_routing_fields(_manage_decoders[action], body)
         model = (fields.source if action == "copy" else fields.model or fields.name) or ""
         _check_managed_names(action, model, fields.destination or "")
+        if action == "create" and not (_is_empty(fields.files) and _is_empty(fields.adapters)):
+            flags |= {"files"}
         stream = action in ("pull", "push", "create") and fields.stream is not False
         return Call(
             self.wire,
@@ -273,9 +277,10 @@ def _get_strict_body(call: Call, go_type: str) -> bytes:
 
 
 def _check_model(name: str) -> str:
+    name = name.strip()
     if _find_invalid_character(name):
         raise InvalidRequest("invalid model name", param="model")
-    return name.strip()
+    return name
 
 
 def _check_managed_names(action: str, model: str, destination: str) -> None:
@@ -285,7 +290,7 @@ def _check_managed_names(action: str, model: str, destination: str) -> None:
                 raise InvalidRequest(f'{field} "{name}" is invalid', param=field)
     elif not model.strip() and action in ("push", "delete"):
         raise InvalidRequest("model is required", param="model")
-    elif not model.strip() or _find_invalid_character(model):
+    elif not model.strip() or (_find_invalid_character(model) and action != "push"):
         message = f'name "{model}" is invalid' if action == "delete" else "invalid model name"
         raise InvalidRequest(message, param="model")
 

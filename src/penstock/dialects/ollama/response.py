@@ -33,8 +33,8 @@ Clock = Callable[[], int]
 
 
 def render_error(error: PenstockError, _request_id: str = "") -> bytes:
-    """Render the body of an error response."""
-    return b'{"error":%b}' % encode_string(error.message)
+    """Render the body of an error response: what Ollama itself said, else what the gateway says."""
+    return b'{"error":%b}' % encode_string(error.engine_message or error.message)
 
 
 def format_instant(nanoseconds: int) -> bytes:

@@ -7,6 +7,7 @@ import msgspec
 
 from penstock.domain.errors import (
     ContextLengthExceeded,
+    InvalidRequest,
     ModelNotFound,
     PenstockError,
     RequestRefused,
@@ -15,7 +16,7 @@ from penstock.domain.errors import (
     UpstreamError,
     UpstreamStatus,
 )
-from penstock.engines.error_messages import decode_error_body, shorten_message
+from penstock.engines.error_messages import MAX_MESSAGE, decode_error_body, shorten_message
 from penstock.engines.failure_words import KEY_WORDS, is_go_refusal
 from penstock.engines.json_fields import DECODE_ERRORS
 
@@ -29,6 +30,8 @@ _UNSUPPORTED = re.compile(
     r"does not support |only supports one image|image input is not supported|models are not currently supported"
 )
 _BUSY = re.compile(r"^server busy|maximum pending requests")
+_CALLER_ERRORS = (InvalidRequest, ModelNotFound, UpstreamStatus)
+"""Errors whose own text the clients of Ollama get; the others concern the gateway and its server."""
 _MODEL_NOT_FOUND = re.compile(r"^model ['\"].*['\"] not found|^model not found|file does not exist$")
 
 
@@ -64,7 +67,11 @@ def parse_error_response(status: int, body: bytes, retry_after: float | None, ti
     value = decode_error_body(body)
     if isinstance(value, str) and value.startswith(_UNKNOWN_PATH):
         return UpstreamError(f"{title} does not have this path. Update it or check its address.")
-    return _build_error(_ErrorDetails(value), status, retry_after, title)
+    error = _build_error(_ErrorDetails(value), status, retry_after, title)
+    own_text = value.get("error") if isinstance(value, dict) else None
+    if isinstance(own_text, str) and isinstance(error, _CALLER_ERRORS):
+        error.engine_message = own_text[:MAX_MESSAGE]
+    return error
 
 
 def parse_stream_error(data: bytes, title: str) -> PenstockError:
@@ -102,8 +109,8 @@ def _build_error(details: _ErrorDetails, status: int, retry_after: float | None,
 def _context_exceeded(details: _ErrorDetails, message: str) -> ContextLengthExceeded:
     if details.prompt_tokens and details.context_length:
         return ContextLengthExceeded(
-            f"The request has {details.prompt_tokens} tokens, but the model's context is {details.context_length}. "
-            "Shorten the conversation or raise num_ctx.",
+            f"The request has {details.prompt_tokens} tokens, which exceeds the available context size of "
+            f"{details.context_length} tokens (exceed_context_size_error). Shorten the conversation or raise num_ctx.",
             param="messages",
         )
     return ContextLengthExceeded(message, param="messages")
