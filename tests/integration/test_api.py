@@ -35,6 +35,7 @@ from penstock.gateway.routing.policy import Policy
 from penstock.gateway.routing.router import Router
 from penstock.gateway.upstream.transport.fetcher import Fetcher
 from penstock.gateway.upstream.transport.pool import PoolLimits, Pools
+from penstock.gateway.upstream.transport.upload import Uploader
 from penstock.serving.origin_policy import OriginPolicy
 from penstock.sim import SimOptions, Simulator
 
@@ -54,6 +55,9 @@ class FakeStatus:
 
     def probe_for_new_models(self) -> None:
         """Find no new model."""
+
+    async def refresh_models(self) -> None:
+        """The catalog is as the test made it."""
 
     def list_decisions(self) -> list:
         return []
@@ -91,6 +95,7 @@ def build_dependencies(catalog: Catalog, fetch) -> ApiDependencies:
         engines=ENGINES,
         dialects=DIALECTS,
         fetch=fetch,
+        upload=Uploader(ENGINES),
         gateway=FakeStatus(),
         is_origin_allowed=OriginPolicy().is_origin_allowed,
         clock=time.monotonic,

@@ -13,6 +13,7 @@ from penstock.api.error_responses import ErrorResponses
 from penstock.api.middleware import REQUEST_ID, RequestMiddleware, build_error_response
 from penstock.api.models.routes import ModelRoutes
 from penstock.api.ollama.routes import OllamaRoutes
+from penstock.api.ollama.server_routes import OllamaServerRoutes
 from penstock.api.openapi import OpenApiDocument
 from penstock.api.routing.routes import RoutingRoutes
 from penstock.api.status.routes import StatusRoutes
@@ -30,12 +31,14 @@ def build_app(deps: ApiDependencies) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        redirect_slashes=False,
     )
     error_responses = ErrorResponses(deps.dialects)
     for part in (
         StatusRoutes(deps),
         ModelRoutes(deps),
         OllamaRoutes(deps),
+        OllamaServerRoutes(deps),
         RoutingRoutes(deps),
         OpenApiDocument(app, deps.dialects),
     ):

@@ -11,6 +11,7 @@ from penstock.gateway.metrics.meter import Meter
 from penstock.gateway.observers.decision_log import DecisionRecord
 from penstock.gateway.routing.complexity.classifier import Classifier
 from penstock.gateway.routing.router import Router
+from penstock.gateway.upstream.transport.upload import UploadFunction
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,10 @@ class GatewayStatus(Protocol):
         """Start to probe the servers for new models; None when that is not needed."""
         ...
 
+    async def refresh_models(self) -> None:
+        """Probe the servers unless that was done a moment ago, so that a list of models is true."""
+        ...
+
     def list_decisions(self) -> Sequence[DecisionRecord]:
         """Return the last routing decisions, oldest first."""
         ...
@@ -92,6 +97,7 @@ class ApiDependencies:
     engines: Mapping[str, Engine]
     dialects: tuple[Dialect, ...]
     fetch: FetchFunction
+    upload: UploadFunction
     gateway: GatewayStatus
     is_origin_allowed: Callable[[bytes, bytes], bool]
     clock: Callable[[], float]

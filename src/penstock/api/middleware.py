@@ -1,5 +1,6 @@
 """Middleware of the API: request id, cross-origin headers, and a proper response to unexpected errors."""
 
+import html
 import logging
 import re
 import secrets
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 REQUEST_ID = "penstock.request_id"
 ALL_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+_SLASHES = re.compile("//+")
 _NOT_PRINTABLE_ASCII = re.compile(rb"[^\x21-\x7e]")
 
 
@@ -59,7 +61,9 @@ class RequestMiddleware:
             await send(message)
 
         try:
-            if scope["method"] == "OPTIONS":
+            if location := self._find_redirect(scope["path"], scope["method"]):
+                await _redirect(scope, location)(scope, receive, send_with_headers)
+            elif scope["method"] == "OPTIONS":
                 await self._answer_options(scope["path"], headers)(scope, receive, send_with_headers)
             else:
                 await self._app(scope, receive, send_with_headers)
@@ -67,6 +71,13 @@ class RequestMiddleware:
             logger.exception("The request for %s failed inside the gateway (%s).", scope["path"], request_id)
             if not response_started:
                 await self._render_failure(Request(scope))(scope, receive, send_with_headers)
+
+    def _find_redirect(self, path: str, method: str) -> str:
+        """Return the path that is meant where slashes are doubled or one is at the end; "" for any other path."""
+        if "//" not in path and not path.endswith("/"):
+            return ""
+        meant = _SLASHES.sub("/", path).rstrip("/")
+        return meant if meant != path and method in self._error_responses.list_methods(meant) else ""
 
     def _render_failure(self, request: Request) -> Response:
         """Render an unexpected error in the dialect of the path."""
@@ -97,6 +108,17 @@ class RequestMiddleware:
                 "access-control-max-age": "43200",
             }
         return Response(status_code=204, headers=response_headers)
+
+
+def _redirect(scope: Scope, location: str) -> Response:
+    """Redirect as Ollama does: for good after GET; any other method must be sent again as it was."""
+    query = scope["query_string"].decode("ascii")
+    target = f"{location}?{query}" if query else location
+    method = scope["method"]
+    status = 301 if method == "GET" else 307
+    body = f'<a href="{html.escape(target)}">Moved Permanently</a>.\n\n' if method == "GET" else None
+    media_type = "text/html" if method in ("GET", "HEAD") else None
+    return Response(body, status, {"location": target}, media_type=media_type)
 
 
 def build_error_response(

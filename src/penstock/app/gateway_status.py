@@ -8,6 +8,7 @@ from penstock.api.dependencies import ApiDependencies, ApiSettings, RetryCounts
 from penstock.app.gateway import Gateway
 from penstock.gateway.observers.decision_log import DecisionRecord
 from penstock.gateway.routing.complexity.classifier import Classifier
+from penstock.gateway.upstream.transport.upload import Uploader
 from penstock.serving.origin_policy import OriginPolicy
 
 
@@ -41,6 +42,10 @@ class LiveGatewayStatus:
         """Start to probe the servers for new models; None when that is not needed."""
         return self._gateway.watcher.probe_again()
 
+    async def refresh_models(self) -> None:
+        """Probe the servers unless that was done a moment ago, so that a list of models is true."""
+        await self._gateway.watcher.refresh()
+
     def list_decisions(self) -> Sequence[DecisionRecord]:
         """Return the last routing decisions, oldest first."""
         return self._gateway.decision_log.records
@@ -69,6 +74,7 @@ def build_api_dependencies(gateway: Gateway, origin_policy: OriginPolicy) -> Api
         engines=gateway.engines,
         dialects=gateway.dialects,
         fetch=gateway.fetch,
+        upload=Uploader(gateway.engines),
         gateway=LiveGatewayStatus(gateway),
         is_origin_allowed=origin_policy.is_origin_allowed,
         clock=time.monotonic,

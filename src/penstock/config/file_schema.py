@@ -65,6 +65,7 @@ class OllamaSection(ServerOptions):
     fallback_urls: list[v.Url] = []
     additional_servers: list[ServerEntry] = []
     distributed_mode: v.Flag = True
+    include_localhost: v.Flag = True
     auto_discover: v.Flag = False
     discover_subnets: list[v.Subnet] = []
 

@@ -92,7 +92,8 @@ class ServerListBuilder:
             configured = bool(base_url) or self._is_configured("ollama", ("fallback_urls", *_OPTIONS))
             yield _ServerDraft("ollama", "primary", bool(base_url), tuple(urls), section, keys, configured=configured)
         yield from self._list_entries("ollama", section.additional_servers, (*keys, "additional_servers"), "SECONDARY")
-        if base_url or section.additional_servers:
+        is_elsewhere = bool(base_url or section.additional_servers)
+        if is_elsewhere and section.distributed_mode and section.include_localhost:
             yield _ServerDraft(
                 kind="ollama",
                 name="localhost",

@@ -90,6 +90,14 @@ def test_localhost_joins_as_secondary_when_the_main_server_is_elsewhere(folder: 
     )
 
 
+@pytest.mark.parametrize("key", ["include_localhost", "distributed_mode"])
+@pytest.mark.parametrize("server", ["base_url: 'http://localhost:11435'", "additional_servers: [{url: gpu}]"])
+def test_localhost_is_kept_out(folder: SettingsFolder, key: str, server: str) -> None:
+    section = f"ollama: {{{server}, {key}: false}}"
+    settings = folder.load(providers(section))
+    assert all(one.urls != ("http://localhost:11434",) for one in settings.servers)
+
+
 @pytest.mark.parametrize("url", ["http://localhost:11434", "127.0.0.1", "http://[::1]:11434/v1", "localhost/api"])
 def test_localhost_does_not_join_twice(folder: SettingsFolder, url: str) -> None:
     ollama = [one for one in folder.load(OLLAMA_URL=url).servers if one.kind == "ollama"]

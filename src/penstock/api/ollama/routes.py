@@ -10,6 +10,7 @@ from penstock.api.dependencies import ApiDependencies
 from penstock.api.json_responses import json_response, read_body
 from penstock.api.models.listing import ListedModel, find_or_probe, list_models, list_virtual_models
 from penstock.api.ollama import views
+from penstock.api.ollama.server_routes import speaks_ollama
 from penstock.dialects.go_json import decode_lenient
 from penstock.domain.errors import InvalidRequest, ModelNotFound, PenstockError
 from penstock.domain.fleet import ServerStatus
@@ -56,11 +57,13 @@ class OllamaRoutes:
     async def get_tags(self) -> Response:
         """List the models of all servers, each once."""
         deps = self._deps
+        await deps.gateway.refresh_models()
         virtual = list_virtual_models(deps, list_models(deps.catalog.fleet, deps.engines))
         return json_response(views.render_tags(deps.catalog.fleet, tuple(listed.model for listed in virtual)))
 
     async def get_ps(self) -> Response:
         """List the models that are loaded on any server."""
+        await self._deps.gateway.refresh_models()
         return json_response(views.render_ps(self._deps.catalog.fleet))
 
     async def get_version(self) -> Response:
@@ -73,7 +76,7 @@ class OllamaRoutes:
     async def post_show(self, request: Request) -> Response:
         """Describe a model: by its server where that is an Ollama, else by the gateway."""
         body: _ShowRequest = decode_lenient(_show, await read_body(request), "ShowRequest")
-        name = body.model or body.name
+        name = (body.model or body.name or "").strip()
         if not name:
             raise InvalidRequest("model is required", param="model")
         listed = await find_or_probe(self._deps, name)
@@ -97,9 +100,7 @@ class OllamaRoutes:
         return response if response.status == 200 else None
 
     def _speaks_ollama(self, status: ServerStatus) -> bool:
-        """Return True when a server implements Ollama's own API."""
-        engine = self._deps.engines.get(status.server.kind)
-        return engine is not None and WIRE in engine.native_paths
+        return speaks_ollama(self._deps.engines, status)
 
 
 def _version_key(version: str) -> list[int]:

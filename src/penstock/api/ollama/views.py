@@ -156,6 +156,7 @@ def _merge_pair(one: Model, other: Model) -> Model:
         is_loaded=one.is_loaded or other.is_loaded,
         size_vram=max(one.size_vram, other.size_vram),
         loaded_context=max(one.loaded_context, other.loaded_context),
+        loaded_size=max(one.loaded_size, other.loaded_size),
         expires_at=latest or (one.expires_at if one.is_loaded else other.expires_at),
     )
 
@@ -185,7 +186,7 @@ def _build_loaded(model: Model) -> _PsEntry:
     return _PsEntry(
         name=model.name,
         model=model.name,
-        size=max(model.size, model.size_vram),
+        size=model.loaded_size or max(model.size, model.size_vram),
         digest=_find_digest(model),
         details=_build_details(model),
         expires_at=_valid_time_or(model.expires_at, _FOREVER),

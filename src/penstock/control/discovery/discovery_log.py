@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from penstock.control.discovery.watched_server import WatchedServer
 from penstock.domain.errors import PenstockError
 from penstock.domain.fleet import ServerStatus, State
+from penstock.domain.model_names import normalize_model_name
 
 log = logging.getLogger("penstock.control.discovery.watcher")
 
@@ -29,7 +30,7 @@ class DiscoveryLog:
             else:
                 _log_found(status)
         up = [status for status in fleet if status.is_up]
-        names = {model.name.lower().removesuffix(":latest") for status in up for model in status.models}
+        names = {normalize_model_name(model.name) for status in up for model in status.models}
         log.info("Discovery complete: %d/%d servers available, %d unique models", len(up), len(fleet), len(names))
 
     def log_state_change(self, previous: ServerStatus, status: ServerStatus) -> None:
@@ -47,6 +48,18 @@ class DiscoveryLog:
             log.info("Server %s is loading a model.", name)
         else:
             log.info("Server %s is %s: %s.", name, _describe_return(previous), _describe_size(status))
+
+    def log_join(self, status: ServerStatus) -> None:
+        """Log that a server which no setting names has become part of the fleet, and how to keep it out."""
+        server = status.server
+        if server.name == "localhost" and not server.is_simulated:
+            log.info(
+                "Server %s (%s) joins: it answers here, and no setting names it. To keep it out, set "
+                "include_localhost: false in llm.providers.%s.",
+                server.name,
+                status.url,
+                server.kind,
+            )
 
     def log_unexpected_error(self, watched: WatchedServer, error: Exception | None) -> None:
         """Log an unexpected probe error once, with its traceback."""

@@ -27,12 +27,13 @@ class ProbeSchedule:
     next_at: float = float("-inf")
     is_probing: bool = False
     is_probe_requested: bool = False
+    is_urgent: bool = False
 
     def start_probe(self, now: float) -> None:
         """Note that a probe begins."""
         self.started_at = now
         self.is_probing = True
-        self.is_probe_requested = False
+        self.is_probe_requested = self.is_urgent = False
 
     def finish_probe(self, now: float, succeeded: bool, random: float) -> None:
         """Schedule the next probe; `random` in [0, 1) spreads it."""
@@ -42,7 +43,7 @@ class ProbeSchedule:
         wait = self.interval if succeeded else backoff_delay(self.failures, self.first_retry, max_wait)
         self.next_at = now + wait * (0.9 + 0.2 * random)
         if self.is_probe_requested:
-            self.request_probe(now)
+            self.request_probe(now, self.is_urgent)
 
     def finish_without_server(self, now: float, interval: float, random: float) -> None:
         """Schedule the next probe of an address that nobody configured and where nothing was found."""
@@ -53,12 +54,13 @@ class ProbeSchedule:
         """Return True if a probe may bring news: the last one is older than the gap, or the next one is due."""
         return self.is_probing or now - self.started_at >= MIN_PROBE_GAP or self.next_at - now <= MIN_PROBE_GAP
 
-    def request_probe(self, now: float) -> bool:
-        """Probe as soon as the gap allows. Return True if that is sooner than planned."""
+    def request_probe(self, now: float, is_urgent: bool = False) -> bool:
+        """Probe as soon as the gap allows, at once if it is urgent. Return True if that is sooner than planned."""
         if self.is_probing:
             self.is_probe_requested = True
+            self.is_urgent |= is_urgent
             return False
-        earliest = max(now, self.started_at + MIN_PROBE_GAP)
+        earliest = now if is_urgent else max(now, self.started_at + MIN_PROBE_GAP)
         if earliest >= self.next_at:
             return False
         self.next_at = earliest

@@ -21,6 +21,9 @@ from penstock.gateway.fleet.catalog import Catalog
 
 logger = logging.getLogger(__name__)
 
+REFRESH_TIMEOUT = 1.0
+"""Seconds that a list of models waits for the servers."""
+
 
 class Watcher:
     """Probes the servers and is the only publisher of the catalog.
@@ -122,11 +125,27 @@ class Watcher:
         due = [w for w in self._watched.values() if w.status.is_up and w.schedule.is_outdated(now)]
         for watched in due:
             watched.request_probe(now)
-        return asyncio.get_running_loop().create_task(self._wait_for_probes(now, due)) if due else None
+        if not due:
+            return None
+        wait = self._wait_for_probes(now, due, self._timeout + MIN_PROBE_GAP)
+        return asyncio.get_running_loop().create_task(wait)
 
-    async def _wait_for_probes(self, requested_at: float, due: list[WatchedServer]) -> None:
+    async def refresh(self) -> None:
+        """Probe the servers that are up, so that a list of their models is true now.
+
+        A probe of the last second counts, unless a call came after it: calls load, unload, make and delete models.
+        A server that does not respond within `REFRESH_TIMEOUT` keeps what was last seen of it.
+        """
+        now, loads = self._clock(), self._catalog.loads
+        up = [watched for watched in self._watched.values() if watched.status.is_up]
+        due = [watched for watched in up if watched.may_have_changed(loads.get(watched.server.name), now)]
+        for watched in due:
+            watched.request_probe(now, is_urgent=True)
+        await self._wait_for_probes(now, due, REFRESH_TIMEOUT)
+
+    async def _wait_for_probes(self, requested_at: float, due: list[WatchedServer], timeout: float) -> None:  # noqa: ASYNC109
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._timeout + MIN_PROBE_GAP):
+            async with asyncio.timeout(timeout):
                 for watched in due:
                     while watched.schedule.is_probing or watched.schedule.started_at < requested_at:
                         await watched.probe_done.wait()
@@ -236,6 +255,7 @@ class Watcher:
 
     async def _probe_once(self, watched: WatchedServer) -> None:
         watched.schedule.start_probe(self._clock())
+        watched.note_calls(self._catalog.loads.get(watched.server.name))
         server = watched.server
         engine = self._engines.get(server.kind)
         if engine is None:
@@ -258,7 +278,9 @@ class Watcher:
         watched.status = evaluate_probe(previous, result, now)
         self._log.log_unexpected_error(watched, result.error)
         watched.models = result.inventory.models if result.inventory else watched.models
-        watched.joined = watched.joined or self._should_join(watched)
+        if not watched.joined and self._should_join(watched):
+            watched.joined = True
+            self._log.log_join(watched.status)
         if watched.joined:
             schedule.finish_probe(now, watched.status.is_up, self._random())
             self._log.log_state_change(previous, watched.status)

@@ -127,6 +127,7 @@ def _add_load_state(model: Model, loaded: list[Mapping[str, Any]]) -> Model:
                 size_vram=_as_count(entry.get("size_vram")),
                 expires_at=as_text(entry.get("expires_at")),
                 loaded_context=_as_count(entry.get("context_length")),
+                loaded_size=_as_count(entry.get("size")),
             )
     return model
 

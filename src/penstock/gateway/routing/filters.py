@@ -1,8 +1,8 @@
 """Filters: the deployments that are able to serve a call, before any cost is considered."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from penstock.domain.fleet import Deployment, Fleet, Model
+from penstock.domain.fleet import Deployment, Fleet, Model, ServerStatus
 from penstock.domain.request import Call, Operation
 from penstock.gateway.routing import unroutable
 
@@ -61,10 +61,17 @@ class DeploymentFilter:
         ]
         if not able:
             raise unroutable.build_no_server_error(fleet, call.kinds, call.server)
+        if "files" in call.flags:
+            able = [select_main_server(able)]
         servers = {deployment.server.name for deployment in fleet.find_deployments(call.model)}
         best = [status for status in able if status.server.name in servers] or able
         model = Model(call.model)
         return tuple(Deployment(s.server, model, s.url or s.server.url, s.slots or 1) for s in best)
+
+
+def select_main_server(statuses: Sequence[ServerStatus]) -> ServerStatus:
+    """Select the server that gets files, and the models made of them: the first with the highest priority."""
+    return min(statuses, key=lambda status: status.server.priority)
 
 
 def select_agents(fleet: Fleet, call: Call, kinds: tuple[str, ...]) -> tuple[Deployment, ...]:

@@ -48,3 +48,21 @@ def test_a_request_never_delays_a_probe_that_is_due_sooner():
     schedule.finish_probe(10.0, False, 0.5)
     assert not schedule.request_probe(10.01)
     assert schedule.next_at == 10.1
+
+
+def test_an_urgent_probe_does_not_wait_for_the_gap():
+    schedule = ProbeSchedule()
+    schedule.start_probe(10.0)
+    schedule.finish_probe(10.1, True, 0.5)
+    assert schedule.request_probe(10.2, is_urgent=True)
+    assert schedule.next_at == 10.2
+
+
+def test_an_urgent_request_during_a_probe_causes_another_one_right_after_it():
+    schedule = ProbeSchedule()
+    schedule.start_probe(10.0)
+    schedule.request_probe(10.1, is_urgent=True)
+    schedule.finish_probe(10.2, True, 0.5)
+    assert schedule.next_at == 10.2
+    schedule.start_probe(10.2)
+    assert not schedule.is_urgent
