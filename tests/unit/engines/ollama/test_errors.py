@@ -118,3 +118,28 @@ def test_errors_in_a_stream_are_classified_by_their_message(data: bytes, kind: t
     error = parse_stream_error(data, "Ollama")
     assert isinstance(error, kind)
     assert error.status == status
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (400, '"m" does not support thinking'),
+        (400, '{"error":{"code":400,"message":"Multimodal data provided, but …","type":"invalid_request_error"}}'),
+        (400, '{"error":{"message":"request (26 tokens) exceeds the available context size (16 tokens)","type":""}}'),
+        (404, "model 'm' not found"),
+        (500, 'option "num_ctx" must be of type integer'),
+    ],
+)
+def test_the_servers_own_text_is_kept_for_its_clients(status: int, text: str):
+    assert parse_error(status, text).engine_message == text
+
+
+@pytest.mark.parametrize(("status", "text"), [(401, "unauthorized"), (499, "request canceled"), (403, "forbidden")])
+def test_the_text_of_an_error_that_is_not_the_callers_is_not(status: int, text: str):
+    assert not parse_error(status, text).engine_message
+
+
+def test_an_overflow_has_the_words_that_clients_look_for():
+    error = parse_error(400, "request (26 tokens) exceeds the available context size (16 tokens), try increasing it")
+    assert "exceeds the available context size" in error.message
+    assert "exceed_context_size_error" in error.message
