@@ -40,8 +40,7 @@ UNUSUAL_HEADERS = frozenset(
 )  # fmt: skip
 """Headers that most requests do not have; one set operation looks for all of them."""
 CORS_LINES = b"access-control-expose-headers: %b\r\nvary: origin\r\n" % EXPOSED_HEADERS.encode()
-MAX_QUEUED_BODY_BYTES = 256 * 1024
-"""Bytes of a waiting request's body that are read before its turn."""
+MAX_QUEUED_BODY_BYTES = 256 * 1024  # of a waiting request's body that are read before its turn
 
 
 class GatewayProtocol(PipelinedProtocol):
@@ -373,7 +372,7 @@ class GatewayProtocol(PipelinedProtocol):
         if origin is not None and error is None:
             exchange.cors_headers = b"access-control-allow-origin: %b\r\n%b" % (origin, CORS_LINES)
         if MAX_WAIT_HEADER in headers or SESSION_HEADER in headers:
-            max_wait = _parse_seconds(headers.get(MAX_WAIT_HEADER))
+            max_wait = request_validation.parse_seconds(headers.get(MAX_WAIT_HEADER))
             exchange.routing_hints = RoutingHints(max_wait, headers.get(SESSION_HEADER, b"")[:128])
             if max_wait is None and MAX_WAIT_HEADER in headers:
                 error = InvalidRequest("The header x-penstock-max-wait must be a number of seconds, such as 20.")
@@ -399,12 +398,3 @@ class GatewayProtocol(PipelinedProtocol):
         self.expect_100_continue = headers.get(b"expect", b"").lower() == b"100-continue"
         super().on_headers_complete()
         self._update_reading()
-
-
-def _parse_seconds(value: bytes | None) -> float | None:
-    """Return a header's number of seconds, or None if it is not one."""
-    try:
-        seconds = float(value or b"")
-    except ValueError:
-        return None
-    return seconds if 0.0 <= seconds < 1e9 else None

@@ -58,3 +58,12 @@ def create_head_size_error() -> InvalidRequest:
 def create_body_size_error(limit: int) -> BodyTooLarge:
     """Return the error for a body of more than `limit` bytes."""
     return BodyTooLarge(f"The request body is over {limit} bytes; send a smaller one or raise server.max_body.")
+
+
+def parse_seconds(value: bytes | None) -> float | None:
+    """Return a header's number of seconds, or None if it is not one."""
+    try:
+        seconds = float(value or b"")
+    except ValueError:
+        return None
+    return seconds if 0.0 <= seconds < 1e9 else None
