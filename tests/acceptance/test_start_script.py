@@ -205,7 +205,7 @@ def test_detached_it_runs_until_stop(checkout: Checkout) -> None:
         assert again.stderr == f"A detached gateway runs already (process {pid}); --stop ends it.\n"
         taken = checkout.run(port)
         assert taken.returncode == 1
-        assert f"Something answers at http://127.0.0.1:{port} already (it says it is Penstock)." in taken.stderr
+        assert f"Something answers at http://127.0.0.1:{port} already (it is Penstock)." in taken.stderr
     finally:
         stop = checkout.run("--stop")
     assert (stop.returncode, stop.stdout.splitlines()[-1]) == (0, "Stopped.")

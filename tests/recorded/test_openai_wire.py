@@ -336,7 +336,16 @@ def round_trip(kind: str, wire: str, content: Content) -> Content:
 
 
 def with_one_system_message(chat: Chat) -> Chat:
-    return replace(chat, messages=merge_system_messages(chat.messages, keeps_later=False))
+    """Merge system messages, and the texts of each message that has nothing but texts."""
+    merged = merge_system_messages(chat.messages, keeps_later=False)
+    return replace(chat, messages=tuple(map(join_texts, merged)))
+
+
+def join_texts(message: Message) -> Message:
+    texts = [part.text for part in message.parts if isinstance(part, Text)]
+    if len(texts) < 2 or len(texts) < len(message.parts):
+        return message
+    return replace(message, parts=(Text("\n".join(texts)),))
 
 
 @pytest.mark.parametrize("kind", ["vllm", "llamacpp"])

@@ -39,7 +39,10 @@ def merge_system_messages(messages: tuple[Message, ...], *, keeps_later: bool) -
 
 
 def _join_parts(first: tuple[Part, ...], second: tuple[Part, ...]) -> tuple[Part, ...]:
-    """Join the parts of two messages; texts that meet become one, with an empty line between them."""
-    if first and second and isinstance(first[-1], Text) and isinstance(second[0], Text):
-        return (*first[:-1], Text(f"{first[-1].text}\n\n{second[0].text}"), *second[1:])
-    return first + second
+    """Join the parts of two messages; the last text and the first become one, with an empty line between them."""
+    index = next((index for index in range(len(first) - 1, -1, -1) if isinstance(first[index], Text)), None)
+    if index is None or not second or not isinstance(second[0], Text):
+        return first + second
+    before = first[index]
+    text = Text(f"{before.text}\n\n{second[0].text}" if isinstance(before, Text) else second[0].text)
+    return (*first[:index], text, *first[index + 1 :], *second[1:])

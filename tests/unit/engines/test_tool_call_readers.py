@@ -15,7 +15,7 @@ class ScriptedReader:
     def feed(self, data: bytes) -> tuple[Chunk, ...]:
         return self._chunks
 
-    def close(self) -> tuple[Chunk, ...]:
+    def close(self, is_delimited: bool = False) -> tuple[Chunk, ...]:
         return self._rest
 
 

@@ -217,7 +217,7 @@ CALLED = st.lists(st.tuples(TEXTS, ARGUMENTS), max_size=3)
     thoughts=st.lists(TEXTS, max_size=2),
     called=CALLED,
     finish=st.sampled_from(["stop", "length"]),
-    usage=st.builds(Usage, st.integers(1, 2**31), st.integers(1, 2**31), total_seconds=st.just(1.5)),
+    usage=st.builds(Usage, st.integers(1, 10**9), st.integers(1, 10**9), total_seconds=st.just(1.5)),
     streamed=st.booleans(),
 )
 def test_the_engine_reads_what_the_dialect_renders(
