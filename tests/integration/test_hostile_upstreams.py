@@ -30,7 +30,8 @@ WIRES = ("/v1/chat/completions", "/api/chat", "/v1/messages")
 async def ask(script, path: str, *, stream: bool, first_byte: float = 10.0, idle: float = 10.0):
     settings = {"first_byte": first_byte, "idle": idle}
     async with RawEngine(script) as engine, run_gateway(server_settings("a", engine.url, **settings)) as running:
-        return await running.send_request(post(path, chat(stream=stream, max_tokens=5)), 8.0)
+        request = post(path, chat(stream=stream, max_tokens=5), headers=("x-penstock-max-wait: 2",))
+        return await running.send_request(request, 8.0)
 
 
 @pytest.mark.parametrize("path", WIRES)

@@ -28,8 +28,7 @@ from penstock.http1.trailers import end_raw_body
 ERROR_BODY_SECONDS = 10.0  # that the body of an error response may take
 MAX_PARTIAL_LINE = 64 * 1024  # bytes of an incomplete line that are held back; see `Connection.unaligned`
 
-_LINE_END = b"\n\r\n"  # end of a line and of the chunk that carries it
-_LAST_CHUNK = b"0\r\n\r\n"
+_LINE_END, _LAST_CHUNK = b"\n\r\n", b"0\r\n\r\n"  # end of a line and of its chunk; end of a body
 _IDLE_BYTES = frozenset(b":\r\n\t ")  # start of pieces that only keep a connection alive: comments, white space
 IDLE, REQUEST_SENT, HEAD, BODY, COMPLETE = range(5)  # phases of an exchange
 
@@ -171,7 +170,7 @@ class Connection(asyncio.Protocol):
         self.is_open = False
         if self.transport is not None:
             self.transport.abort()
-        sink, self.sink, self.raw_writer = self.sink, None, None
+        sink, self.sink, self.raw_writer, self.check_end = self.sink, None, None, None
         self._on_released(self, False)
         if sink is not None and error is not None:
             sink.on_failure(error)
@@ -298,7 +297,7 @@ class Connection(asyncio.Protocol):
         """End the exchange: a response without length ends here, any other is incomplete."""
         self.transport = None
         self.is_open = False
-        sink, self.sink, self.raw_writer = self.sink, None, None
+        sink, self.sink, self.raw_writer, self.check_end = self.sink, None, None, None
         self._on_released(self, False)
         if sink is None:
             return
@@ -388,7 +387,8 @@ class Connection(asyncio.Protocol):
     def _end_raw(self, data: bytes, write: Callable[[bytes], None], sink: ResponseSink) -> None:
         """Write the last raw piece, without its last chunk if the response is incomplete."""
         data, self._partial, self.unaligned = end_raw_body(self._partial + data, self._has_trailers), b"", False
-        error = self.check_end() if self.check_end is not None else None
+        check_end, self.check_end = self.check_end, None
+        error = check_end() if check_end is not None else None
         if not data:  # a part of the trailers has been sent already
             error = UpstreamGarbage(f"{self.address} sent trailers in pieces.")
         elif error is None:
