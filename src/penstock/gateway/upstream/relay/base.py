@@ -8,6 +8,7 @@ may be tried; after that a relay has already ended the client's stream with an e
 import logging
 
 from penstock.domain.errors import ClientStalled, PenstockError, UpstreamGarbage, UpstreamTimeout
+from penstock.domain.request import Operation
 from penstock.domain.response import Usage
 from penstock.gateway.coroutine_runner import Outcome
 from penstock.gateway.request_context import RequestContext
@@ -69,7 +70,8 @@ class Relay(Outcome[PenstockError | None]):
         self.status = status
         content_type = self.content_type = headers.get(b"content-type", b"")
         if content_type not in USUAL_CONTENT_TYPES and not content_type.lower().startswith(_SAFE_CONTENT_TYPES):
-            self.content_type = JSON_CONTENT_TYPE
+            is_empty_success = not content_type and self.call.operation is Operation.MANAGE
+            self.content_type = b"" if is_empty_success else JSON_CONTENT_TYPE
         if status >= 300:
             self._error_parts = []
             self._error_size = 0
