@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator
 
 BASE = "b1ea4fe"  # the last commit before the rule
-ACCEPTED = frozenset({"9cd7f1e", "82bd512"})  # merged before this check existed: 73 and 74 characters
 MAX_SUBJECT_LENGTH = 72
 SUBJECT = re.compile(r"^(?P<area>[a-z0-9][a-z0-9 ,./_-]*): (?P<verb>[a-z]+)(?:-[a-z]+)*(?: .+)?$")
 # Words that look like a participle or a third person and are imperatives.
@@ -54,8 +53,7 @@ def list_commits(revisions: str) -> Iterator[tuple[str, str]]:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     for line in done.stdout.splitlines():
         commit, _, subject = line.partition(" ")
-        if commit[:7] not in ACCEPTED:
-            yield commit, subject
+        yield commit, subject
 
 
 def choose_revisions() -> str | None:
